@@ -1,0 +1,1 @@
+"""Decisions: pure functions over immutable values. No I/O, no clock, no logging."""

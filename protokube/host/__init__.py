@@ -1,0 +1,1 @@
+"""Adapters to this machine: block devices, files, network and systemd."""

@@ -1,0 +1,182 @@
+"""The node's own addresses: those of the interfaces that its default routes leave by, and word of their change.
+
+Reading speaks rtnetlink(7) directly: it happens before the first manifest, takes 1 ms, and pyroute2's import alone
+takes a hundred times that (and 14 MB). Watching is pyroute2's, imported when the daemon has time for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from protokube.errors import ProviderError
+
+_READ_LIMIT = 5.0  # seconds for one answer of the kernel
+_DEBOUNCE = 0.2  # seconds; containers come and go in bursts
+
+# From linux/netlink.h, linux/rtnetlink.h and linux/if_addr.h.
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST_DUMP = 0x301
+_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
+_RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE = 4, 6, 7, 9, 15
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_RT_TABLE_MAIN, _RTN_UNICAST, _SCOPE_UNIVERSE = 254, 1, 0
+_F_TEMPORARY, _F_DADFAILED, _F_DEPRECATED, _F_TENTATIVE = 0x01, 0x08, 0x20, 0x40
+_GROUPS = 0x10 | 0x40 | 0x100 | 0x400  # RTMGRP_IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
+
+
+@dataclass(frozen=True)
+class _DefaultRoute:
+    """One default route of the main table. `interface` is an index; `source` the address it prefers to use."""
+
+    metric: int
+    interface: int
+    source: str | None
+
+
+@dataclass(frozen=True)
+class _Address:
+    interface: int
+    text: str
+
+
+def default_addresses() -> tuple[str, ...]:
+    """The addresses that other machines may reach this node by, as the kernel has them now.
+
+    IPv4 before IPv6, each from the interface of that family's best default route (without one: of the other
+    family's). Global scope only, without temporary, deprecated and unproven IPv6 addresses. The address that
+    the route itself prefers comes first, then the kernel's order: primary before secondary. Empty when there
+    is no default route.
+    """
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as link:
+            link.settimeout(_READ_LIMIT)
+            best = {family: _best_route(link, family) for family in (socket.AF_INET, socket.AF_INET6)}
+            addresses = {family: list(_addresses(link, family)) for family in best}
+    except OSError as error:
+        raise ProviderError(
+            f"rtnetlink: reading routes and addresses failed: {error}; the unit needs "
+            "RestrictAddressFamilies=AF_NETLINK"
+        ) from error
+    chosen: list[str] = []
+    for family, other in ((socket.AF_INET, socket.AF_INET6), (socket.AF_INET6, socket.AF_INET)):
+        route = best[family] or best[other]
+        if route is not None:
+            own = [address.text for address in addresses[family] if address.interface == route.interface]
+            chosen += sorted(own, key=lambda text, first=route.source: text != first)  # type: ignore[misc]
+    return tuple(chosen)
+
+
+async def watch_addresses(wake: Callable[[str], None], *, debounce: float = _DEBOUNCE) -> None:
+    """Call `wake` with a reason whenever default_addresses() has changed. Runs until it is cancelled.
+
+    Events of any interface only cause a look; what is compared are the addresses themselves. So a burst of
+    container interfaces wakes nobody, and a lost event (the kernel's buffer overran) is made up for by the next.
+    """
+    iproute = await asyncio.to_thread(_load_pyroute2)
+    known = default_addresses()
+    while True:
+        try:
+            async with iproute() as link:
+                await link.bind(groups=_GROUPS)
+                while True:
+                    now = default_addresses()
+                    if now != known:
+                        wake(f"addresses: {', '.join(known) or 'none'} → {', '.join(now) or 'none'}")
+                        known = now
+                    async for _ in link.get():  # ends after one batch
+                        pass
+                    await asyncio.sleep(debounce)
+        except OSError as error:
+            # The kernel dropped events; the socket is of no use afterwards, and a fresh one looks again.
+            if error.errno != errno.ENOBUFS:
+                raise ProviderError(f"rtnetlink: watching addresses failed: {error}") from error
+        await asyncio.sleep(debounce)
+
+
+def _load_pyroute2() -> Any:
+    from pyroute2 import AsyncIPRoute
+
+    return AsyncIPRoute
+
+
+# --- rtnetlink ---------------------------------------------------------------------------------------
+
+
+def _best_route(link: socket.socket, family: int) -> _DefaultRoute | None:
+    return min(_default_routes(link, family), key=lambda route: route.metric, default=None)
+
+
+def _default_routes(link: socket.socket, family: int) -> Iterator[_DefaultRoute]:
+    for body in _dump(link, _RTM_GETROUTE, _RTM_NEWROUTE, struct.pack("BBBBBBBBI", family, *[0] * 8)):
+        _, length, _, _, table, _, _, kind, _ = struct.unpack_from("BBBBBBBBI", body)
+        attributes = dict(_attributes(body[12:]))
+        if _RTA_TABLE in attributes:
+            table = _u32(attributes[_RTA_TABLE])
+        if length == 0 and kind == _RTN_UNICAST and table == _RT_TABLE_MAIN:
+            if _RTA_OIF in attributes:
+                interface = _u32(attributes[_RTA_OIF])
+            elif _RTA_MULTIPATH in attributes:  # struct rtnexthop: len, flags, hops, ifindex; the first counts
+                interface = struct.unpack_from("HBBi", attributes[_RTA_MULTIPATH])[3]
+            else:
+                continue  # a route through a nexthop object, which has no interface of its own here
+            source = attributes.get(_RTA_PREFSRC)
+            yield _DefaultRoute(
+                metric=_u32(attributes.get(_RTA_PRIORITY, bytes(4))),
+                interface=interface,
+                source=str(ipaddress.ip_address(source)) if source else None,
+            )
+
+
+def _addresses(link: socket.socket, family: int) -> Iterator[_Address]:
+    for body in _dump(link, _RTM_GETADDR, _RTM_NEWADDR, struct.pack("BBBBI", family, 0, 0, 0, 0)):
+        _, _, flags, scope, interface = struct.unpack_from("BBBBI", body)
+        attributes = dict(_attributes(body[8:]))
+        if _IFA_FLAGS in attributes:
+            flags = _u32(attributes[_IFA_FLAGS])
+        unwanted = _F_DADFAILED | _F_DEPRECATED | _F_TENTATIVE
+        if family == socket.AF_INET6:
+            unwanted |= _F_TEMPORARY  # the same bit says "secondary" of an IPv4 address
+        # On a point-to-point link IFA_ADDRESS is the other end.
+        raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+        if scope == _SCOPE_UNIVERSE and not flags & unwanted and raw:
+            yield _Address(interface, str(ipaddress.ip_address(raw)))
+
+
+def _dump(link: socket.socket, request: int, answer: int, header: bytes) -> Iterator[bytes]:
+    """One dump: the body of each message of type `answer`."""
+    link.send(struct.pack("IHHII", 16 + len(header), request, _NLM_F_REQUEST_DUMP, 0, 0) + header)
+    while True:
+        data = link.recv(1 << 18)
+        while data:
+            length, kind = struct.unpack_from("IH", data)
+            body = data[16:length]
+            if kind == _NLMSG_DONE:
+                return
+            if kind == _NLMSG_ERROR:
+                code = -struct.unpack_from("i", body)[0]
+                raise OSError(code, f"the kernel refused request {request}")
+            if kind == answer:
+                yield body
+            data = data[_aligned(length) :]
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("HH", data)
+        yield kind, data[4:length]
+        data = data[_aligned(length) :]
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
+
+
+def _u32(raw: bytes) -> int:
+    return int(struct.unpack("I", raw)[0])

@@ -1,0 +1,354 @@
+"""Any name server that takes dynamic updates (RFC 2136), such as BIND, Knot or PowerDNS.
+
+Addresses are single A and AAAA records. Who wrote what stands beside them, one TXT record for each instance and
+address at `_protokube.<name>`: "protokube" "<instance id>" "A" "10.0.0.1".
+
+Adding needs no condition: no two instances write the same record. What takes an address away does it on condition
+that these TXT records are still the ones it looked at, so an address that somebody claims meanwhile stays; the
+server refuses otherwise, and the change is made anew from a fresh look, a few times.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rdtypes.ANY.TXT
+import dns.rrset
+import dns.tsig
+import dns.update
+
+from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.model import Fault
+from protokube.core.nameserver import TsigKey, parse_keyfile, parse_server
+from protokube.core.zones import NoZone, Zone
+from protokube.errors import ConfigError, ProviderError
+
+CONNECT_LIMIT = 3.0
+ANSWER_LIMIT = 3.0
+ATTEMPTS = 5
+SIGN_LABEL = "_protokube"
+MARK = b"protokube"
+ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
+
+_CONFLICTS = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
+_RCODES = {
+    dns.rcode.NOTAUTH: "NOTAUTH: the server is not the primary of this zone, or the key is not valid for it; "
+    "name the primary with --dns-server",
+    dns.rcode.REFUSED: "REFUSED: the server does not allow it; grant the key zonesub ANY in the update-policy, "
+    "or allow it in allow-update",
+    dns.rcode.NOTZONE: "NOTZONE: the name lies outside of the zone; check --dns-zone-name",
+    dns.rcode.SERVFAIL: "SERVFAIL: the server failed; its log says why (often a journal that it may not write)",
+    dns.rcode.FORMERR: "FORMERR: the server did not understand the update",
+    dns.rcode.NOTIMP: "NOTIMP: the server takes no dynamic updates",
+}
+_ERRORS: dict[type[Exception], str] = {
+    dns.tsig.PeerBadKey: "BADKEY: the server does not know the key by this name and algorithm; compare "
+    "--dns-tsig-keyfile with the server's key statement",
+    dns.tsig.PeerBadSignature: "BADSIG: the server knows the key by another secret; compare --dns-tsig-keyfile with "
+    "the server's key statement",
+    dns.tsig.PeerBadTime: "BADTIME: the clocks of this machine and of the server differ by more than 300 s; set them",
+    dns.tsig.PeerBadTruncation: "BADTRUNC: the server wants a longer signature; use hmac-sha256",
+    dns.tsig.BadSignature: "the answer's signature is wrong: somebody between us and the server changes messages",
+    dns.tsig.BadTime: "BADTIME: the answer was signed more than 300 s away from this machine's clock; set the clocks",
+    dns.message.UnknownTSIGKey: "the answer is signed with another key than the request",
+    dns.exception.Timeout: f"no answer within {ANSWER_LIMIT:.0f} s; check the route, and that TCP port is open",
+    OSError: "no connection; check --dns-server, and that the server listens on TCP",
+    EOFError: "the server closed the connection; its log says why",
+    dns.exception.DNSException: "the answer can't be understood",
+}
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """One TXT record: `owner` wrote `value`."""
+
+    owner: str
+    type: str
+    value: str
+
+    def rdata(self) -> dns.rdtypes.ANY.TXT.TXT:
+        strings = [MARK, self.owner.encode(), self.type.encode(), self.value.encode()]
+        return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
+
+
+@dataclass
+class _Name:
+    """What the server says of one name. `signs` is the TXT record set as it stands, None when there is none."""
+
+    addresses: dict[RecordType, tuple[tuple[str, ...], int]] = field(default_factory=dict)
+    cname: str | None = None
+    signs: dns.rrset.RRset | None = None
+
+    def values(self, type_: RecordType) -> tuple[str, ...]:
+        return self.addresses.get(type_, ((), 0))[0]
+
+    @property
+    def claims(self) -> list[_Claim]:
+        texts = [tuple(part.decode(errors="replace") for part in rdata.strings) for rdata in self.signs or ()]
+        return sorted(
+            (_Claim(*text[1:]) for text in texts if len(text) == 4 and text[0] == MARK.decode()),
+            key=lambda claim: (claim.owner, claim.type, claim.value),
+        )
+
+
+class Rfc2136:
+    """One name server. `server` is HOST[:PORT], `keyfile` a TSIG key in BIND's format, `zone` a zone's name.
+
+    Without a zone, the server is asked for the SOA above each name. Raises ConfigError for a bad server or key.
+    """
+
+    private = False
+
+    def __init__(self, *, server: str, keyfile: Path | None = None, zone: str | None = None) -> None:
+        address = parse_server(server)
+        key = _read_key(keyfile) if keyfile is not None else None
+        faults = [one for one in (address, key) if isinstance(one, Fault)]
+        if isinstance(address, Fault) or isinstance(key, Fault):
+            raise ConfigError(faults)
+        self._address = address
+        self._key = None if key is None else dns.tsig.Key(key.name, key.secret, key.algorithm)
+        self._zone_option = None if zone is None else _plain(zone)
+        self._pinned: dict[str, Zone] = {}
+
+    # --- the port ---
+
+    def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
+        """What stands under each name; a name without a zone has a `refusal`."""
+        found: dict[str, RecordSet] = {}
+        with self._connection("read " + ", ".join(sorted(names))) as sock:
+            for name in sorted(names):
+                zone = self._zone(sock, name)
+                if isinstance(zone, NoZone):
+                    found[name] = RecordSet(name, "", coexists=True, refusal=(zone.rule, zone.evidence))
+                else:
+                    found[name] = _record_set(name, zone, self._read(sock, name))
+        return found
+
+    def change(self, changes: Sequence[RecordChange]) -> None:
+        """Apply one batch: one update for each zone that its names lie in, each as a whole or not at all."""
+        with self._connection("change " + ", ".join(sorted({change.name for change in changes}))) as sock:
+            batches: dict[str, list[RecordChange]] = {}
+            for change in changes:
+                zone = self._zone(sock, change.name)
+                if isinstance(zone, NoZone):
+                    raise ProviderError(f"{self._where}: can't change {change.name}: {zone.evidence} ({zone.rule})")
+                batches.setdefault(zone.name, []).append(change)
+            for zone_name, ours in batches.items():
+                self._send(sock, zone_name, ours)
+
+    # --- reading ---
+
+    def _zone(self, sock: socket.socket, name: str) -> Zone | NoZone:
+        option = self._zone_option
+        if option is not None:
+            zone = Zone(option, option)
+            return zone if zone.holds(name) else NoZone("dns/no-zone", f"{name} lies outside of zone {option}")
+        if name not in self._pinned:
+            found = self._find_zone(sock, name)
+            if isinstance(found, NoZone):
+                return found
+            self._pinned[name] = found
+        return self._pinned[name]
+
+    def _find_zone(self, sock: socket.socket, name: str) -> Zone | NoZone:
+        answer = self._ask(sock, self._query(name, dns.rdatatype.SOA))
+        for rrset in (*answer.answer, *answer.authority):
+            zone = Zone(_plain(rrset.name.to_text()), _plain(rrset.name.to_text()))
+            if rrset.rdtype == dns.rdatatype.SOA and answer.flags & dns.flags.AA and zone.holds(name):
+                return zone
+        code = dns.rcode.to_text(answer.rcode())
+        return NoZone("dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered)")
+
+    def _read(self, sock: socket.socket, name: str) -> _Name:
+        found = _Name()
+        for type_ in ADDRESS_TYPES:
+            rrsets = self._rrsets(sock, name, dns.rdatatype.from_text(type_))
+            for rrset in rrsets:
+                if rrset.rdtype == dns.rdatatype.CNAME:
+                    found.cname = _plain(rrset[0].to_text())
+                elif _plain(rrset.name.to_text()) == name:
+                    found.addresses[type_] = tuple(sorted(rdata.to_text() for rdata in rrset)), rrset.ttl
+        signs = self._rrsets(sock, f"{SIGN_LABEL}.{name}", dns.rdatatype.TXT)
+        found.signs = next((rrset for rrset in signs if rrset.rdtype == dns.rdatatype.TXT), None)
+        return found
+
+    def _rrsets(self, sock: socket.socket, name: str, type_: dns.rdatatype.RdataType) -> list[dns.rrset.RRset]:
+        answer = self._ask(sock, self._query(name, type_))
+        if answer.rcode() == dns.rcode.NXDOMAIN:
+            return []
+        self._check(answer.rcode(), f"read {name} {type_.name}")
+        return [rrset for rrset in answer.answer if rrset.name == dns.name.from_text(name)]
+
+    def _query(self, name: str, type_: dns.rdatatype.RdataType) -> dns.message.Message:
+        query = dns.message.make_query(dns.name.from_text(name), type_, flags=0)
+        if self._key is not None:
+            query.use_tsig(self._key)
+        return query
+
+    # --- writing ---
+
+    def _send(self, sock: socket.socket, zone: str, changes: Sequence[RecordChange]) -> None:
+        for _ in range(ATTEMPTS):
+            update = dns.update.UpdateMessage(dns.name.from_text(zone))
+            for name in sorted({change.name for change in changes}):
+                ours = [change for change in changes if change.name == name]
+                _Edit(update, name, self._read(sock, name)).apply(ours)
+            if not update.update:
+                return
+            if self._key is not None:
+                update.use_tsig(self._key)
+            code = self._ask(sock, update).rcode()
+            if code not in _CONFLICTS:
+                self._check(code, f"update zone {zone}")
+                return
+        names = ", ".join(sorted({change.name for change in changes}))
+        raise ProviderError(
+            f"{self._where}: {names} changed each of the {ATTEMPTS} times that it was read, or a CNAME stands there; "
+            "the next round reads it again"
+        )
+
+    # --- calls ---
+
+    @property
+    def _where(self) -> str:
+        host, port = self._address
+        return f"name server {f'[{host}]' if ':' in host else host}:{port}"
+
+    @contextmanager
+    def _connection(self, what: str) -> Iterator[socket.socket]:
+        try:
+            with socket.create_connection(self._address, timeout=CONNECT_LIMIT) as sock:
+                sock.setblocking(False)
+                yield sock
+        except (dns.exception.DNSException, OSError, EOFError) as error:
+            advice = next(text for kind, text in _ERRORS.items() if isinstance(error, kind))
+            raise ProviderError(f"{self._where}: can't {what}: {error or type(error).__name__}; {advice}") from error
+
+    def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
+        return dns.query.tcp(message, self._address[0], timeout=ANSWER_LIMIT, sock=sock)
+
+    def _check(self, code: dns.rcode.Rcode, what: str) -> None:
+        if code != dns.rcode.NOERROR:
+            advice = _RCODES.get(code, f"the server answered {dns.rcode.to_text(code)}")
+            raise ProviderError(f"{self._where}: can't {what}: {advice}")
+
+
+class _Edit:
+    """Builds the part of an update that concerns one name, from what stands there now."""
+
+    def __init__(self, update: dns.update.UpdateMessage, name: str, there: _Name) -> None:
+        self._update = update
+        self._name = dns.name.from_text(name)
+        self._sign = dns.name.from_text(f"{SIGN_LABEL}.{name}")
+        self._there = there
+        self._claims = there.claims
+        self._guarded = False
+
+    def apply(self, changes: Sequence[RecordChange]) -> None:
+        """Take in all changes of this name."""
+        if any(one.type == "CNAME" for change in changes for one in change.adopts):
+            self._update.delete(self._name, "CNAME")
+        elif any(change.kind is ChangeKind.UPSERT for change in changes):
+            self._update.absent(self._name, "CNAME")
+        edit: dict[tuple[ChangeKind, bool], Callable[[RecordChange], None]] = {
+            (ChangeKind.UPSERT, True): self._put_own,
+            (ChangeKind.UPSERT, False): self._replace,
+            (ChangeKind.DELETE, True): self._remove_own,
+            (ChangeKind.DELETE, False): self._remove_all,
+        }
+        for change in changes:
+            edit[change.kind, change.shared](change)
+
+    def _put_own(self, change: RecordChange) -> None:
+        old = [one for one in self._claims if (one.owner, one.type) == (change.owner, change.type)]
+        self._unclaim([one for one in old if one.value not in change.values])
+        claimed = {one.value for one in self._claims if one.type == change.type} | set(change.values)
+        for foreign in change.adopts:
+            for value in foreign.values if foreign.type == change.type else ():
+                if value not in claimed:
+                    self._guard()
+                    self._update.delete(self._name, change.type, value)
+        self._add(change)
+
+    def _replace(self, change: RecordChange) -> None:
+        self._update.delete(self._name, change.type)
+        for claim in self._claims:
+            if claim.type == change.type:
+                self._update.delete(self._sign, claim.rdata())
+        self._add(change)
+
+    def _remove_own(self, change: RecordChange) -> None:
+        mine = [one for one in self._claims if (one.owner, one.type) == (change.owner, change.type)]
+        present = [one.value for one in mine if one.value in self._there.values(change.type)]
+        if mine and sorted(present) == sorted(change.before):
+            self._unclaim(mine)
+
+    def _remove_all(self, change: RecordChange) -> None:
+        self._guard()
+        for value in change.before:
+            self._update.delete(self._name, change.type, value)
+        for claim in self._claims:
+            if claim.type == change.type and claim.value in change.before:
+                self._update.delete(self._sign, claim.rdata())
+
+    def _add(self, change: RecordChange) -> None:
+        for value in change.values:
+            self._update.add(self._name, change.ttl, change.type, value)
+            self._update.add(self._sign, change.ttl, _Claim(change.owner, change.type, value).rdata())
+
+    def _unclaim(self, claims: Sequence[_Claim]) -> None:
+        """Take back claims, and the addresses that nobody else claims."""
+        for claim in claims:
+            self._guard()
+            self._update.delete(self._sign, claim.rdata())
+            self._claims.remove(claim)
+            if not any((one.type, one.value) == (claim.type, claim.value) for one in self._claims):
+                self._update.delete(self._name, claim.type, claim.value)
+
+    def _guard(self) -> None:
+        """Make the update depend on the TXT records being what we looked at."""
+        if self._guarded:
+            return
+        self._guarded = True
+        if self._there.signs is None:
+            self._update.absent(self._sign, "TXT")
+        else:
+            self._update.present(self._sign, *self._there.signs)
+
+
+def _record_set(name: str, zone: Zone, there: _Name) -> RecordSet:
+    owned: list[OwnedRecord] = []
+    for type_ in ADDRESS_TYPES:
+        present, ttl = there.addresses.get(type_, ((), 0))
+        claims = [claim for claim in there.claims if claim.type == type_]
+        for owner in dict.fromkeys(claim.owner for claim in claims):
+            values = tuple(claim.value for claim in claims if claim.owner == owner and claim.value in present)
+            owned.append(OwnedRecord(type_, values, ttl, owner))
+        unsigned = tuple(value for value in present if value not in {claim.value for claim in claims})
+        if unsigned:
+            owned.append(OwnedRecord(type_, unsigned, ttl, None))
+    foreign = () if there.cname is None else (ForeignRecord("CNAME", (there.cname,), "a CNAME"),)
+    return RecordSet(name, zone.id, tuple(owned), foreign, coexists=True)
+
+
+def _read_key(path: Path) -> TsigKey | Fault:
+    try:
+        return parse_keyfile(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        return Fault("--dns-tsig-keyfile", f"{path} can't be read: {error}")
+
+
+def _plain(name: str) -> str:
+    return name.rstrip(".").lower()

@@ -186,9 +186,8 @@ class Rfc2136:
 
     def _rrsets(self, sock: socket.socket, name: str, type_: dns.rdatatype.RdataType) -> list[dns.rrset.RRset]:
         answer = self._ask(sock, self._query(name, type_))
-        if answer.rcode() == dns.rcode.NXDOMAIN:
-            return []
-        self._check(answer.rcode(), f"read {name} {type_.name}")
+        if answer.rcode() != dns.rcode.NXDOMAIN:  # said of a CNAME's missing target as well
+            self._check(answer.rcode(), f"read {name} {type_.name}")
         return [rrset for rrset in answer.answer if rrset.name == dns.name.from_text(name)]
 
     def _query(self, name: str, type_: dns.rdatatype.RdataType) -> dns.message.Message:

@@ -35,7 +35,7 @@ PAGE = 20
 MAX_PAGES = 20
 ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
-_LIMITS = Config(connect_timeout=3, read_timeout=8, retries={"mode": "standard", "total_max_attempts": 2})
+_LIMITS = Config(connect_timeout=3, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2})
 _CREDENTIALS = "check the instance profile, or the credentials in the environment, and the clock"
 _PERMISSIONS = "the instance profile lacks this permission; docs/dns.md lists what is needed"
 _THROTTLED = "Route 53 allows 5 requests a second for the whole account; the next round tries again, more slowly"

@@ -33,6 +33,7 @@ from moto.route53.responses import Route53 as Responses
 from werkzeug.serving import BaseWSGIServer, make_server
 
 ACCOUNT = "123456789012"
+_RecordSet: Any = models.RecordSet
 _lock = threading.Lock()
 
 
@@ -110,10 +111,10 @@ def _change(backend: Any, zone_id: str, change_list: list[dict[str, Any]]) -> No
         if len(change_list) > 1000:
             _fail("Number of records limit of 1000 exceeded.")
         have = {_key(record): record for record in map(_as_dict, zone.rrsets)}
-        touched: set[tuple[str, str, str | None]] = set()
+        touched: set[tuple[str, tuple[str, str, str | None]]] = set()
         for change in change_list:
             _apply(zone.name, have, change["Action"], copy.deepcopy(change["ResourceRecordSet"]), touched)
-        zone.rrsets = [models.RecordSet(record) for record in have.values()]
+        zone.rrsets = [_RecordSet(record) for record in have.values()]
 
 
 def _apply(
@@ -121,7 +122,7 @@ def _apply(
     have: dict[tuple[str, str, str | None], dict[str, Any]],
     action: str,
     record: dict[str, Any],
-    touched: set[tuple[str, str, str | None]],
+    touched: set[tuple[str, tuple[str, str, str | None]]],
 ) -> None:
     name = record["Name"].rstrip(".")
     key = _key(record)
@@ -132,7 +133,7 @@ def _apply(
     label = f"[name='{name}.', type='{record['Type']}'" + (f", set-identifier='{key[2]}'" if key[2] else "") + "]"
     if (action, key) in touched:
         _fail(f"The request contains an invalid set of changes for a resource record set {label}")
-    touched.add((action, key))  # type: ignore[arg-type]
+    touched.add((action, key))
     _check_values(record["Type"], record["ResourceRecords"])
     if action == "DELETE":
         old = have.get(key)
@@ -182,8 +183,12 @@ class Route53Server:
     """One server; its state is moto's, so one at a time in a process. `calls` counts requests by operation."""
 
     def __init__(self) -> None:
-        models.Route53Backend.change_resource_record_sets = _change
-        Responses.list_resource_record_sets = _list
+        patched: tuple[tuple[Any, str, Any], ...] = (
+            (models.Route53Backend, "change_resource_record_sets", _change),
+            (Responses, "list_resource_record_sets", _list),
+        )
+        for target, method, strict in patched:
+            setattr(target, method, strict)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.calls: Counter[str] = Counter()
         self.faults: deque[Fault] = deque()
@@ -233,7 +238,7 @@ class Route53Server:
         zone = self.backend.create_hosted_zone(
             name=name + ".", private_zone=vpc is not None, vpcid=vpc, vpcregion=vpc and "us-east-1"
         )
-        return str(zone.id)
+        return str(zone.id).rpartition("/")[2]
 
     def put(self, zone: str, name: str, kind: str, *values: str, action: str = "UPSERT", **more: Any) -> None:
         """Write a record set; `more` are its other fields (SetIdentifier, AliasTarget, …)."""
@@ -257,7 +262,7 @@ class Route53Server:
         """Put many other record sets into the zone at once."""
         with _lock:
             self.backend.get_hosted_zone(zone).rrsets += [
-                models.RecordSet({"Name": f"host-{i}.{z}", "Type": "A", "TTL": 60, "ResourceRecords": ["10.9.0.1"]})
+                _RecordSet({"Name": f"host-{i}.{z}", "Type": "A", "TTL": 60, "ResourceRecords": ["10.9.0.1"]})
                 for z in [self.backend.get_hosted_zone(zone).name]
                 for i in range(count)
             ]

@@ -1,0 +1,252 @@
+"""What every place for names must do, whatever it is: a real BIND, a strict Route 53."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protokube.core.dns import PLACEHOLDER, ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordType
+from protokube.core.model import Unknown
+from protokube.core.names import DesiredRecord, DesiredRecords
+from protokube.core.plan_dns import DnsPlan, plan_records
+from protokube.errors import ProviderError
+from protokube.ports import DNSProvider
+from tests.contract.dns_backends import SERVERS, SUFFIX, ZONE, Server
+
+pytestmark = pytest.mark.root
+
+API = f"api{SUFFIX}"
+ETCD = f"etcd-a{SUFFIX}"
+
+
+@pytest.fixture(params=SERVERS)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with SERVERS[request.param](tmp_path, monkeypatch) as backend:
+        yield backend
+
+
+def put(
+    name: str, *values: str, owner: str = "i-1", type_: RecordType = "A", adopts: tuple[ForeignRecord, ...] = ()
+) -> RecordChange:
+    return RecordChange(ChangeKind.UPSERT, name, type_, values, 60, owner, name.startswith("api"), adopts=adopts)
+
+
+def drop(name: str, *before: str, owner: str = "i-1", type_: RecordType = "A") -> RecordChange:
+    return RecordChange(ChangeKind.DELETE, name, type_, (), 60, owner, name.startswith("api"), before)
+
+
+def owned(provider: DNSProvider, name: str) -> set[OwnedRecord]:
+    return set(provider.record_sets(frozenset({name}))[name].owned)
+
+
+def keeps(*records: tuple[str, str], owner: str = "i-1", masters: tuple[DesiredRecord, ...] = ()) -> DesiredRecords:
+    wanted = tuple(
+        DesiredRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
+        for name, value in records
+    )
+    return DesiredRecords(owner, records=wanted, masters=masters or tuple(one for one in wanted if one.shared))
+
+
+def converge(provider: DNSProvider, desired: DesiredRecords, *, adopt: bool = False) -> DnsPlan:
+    """Rounds until nothing is left to change; the last plan."""
+    for _ in range(3):
+        plan = plan_records(desired, provider.record_sets(desired.names), {}, adopt=adopt, removals=3)
+        if not plan.batches:
+            return plan
+        for batch in plan.batches:
+            provider.change(batch.changes)
+    raise AssertionError(f"never settles: {plan}")
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_a_name_that_nobody_filled_is_empty(place: Server, name: str) -> None:
+    found = place.provider().record_sets(frozenset({name}))[name]
+    assert (found.owned, found.foreign, found.refusal, found.zone) == ((), (), None, place.zone_id())
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_adds_both_families_and_says_whose_they_are(place: Server, name: str) -> None:
+    provider = place.provider()
+    provider.change([put(name, "10.0.0.1"), put(name, "fd00::1", type_="AAAA")])
+    assert place.values(name, "A") == {"10.0.0.1"}
+    assert place.values(name, "AAAA") == {"fd00::1"}
+    expected = {OwnedRecord("A", ("10.0.0.1",), 60, "i-1"), OwnedRecord("AAAA", ("fd00::1",), 60, "i-1")}
+    assert owned(provider, name) == expected
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_replaces_an_address_in_one_step(place: Server, name: str) -> None:
+    provider = place.provider()
+    provider.change([put(name, "10.0.0.1")])
+    provider.change([put(name, "10.0.0.7")])
+    assert place.values(name, "A") == {"10.0.0.7"}
+    assert owned(provider, name) == {OwnedRecord("A", ("10.0.0.7",), 60, "i-1")}
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_removes_what_it_wrote_and_leaves_no_trace(place: Server, name: str) -> None:
+    provider = place.provider()
+    provider.change([put(name, "10.0.0.1")])
+    provider.change([drop(name, "10.0.0.1")])
+    assert place.values(name, "A") == set()
+    assert place.values(f"_protokube.{name}", "TXT") == set()
+    assert owned(provider, name) == set()
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_every_change_may_be_repeated(place: Server, name: str) -> None:
+    provider = place.provider()
+    for changes in ([put(name, "10.0.0.1")], [drop(name, "10.0.0.1")]):
+        provider.change(changes)
+        once = owned(provider, name)
+        provider.change(changes)
+        assert owned(provider, name) == once
+
+
+def test_several_owners_share_a_name_and_each_changes_its_own(place: Server) -> None:
+    one, two, three = (place.provider() for _ in range(3))
+    one.change([put(API, "10.0.0.1", owner="i-1")])
+    two.change([put(API, "10.0.0.2", owner="i-2")])
+    three.change([put(API, "10.0.0.3", owner="i-3")])
+    two.change([put(API, "10.0.0.9", owner="i-2")])
+    three.change([drop(API, "10.0.0.1", owner="i-1")])
+    assert place.values(API, "A") == {"10.0.0.9", "10.0.0.3"}
+    assert owned(one, API) == {
+        OwnedRecord("A", ("10.0.0.9",), 60, "i-2"),
+        OwnedRecord("A", ("10.0.0.3",), 60, "i-3"),
+    }
+
+
+def test_an_address_that_two_owners_claim_stays_until_both_are_gone(place: Server) -> None:
+    provider = place.provider()
+    provider.change([put(API, "10.0.0.1", owner="i-1")])
+    provider.change([put(API, "10.0.0.1", owner="i-2")])
+    provider.change([drop(API, "10.0.0.1", owner="i-1")])
+    assert place.values(API, "A") == {"10.0.0.1"}
+    assert owned(provider, API) == {OwnedRecord("A", ("10.0.0.1",), 60, "i-2")}
+
+
+def test_a_removal_touches_only_what_was_seen(place: Server) -> None:
+    provider = place.provider()
+    provider.change([put(API, "10.0.0.1", owner="i-1"), put(API, "10.0.0.2", owner="i-2")])
+    provider.change([put(API, "10.0.0.8", owner="i-2")])
+    provider.change([drop(API, "10.0.0.2", owner="i-2")])
+    assert place.values(API, "A") == {"10.0.0.1", "10.0.0.8"}
+
+
+def test_the_next_holder_of_a_member_takes_its_name_over(place: Server) -> None:
+    place.provider().change([put(ETCD, "10.0.0.1", owner="i-1")])
+    place.provider().change([put(ETCD, "10.0.0.2", owner="i-2")])
+    assert place.values(ETCD, "A") == {"10.0.0.2"}
+    assert owned(place.provider(), ETCD) == {OwnedRecord("A", ("10.0.0.2",), 60, "i-2")}
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+@pytest.mark.parametrize("drift", ["removed", "changed", "unsigned"])
+def test_repairs_drift_of_its_own_names(place: Server, name: str, drift: str) -> None:
+    provider = place.provider()
+    desired = keeps((name, "10.0.0.1"))
+    converge(provider, desired)
+    if drift == "removed":
+        place.outsider_removes(name, "A")
+    elif drift == "changed":
+        place.outsider_puts(name, "A", "192.0.2.1")
+    else:
+        place.outsider_removes(f"_protokube.{name}", "TXT")
+    converge(provider, desired, adopt=drift == "changed" and name == API)
+    assert place.values(name, "A") == {"10.0.0.1"}
+    assert owned(provider, name) == {OwnedRecord("A", ("10.0.0.1",), 60, "i-1")}
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_replaces_a_placeholder_without_being_told(place: Server, name: str) -> None:
+    place.outsider_puts(name, "A", PLACEHOLDER)
+    plan = converge(place.provider(), keeps((name, "10.0.0.1")))
+    assert plan.refusals == ()
+    assert place.values(name, "A") == {"10.0.0.1"}
+
+
+def test_a_second_master_replaces_a_placeholder_that_the_first_one_has_replaced(place: Server) -> None:
+    place.outsider_puts(API, "A", PLACEHOLDER)
+    seen = ForeignRecord("A", (PLACEHOLDER,), "addresses that no owner is recorded for")
+    for owner, address in (("i-1", "10.0.0.1"), ("i-2", "10.0.0.2")):
+        place.provider().change([put(API, address, owner=owner, adopts=(seen,))])
+    assert place.values(API, "A") == {"10.0.0.1", "10.0.0.2"}
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_an_alias_is_left_alone_until_it_is_given_up(place: Server, name: str) -> None:
+    place.outsider_aliases(name)
+    provider = place.provider()
+    desired = keeps((name, "10.0.0.1"), (f"etcd-b{SUFFIX}", "10.0.0.1"))
+    ((subject, rule, evidence),) = converge(provider, desired).refusals
+    assert (subject, rule) == (name, "dns/foreign")
+    assert f"lb.{ZONE}" in evidence
+    assert provider.record_sets(frozenset({name}))[name].foreign
+    assert place.values(f"etcd-b{SUFFIX}", "A") == {"10.0.0.1"}
+    assert converge(provider, desired, adopt=True).refusals == ()
+    assert place.values(name, "A") == {"10.0.0.1"}
+    assert owned(provider, name) == {OwnedRecord("A", ("10.0.0.1",), 60, "i-1")}
+
+
+def test_what_others_wrote_is_exchanged_for_every_living_master_at_once(place: Server) -> None:
+    place.outsider_puts(API, "A", "192.0.2.1", "192.0.2.2")
+    masters = tuple(DesiredRecord(API, "A", (f"10.0.0.{i}",), True, f"i-{i}") for i in (1, 2, 3))
+    desired = keeps((API, "10.0.0.1"), masters=masters)
+    plan = plan_records(desired, place.provider().record_sets(desired.names), {}, adopt=False, removals=3)
+    assert [refusal[1] for refusal in plan.refusals] == ["dns/foreign"]
+    converge(place.provider(), desired, adopt=True)
+    assert place.values(API, "A") == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+
+
+def test_adopting_waits_until_the_masters_can_be_seen(place: Server) -> None:
+    place.outsider_puts(API, "A", "192.0.2.1")
+    wanted = DesiredRecord(API, "A", ("10.0.0.1",), True, "i-1")
+    blind = DesiredRecords("i-1", records=(wanted,), masters=Unknown("throttled"))
+    plan = converge(place.provider(), blind, adopt=True)
+    assert [name for name, _ in plan.waiting] == [API]
+    assert place.values(API, "A") == {"192.0.2.1"}
+
+
+def test_other_records_of_the_zone_stay(place: Server) -> None:
+    place.outsider_puts(f"www.{ZONE}", "A", "192.0.2.80")
+    place.outsider_puts(f"extra.{API}", "A", "192.0.2.81")
+    converge(place.provider(), keeps((API, "10.0.0.1"), (ETCD, "10.0.0.1")))
+    place.provider().change([drop(API, "10.0.0.1")])
+    assert place.values(f"www.{ZONE}", "A") == {"192.0.2.80"}
+    assert place.values(f"extra.{API}", "A") == {"192.0.2.81"}
+
+
+def test_a_name_without_a_zone_is_refused_and_stops_no_other(place: Server) -> None:
+    provider = place.provider()
+    outside = "api.elsewhere.test"
+    plan = converge(provider, keeps((outside, "10.0.0.1"), (ETCD, "10.0.0.1")))
+    assert [refusal[:2] for refusal in plan.refusals] == [(outside, "dns/no-zone")]
+    assert place.values(ETCD, "A") == {"10.0.0.1"}
+    with pytest.raises(ProviderError, match=f"{outside}.*no-zone"):
+        provider.change([put(outside, "10.0.0.1")])
+
+
+def test_wrong_credentials_are_explained(place: Server) -> None:
+    provider, expected = place.with_wrong_credentials()
+    with pytest.raises(ProviderError, match=f"(?s){expected}.*(compare|check)"):
+        provider.record_sets(frozenset({API}))
+
+
+def test_a_place_that_is_down_is_an_error_and_then_comes_back(place: Server) -> None:
+    provider = place.provider()
+    provider.change([put(API, "10.0.0.1")])
+    place.down()
+    with pytest.raises(ProviderError):
+        provider.record_sets(frozenset({API}))
+    place.up()
+    assert owned(provider, API) == {OwnedRecord("A", ("10.0.0.1",), 60, "i-1")}
+
+
+@pytest.mark.slow
+def test_silence_ends_with_an_error(place: Server) -> None:
+    provider = place.silent()
+    with pytest.raises(ProviderError, match=r"(?i)time|no answer"):
+        provider.record_sets(frozenset({API}))

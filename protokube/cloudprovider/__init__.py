@@ -1,0 +1,1 @@
+"""Cloud providers, one module each, imported when chosen. They execute; they never decide."""

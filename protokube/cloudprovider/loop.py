@@ -1,0 +1,129 @@
+"""Loop devices by ioctl: bind an open file to one that vanishes with its last user, and find the one of a file.
+
+Numbers and layouts are those of the kernel's include/uapi/linux/loop.h (LOOP_CONFIGURE: Linux 5.8).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from protokube.errors import ProviderError
+
+_MAJOR = 7
+_LOOP_CTL_GET_FREE = 0x4C82
+_LOOP_CONFIGURE = 0x4C0A
+_LOOP_GET_STATUS64 = 0x4C05
+_LO_FLAGS_AUTOCLEAR = 4
+
+# struct loop_info64: device, inode, rdevice, offset, sizelimit; number, two of encryption, flags; names, key; init
+_INFO = struct.Struct("=5Q4I64s64s32s2Q")
+# struct loop_config: fd, block_size; a loop_info64; 8 reserved words
+_CONFIG_HEAD = struct.Struct("=2I")
+_RESERVED = bytes(64)
+
+_RACES = 64
+"""How often another process may take the free device before we do."""
+
+
+def bind(image: int) -> int:
+    """Bind an open image to a free loop device and return that device, open. Its last user's close unbinds it.
+
+    The device keeps the very open file description, and with it an flock that was taken there.
+    """
+    info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, _LO_FLAGS_AUTOCLEAR, b"", b"", b"", 0, 0)
+    config = _CONFIG_HEAD.pack(image, 0) + info + _RESERVED
+    for path in _candidates():
+        try:
+            device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, PermissionError):
+            continue  # a container may show fewer loop devices than the kernel has, or forbid some
+        try:
+            fcntl.ioctl(device, _LOOP_CONFIGURE, config)
+        except OSError as error:
+            os.close(device)
+            if error.errno != errno.EBUSY:
+                raise
+        else:
+            return device
+    raise ProviderError(
+        "no free loop device can be opened: hand /dev/loop-control and more of /dev/loop0, /dev/loop1, … into the "
+        "container; on the machine itself, see `losetup -l` for who holds them"
+    )
+
+
+def _candidates() -> Iterator[str]:
+    """Paths of loop devices that may be free: what the kernel offers, then what a container may have instead."""
+    try:
+        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield from _devices()
+        return
+    try:
+        for _ in range(_RACES):
+            path = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
+            yield path
+            if not Path(path).exists():
+                break
+    finally:
+        os.close(control)
+    yield from _devices()
+
+
+def _devices() -> list[str]:
+    """The paths of the loop devices that this machine, or container, shows."""
+    return [str(path) for path in Path("/dev").glob("loop[0-9]*") if path.name[4:].isdigit()]
+
+
+def backing(device: int) -> tuple[int, int] | None:
+    """(st_dev, st_ino) of the file behind an open loop device; None when it is free."""
+    buffer = bytearray(_INFO.size)
+    try:
+        fcntl.ioctl(device, _LOOP_GET_STATUS64, buffer)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+    device_number, inode, *_ = _INFO.unpack(buffer)
+    return device_number, inode  # the kernel encodes st_dev as the C library does
+
+
+def _backing_of(path: str) -> tuple[int, int] | None:
+    """The same, of the device at `path`; None when it is free or isn't shown here."""
+    try:
+        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return None
+    try:
+        return backing(device)
+    finally:
+        os.close(device)
+
+
+def mounted_below(root: str) -> set[tuple[int, int]]:
+    """(st_dev, st_ino) of the files behind loop devices that are mounted below `root`, in this mount namespace."""
+    prefix = root.rstrip("/") + "/"
+    names: set[str] = set()
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        number, target = line.split(" ", 5)[2:5:2]
+        if number.startswith(f"{_MAJOR}:") and _unescape(target).startswith(prefix):
+            # A loop device's minor number is not always its own: it may leave room for partitions.
+            names.add(Path(f"/sys/dev/block/{number}").readlink().name)
+    found = (_backing_of(f"/dev/{name}") for name in names)
+    return {file for file in found if file is not None}
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes blanks and the like as a backslash and three octal digits."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def bound() -> set[tuple[int, int]]:
+    """(st_dev, st_ino) of every file behind a loop device that can be opened here."""
+    found = (_backing_of(path) for path in _devices())
+    return {file for file in found if file is not None}

@@ -1,0 +1,117 @@
+"""Rewriting a small file in place, so that a crash at any byte can be undone by the next start.
+
+Some files must keep their inode (a container that mounts /etc/hosts pins it), so they can't be renamed over.
+Before the file is touched, a backup beside it gets the old and the new content, atomically and synced. A file is
+torn when each of its bytes is the old or the new one (or a zero that a power cut left) without being either
+content as a whole; then the old content is put back. Anything else was written by somebody else after us and
+stays, whatever a forgotten backup says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+SUFFIX = ".protokube-backup"
+_HEAD = re.compile(rb"protokube backup 1: old (\d{1,9}) bytes, new (\d{1,9}) bytes, sha256 ([0-9a-f]{64})\n")
+_CHUNK = 1 << 16
+
+
+def pack(old: bytes, new: bytes) -> bytes:
+    """A backup's content: one line that tells its parts, then the old content, then the new one."""
+    checksum = hashlib.sha256(old + new).hexdigest()
+    return f"protokube backup 1: old {len(old)} bytes, new {len(new)} bytes, sha256 {checksum}\n".encode() + old + new
+
+
+def unpack(data: bytes) -> tuple[bytes, bytes] | None:
+    """The old and the new content; None when the backup isn't whole or isn't ours."""
+    head = _HEAD.match(data)
+    if not head:
+        return None
+    body, size = data[head.end() :], int(head[1])
+    whole = len(body) == size + int(head[2]) and hashlib.sha256(body).hexdigest().encode() == head[3]
+    return (body[:size], body[size:]) if whole else None
+
+
+def is_torn(found: bytes, old: bytes, new: bytes) -> bool:
+    """Whether `found` is what a crash between the old and the new content may leave."""
+    if found in (old, new) or not min(len(old), len(new)) <= len(found) <= max(len(old), len(new)):
+        return False
+    return all(
+        byte == 0 or old[at : at + 1] == found[at : at + 1] or new[at : at + 1] == found[at : at + 1]
+        for at, byte in enumerate(found)
+    )
+
+
+def torn_from(path: str, found: bytes) -> bytes | None:
+    """The old content, when a backup shows that the file at `path`, which holds `found`, is torn; otherwise None."""
+    try:
+        parts = unpack(Path(path + SUFFIX).read_bytes())
+    except FileNotFoundError:
+        return None
+    return parts[0] if parts and is_torn(found, *parts) else None
+
+
+def exists(path: str) -> bool:
+    """Whether a backup of the file at `path` stands beside it."""
+    return Path(path + SUFFIX).exists()
+
+
+def content(file: int) -> bytes:
+    """Everything in an open file."""
+    data = bytearray()
+    while more := os.pread(file, _CHUNK, len(data)):
+        data += more
+    return bytes(data)
+
+
+def restore(path: str, file: int) -> bool:
+    """Give the open file at `path` its old content if it is torn, and remove the backup. Tells whether it was torn.
+
+    A crash in here leaves it as torn as before, and the backup in place.
+    """
+    if not exists(path):
+        return False
+    old = torn_from(path, content(file))
+    if old is not None:
+        _put(file, old)
+    Path(path + SUFFIX).unlink()
+    return old is not None
+
+
+def rewrite(path: str, file: int, old: bytes, new: bytes) -> bool:
+    """Replace `old`, the content of the open file at `path`, in place; False when it isn't its content any more."""
+    backup = Path(path + SUFFIX)
+    _put_backup(backup, pack(old, new), os.fstat(file).st_mode & 0o777)
+    if content(file) == old:
+        _put(file, new)
+        backup.unlink()
+        return True
+    backup.unlink()
+    return False
+
+
+def _put_backup(backup: Path, data: bytes, mode: int) -> None:
+    fresh = backup.with_name(f".{backup.name}.new")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as copy:
+        copy.write(data)
+        copy.flush()
+        os.fsync(copy.fileno())
+    fresh.replace(backup)
+    folder = os.open(backup.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _put(file: int, data: bytes) -> None:
+    """Make `data` the content of an open file, on disk when this returns."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(file, data[written:], written)
+    os.ftruncate(file, len(data))
+    os.fsync(file)

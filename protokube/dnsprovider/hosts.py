@@ -1,0 +1,169 @@
+"""The hosts file as a DNS provider: private to this node, so it holds the names of all peers.
+
+Who wrote a record isn't kept in a hosts file: the block between the guards is ours as a whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.dnsprovider import backup
+from protokube.dnsprovider.hosts_text import HostsText, normal_address, parse, record_type
+from protokube.errors import ProviderError
+
+TTL = 60
+_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
+_TRIES = 3
+
+_ADVICE = {
+    errno.EACCES: "run it as root",
+    errno.EPERM: "run it as root, and see whether the file is immutable (lsattr)",
+    errno.ENOSPC: "free space on that filesystem",
+    errno.EROFS: "that filesystem is read-only: make it writable, or use --dns none",
+    errno.ELOOP: "it is a symbolic link, which is not followed: put a file there, or use --dns none",
+    errno.EISDIR: "a directory stands where the file should be",
+}
+
+
+class HostsFile:
+    """The hosts file at `path` (a path of this machine, root prefix included); implements `ports.DNSProvider`.
+
+    `ttl` (seconds) is what every record is said to have, since a hosts file knows none.
+    """
+
+    private = True
+
+    def __init__(self, path: str, ttl: int = TTL) -> None:
+        self._path = path
+        self._ttl = ttl
+
+    def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
+        """What stands under each name. Entries outside of our block are foreign: the resolver reads them too.
+
+        A file that a crash left torn shows none of our records, so that the next change writes all of them.
+        """
+        found = self._read()
+        old = backup.torn_from(self._path, found)
+        text = parse((found if old is None else old).decode(errors="surrogateescape"))
+        return {name: self._record_set(name, text, torn=old is not None) for name in names}
+
+    def change(self, changes: Sequence[RecordChange]) -> None:
+        """Put the addresses of a name and type into our block, or take them out; the file keeps its inode.
+
+        What a crash left torn is put right first. A file that would not change is not written.
+        """
+        for change in changes:
+            if change.adopts:
+                lines = ", ".join(foreign.why for foreign in change.adopts)
+                raise ProviderError(
+                    f"{change.name}: what isn't in our block is never changed: remove it by hand ({lines})"
+                )
+        for _ in range(_TRIES):
+            if self._change(changes):
+                return
+        raise ProviderError(f"{self._path}: another program writes it again and again: see which one")
+
+    def recover(self) -> bool:
+        """Put right what a crash left torn, when there is no other change. Tells whether something was torn."""
+        if not backup.exists(self._path):
+            return False
+        with _explain("recover", self._path):
+            try:
+                file = self._open(os.O_RDWR)
+            except FileNotFoundError:
+                return False
+            try:
+                return backup.restore(self._path, file)
+            finally:
+                os.close(file)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _record_set(self, name: str, text: HostsText, *, torn: bool) -> RecordSet:
+        owned = [
+            OwnedRecord(kind, tuple(sorted(text.entries[name, kind])), self._ttl, None)
+            for kind in _TYPES
+            if (name, kind) in text.entries and not torn
+        ]
+        foreign = [
+            ForeignRecord(entry.type, (entry.address,), self._why(entry.line, shadows=entry.shadows))
+            for entry in text.foreign
+            if entry.name == name
+        ]
+        return RecordSet(name, self._path, tuple(owned), tuple(foreign))
+
+    def _why(self, line: int, *, shadows: bool) -> str:
+        where = "before our entries, and so wins over them" if shadows else "after our entries"
+        return f"line {line} of {self._path}, {where}"
+
+    def _change(self, changes: Sequence[RecordChange]) -> bool:
+        """One try; False when somebody else wrote in between."""
+        found = self._read()
+        if _wanted(found, changes) == found and not backup.exists(self._path):
+            return True
+        with _explain("write", self._path):
+            file = self._open(os.O_RDWR | os.O_CREAT)
+            try:
+                backup.restore(self._path, file)
+                old = backup.content(file)
+                new = _wanted(old, changes)
+                return new == old or backup.rewrite(self._path, file, old, new)
+            finally:
+                os.close(file)
+
+    def _read(self) -> bytes:
+        with _explain("read", self._path):
+            try:
+                file = self._open(os.O_RDONLY)
+            except FileNotFoundError:
+                return b""
+            try:
+                return backup.content(file)
+            finally:
+                os.close(file)
+
+    def _open(self, flags: int) -> int:
+        if flags & os.O_CREAT:
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+
+
+def _wanted(content: bytes, changes: Sequence[RecordChange]) -> bytes:
+    """The file's content with the changes in our block; everything else byte for byte."""
+    text = parse(content.decode(errors="surrogateescape"))
+    entries = dict(text.entries)
+    for change in changes:
+        entries.pop((change.name, change.type), None)
+        if change.kind is ChangeKind.UPSERT and change.values:
+            entries[change.name, change.type] = frozenset(_address(change, value) for value in change.values)
+    return text.with_entries(entries).encode(errors="surrogateescape")
+
+
+def _address(change: RecordChange, value: str) -> str:
+    """A value in the form that stands in the file; what would break the line is refused."""
+    try:
+        address = normal_address(value)
+    except ValueError as error:
+        raise ProviderError(f"{change.name} {change.type}: {value!r} is no IP address") from error
+    if (
+        record_type(address) != change.type
+        or change.name != change.name.strip()
+        or set(change.name) & set(" \t\r\n#")
+    ):
+        raise ProviderError(f"{change.name!r} {change.type} {value}: can't stand in a hosts file")
+    return address
+
+
+@contextmanager
+def _explain(what: str, path: str) -> Iterator[None]:
+    """Turn an OSError into a ProviderError that says what an operator can do."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0)
+        raise ProviderError(f"{what} {path}: {error.strerror}" + (f"; {advice}" if advice else "")) from error

@@ -1,0 +1,123 @@
+"""Asks etcd's peer port who the members of its cluster are: `GET <peer url>/members`.
+
+All peers are asked side by side, each within one limit for the whole exchange, and the first good answer
+counts. Nothing here resolves names: callers give URLs with IP addresses, since the names may not exist yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from typing import cast
+from urllib.parse import urlsplit
+
+from protokube.core.model import MIB, EtcdPeerMember, Unknown
+
+LIMIT = 2.0
+"""Seconds for one peer, from connecting to the last byte."""
+
+_ANSWER_LIMIT = MIB
+
+
+class HttpEtcdPeers:
+    """Peers without TLS; implements `ports.EtcdPeers`. `limit` is in seconds, per peer."""
+
+    def __init__(self, limit: float = LIMIT) -> None:
+        self._limit = limit
+
+    def members(self, peer_urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
+        """The member list of the first peer that answers, in its order; Unknown, with every reason, when none does.
+
+        A member that was added and never started has no client URLs, and no name.
+        """
+        if not peer_urls:
+            return Unknown("no etcd peer is known to ask")
+        return asyncio.run(self._first(peer_urls))
+
+    async def _first(self, urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
+        tasks = [asyncio.create_task(self._ask(url)) for url in urls]
+        try:
+            for answered in asyncio.as_completed(tasks):
+                answer = await answered
+                if not isinstance(answer, Unknown):
+                    return answer
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        reasons = [task.result() for task in tasks]
+        return Unknown("; ".join(reason.reason for reason in reasons if isinstance(reason, Unknown)))
+
+    async def _ask(self, url: str) -> Sequence[EtcdPeerMember] | Unknown:
+        try:
+            async with asyncio.timeout(self._limit):
+                return parse_members(_body(await _get(url)))
+        except TimeoutError:
+            return Unknown(f"{url}: no answer within {self._limit:g} s")
+        except (OSError, HTTPException, ValueError) as error:
+            return Unknown(f"{url}: {error or type(error).__name__}")
+
+
+async def _get(url: str) -> bytes:
+    """The raw answer to GET <url>/members."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.port is None:
+        raise ValueError("not an http URL with a port")
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        # HTTP/1.0: the server closes the connection after its answer, so the end of the answer is the end of file.
+        writer.write(f"GET {parts.path.rstrip('/')}/members HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        await writer.drain()
+        answer = bytearray()
+        while more := await reader.read(_ANSWER_LIMIT):
+            answer += more
+            if len(answer) > _ANSWER_LIMIT:
+                raise ValueError(f"an answer of more than {_ANSWER_LIMIT} bytes")
+        return bytes(answer)
+    finally:
+        writer.close()
+
+
+class _Received:
+    """What http.client needs of a socket: the bytes that came."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> BytesIO:
+        return BytesIO(self._data)
+
+
+def _body(answer: bytes) -> bytes:
+    """The body of a good HTTP answer."""
+    response = HTTPResponse(cast("object", _Received(answer)))  # type: ignore[arg-type]
+    with response:
+        response.begin()
+        if response.status != 200:
+            raise ValueError(f"HTTP {response.status} {response.reason}")
+        return response.read()
+
+
+def parse_members(body: bytes) -> Sequence[EtcdPeerMember]:
+    """etcd's JSON as values; ValueError when it is anything else than a list of members."""
+    listed = json.loads(body)
+    if not isinstance(listed, list) or not listed:
+        raise ValueError("not a list of members")
+    return [_member(item) for item in listed]
+
+
+def _member(item: object) -> EtcdPeerMember:
+    if not isinstance(item, dict):
+        raise ValueError(f"a member that is no object: {item!r}")
+    name = item.get("name", "")
+    peers, clients = item.get("peerURLs"), item.get("clientURLs") or []
+    if not isinstance(name, str) or not _strings(peers) or not peers or not _strings(clients):
+        raise ValueError(f"a member that can't be understood: {item!r}")
+    return EtcdPeerMember(name, tuple(peers), tuple(clients))
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

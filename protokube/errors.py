@@ -37,3 +37,15 @@ class ProviderError(ProtokubeError):
 
 class VolumeInUse(ProviderError):  # noqa: N818 - the field's own word
     """Another node won the race for a volume."""
+
+
+class DeviceNameTaken(ProviderError):  # noqa: N818 - it names what is the case
+    """The cloud says that a device name is in use already. `device` is that name; another one may be free."""
+
+    def __init__(self, device: str, message: str) -> None:
+        self.device = device
+        super().__init__(message)
+
+
+class TaggingForbidden(ProviderError):  # noqa: N818 - it names what is the case
+    """The cloud lets this machine write no tags, and will not until an operator changes its permissions."""

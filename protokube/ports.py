@@ -10,6 +10,7 @@ Each port is split in two: reading, which planners and dry run get, and writing,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from protokube.core.actions import (
@@ -24,6 +25,7 @@ from protokube.core.actions import (
     WriteFile,
 )
 from protokube.core.dns import RecordChange, RecordSet
+from protokube.core.kubelet import Machine
 from protokube.core.model import (
     CloudVolume,
     Disk,
@@ -37,10 +39,15 @@ from protokube.core.model import (
     UnitState,
     Unknown,
 )
+from protokube.core.observed import KubeletBinary
 
 
 class CloudReader(Protocol):
-    """What a cloud tells."""
+    """What a cloud tells. `can_tag`: False once the cloud has refused to let us write tags."""
+
+    @property
+    def can_tag(self) -> bool:
+        """Whether tags can be written, as far as is known."""
 
     def instance(self) -> Instance:
         """Who and where this machine is."""
@@ -60,6 +67,9 @@ class CloudProvider(CloudReader, Protocol):
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
         """Write one tag."""
+
+    def close(self) -> None:
+        """Let go of what the provider keeps open."""
 
 
 class DNSReader(Protocol):
@@ -88,6 +98,9 @@ class DiskReader(Protocol):
         reads an unmounted disk runs in a child process with a limit; one that hangs is Unknown, and no second
         one is started for it.
         """
+
+    def names(self) -> frozenset[str]:
+        """The device names that the kernel knows (/dev/xvdf, …), so that none is asked for twice."""
 
     def mounts(self) -> Sequence[Mount]:
         """The mounts of this mount namespace that lie below the root, from mountinfo and sysfs, without I/O."""
@@ -163,3 +176,37 @@ class ServiceManager(ServiceReader, Protocol):
 
     def restart(self, unit: str) -> None:
         """Restart a unit, reloading the manager first when the unit's file has changed."""
+
+
+class KubeletProbe(Protocol):
+    """What is known of this machine and of the kubelet that is installed on it."""
+
+    def machine(self) -> Machine:
+        """Memory, CPUs and the like."""
+
+    def kubelet(self) -> KubeletBinary | None:
+        """The installed kubelet; asked once per binary. None when none is installed."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """All that observing needs. `dns` and `services` are None when nothing is to be kept there."""
+
+    cloud: CloudReader
+    disks: DiskReader
+    files: FileReader
+    etcd: EtcdPeers
+    probe: KubeletProbe
+    dns: DNSReader | None
+    services: ServiceReader | None
+
+
+@dataclass(frozen=True)
+class Writers:
+    """All that applying needs."""
+
+    cloud: CloudProvider
+    disks: Disks
+    files: Files
+    dns: DNSProvider | None
+    services: ServiceManager | None

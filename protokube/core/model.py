@@ -259,13 +259,15 @@ class Tree:
     `entries` are the paths of everything in the directories that we descend into (the root and the ones that
     protokube or kops make), relative to the volume's root; a directory ends in "/". `texts` holds the content
     of the identity file and of the manifests. `mtimes` (nanoseconds) belong to the same files. `overflow` says
-    that there was more than we were ready to list.
+    that there was more than we were ready to list. `uuid` is the filesystem's, as the kernel or its superblock
+    tells; None when neither does.
     """
 
     entries: frozenset[str] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
     mtimes: Mapping[str, int] = field(default_factory=dict)
     overflow: bool = False
+    uuid: str | None = None
 
 
 # --- files, units, etcd ----------------------------------------------------------------------------

@@ -139,11 +139,14 @@ class _Name:
             strangers += [_unsigned(one, self.there.coexists) for one in plain if one.owner is None]
         placeholders = [one for one in strangers if _is_placeholder(one.values)]
         strangers = [one for one in strangers if one not in placeholders]
-        if strangers and not self.adopt:
-            out.refusals.append((self.name, FOREIGN_RULE, _evidence(self.name, strangers)))
-            if any(one.blocks for one in strangers):
+        adopt = self.adopt and not self.desired.private
+        if self.desired.private:
+            placeholders, strangers = [], placeholders + strangers
+        if strangers and not adopt:
+            out.refusals.append((self.name, FOREIGN_RULE, _evidence(self.name, strangers, self.desired.private)))
+            if self._blocked(strangers, shared):
                 return
-        if strangers and self.adopt:
+        if strangers and adopt:
             if shared:
                 self._exchange(record, [*placeholders, *strangers], out)
                 return
@@ -154,6 +157,10 @@ class _Name:
         before = tuple(value for one in mine for value in one.values)
         out.changes.append(_upsert(record, values, before, shared, placeholders))
         out.reasons.append(_why(record, mine, placeholders))
+
+    def _blocked(self, strangers: Sequence[ForeignRecord], shared: bool) -> bool:
+        """Whether strangers keep our record out: in a file never, under an exclusive name always."""
+        return not self.desired.private and (not shared or any(one.blocks for one in strangers))
 
     def _stands(self, record: DesiredRecord, values: tuple[str, ...], mine: list[OwnedRecord]) -> bool:
         if len(mine) != 1:
@@ -215,9 +222,10 @@ def _is_placeholder(values: Sequence[str]) -> bool:
     return bool(values) and set(values) == {PLACEHOLDER}
 
 
-def _evidence(name: str, strangers: Iterable[ForeignRecord]) -> str:
+def _evidence(name: str, strangers: Iterable[ForeignRecord], private: bool) -> str:
     found = "; ".join(f"{one.type} {', '.join(one.values)} ({one.why})" for one in strangers)
-    return f"under {name} stands what protokube didn't write: {found}; remove it, or allow --dns-adopt"
+    advice = "remove it" if private else "remove it, or allow --dns-adopt"
+    return f"under {name} stands what protokube didn't write: {found}; {advice}"
 
 
 def _upsert(

@@ -1,0 +1,7 @@
+"""python -m protokube."""
+
+import sys
+
+from protokube.cli import main
+
+sys.exit(main())

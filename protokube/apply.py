@@ -1,0 +1,91 @@
+"""Actions → port calls: one match, closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+from protokube.core.actions import (
+    Action,
+    AttachVolume,
+    ChangeRecords,
+    CheckFilesystem,
+    FormatVolume,
+    GrowFilesystem,
+    MakeDirectory,
+    MakeLink,
+    MountVolume,
+    RemoveFile,
+    RestartUnit,
+    StartUnit,
+    TagVolume,
+    Unlink,
+    WriteFile,
+)
+from protokube.core.steps import Step
+from protokube.errors import ProviderError
+from protokube.ports import Writers
+from protokube.together import start
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a step: `error` is None when the world took it."""
+
+    step: Step
+    error: ProviderError | None = None
+
+
+def perform(writers: Writers, action: Action) -> None:
+    """Carry out one action; raises ProviderError when the world refuses."""
+    match action:
+        case AttachVolume():
+            writers.cloud.attach(action.volume_id, action.device)
+        case TagVolume():
+            writers.cloud.tag(action.volume_id, action.key, action.value)
+        case FormatVolume():
+            writers.disks.format(action)
+        case CheckFilesystem():
+            writers.disks.check(action)
+        case GrowFilesystem():
+            writers.disks.grow(action)
+        case MountVolume():
+            writers.disks.mount(action)
+        case MakeDirectory():
+            writers.files.make_directory(action)
+        case WriteFile():
+            writers.files.write(action)
+        case RemoveFile():
+            writers.files.remove(action)
+        case MakeLink():
+            writers.files.link(action)
+        case Unlink():
+            writers.files.unlink(action)
+        case ChangeRecords():
+            assert writers.dns is not None, "records are planned only where there is a DNS provider"
+            writers.dns.change(action.records)
+        case StartUnit():
+            assert writers.services is not None, "units are planned only where there is a service manager"
+            writers.services.start(action.unit)
+        case RestartUnit():
+            assert writers.services is not None, "units are planned only where there is a service manager"
+            writers.services.restart(action.unit)
+        case _:
+            assert_never(action)
+
+
+def apply(writers: Writers, steps: Sequence[Step]) -> list[Outcome]:
+    """Carry out the steps of one pass side by side. Each call ends by its own limit."""
+    futures = [start(step.action.kind, partial(perform, writers, step.action)) for step in steps]
+    return [Outcome(step, _error(future)) for step, future in zip(steps, futures, strict=True)]
+
+
+def _error(future: Future[None]) -> ProviderError | None:
+    try:
+        future.result()
+    except ProviderError as error:
+        return error
+    return None

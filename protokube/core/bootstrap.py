@@ -1,0 +1,147 @@
+"""When a member may start as `new`: the table that stands between a rejoin and a second, empty cluster.
+
+`ETCD_INITIAL_CLUSTER_STATE` matters only while the data directory is empty, and then it decides everything. A
+wrong `new` gives a healthy, empty cluster beside the real one, or a quorum without acknowledged writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protokube.core.desired import Desired, MemberVolume
+from protokube.core.etcd import EtcdTemplate, InitialState
+from protokube.core.identity import Identity
+from protokube.core.model import EtcdPeerMember, Unknown
+from protokube.core.observed import Observed
+from protokube.core.tags import Rejected
+
+REPLACE_MEMBER = (
+    "if its data is lost for good, replace the member: on a living one run `etcdctl member remove` for the old entry "
+    "(if it is listed), then `etcdctl member add {name} --peer-urls={url}`; this node goes on by itself"
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The member may start. `initial_cluster` is the running cluster's own list, where it has to be joined."""
+
+    state: InitialState
+    initial_cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The answer isn't known yet, but will be. `theirs`: another node has to act first."""
+
+    reason: str
+    theirs: bool
+
+
+@dataclass(frozen=True)
+class MemberFacts:
+    """What is known of our own member's past."""
+
+    mine: MemberVolume
+    identity: Identity
+    has_data: bool
+
+
+def needs_peers(facts: MemberFacts) -> bool:
+    """Whether the other members must be asked: only a member that never started depends on their answer."""
+    return not (facts.has_data or facts.identity.started) and len(facts.mine.member.members) > 1
+
+
+def initial_state(
+    desired: Desired,
+    template: EtcdTemplate,
+    facts: MemberFacts,
+    peers: Sequence[EtcdPeerMember] | Unknown,
+    *,
+    dns_suffix: str,
+    vouched: bool,
+) -> Start | Rejected | Wait:
+    """Decide how our member starts, or why that can't be decided.
+
+    `peers` is what the other members' peer ports answered (Unknown when none did). `vouched`: the operator says
+    with --etcd-bootstrap that these members never ran; a mark or a peer that says otherwise is still believed.
+    """
+    member = facts.mine.member
+    if facts.has_data:
+        return Start("existing")
+    name = template.member_name(member.me)
+    url = f"http://{name}{dns_suffix}:{template.peer_port}"
+    if facts.identity.started:
+        advice = REPLACE_MEMBER.format(name=name, url=url)
+        lost = f"etcd ran on {facts.mine.id}, and its data directory {template.data_dir} is gone; {advice}"
+        return Rejected("etcd/data-lost", lost)
+    if len(member.members) == 1:
+        return Start("new")
+    others = [
+        other for other in desired.all if other.member.cluster == member.cluster and other.member.me != member.me
+    ]
+    ran = [other.id for other in others if other.marked_bootstrapped]
+    if not isinstance(peers, Unknown):
+        return _by_peers(name, url, peers, ran=bool(ran))
+    if ran:
+        reason = f"etcd already ran on {', '.join(ran)}; waiting for one of its peers to answer ({peers.reason})"
+        return Wait(reason, theirs=True)
+    if vouched:
+        return Start("new")
+    if unseen := [one for one in member.members if one != member.me and not desired.of_member(member.cluster, one)]:
+        evidence = (
+            f"no volume of member {', '.join(unseen)} is known here, so nobody can tell whether the cluster already "
+            "ran; if these members never ran, say so with --etcd-bootstrap"
+        )
+        return Rejected("etcd/bootstrap-unknown", evidence)
+    if unproven := [other.id for other in others if not (other.made_by_us or other.volume.pristine)]:
+        return Wait(f"{', '.join(unproven)} must be prepared first (not made by protokube, nor proven blank)", True)
+    return Start("new")
+
+
+def _by_peers(name: str, url: str, peers: Sequence[EtcdPeerMember], *, ran: bool) -> Start | Rejected:
+    """A peer answered: its member list decides.
+
+    While a cluster is being born every peer lists all members, and none with client URLs: that is the very first
+    start, in which every member is `new`. A member that was added to a running cluster is listed by its peer URL,
+    without client URLs and, until it started, without a name.
+    """
+    ours = next((peer for peer in peers if peer.name == name or (not peer.name and url in peer.peer_urls)), None)
+    advice = REPLACE_MEMBER.format(name=name, url=url)
+    if ours is None:
+        listed = ", ".join(peer.name or "(not started)" for peer in peers)
+        return Rejected("etcd/member-lost", f"a running cluster does not list {name} (it lists {listed}); {advice}")
+    if ours.client_urls:
+        evidence = f"a running cluster lists {name} as started, and this volume has no data; {advice}"
+        return Rejected("etcd/member-lost", evidence)
+    if not ran and not any(peer.client_urls for peer in peers):
+        return Start("new")
+    return Start("existing", ",".join(f"{_name_of(peer, ours, name)}={peer.peer_urls[0]}" for peer in peers))
+
+
+def _name_of(peer: EtcdPeerMember, ours: EtcdPeerMember, name: str) -> str:
+    """A listed member's name; one that never started has none, so its host's first label stands for it."""
+    if peer is ours:
+        return name
+    return peer.name or peer.peer_urls[0].partition("//")[2].partition(".")[0]
+
+
+def peers_to_ask(observed: Observed, desired: Desired, template: EtcdTemplate, mine: MemberVolume) -> tuple[str, ...]:
+    """The peer URLs, by address, of the other members of our member's etcd cluster."""
+    if isinstance(observed.peers, Unknown):
+        return ()
+    holders = {
+        other.volume.attachments[0].instance
+        for other in desired.all
+        if other.member.cluster == mine.member.cluster
+        and other.member.me != mine.member.me
+        and other.volume.attachments
+    }
+    addresses = [
+        address
+        for peer in observed.peers
+        if peer.instance != desired.instance.id
+        and (peer.instance in holders or peer.members.get(mine.member.cluster, mine.member.me) != mine.member.me)
+        for address in peer.internal
+    ]
+    return tuple(f"http://{f'[{one}]' if ':' in one else one}:{template.peer_port}" for one in sorted(set(addresses)))

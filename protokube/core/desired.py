@@ -1,0 +1,228 @@
+"""What the node should be: which volumes are its own, which it may still claim, and which are refused.
+
+Everything is judged from tags and attachments alone; what stands on a disk is the disk planner's matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from protokube.core import tags as tagging
+from protokube.core.identity import filesystem_uuid
+from protokube.core.model import CloudVolume, EtcdMember, Instance, Unknown
+from protokube.core.observed import Observed
+from protokube.core.settings import NodeConfig
+from protokube.core.tags import Rejected
+
+MAIN = "main"
+MOUNT_PREFIX = "/mnt/master-"
+
+
+@dataclass(frozen=True)
+class MemberVolume:
+    """A volume that carries an etcd member of this cluster, in whatever zone and whoever holds it."""
+
+    volume: CloudVolume
+    member: EtcdMember
+    uuid: str
+
+    @property
+    def id(self) -> str:
+        """The volume's id."""
+        return self.volume.id
+
+    @property
+    def target(self) -> str:
+        """Its mount point, without the root prefix."""
+        return MOUNT_PREFIX + self.volume.id
+
+    @property
+    def marked_bootstrapped(self) -> bool:
+        """Whether the cloud remembers that etcd ran from this volume."""
+        return tagging.BOOTSTRAPPED_TAG in self.volume.tags
+
+    @property
+    def made_by_us(self) -> bool:
+        """Whether the cloud remembers that protokube made this very volume's filesystem for this member."""
+        return self.volume.tags.get(tagging.FILESYSTEM_TAG) == self.uuid
+
+
+@dataclass(frozen=True)
+class RejectedVolume:
+    """A volume that is not taken, and why. `cluster` is the etcd cluster it would serve, when that is known."""
+
+    volume_id: str
+    cluster: str | None
+    rule: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The judgement of one round.
+
+    `cluster_id` and `instance` are known by then. `all` are the accepted volumes of every zone; `held` are ours,
+    one per etcd cluster; `candidates` are free ones in order of preference, for each etcd cluster that this node
+    lacks; `elsewhere` says for an etcd cluster who holds its volumes of this zone.
+    """
+
+    cluster_id: str
+    instance: Instance
+    all: tuple[MemberVolume, ...]
+    held: Mapping[str, MemberVolume]
+    candidates: Mapping[str, tuple[MemberVolume, ...]]
+    elsewhere: Mapping[str, Mapping[str, str]]
+    rejected: tuple[RejectedVolume, ...]
+
+    def of_member(self, cluster: str, member: str) -> tuple[MemberVolume, ...]:
+        """The volumes that carry a member of an etcd cluster."""
+        return tuple(mine for mine in self.all if mine.member.cluster == cluster and mine.member.me == member)
+
+
+def cluster_order(clusters: Iterable[str]) -> list[str]:
+    """`main` before `events`, other etcd clusters after, by name."""
+    return sorted(set(clusters), key=lambda key: ({MAIN: 0, "events": 1}.get(key, 2), key))
+
+
+def desire(config: NodeConfig, observed: Observed) -> Desired | None:
+    """Judge the volumes; None while the instance or the volumes are unknown."""
+    instance, volumes = observed.instance, observed.volumes
+    if isinstance(instance, Unknown) or isinstance(volumes, Unknown):
+        return None
+    cluster_id = config.cluster_id or instance.cluster_id
+    if not config.master:
+        return Desired(cluster_id, instance, (), {}, {}, {}, ())
+    accepted, rejected = _judge_tags(config, cluster_id, volumes)
+    rejected += _duplicates(accepted)
+    held, surplus = _held(accepted, instance)
+    rejected += surplus
+    refused = {one.volume_id for one in rejected}
+    blocked = _blocked_clusters(volumes, rejected, instance)
+    usable = tuple(mine for mine in accepted if mine.id not in refused)
+    here = [mine for mine in usable if mine.volume.zone == instance.zone]
+    lacking = [key for key in cluster_order(mine.member.cluster for mine in here) if key not in held]
+    return Desired(
+        cluster_id,
+        instance,
+        accepted,
+        held,
+        {key: () if key in blocked else _candidates(key, here, held, instance) for key in lacking},
+        {key: _holders(key, here) for key in lacking},
+        tuple(sorted(rejected, key=lambda one: one.volume_id)),
+    )
+
+
+def _judge_tags(
+    config: NodeConfig, cluster_id: str, volumes: tuple[CloudVolume, ...]
+) -> tuple[tuple[MemberVolume, ...], list[RejectedVolume]]:
+    accepted: list[MemberVolume] = []
+    rejected: list[RejectedVolume] = []
+    for volume in sorted(volumes, key=lambda volume: volume.id):
+        if not tagging.in_cluster(volume.tags, cluster_id):
+            continue
+        judged = tagging.etcd_member(volume.tags)
+        if judged is None:
+            continue
+        if isinstance(judged, EtcdMember):
+            member = judged
+            judged = _unfit(config, volume, member)
+            if judged is None:
+                accepted.append(MemberVolume(volume, member, filesystem_uuid(cluster_id, member, volume.id)))
+                continue
+            rejected.append(RejectedVolume(volume.id, member.cluster, judged.rule, judged.evidence))
+        else:
+            rejected.append(RejectedVolume(volume.id, _cluster_key(volume), judged.rule, judged.evidence))
+    return tuple(accepted), rejected
+
+
+def _unfit(config: NodeConfig, volume: CloudVolume, member: EtcdMember) -> Rejected | None:
+    if not tagging.has_master_role(volume.tags):
+        return Rejected("volume/no-role", f"it has an etcd tag, but none of {' or '.join(tagging.ROLE_TAGS)}")
+    if volume.multi_attach:
+        return Rejected("volume/multi-attach", "it can be attached to several instances at once; etcd needs its own")
+    if member.cluster not in config.templates:
+        known = ", ".join(cluster_order(config.templates))
+        expected = f"there is no template {member.cluster}.yaml (templates: {known})"
+        return Rejected("volume/unknown-etcd-cluster", f"tag {tagging.ETCD_TAG_PREFIX}{member.cluster}: {expected}")
+    return None
+
+
+def _cluster_key(volume: CloudVolume) -> str | None:
+    keys = [
+        tag.removeprefix(tagging.ETCD_TAG_PREFIX) for tag in volume.tags if tag.startswith(tagging.ETCD_TAG_PREFIX)
+    ]
+    return keys[0] if len(keys) == 1 else None
+
+
+def _duplicates(accepted: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
+    """No unattached one of several volumes with the same member is taken: one may be an old snapshot's copy."""
+    groups: dict[tuple[str, str], list[MemberVolume]] = {}
+    for mine in accepted:
+        groups.setdefault((mine.member.cluster, mine.member.me), []).append(mine)
+    return [
+        RejectedVolume(
+            mine.id,
+            mine.member.cluster,
+            "volume/duplicate-member",
+            f"member {mine.member.me} of etcd cluster {mine.member.cluster} also stands on "
+            + ", ".join(other.id for other in group if other is not mine),
+        )
+        for group in groups.values()
+        if len(group) > 1
+        for mine in group
+        if not mine.volume.attachments
+    ]
+
+
+def _held(
+    accepted: tuple[MemberVolume, ...], instance: Instance
+) -> tuple[dict[str, MemberVolume], list[RejectedVolume]]:
+    held: dict[str, MemberVolume] = {}
+    surplus: list[RejectedVolume] = []
+    for mine in accepted:
+        if mine.volume.attachment_to(instance.id) is None:
+            continue
+        first = held.setdefault(mine.member.cluster, mine)
+        if first is not mine:
+            evidence = f"{first.id} serves etcd cluster {mine.member.cluster} on this machine; one volume per cluster"
+            surplus.append(RejectedVolume(mine.id, mine.member.cluster, "volume/second-of-cluster", evidence))
+    return held, surplus
+
+
+def _blocked_clusters(
+    volumes: tuple[CloudVolume, ...], rejected: list[RejectedVolume], instance: Instance
+) -> set[str | None]:
+    """A machine whose volume for a cluster is refused takes no other volume for that cluster."""
+    attached = {volume.id for volume in volumes if volume.attachment_to(instance.id)}
+    return {one.cluster for one in rejected if one.volume_id in attached}
+
+
+def _candidates(
+    key: str, here: list[MemberVolume], held: Mapping[str, MemberVolume], instance: Instance
+) -> tuple[MemberVolume, ...]:
+    """Free volumes in order: the member that we already are in `main`, then a hash that differs by instance."""
+    main = held.get(MAIN)
+
+    def order(mine: MemberVolume) -> tuple[bool, bool, str]:
+        other_member = main is not None and mine.member.me != main.member.me
+        digest = hashlib.sha256(f"{instance.id}\n{mine.id}".encode()).hexdigest()
+        return other_group(mine, instance), other_member, digest
+
+    free = [mine for mine in here if mine.member.cluster == key and mine.volume.available]
+    return tuple(sorted(free, key=order))
+
+
+def other_group(mine: MemberVolume, instance: Instance) -> bool:
+    """Whether the volume was made for another instance group than this machine's."""
+    group = tagging.instance_group(mine.volume.tags)
+    return group is not None and group != instance.instance_group
+
+
+def _holders(key: str, here: list[MemberVolume]) -> dict[str, str]:
+    return {
+        mine.id: mine.volume.attachments[0].instance
+        for mine in here
+        if mine.member.cluster == key and mine.volume.attachments
+    }

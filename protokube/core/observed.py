@@ -1,0 +1,67 @@
+"""One immutable snapshot of the world, made of facets that are read separately."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from protokube.core.dns import RecordSet
+from protokube.core.kubelet import Machine
+from protokube.core.model import (
+    CloudVolume,
+    Disk,
+    EtcdPeerMember,
+    FileState,
+    Instance,
+    Mount,
+    NoDisk,
+    Peer,
+    Tree,
+    UnitState,
+    Unknown,
+)
+
+
+@dataclass(frozen=True)
+class KubeletBinary:
+    """The installed kubelet: its version as it prints it, and the flags that its help lists."""
+
+    version: str
+    flags: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a round knows. A facet that could not be read is Unknown, never empty.
+
+    `now` is seconds since the epoch, `uptime` seconds since the program started. `disks`, `trees` and
+    `members` hold an entry for each volume (or etcd cluster) that was looked at: volumes attached here, mounted
+    volumes of ours, and etcd clusters whose members must be asked. `files` holds the paths that were asked for
+    and every entry of the manifest folder. `unit` is None when there is no unit to start. `kubelet` is None when
+    none is installed. `taken_devices` are device names that a refused attach showed to be in use;
+    `failed` are the subjects of this round's failed actions; `holds` says for a subject how many seconds it is to
+    be left alone, since it was tried too often.
+    `assumed` (prediction only) says for a volume what the world has yet to confirm.
+    """
+
+    now: float
+    uptime: float
+    instance: Instance | Unknown
+    volumes: tuple[CloudVolume, ...] | Unknown
+    peers: tuple[Peer, ...] | Unknown = ()
+    can_tag: bool = True
+    mounts: tuple[Mount, ...] | Unknown = ()
+    disks: Mapping[str, Disk | NoDisk | Unknown] = field(default_factory=dict)
+    kernel_devices: frozenset[str] = frozenset()
+    trees: Mapping[str, Tree | Unknown] = field(default_factory=dict)
+    files: Mapping[str, FileState] | Unknown = field(default_factory=dict)
+    members: Mapping[str, tuple[EtcdPeerMember, ...] | Unknown] = field(default_factory=dict)
+    records: Mapping[str, RecordSet] | Unknown = field(default_factory=dict)
+    unit: UnitState | Unknown | None = None
+    kubelet: KubeletBinary | None = None
+    taken_devices: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    holds: Mapping[str, float] = field(default_factory=dict)
+    machine: Machine | None = None
+    absent_for: Mapping[str, float] = field(default_factory=dict)
+    assumed: Mapping[str, str] = field(default_factory=dict)

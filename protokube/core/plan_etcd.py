@@ -1,0 +1,358 @@
+"""From a mounted volume to a linked manifest: identity, data directory, manifest, and the link, in that order.
+
+No etcd without its volume: the manifest lives on the volume and only a link to it stands in kubelet's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from protokube.core import tags as tagging
+from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, TagVolume, Unlink, WriteFile
+from protokube.core.bootstrap import MemberFacts, Start, Wait, initial_state
+from protokube.core.desired import MOUNT_PREFIX, Desired, MemberVolume
+from protokube.core.etcd import (
+    EtcdTemplate,
+    image_version,
+    manifest_env,
+    manifest_image,
+    render_manifest,
+)
+from protokube.core.identity import IDENTITY_PATH, MANIFESTS, Identity, kops_manifest, parse_identity
+from protokube.core.model import Absent, Disk, FileState, Link, Mounted, Tree, Unknown
+from protokube.core.observed import Observed
+from protokube.core.plan_disks import attached, judge_filesystem, mount_of, mount_trouble
+from protokube.core.settings import NodeConfig
+from protokube.core.steps import Plan
+from protokube.core.tags import Rejected
+
+NAMES_PATIENCE = 60.0
+"""Seconds that a new manifest waits for the names of all members before it is linked all the same."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A mounted volume of ours with everything that its manifest needs."""
+
+    mine: MemberVolume
+    template: EtcdTemplate
+    volume: OnVolume
+    tree: Tree
+
+    def path(self, relative: str) -> str:
+        """A path on the volume, without the root prefix."""
+        return f"{self.mine.target}/{relative}"
+
+    @property
+    def manifest(self) -> str:
+        """The manifest's path relative to the volume."""
+        return f"{MANIFESTS}/{self.template.manifest_name}.manifest"
+
+    @property
+    def data(self) -> str:
+        """The data directory as a tree's entry."""
+        return self.template.data_dir + "/"
+
+    @property
+    def has_data(self) -> bool:
+        """Whether etcd ever started there: it makes `member` first of all."""
+        return f"{self.template.data_dir}/member/" in self.tree.entries
+
+
+def link_path(config: NodeConfig, template: EtcdTemplate) -> str:
+    """Where kubelet finds an etcd cluster's manifest."""
+    return f"{config.manifest_dir}/{template.manifest_name}.manifest"
+
+
+def mounted_places(config: NodeConfig, observed: Observed, desired: Desired) -> list[Place]:
+    """Our volumes that are mounted in their place, in good health, and whose content could be read."""
+    places = []
+    for mine in attached(desired):
+        volume = mount_of(observed, mine)
+        tree = observed.trees.get(mine.id)
+        if volume is None or tree is None or isinstance(tree, Unknown) or _sick(observed, mine):
+            continue
+        places.append(Place(mine, config.templates[mine.member.cluster], volume, tree))
+    return places
+
+
+def identified(desired: Desired, config: NodeConfig, place: Place) -> Identity | Rejected | None:
+    """The identity of a mounted volume as its file tells it; None when there is no file yet.
+
+    The look before the mount may have missed the newest files, so everything is judged again here.
+    """
+    if place.tree.uuid is None:
+        return Rejected("volume/identity", f"the UUID of the filesystem mounted at {place.mine.target} can't be read")
+    if refused := judge_filesystem(config, desired, place.mine, place.tree.uuid, place.tree):
+        return refused
+    text = place.tree.texts.get(IDENTITY_PATH)
+    if text is None:
+        return None
+    identity = parse_identity(text)
+    if isinstance(identity, Rejected):
+        return identity
+    if place.mine.marked_bootstrapped and not identity.started and not place.has_data:
+        evidence = f"{IDENTITY_PATH} says started: false, the volume is tagged {tagging.BOOTSTRAPPED_TAG}"
+        return Rejected("volume/identity", evidence)
+    return identity
+
+
+def plan_etcd(config: NodeConfig, observed: Observed, desired: Desired, plan: Plan) -> None:
+    """Plan the etcd members of our mounted volumes, and take away links that lead nowhere."""
+    if isinstance(observed.files, Unknown):
+        plan.ignorance("files", observed.files.reason)
+        return
+    for mine in attached(desired):
+        tree = observed.trees.get(mine.id)
+        if mount_of(observed, mine) and isinstance(tree, Unknown):
+            plan.ignorance(mine.id, tree.reason)
+    wanted: set[str] = set()
+    for place in mounted_places(config, observed, desired):
+        if _plan_member(config, observed, desired, place, observed.files, plan):
+            wanted.add(link_path(config, place.template))
+    _remove_stale_links(config, observed, desired, observed.files, wanted, plan)
+
+
+def _sick(observed: Observed, mine: MemberVolume) -> bool:
+    assert not isinstance(observed.mounts, Unknown)
+    return any(mount.target == mine.target and mount_trouble(mount) for mount in observed.mounts)
+
+
+def _plan_member(
+    config: NodeConfig,
+    observed: Observed,
+    desired: Desired,
+    place: Place,
+    files: Mapping[str, FileState],
+    plan: Plan,
+) -> bool:
+    """Plan one member; the answer says whether a link to its manifest may stand."""
+    mine = place.mine
+    identity = identified(desired, config, place)
+    if isinstance(identity, Rejected):
+        plan.refuse(mine.id, identity.rule, identity.evidence)
+        return False
+    if identity is None:
+        _write_identity(observed, place, _first_identity(desired, place), "whose volume this is", plan)
+        return True
+    _plan_tags(observed, place, plan)
+    image = _image(config, place, identity)
+    if isinstance(image, Rejected):
+        plan.refuse(mine.id, image.rule, image.evidence)
+        return True
+    if place.has_data and not identity.started:
+        _write_identity(observed, place, replace(identity, started=True), "etcd has started", plan)
+    elif place.has_data and (ran := _version_of(place)) and ran != identity.etcd_version:
+        _write_identity(observed, place, replace(identity, etcd_version=ran), f"etcd {ran} runs", plan)
+    suffix = config.suffix(desired.cluster_id)
+    facts = MemberFacts(mine, identity, place.has_data)
+    peers = observed.members.get(mine.member.cluster, Unknown("no peer was asked"))
+    start = initial_state(desired, place.template, facts, peers, dns_suffix=suffix, vouched=config.etcd_bootstrap)
+    if isinstance(start, Rejected):
+        plan.refuse(mine.id, start.rule, start.evidence)
+        return False
+    if isinstance(start, Wait):
+        plan.wait(mine.id, start.reason, theirs=start.theirs)
+        return False
+    if place.data not in place.tree.entries:
+        path = place.path(place.template.data_dir)
+        plan.step(observed, MakeDirectory(path, 0o700, place.volume), "etcd's data directory", volume=mine.id)
+        return True
+    manifest = _manifest(config, observed, place, start, image, suffix)
+    if manifest != place.tree.texts.get(place.manifest):
+        action = WriteFile(place.path(place.manifest), manifest, 0o644, place.volume)
+        reason = f"member {mine.member.me} of etcd cluster {mine.member.cluster}, {start.state}"
+        plan.step(observed, action, reason, volume=mine.id)
+        return True
+    _plan_link(config, observed, place, files, plan)
+    return True
+
+
+def _first_identity(desired: Desired, place: Place) -> Identity:
+    mine = place.mine
+    assert place.tree.uuid is not None
+    kops = kops_manifest(place.tree, mine.member, place.template)
+    image = manifest_image(kops) if isinstance(kops, str) else None
+    version = _spell(image_version(image)) if image else None
+    return Identity(
+        desired.cluster_id,
+        mine.member.cluster,
+        mine.member.me,
+        mine.id,
+        place.tree.uuid,
+        version if place.has_data else None,
+        place.has_data,
+    )
+
+
+def _write_identity(observed: Observed, place: Place, identity: Identity, reason: str, plan: Plan) -> None:
+    action = WriteFile(place.path(IDENTITY_PATH), identity.render(), 0o644, place.volume)
+    plan.step(observed, action, reason, volume=place.mine.id)
+
+
+def _plan_tags(observed: Observed, place: Place, plan: Plan) -> None:
+    """Let the cloud remember what it can: the filesystem that we use, and that etcd ran."""
+    if not observed.can_tag:
+        return
+    mine, tags = place.mine, place.mine.volume.tags
+    assert place.tree.uuid is not None
+    if tagging.FILESYSTEM_TAG not in tags:
+        action = TagVolume(mine.id, tagging.FILESYSTEM_TAG, place.tree.uuid)
+        plan.step(observed, action, "a blank or another disk is known for wrong by it", volume=mine.id)
+    if place.has_data and not mine.marked_bootstrapped:
+        action = TagVolume(mine.id, tagging.BOOTSTRAPPED_TAG, "true")
+        plan.step(observed, action, "etcd has started; other members must not start a second cluster", volume=mine.id)
+
+
+def _version_of(place: Place) -> str | None:
+    """The etcd version in the manifest that stands on the volume."""
+    image = manifest_image(place.tree.texts.get(place.manifest, ""))
+    return _spell(image_version(image)) if image else None
+
+
+def _spell(version: tuple[int, int, int] | None) -> str | None:
+    return ".".join(map(str, version)) if version else None
+
+
+def _image(config: NodeConfig, place: Place, identity: Identity) -> str | Rejected:
+    """The image to run. etcd supports one minor step at a time, and never a step by accident."""
+    ran = identity.etcd_version
+    present = manifest_image(place.tree.texts.get(place.manifest, ""))
+    if config.etcd_image is not None:
+        wanted = image_version(config.etcd_image)
+        if ran is None or wanted is None:
+            return config.etcd_image
+        before = _minor(ran)
+        if wanted[:2] in (before, (before[0], before[1] + 1)):
+            return config.etcd_image
+        evidence = (
+            f"etcd {ran} ran here, --etcd-image is {config.etcd_image}; one minor version up at a time, never down"
+        )
+        return Rejected("etcd/version", evidence)
+    if not identity.started and not place.has_data:
+        return config.default_image
+    default = image_version(config.default_image)
+    if ran is not None and default is not None and _minor(ran) == default[:2]:
+        return config.default_image
+    if present is not None:
+        return present
+    evidence = f"etcd {ran or 'of an unknown version'} ran here, and no manifest says which image; give --etcd-image"
+    return Rejected("etcd/version", evidence)
+
+
+def _minor(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _manifest(config: NodeConfig, observed: Observed, place: Place, start: Start, image: str, suffix: str) -> str:
+    """The manifest that should stand on the volume.
+
+    What matters only while the data directory is empty (the initial state and cluster) is left as it is while
+    kubelet runs: a changed manifest restarts a healthy member for nothing.
+    """
+
+    def render(start: Start) -> str:
+        return render_manifest(
+            place.template,
+            place.mine.member,
+            mount_point=place.mine.target,
+            dns_suffix=suffix,
+            image=image,
+            state=start.state,
+            hosts=config.private_dns,
+            initial_cluster=start.initial_cluster,
+        )
+
+    present = place.tree.texts.get(place.manifest)
+    wanted = render(start)
+    if present is None or present == wanted or not place.has_data or not _kubelet_may_run(config, observed):
+        return wanted
+    env = manifest_env(present)
+    as_started = Start(
+        "new" if env.get("ETCD_INITIAL_CLUSTER_STATE") == "new" else "existing", env.get("ETCD_INITIAL_CLUSTER")
+    )
+    return present if render(as_started) == present else wanted
+
+
+def _kubelet_may_run(config: NodeConfig, observed: Observed) -> bool:
+    """Unless its unit is known to be down, kubelet (ours or one that we don't manage) may run the member."""
+    if config.kubelet_unit is None or observed.unit is None or isinstance(observed.unit, Unknown):
+        return True
+    return observed.unit.active not in ("inactive", "failed")
+
+
+def _plan_link(
+    config: NodeConfig, observed: Observed, place: Place, files: Mapping[str, FileState], plan: Plan
+) -> None:
+    path, target = link_path(config, place.template), place.path(place.manifest)
+    state = files.get(path, Absent())
+    written = place.tree.mtimes.get(place.manifest, 0)
+    if isinstance(state, Link):
+        if state.target == target and state.mtime_ns >= written:
+            return
+        reason = "kubelet notices a fresh link at once" if state.target == target else f"it led to {state.target}"
+        plan.step(observed, MakeLink(path, target), reason, volume=place.mine.id)
+        return
+    if not isinstance(state, Absent):
+        plan.refuse(path, "etcd/manifest-occupied", f"{path} is no link of ours ({type(state).__name__.lower()})")
+        return
+    if missing := _missing_names(config, observed, place):
+        patience = NAMES_PATIENCE - (observed.now - written / 1e9)
+        if patience > 0 and not observed.assumed:
+            plan.wait(
+                path, f"names of other members are missing: {', '.join(missing)}; waiting {patience:.0f} s more"
+            )
+            return
+    plan.step(observed, MakeLink(path, target), "the manifest is in place", volume=place.mine.id)
+
+
+def _missing_names(config: NodeConfig, observed: Observed, place: Place) -> list[str]:
+    member = place.mine.member
+    if len(member.members) == 1 or config.dns == "none" or place.has_data:
+        return []
+    suffix = config.suffix(observed.instance.cluster_id) if not isinstance(observed.instance, Unknown) else ""
+    names = [place.template.member_name(name) + suffix for name in member.members]
+    if isinstance(observed.records, Unknown):
+        return names
+    known = {name for name, records in observed.records.items() if records.owned or records.foreign}
+    return [name for name in names if name not in known]
+
+
+def _remove_stale_links(
+    config: NodeConfig,
+    observed: Observed,
+    desired: Desired,
+    files: Mapping[str, FileState],
+    wanted: set[str],
+    plan: Plan,
+) -> None:
+    """Remove links to volumes that aren't mounted here, and links that a mounted volume of ours must not have.
+
+    A volume whose mount or content can't be judged right now keeps its link: unknown is not empty.
+    """
+    if isinstance(observed.mounts, Unknown):
+        return
+    mounted = {mount.target for mount in observed.mounts}
+    judged = {place.mine.target for place in mounted_places(config, observed, desired)}
+    for path, state in sorted(files.items()):
+        if path.rpartition("/")[0] != config.manifest_dir or not isinstance(state, Link) or path in wanted:
+            continue
+        if not state.target.startswith(MOUNT_PREFIX):
+            continue
+        target = "/".join(state.target.split("/")[:3])
+        if target not in mounted:
+            plan.step(observed, Unlink(path), f"{target} is not mounted here")
+        elif target in judged:
+            plan.step(observed, Unlink(path), f"no member may run from {target} under this name")
+
+
+def lost_mounts(observed: Observed, desired: Desired) -> list[str]:
+    """Our attached volumes that are not (yet) mounted in their place."""
+    return [
+        mine.id
+        for mine in attached(desired)
+        if not (isinstance(disk := observed.disks.get(mine.id), Disk) and isinstance(disk.content, Mounted))
+        or mount_of(observed, mine) is None
+    ]

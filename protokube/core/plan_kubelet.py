@@ -1,0 +1,154 @@
+"""kubelet's files, and the gate: kubelet starts once what it needs is there, in every round in which it is down."""
+
+from __future__ import annotations
+
+from protokube.core.actions import RestartUnit, StartUnit, WriteFile
+from protokube.core.desired import Desired
+from protokube.core.kubelet import KubeletFiles, KubeletInput, render
+from protokube.core.model import Absent, AttachState, Fault, File, Instance, Link, UnitState, Unknown
+from protokube.core.observed import Observed
+from protokube.core.plan_disks import attached, mount_of
+from protokube.core.plan_etcd import link_path
+from protokube.core.settings import NodeConfig
+from protokube.core.steps import Plan
+
+ARGS_PATH = "/etc/sysconfig/kubelet"
+CONFIG_PATH = "/var/lib/kubelet/config.yaml"
+KUBECONFIG_PATH = "/var/lib/kubelet/kubeconfig"
+PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH)
+
+_UP = ("active", "activating", "reloading")
+
+
+def kubelet_files(config: NodeConfig, observed: Observed, instance: Instance) -> KubeletFiles | tuple[Fault, ...]:
+    """Render kubelet's files for this node."""
+    layers = config.kubelet_layers
+    if config.master:
+        layers += config.master_kubelet_layers
+    layers += config.group_kubelet_layers.get(instance.instance_group or "", ())
+    kubeconfig = (
+        observed.files.get(KUBECONFIG_PATH, Absent()) if not isinstance(observed.files, Unknown) else Absent()
+    )
+    return render(
+        KubeletInput(
+            version=config.kubernetes_version or (observed.kubelet.version if observed.kubelet else None),
+            layers=layers,
+            node_labels=config.node_labels,
+            node_name=instance.name,
+            node_ips=instance.internal,
+            provider_id=instance.provider_id,
+            master=config.master,
+            kubeconfig_present=not isinstance(kubeconfig, Absent),
+            manifest_dir=config.manifest_dir,
+            machine=observed.machine,
+            known_flags=observed.kubelet.flags if observed.kubelet else None,
+        )
+    )
+
+
+def plan_kubelet(config: NodeConfig, observed: Observed, desired: Desired | None, plan: Plan) -> None:
+    """Plan kubelet's files and unit. Without its files kubelet isn't started."""
+    if isinstance(observed.instance, Unknown):
+        if config.kubelet_unit is not None:
+            plan.wait(config.kubelet_unit, "the instance is unknown", theirs=True)
+        return
+    if isinstance(observed.files, Unknown):
+        return
+    rendered = kubelet_files(config, observed, observed.instance)
+    if not isinstance(rendered, KubeletFiles):
+        for fault in rendered:
+            plan.refuse("kubelet", "kubelet/configuration", str(fault))
+        return
+    plan.notes.extend(f"kubelet: {note}" for note in rendered.notes)
+    written = _plan_files(observed, rendered, plan)
+    if config.kubelet_unit is not None:
+        _plan_unit(config, observed, desired, config.kubelet_unit, plan, written=written)
+
+
+def _plan_files(observed: Observed, rendered: KubeletFiles, plan: Plan) -> bool:
+    """Plan the files that differ; the answer says whether everything is already written."""
+    assert not isinstance(observed.files, Unknown)
+    written = True
+    for path, text in ((ARGS_PATH, rendered.args_file), (CONFIG_PATH, rendered.config_file)):
+        there = observed.files.get(path, Absent())
+        if isinstance(there, File) and there.text == text:
+            continue
+        written = False
+        reason = "it is missing" if isinstance(there, Absent) else "it differs from the configuration"
+        plan.step(observed, WriteFile(path, text), reason)
+    return written
+
+
+def _plan_unit(
+    config: NodeConfig, observed: Observed, desired: Desired | None, name: str, plan: Plan, *, written: bool
+) -> None:
+    unit = observed.unit
+    if isinstance(unit, Unknown) or unit is None:
+        plan.ignorance(name, unit.reason if unit else "its state was not read")
+        return
+    if unit.load != "loaded":
+        plan.refuse(name, "kubelet/unit", f"{name} is {unit.load}; protokube starts it, and never fights that")
+        return
+    if not written:
+        return
+    if unit.active in _UP:
+        _plan_restart(observed, name, unit, plan)
+        return
+    if unit.active == "deactivating":
+        plan.wait(name, "it is stopping")
+        return
+    closed = gate(config, observed, desired)
+    if closed and observed.uptime < config.gate_timeout:
+        plan.wait(name, f"not started before {'; '.join(closed)}", theirs=True)
+        return
+    if left := observed.holds.get(name):
+        plan.wait(name, f"it was started several times in vain; next try in {left:.0f} s")
+        return
+    reason = f"it is {unit.active}"
+    if closed:
+        reason += f"; the gate opened after {config.gate_timeout:.0f} s although {'; '.join(closed)}"
+    plan.step(observed, StartUnit(name), reason)
+
+
+def _plan_restart(observed: Observed, name: str, unit: UnitState, plan: Plan) -> None:
+    """Restart a kubelet that was started with other files than those on disk."""
+    assert not isinstance(observed.files, Unknown)
+    if unit.started_at is None or unit.active != "active":
+        return
+    newer = [
+        path
+        for path in (ARGS_PATH, CONFIG_PATH)
+        if isinstance(state := observed.files.get(path), File) and state.mtime_ns / 1e9 > unit.started_at
+    ]
+    if not newer:
+        return
+    if left := observed.holds.get(name):
+        plan.wait(name, f"{', '.join(newer)} changed; restarted often enough, next in {left:.0f} s")
+        return
+    plan.step(
+        observed, RestartUnit(name), f"kubelet restarts because {', '.join(newer)} changed after it was started"
+    )
+
+
+def gate(config: NodeConfig, observed: Observed, desired: Desired | None) -> list[str]:
+    """Why kubelet should not start yet; empty when the gate is open. DNS is not in the gate."""
+    if not config.master:
+        return []
+    if desired is None:
+        return ["the cloud has answered"]
+    claimable = [mine.id for candidates in desired.candidates.values() for mine in candidates]
+    reasons = [f"{volume_id} is claimed" for volume_id in claimable]
+    complete = {mine.id for mine in attached(desired)}
+    for mine in desired.held.values():
+        attachment = mine.volume.attachment_to(desired.instance.id)
+        if mine.id not in complete:
+            if attachment and attachment.state is not AttachState.DETACHING:
+                reasons.append(f"{mine.id} is attached")
+        elif mount_of(observed, mine) is None:
+            reasons.append(f"{mine.id} is mounted")
+        else:
+            path = link_path(config, config.templates[mine.member.cluster])
+            there = observed.files.get(path) if not isinstance(observed.files, Unknown) else None
+            if not (isinstance(there, Link) and there.target.startswith(mine.target + "/")):
+                reasons.append(f"{path} stands")
+    return reasons

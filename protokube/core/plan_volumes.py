@@ -1,0 +1,67 @@
+"""Claiming: one free volume of this zone for each etcd cluster that this machine lacks, `main` first."""
+
+from __future__ import annotations
+
+from protokube.core.actions import AttachVolume
+from protokube.core.desired import MAIN, Desired, MemberVolume, cluster_order, other_group
+from protokube.core.model import AttachState
+from protokube.core.observed import Observed
+from protokube.core.steps import Plan
+from protokube.core.tags import instance_group
+
+GROUP_GRACE = 120.0
+"""Seconds that a volume made for another instance group is left for that group's machines."""
+
+
+def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
+    """Report what is refused, wait for what is under way, and claim at most one volume a pass.
+
+    Only when the attachment of the `main` volume is seen does the next etcd cluster choose, so that a machine
+    ends with one member's volumes; and a machine that finds every `main` volume of its zone held is a standby
+    and claims nothing.
+    """
+    for one in desired.rejected:
+        server = desired.held.get(one.cluster or "")
+        plan.refuse(one.volume_id, one.rule, one.evidence, serious=server is None or server.id == one.volume_id)
+    for mine in desired.held.values():
+        attachment = mine.volume.attachment_to(desired.instance.id)
+        if attachment and attachment.state is not AttachState.ATTACHED:
+            plan.wait(mine.id, f"the cloud says {attachment.state}")
+    for key in cluster_order(desired.candidates):
+        ready = _ready(observed, desired, desired.candidates[key], plan)
+        if ready:
+            _claim(observed, desired, ready[0], plan)
+            return
+        holders = desired.elsewhere[key]
+        plan.notes.extend(f"{volume_id} is in use by {holder}" for volume_id, holder in sorted(holders.items()))
+        if key == MAIN and holders:
+            plan.notes.append("standby: other nodes hold every main volume of this zone")
+            return
+
+
+def _ready(
+    observed: Observed, desired: Desired, candidates: tuple[MemberVolume, ...], plan: Plan
+) -> list[MemberVolume]:
+    ready = []
+    for mine in candidates:
+        if mine.id in observed.failed:
+            continue
+        if other_group(mine, desired.instance) and observed.uptime < GROUP_GRACE:
+            group = instance_group(mine.volume.tags)
+            plan.wait(mine.id, f"left for instance group {group} for {GROUP_GRACE:.0f} s", theirs=True)
+            continue
+        ready.append(mine)
+    return ready
+
+
+def _claim(observed: Observed, desired: Desired, mine: MemberVolume, plan: Plan) -> None:
+    names = desired.instance.device_names
+    taken = desired.instance.used_devices | observed.taken_devices | observed.kernel_devices
+    device = next((name for name in names if name not in taken), None)
+    if names and device is None:
+        plan.refuse(mine.id, "volume/no-device-name", f"all device names are in use: {', '.join(sorted(taken))}")
+        return
+    member = f"member {mine.member.me} of etcd cluster {mine.member.cluster}"
+    plan.step(
+        observed, AttachVolume(mine.id, device), f"{member} is free in zone {desired.instance.zone}", volume=mine.id
+    )

@@ -1,0 +1,86 @@
+"""What a plan consists of: steps that can be taken now, and everything that can't, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from protokube.core.actions import Action
+from protokube.core.observed import Observed
+
+
+@dataclass(frozen=True)
+class Step:
+    """An action whose ground is laid. `depends` says what only the world can confirm (dry run)."""
+
+    action: Action
+    reason: str
+    depends: str | None = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something that will go on without another action. `theirs`: it is another node's doing, or a mere timer."""
+
+    subject: str
+    reason: str
+    theirs: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that protokube will not do, the stable id of the rule, and the evidence.
+
+    `serious` is False where another volume does the job, so that the node is settled all the same.
+    """
+
+    subject: str
+    rule: str
+    evidence: str
+    serious: bool = True
+
+
+@dataclass(frozen=True)
+class UnknownPart:
+    """A part of the world that could not be read, so that nothing is decided about it."""
+
+    subject: str
+    reason: str
+
+
+@dataclass
+class Plan:
+    """A plan under construction; planners add to it, one after the other. `notes` are for people only."""
+
+    steps: list[Step] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    unknown: list[UnknownPart] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def step(self, observed: Observed, action: Action, reason: str, *, volume: str | None = None) -> None:
+        """Add a step, unless its subject already failed in this round."""
+        if action.subject in observed.failed:
+            return
+        self.steps.append(Step(action, reason, observed.assumed.get(volume) if volume else None))
+
+    def wait(self, subject: str, reason: str, *, theirs: bool = False) -> None:
+        """Say what is being waited for."""
+        self.waiting.append(Waiting(subject, reason, theirs))
+
+    def refuse(self, subject: str, rule: str, evidence: str, *, serious: bool = True) -> None:
+        """Say what is refused, and why."""
+        self.refusals.append(Refusal(subject, rule, evidence, serious))
+
+    def ignorance(self, subject: str, reason: str) -> None:
+        """Say what is not known."""
+        self.unknown.append(UnknownPart(subject, reason))
+
+    @property
+    def settled(self) -> bool:
+        """Nothing planned, waiting, unknown or refused."""
+        return not (
+            self.steps
+            or self.unknown
+            or any(not waiting.theirs for waiting in self.waiting)
+            or any(refusal.serious for refusal in self.refusals)
+        )

@@ -1,0 +1,96 @@
+"""Volume tags → what the volume is for. A strict grammar: names become paths and host names.
+
+The tags are kops's: `KubernetesCluster`, `kubernetes.io/cluster/<id>`, `k8s.io/role/master` and
+`k8s.io/etcd/<cluster>` = `<me>/<m1>,<m2>,…`. What kops accepts by accident (empty names, duplicates, several
+slashes, names that are no DNS label) is rejected with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protokube.core.model import EtcdMember
+
+CLUSTER_TAG = "KubernetesCluster"
+CLUSTER_TAG_PREFIX = "kubernetes.io/cluster/"
+ROLE_TAGS = ("k8s.io/role/master", "k8s.io/role/control-plane")
+ETCD_TAG_PREFIX = "k8s.io/etcd/"
+GROUP_TAGS = ("k8s.io/instance-group", "kops.k8s.io/instance-group")
+FILESYSTEM_TAG = "protokube.k8s.io/filesystem"
+BOOTSTRAPPED_TAG = "protokube.k8s.io/etcd-bootstrapped"
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LONGEST_LABEL = 63
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A volume, or a tag of it, that is not taken. `rule` is a stable id that people can search for."""
+
+    rule: str
+    evidence: str
+
+
+def is_dns_label(name: str) -> bool:
+    """Whether `name` is an RFC 1123 label: lower case letters, digits and inner dashes, 1 to 63 of them."""
+    return _LABEL.fullmatch(name) is not None
+
+
+def in_cluster(tags: Mapping[str, str], cluster_id: str) -> bool:
+    """Whether a volume belongs to the cluster, by either spelling of the tag."""
+    return tags.get(CLUSTER_TAG) == cluster_id or tags.get(CLUSTER_TAG_PREFIX + cluster_id) in ("owned", "shared")
+
+
+def has_master_role(tags: Mapping[str, str]) -> bool:
+    """Whether a volume is for control-plane nodes; the tag's value doesn't matter."""
+    return any(tag in tags for tag in ROLE_TAGS)
+
+
+def instance_group(tags: Mapping[str, str]) -> str | None:
+    """The instance group that the volume was made for, if its tags name one."""
+    return next((tags[tag] for tag in GROUP_TAGS if tags.get(tag)), None)
+
+
+def etcd_member(tags: Mapping[str, str]) -> EtcdMember | Rejected | None:
+    """The etcd member that a volume carries; None when it has no etcd tag, so isn't ours to mount."""
+    found = sorted(tag for tag in tags if tag.startswith(ETCD_TAG_PREFIX))
+    if not found:
+        return None
+    if len(found) > 1:
+        names = " and ".join(found)
+        return Rejected("volume/several-clusters", f"tags {names}: a volume carries one etcd member, not several")
+    return parse_spec(found[0].removeprefix(ETCD_TAG_PREFIX), tags[found[0]])
+
+
+def parse_spec(cluster: str, spec: str) -> EtcdMember | Rejected:
+    """Parse an etcd tag's value, `<me>/<m1>,<m2>,…`; surrounding white space is trimmed."""
+    tag = f"tag {ETCD_TAG_PREFIX}{cluster}={spec!r}"
+
+    def bad(problem: str) -> Rejected:
+        return Rejected("volume/bad-etcd-tag", f"{tag}: {problem}; expected <me>/<member>,<member>,… such as a/a,b,c")
+
+    if not is_dns_label(cluster):
+        return bad(f"the etcd cluster's key {cluster!r} is no DNS label")
+    me, slash, rest = spec.strip().partition("/")
+    if not slash:
+        return bad("there is no slash")
+    if "/" in rest:
+        return bad("there is more than one slash")
+    members = tuple(rest.split(","))
+    for name in (me, *members):
+        if not name:
+            return bad("a member's name is empty")
+        if not is_dns_label(name):
+            return bad(f"{name!r} is no DNS label (lower case letters, digits, inner dashes)")
+        if len(dns_name := f"etcd-{cluster}-{name}") > _LONGEST_LABEL:
+            return bad(
+                f"{name!r} is too long: it becomes the host name {dns_name}, at most {_LONGEST_LABEL} characters"
+            )
+    if len(set(members)) != len(members):
+        twice = next(name for name in members if members.count(name) > 1)
+        return bad(f"member {twice!r} is listed twice")
+    if me not in members:
+        return bad(f"{me!r} is not among the members")
+    return EtcdMember(cluster, me, members)

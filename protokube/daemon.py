@@ -1,0 +1,273 @@
+"""The run loop: a round, then sleep until an event or a deadline wakes it; signals, watchdog, readiness.
+
+The main thread runs asyncio and never works: all it does with an event is to wake the loop. Rounds are synchronous
+code in a thread of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import time
+from pathlib import Path
+
+from protokube.config import Settings
+from protokube.core.desired import desire
+from protokube.core.observed import Observed
+from protokube.core.plan_disks import attached
+from protokube.errors import ProviderError
+from protokube.host.network import watch_addresses
+from protokube.host.notify import Notifier
+from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
+from protokube.observe import Observer
+from protokube.reconcile import Memory, Report, StepReport, sync_once
+from protokube.together import start
+from protokube.wiring import Wired
+
+log = logging.getLogger("protokube")
+
+GRACE = 4.5
+"""Seconds that the action in hand may take to end after SIGTERM; the program is gone within 5 s."""
+
+PASS_LIMIT = 120.0
+"""Seconds within which a pass of a round ends; beyond that the watchdog is no longer fed."""
+
+_SHORT, _LONG = 8.0, 10.0
+_TRIES_IN_VAIN = 4
+
+
+class Alarm:
+    """What wakes the loop. `ring` may be called from any thread; reasons that come together wake once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._event = asyncio.Event()
+        self._reasons: list[str] = []
+
+    def ring(self, reason: str) -> None:
+        """Wake the loop, now or when it next would sleep."""
+
+        def note() -> None:
+            if reason not in self._reasons:
+                self._reasons.append(reason)
+            self._event.set()
+
+        self._loop.call_soon_threadsafe(note)
+
+    async def wait(self, seconds: float) -> list[str]:
+        """Sleep until an event, at most for so long. The reasons that woke; empty when the time ran out."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+        self._event.clear()
+        reasons, self._reasons = self._reasons, []
+        return reasons
+
+
+class Rounds:
+    """Runs rounds one after the other in threads, and keeps what lies between them."""
+
+    def __init__(self, settings: Settings, wired: Wired, started: float) -> None:
+        self._settings = settings
+        self._wired = wired
+        self._observer = Observer(wired.config, wired.readers, started=started)
+        self._memory = Memory()
+        self.stopping = False
+        self.busy = False
+        self.last_sign = time.monotonic()
+
+    def _alive(self) -> bool:
+        self.last_sign = time.monotonic()
+        return self.stopping
+
+    async def run(self) -> Report:
+        """One round."""
+        self._alive()
+
+        def work() -> Report:
+            return sync_once(
+                self._wired.config,
+                self._observer,
+                self._wired.writers,
+                self._memory,
+                records_every=self._settings.records_every,
+                stop=self._alive,
+            )
+
+        self.busy = True
+        try:
+            return await asyncio.wrap_future(start("round", work))
+        finally:
+            self.busy = False
+
+
+class Watches:
+    """Everything outside that may wake the loop: files, processes, addresses."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wired: Wired, alarm: Alarm) -> None:
+        self._loop = loop
+        self._wired = wired
+        self._alarm = alarm
+        self._directories = DirectoryWatcher(loop, alarm.ring)
+        self._processes: set[int] = set()
+        self._addresses: asyncio.Task[None] | None = None
+        for directory in wired.watch:
+            self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
+
+    def follow(self, observed: Observed, root: str) -> None:
+        """Watch what this round brought: tools at work, and data directories in which etcd will appear."""
+        for volume_id, pid in self._wired.running().items():
+            if pid not in self._processes:
+                self._processes.add(pid)
+                wake_at_exit(self._loop, pid, self._alarm.ring, f"the tool at work on {volume_id} has ended")
+        desired = desire(self._wired.config, observed)
+        for mine in attached(desired) if desired else ():
+            template = self._wired.config.templates[mine.member.cluster]
+            self._directories.watch(Path(root, mine.target.lstrip("/"), template.data_dir), CHANGE)
+
+    def addresses(self) -> None:
+        """Watch the machine's addresses too. After the first round: the library behind it takes time to load."""
+
+        async def watch() -> None:
+            try:
+                await watch_addresses(self._alarm.ring)
+            except ProviderError as error:
+                log.warning("addresses are looked at only in every round: %s", error)
+
+        self._addresses = self._loop.create_task(watch())
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        if self._addresses is not None:
+            self._addresses.cancel()
+        self._directories.close()
+
+
+def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
+    """How long to sleep, in seconds, when no event comes. `in_vain` counts unsettled rounds without a step."""
+    if report.settled:
+        return settings.interval
+    most = settings.interval
+    if report.in_flight:
+        most = min(most, _SHORT)
+    elif report.left.waiting:
+        most = min(most, _LONG)
+    gate = settings.node.gate_timeout - report.observed.uptime
+    jitter = random.uniform(0.5, 1.0)
+    delay = min(most, 2.0 ** min(in_vain, 10)) * jitter
+    return min(delay, gate + 0.1) if gate > 0 else delay
+
+
+def summary(report: Report) -> str:
+    """One line of state."""
+    if report.settled:
+        return "settled"
+    parts = [f"refused: {one.subject} {one.rule}" for one in report.left.refusals if one.serious]
+    parts += [f"failed: {one.step.action.subject}" for one in report.failed]
+    parts += [f"unknown: {one.subject}" for one in report.left.unknown]
+    parts += [f"waiting: {one.subject} ({one.reason})" for one in report.left.waiting]
+    return "; ".join(parts) or "working"
+
+
+def say(report: Report, before: Report | None) -> None:
+    """Log what is left when it has changed."""
+    if before is not None and summary(report) == summary(before):
+        return
+    for refusal in report.left.refusals:
+        log.warning("refused: %s: %s: %s", refusal.subject, refusal.rule, refusal.evidence)
+    for unknown in report.left.unknown:
+        log.warning("unknown: %s: %s", unknown.subject, unknown.reason)
+    for waiting in report.left.waiting:
+        log.info("waiting: %s: %s", waiting.subject, waiting.reason)
+    for note in report.left.notes:
+        log.info("%s", note)
+    if report.settled:
+        log.info("settled")
+
+
+async def settle(settings: Settings, wired: Wired, alarm: Alarm, started: float) -> Report:
+    """--once: rounds until the node is settled, nothing more can happen, or the time is up."""
+    rounds = Rounds(settings, wired, started)
+    watches = Watches(asyncio.get_running_loop(), wired, alarm)
+    steps: list[StepReport] = []
+    in_vain = 0
+    try:
+        while True:
+            report = await rounds.run()
+            steps += report.steps
+            watches.follow(report.observed, settings.root)
+            in_vain = 0 if report.steps else in_vain + 1
+            over = time.monotonic() - started >= settings.timeout
+            trying = bool(report.failed or report.left.unknown) and in_vain < _TRIES_IN_VAIN
+            if report.settled or over or not (report.in_flight or trying or report.steps):
+                return Report(tuple(steps), report.left, report.observed)
+            left = settings.timeout - (time.monotonic() - started)
+            await alarm.wait(min(delay_after(report, in_vain, settings), max(left, 0.0)))
+    finally:
+        watches.close()
+
+
+async def serve(settings: Settings, wired: Wired, alarm: Alarm, started: float, notifier: Notifier) -> bool:
+    """The daemon, until a signal ends it. True when the configuration is to be read again."""
+    loop = asyncio.get_running_loop()
+    rounds = Rounds(settings, wired, started)
+    watches = Watches(loop, wired, alarm)
+    stop = asyncio.Event()
+    reload = False
+
+    def end(name: str, again: bool) -> None:
+        nonlocal reload
+        log.info("%s: %s", name, "reading the configuration again" if again else "ending")
+        reload = again
+        rounds.stopping = True
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM", False)
+    loop.add_signal_handler(signal.SIGINT, end, "SIGINT", False)
+    loop.add_signal_handler(signal.SIGHUP, end, "SIGHUP", True)
+    loop.add_signal_handler(signal.SIGUSR1, alarm.ring, "SIGUSR1")
+    work = loop.create_task(_work(settings, rounds, watches, alarm, notifier))
+    helpers = [loop.create_task(_feed(notifier, rounds)), loop.create_task(stop.wait())]
+    try:
+        await asyncio.wait([work, helpers[1]], return_when=asyncio.FIRST_COMPLETED)
+        if not work.done() and rounds.busy:
+            await asyncio.wait([work], timeout=GRACE)
+    finally:
+        for task in (work, *helpers):
+            task.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        watches.close()
+    if work.done() and not work.cancelled():
+        work.result()  # a bug in a round ends the program, and says so
+    return reload
+
+
+async def _work(settings: Settings, rounds: Rounds, watches: Watches, alarm: Alarm, notifier: Notifier) -> None:
+    before: Report | None = None
+    in_vain = 0
+    while not rounds.stopping:
+        report = await rounds.run()
+        say(report, before)
+        watches.follow(report.observed, settings.root)
+        if before is None:
+            notifier.ready(summary(report))
+            watches.addresses()
+        elif summary(report) != summary(before):
+            notifier.status(summary(report))
+        before = report
+        in_vain = 0 if report.steps else in_vain + 1
+        delay = delay_after(report, in_vain, settings)
+        if not report.settled:
+            log.info("next round in %.1f s, or with the next event", delay)
+        reasons = await alarm.wait(delay)
+        log.info("woken by %s", ", ".join(reasons) or f"the clock, after {delay:.1f} s")
+
+
+async def _feed(notifier: Notifier, rounds: Rounds) -> None:
+    """Feed the watchdog while the round gets on: a hang then ends in a restart, which loses nothing."""
+    while notifier.watchdog_interval is not None:
+        if not rounds.busy or time.monotonic() - rounds.last_sign < PASS_LIMIT:
+            notifier.watchdog()
+        await asyncio.sleep(notifier.watchdog_interval)

@@ -1,0 +1,56 @@
+"""The installed kubelet and the machine it is to serve: asked once, not once a round."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from protokube.core.kubelet import Machine
+from protokube.core.kubelet_fields import flags_of_help
+from protokube.core.observed import KubeletBinary
+from protokube.errors import ProviderError
+
+PLACES = ("usr/bin/kubelet", "usr/local/bin/kubelet", "opt/bin/kubelet")
+_LIMIT = 10.0
+
+
+class InstalledKubelet:
+    """Implements `ports.KubeletProbe`. The binary is asked again only when the file behind it has changed."""
+
+    def __init__(self, root: str) -> None:
+        self._root = Path(root)
+        self._asked: tuple[tuple[int, int, int], KubeletBinary] | None = None
+        self._machine: Machine | None = None
+
+    def machine(self) -> Machine:
+        """Memory and CPUs; whether systemd is PID 1, as sd_booted(3) tells."""
+        if self._machine is None:
+            import psutil  # here, since a node that renders nothing needn't pay for it
+
+            memory, cpus = psutil.virtual_memory().total, psutil.cpu_count() or 1
+            self._machine = Machine(memory, cpus, Path(self._root, "run/systemd/system").is_dir())
+        return self._machine
+
+    def kubelet(self) -> KubeletBinary | None:
+        """What `kubelet --version` and `--help` say; None when there is no kubelet below the root."""
+        found = next((path for place in PLACES if (path := self._root / place).is_file()), None)
+        if found is None:
+            return None
+        state = found.stat()
+        key = (state.st_ino, state.st_mtime_ns, state.st_size)
+        if self._asked is None or self._asked[0] != key:
+            version, text = self._ask(found, "--version").strip(), self._ask(found, "--help")
+            self._asked = key, KubeletBinary(version.removeprefix("Kubernetes").strip(), flags_of_help(text))
+        return self._asked[1]
+
+    def _ask(self, binary: Path, option: str) -> str:
+        if not os.access(binary, os.X_OK):
+            raise ProviderError(f"{binary} is not executable; install kubelet properly")
+        try:
+            done = subprocess.run([binary, option], capture_output=True, text=True, timeout=_LIMIT, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ProviderError(f"{binary} {option}: {error}; is it the binary for this machine?") from error
+        if done.returncode != 0:
+            raise ProviderError(f"{binary} {option} exited {done.returncode}: {done.stderr.strip()[:200]}")
+        return done.stdout or done.stderr

@@ -1,0 +1,54 @@
+"""One protokube per root: a lock that ends with its process, and names the process that holds it.
+
+The lock file is never written, so that a settled run changes nothing: /proc/locks tells who holds it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from protokube.errors import PermissionNeeded, ProtokubeError
+
+
+class AlreadyRunning(ProtokubeError):  # noqa: N818 - it names what is the case
+    """Another protokube works on the same root."""
+
+
+class Lock:
+    """Held while the `with` block runs. Raises AlreadyRunning, naming the holder's pid."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def __enter__(self) -> Lock:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise PermissionNeeded(f"{self._path}: {error.strerror}; the lock can't be taken") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(os.fstat(self._descriptor))
+            os.close(self._descriptor)
+            raise AlreadyRunning(f"protokube already runs on this root: pid {holder} holds {self._path}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def _holder(locked: os.stat_result) -> str:
+    """The pid of whoever holds a BSD lock on the file, as /proc/locks (proc(5)) has it."""
+    file = f"{os.major(locked.st_dev):02x}:{os.minor(locked.st_dev):02x}:{locked.st_ino}"
+    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+        fields = line.split()
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == file:
+            return fields[4]
+    return "unknown"

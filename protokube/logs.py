@@ -1,0 +1,52 @@
+"""Logging to stderr: text for people and the journal, or one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TextIO
+
+from protokube.config import Settings
+
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class _Text(logging.Formatter):
+    """Under systemd each line bears its priority (sd-daemon(3)) and no time, which the journal keeps itself."""
+
+    def __init__(self, journal: bool) -> None:
+        super().__init__("%(message)s" if journal else "%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self._journal:
+            return text
+        return "\n".join(f"<{_PRIORITIES[record.levelno]}>{line}" for line in text.splitlines())
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        out = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if action := getattr(record, "action", None):
+            out["action"] = action
+        if record.exc_info:
+            out["trace"] = self.formatException(record.exc_info)
+        return json.dumps(out, ensure_ascii=False)
+
+
+def set_up_logging(settings: Settings, stream: TextIO) -> None:
+    """Log to `stream`. With --once and --dry-run, whose report is the output, only warnings unless asked for more."""
+    journal = "JOURNAL_STREAM" in os.environ
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Json() if settings.log_format == "json" else _Text(journal))
+    root = logging.getLogger("protokube")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    quiet = settings.once or settings.dry_run
+    root.setLevel(logging.DEBUG if settings.verbose else logging.WARNING if quiet else logging.INFO)

@@ -1,0 +1,177 @@
+"""Ports → Observed: each facet of the world is read once a round, side by side, each with its own limit.
+
+A read that fails or hangs becomes Unknown; a read that hangs is not started a second time while it does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from functools import partial
+
+from protokube.core.bootstrap import MemberFacts, needs_peers, peers_to_ask
+from protokube.core.desired import Desired, desire
+from protokube.core.dns import RecordSet
+from protokube.core.identity import Identity
+from protokube.core.model import EtcdPeerMember, Facet, FileState, Unknown
+from protokube.core.observed import Observed
+from protokube.core.plan_disks import attached, mount_of
+from protokube.core.plan_etcd import identified, mounted_places
+from protokube.core.plan_kubelet import PATHS
+from protokube.core.plan_names import names_to_read
+from protokube.core.settings import NodeConfig
+from protokube.errors import ProviderError
+from protokube.ports import Readers
+from protokube.together import start
+
+ALL = frozenset(Facet)
+CLOUD_FACETS = frozenset({Facet.VOLUMES, Facet.PEERS, Facet.MOUNTS})
+
+
+class Limited:
+    """Runs reads side by side, each with a limit in seconds; one that hangs is left behind and remembered."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._hanging: dict[str, Future[object]] = {}
+
+    def run(self, reads: Mapping[str, Callable[[], object]]) -> dict[str, object]:
+        """The result of each read by its key: its value, or Unknown. An error that isn't ours is raised here."""
+        begun: dict[str, Future[object]] = {}
+        results: dict[str, object] = {}
+        for key, read in reads.items():
+            if key in self._hanging and not self._hanging[key].done():
+                results[key] = Unknown(f"an earlier read of {key} still hangs")
+            else:
+                begun[key] = start(f"read {key}", read)
+        wait(begun.values(), timeout=self._limit)
+        self._hanging = {key: one for key, one in {**self._hanging, **begun}.items() if not one.done()}
+        for key, future in begun.items():
+            results[key] = self._result(key, future)
+        return results
+
+    def _result(self, key: str, future: Future[object]) -> object:
+        if not future.done():
+            return Unknown(f"reading {key} did not end within {self._limit:.0f} s")
+        try:
+            return future.result()
+        except ProviderError as error:
+            return Unknown(str(error))
+
+
+class Observer:
+    """Reads the world for one configuration. What it keeps between rounds (hanging reads) may be lost."""
+
+    def __init__(self, config: NodeConfig, readers: Readers, *, started: float, limit: float = 30.0) -> None:
+        self._config = config
+        self._readers = readers
+        self._started = started
+        self._limited = Limited(limit)
+
+    def first(self, *, known: Observed | None = None) -> Observed:
+        """The snapshot at the start of a round. `known` is an earlier one whose records need no new reading."""
+        blank = Unknown("not read yet")
+        empty = Observed(now=time.time(), uptime=0.0, instance=blank, volumes=blank, peers=blank, mounts=blank)
+        facets = ALL
+        if known is not None:
+            empty = replace(empty, records=known.records)
+            facets = ALL - {Facet.RECORDS}
+        return self.again(empty, facets)
+
+    def again(self, before: Observed, facets: frozenset[Facet]) -> Observed:
+        """The snapshot with the given facets read again, and with what newly depends on them."""
+        observed = replace(before, now=time.time(), uptime=time.monotonic() - self._started)
+        observed = self._read_independent(observed, facets)
+        if not self._config.master:
+            return observed
+        desired = desire(self._config, observed)
+        if desired is None:
+            return observed
+        observed = self._read_disks(observed, desired, facets)
+        observed = self._read_trees(observed, desired, facets)
+        return self._read_names(observed, desired, facets)
+
+    def _read_independent(self, observed: Observed, facets: frozenset[Facet]) -> Observed:
+        readers, config = self._readers, self._config
+        reads: dict[str, Callable[[], object]] = {
+            Facet.INSTANCE: readers.cloud.instance,
+            Facet.VOLUMES: lambda: tuple(readers.cloud.volumes()),
+            Facet.PEERS: lambda: tuple(readers.cloud.peers()),
+            Facet.MOUNTS: lambda: tuple(readers.disks.mounts()),
+            Facet.FILES: self._read_files,
+        }
+        if readers.services is not None and config.kubelet_unit is not None:
+            services, unit = readers.services, config.kubelet_unit
+            reads[Facet.UNIT] = lambda: services.state(unit)
+        wanted = facets if config.master else facets - CLOUD_FACETS
+        found = self._limited.run({key: read for key, read in reads.items() if key in wanted})
+        can_tag = readers.cloud.can_tag
+        if Facet.FILES in wanted:
+            found["kubelet"], found["machine"] = readers.probe.kubelet(), readers.probe.machine()
+        return replace(observed, can_tag=can_tag, **found)  # type: ignore[arg-type]
+
+    def _read_files(self) -> Mapping[str, FileState]:
+        listing = self._readers.files.listing(self._config.manifest_dir)
+        return {**listing, **self._readers.files.read(PATHS)}
+
+    def _read_disks(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
+        volumes = [mine.volume for mine in attached(desired)]
+        if Facet.DISKS not in facets and {volume.id for volume in volumes} <= observed.disks.keys():
+            return observed
+        disks = self._readers.disks
+        found = self._limited.run({"disks": lambda: disks.inspect(volumes), "names": disks.names})
+        inspected, names = found["disks"], found["names"]
+        if isinstance(inspected, Unknown):
+            inspected = {volume.id: inspected for volume in volumes}
+        kernel = frozenset() if isinstance(names, Unknown) else names
+        return replace(observed, disks=inspected, kernel_devices=kernel)  # type: ignore[arg-type]
+
+    def _read_trees(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
+        mounted = {mine.id: mine.target for mine in attached(desired) if mount_of(observed, mine)}
+        if Facet.TREES not in facets and mounted.keys() == observed.trees.keys():
+            return observed
+        read = self._readers.disks.tree
+        reads = {volume_id: partial(read, target) for volume_id, target in mounted.items()}
+        return replace(observed, trees=self._limited.run(reads))  # type: ignore[arg-type]
+
+    def _read_names(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
+        """Members that must be asked, and records; again when there are new ones to ask for."""
+        reads: dict[str, Callable[[], object]] = {}
+        questions = self._questions(observed, desired)
+        if questions.keys() - observed.members.keys() or Facet.MEMBERS in facets:
+            for cluster, urls in questions.items():
+                reads[f"members of {cluster}"] = self._ask(urls)
+        names = names_to_read(self._config, observed, desired)
+        known = observed.records
+        unread = isinstance(known, Unknown) or bool(names - known.keys())
+        dns = self._readers.dns
+        if dns is not None and names and (Facet.RECORDS in facets or unread):
+            reads["records"] = lambda: dns.record_sets(names)
+        found = self._limited.run(reads)
+        records: Mapping[str, RecordSet] | Unknown = found.pop("records", known)  # type: ignore[assignment]
+        if not found:
+            return replace(observed, records=records)
+        members = {key.removeprefix("members of "): value for key, value in found.items()}
+        return replace(observed, records=records, members=members)  # type: ignore[arg-type]
+
+    def _questions(self, observed: Observed, desired: Desired) -> dict[str, tuple[str, ...]]:
+        """The etcd clusters in which a member of ours never started, with the peer URLs to ask."""
+        questions: dict[str, tuple[str, ...]] = {}
+        for place in mounted_places(self._config, observed, desired):
+            identity = identified(desired, self._config, place)
+            if not isinstance(identity, Identity):
+                continue
+            if needs_peers(MemberFacts(place.mine, identity, place.has_data)):
+                questions[place.mine.member.cluster] = peers_to_ask(observed, desired, place.template, place.mine)
+        return questions
+
+    def _ask(self, urls: tuple[str, ...]) -> Callable[[], tuple[EtcdPeerMember, ...] | Unknown]:
+        def ask() -> tuple[EtcdPeerMember, ...] | Unknown:
+            if not urls:
+                return Unknown("no address of another member is known")
+            answer = self._readers.etcd.members(urls)
+            return answer if isinstance(answer, Unknown) else tuple(answer)
+
+        return ask

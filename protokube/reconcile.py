@@ -1,0 +1,188 @@
+"""One round: observe → plan → apply, again until the plan is empty. And its account, the Report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from protokube.apply import Outcome, apply
+from protokube.core.actions import RestartUnit, StartUnit
+from protokube.core.model import Facet, Unknown
+from protokube.core.observed import Observed
+from protokube.core.owners import Absences
+from protokube.core.plan import plan
+from protokube.core.predict import predict
+from protokube.core.settings import NodeConfig
+from protokube.core.steps import Plan, Step
+from protokube.errors import DeviceNameTaken, ProtokubeError, TaggingForbidden, VolumeInUse
+from protokube.observe import Observer
+from protokube.ports import Writers
+
+log = logging.getLogger("protokube")
+
+MOST_PASSES = 60
+"""More passes than the longest way takes; a round that needs more is a bug, and ends."""
+
+STARTS_AN_HOUR = 6
+"""How often kubelet is started or restarted within an hour before it is left alone for a while."""
+
+EXPECTED = (VolumeInUse, DeviceNameTaken, TaggingForbidden)
+"""Refusals that the next pass or round takes into account by itself; they are no trouble of this node."""
+
+_HOUR = 3600.0
+
+
+class NoConvergence(ProtokubeError):  # noqa: N818 - it names what is the case
+    """A round did not come to an end: what it did last is in the message. A bug, never the world's fault."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step as it went: `status` is planned, done, failed, or lost (a race, or a right that we do without)."""
+
+    number: int
+    step: Step
+    status: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a round did, and what is left: the last plan's waiting, refusals, unknown parts and notes."""
+
+    steps: tuple[StepReport, ...]
+    left: Plan
+    observed: Observed
+
+    @property
+    def failed(self) -> tuple[StepReport, ...]:
+        """The steps that the world refused."""
+        return tuple(one for one in self.steps if one.status == "failed")
+
+    @property
+    def settled(self) -> bool:
+        """Nothing planned, failed, waiting, unknown or refused."""
+        return self.left.settled and not self.failed
+
+    @property
+    def in_flight(self) -> bool:
+        """Something goes on by itself that this node will see the end of."""
+        return any(not waiting.theirs for waiting in self.left.waiting)
+
+
+@dataclass
+class Memory:
+    """What is kept between rounds. Any of it may be lost at any moment; it costs delay, never an effect."""
+
+    starts: dict[str, list[float]] = field(default_factory=dict)
+    absences: Absences = field(default_factory=Absences)
+    rounds_since_reading: int = 0
+    last: Report | None = None
+
+    def holds(self, now: float) -> dict[str, float]:
+        """Seconds for which each unit is to be left alone, since it was started too often within the hour."""
+        for unit, times in self.starts.items():
+            self.starts[unit] = [time for time in times if now - time < _HOUR]
+        return {
+            unit: times[-STARTS_AN_HOUR] + _HOUR - now
+            for unit, times in self.starts.items()
+            if len(times) >= STARTS_AN_HOUR
+        }
+
+    def owners(self, observed: Observed) -> set[str]:
+        """The owners of the records that were seen."""
+        if isinstance(observed.records, Unknown):
+            return set()
+        return {one.owner for there in observed.records.values() for one in there.owned if one.owner}
+
+
+def sync_once(
+    config: NodeConfig,
+    observer: Observer,
+    writers: Writers,
+    memory: Memory,
+    *,
+    records_every: int = 1,
+    stop: Callable[[], bool] = lambda: False,
+) -> Report:
+    """One round. `records_every`: on a settled node records are read only in every so manyth round.
+
+    `stop` is asked between passes, so that a signal lets the actions in hand end and begins no new ones.
+    """
+    observed = _begin(observer, memory, records_every)
+    done: list[StepReport] = []
+    for number in range(1, MOST_PASSES + 1):
+        current = plan(config, observed)
+        if not current.steps or stop():
+            report = Report(tuple(done), current, observed)
+            memory.last = report
+            return report
+        outcomes = apply(writers, current.steps)
+        done += [_account(number, outcome) for outcome in outcomes]
+        _remember(memory, observed, outcomes)
+        observed = _learn(observed, outcomes)
+        observed = replace(observed, holds=memory.holds(observed.now))
+        changed = frozenset[Facet]().union(*(outcome.step.action.changes for outcome in outcomes))
+        observed = observer.again(observed, changed)
+    raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {done[-1].step.action.describe()}")
+
+
+def dry_run(config: NodeConfig, observer: Observer) -> Report:
+    """The whole way to the settled node, on the pure model. Has nothing in its hands that could write."""
+    before = observer.first()
+    observed = before
+    steps: list[StepReport] = []
+    for number in range(1, MOST_PASSES + 1):
+        current = plan(config, observed)
+        if not current.steps:
+            return Report(tuple(steps), current, before)
+        for step in current.steps:
+            steps.append(StepReport(number, step, "planned"))
+            observed = predict(config, observed, step.action)
+    raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {steps[-1].step.action.describe()}")
+
+
+def _begin(observer: Observer, memory: Memory, records_every: int) -> Observed:
+    last = memory.last
+    if last is not None and last.settled and not last.steps and memory.rounds_since_reading + 1 < records_every:
+        memory.rounds_since_reading += 1
+        observed = observer.first(known=last.observed)
+    else:
+        memory.rounds_since_reading = 0
+        observed = observer.first()
+    if not isinstance(observed.instance, Unknown):
+        owners = memory.owners(observed)
+        memory.absences = memory.absences.seen(observed.now, observed.instance.id, observed.peers, owners)
+    return replace(observed, absent_for=memory.absences.absent_for(), holds=memory.holds(observed.now))
+
+
+def _account(number: int, outcome: Outcome) -> StepReport:
+    action, error = outcome.step.action, outcome.error
+    if error is None:
+        log.info("%s (%s)", action.describe(), outcome.step.reason, extra={"action": action.kind})
+        return StepReport(number, outcome.step, "done")
+    if isinstance(error, EXPECTED):
+        log.info("%s: %s", action.describe(), error, extra={"action": action.kind})
+        return StepReport(number, outcome.step, "lost", str(error))
+    log.warning("%s failed: %s", action.describe(), error, extra={"action": action.kind})
+    return StepReport(number, outcome.step, "failed", str(error))
+
+
+def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        action = outcome.step.action
+        if isinstance(action, StartUnit | RestartUnit):
+            memory.starts.setdefault(action.unit, []).append(observed.now)
+
+
+def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
+    """A subject whose action failed is left alone for the rest of the round, unless another try may go better."""
+    failed = set(observed.failed)
+    taken = set(observed.taken_devices)
+    for outcome in outcomes:
+        if isinstance(outcome.error, DeviceNameTaken):
+            taken.add(outcome.error.device)
+        elif outcome.error is not None:
+            failed.add(outcome.step.action.subject)
+    return replace(observed, failed=frozenset(failed), taken_devices=frozenset(taken))

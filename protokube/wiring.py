@@ -1,0 +1,104 @@
+"""Chooses the adapters and puts them behind the ports. Adapters are imported when chosen, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from protokube.config import Settings
+from protokube.core.settings import NodeConfig
+from protokube.host.blockdev import BlockDevices
+from protokube.host.files import NodeFiles
+from protokube.host.kubelet import InstalledKubelet
+from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
+
+RUN_DIR = "run/protokube"
+HOSTS = "etc/hosts"
+BUS = "run/dbus/system_bus_socket"
+
+Wake = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wired:
+    """The configuration with its open questions answered, and the ports. `watch` are directories whose changes
+    matter; `running` maps volumes to the process that works on each; `close` lets everything go."""
+
+    config: NodeConfig
+    readers: Readers
+    writers: Writers
+    watch: tuple[Path, ...]
+    running: Callable[[], dict[str, int]]
+    close: Callable[[], None]
+
+
+def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wired:
+    """Make the adapters. Raises ConfigError when the inventory or a key file is wrong. Touches nothing yet."""
+    cloud_name = settings.cloud or detect_cloud()
+    dns_name = settings.dns or ("route53" if cloud_name == "aws" else "hosts")
+    config = replace(settings.node, dns=dns_name)
+    cloud, cloud_watch = _cloud(settings, cloud_name)
+    dns = _dns(settings, dns_name, cloud)
+    disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)), on_change=wake)
+    files = NodeFiles(settings.root)
+    services = None
+    if config.kubelet_unit is not None:
+        from protokube.host.systemd import SystemBus
+
+        address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
+        services = SystemBus(loop, address, on_change=wake)
+    from protokube.etcdpeers import HttpEtcdPeers
+
+    def close() -> None:
+        if services is not None:
+            services.close()
+        cloud.close()
+
+    return Wired(
+        config,
+        Readers(cloud, disks, files, HttpEtcdPeers(), InstalledKubelet(settings.root), dns, services),
+        Writers(cloud, disks, files, dns, services),
+        (Path("/dev"), Path("/dev/disk/by-id"), Path(settings.root, config.manifest_dir.lstrip("/")), *cloud_watch),
+        disks.running,
+        close,
+    )
+
+
+def detect_cloud() -> str:
+    """EC2 by its DMI strings (Xen: the product UUID starts with ec2; Nitro: the vendor), else the local cloud."""
+    for name, sign in (("sys_vendor", "amazon ec2"), ("product_uuid", "ec2"), ("bios_version", "amazon")):
+        try:
+            value = Path("/sys/class/dmi/id", name).read_text(encoding="ascii", errors="replace").strip().lower()
+        except OSError:
+            continue
+        if value.startswith(sign) or (name == "bios_version" and sign in value):
+            return "aws"
+    return "local"
+
+
+def _cloud(settings: Settings, name: str) -> tuple[CloudProvider, tuple[Path, ...]]:
+    if name == "aws":
+        from protokube.cloudprovider.aws import AwsCloud
+
+        return AwsCloud(), ()
+    from protokube.cloudprovider.local import LocalCloud, load_inventory
+    from protokube.host.network import default_addresses
+
+    inventory = load_inventory(settings.inventory)
+    node = settings.node_name or socket.gethostname()
+    images = sorted({Path(volume.image).parent for volume in inventory.volumes if volume.image})
+    return LocalCloud(inventory, node, default_addresses, settings.root), tuple(images)
+
+
+def _dns(settings: Settings, name: str, cloud: CloudProvider) -> DNSProvider | None:
+    if name == "none" or not settings.node.master:
+        return None
+    if name == "hosts":
+        from protokube.dnsprovider.hosts import HostsFile
+
+        return HostsFile(str(Path(settings.root, HOSTS)))
+    raise NotImplementedError(name)

@@ -5,19 +5,19 @@ Exclusive names are simple records; beside each stands a TXT record `_protokube.
 Route 53 applies a change batch as a whole or not at all.
 
 The account's limit is 5 requests a second, so names are asked for one by one (a zone is never listed), zones are
-pinned once found, and boto itself repeats a request once at most: the round's back-off does the rest.
+pinned once found, and a request is tried once: the round's back-off does the rest. botocore is imported with the
+first request (0.1 s), which no mount waits for.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from ipaddress import ip_address
+from types import ModuleType
 from typing import TYPE_CHECKING, cast
-
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.core.zones import NoZone, Zone, choose_zone, suffixes
@@ -33,10 +33,11 @@ OWNER_PREFIX = "protokube:"
 SIGN_LABEL = "_protokube"
 PAGE = 20
 MAX_PAGES = 20
+DEFAULT_REGION = "us-east-1"
 ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
-_LIMITS = Config(connect_timeout=3, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2})
 _CREDENTIALS = "check the instance profile, or the credentials in the environment, and the clock"
+_NO_ANSWER = "check the route to the endpoint, and the credentials"
 _PERMISSIONS = "the instance profile lacks this permission; docs/dns.md lists what is needed"
 _THROTTLED = "Route 53 allows 5 requests a second for the whole account; the next round tries again, more slowly"
 _ADVICE = {
@@ -75,6 +76,7 @@ class Route53:
         self._zone_option = zone
         self._vpc = vpc
         self._pinned: dict[str, Zone] = {}
+        self._made: Route53Client | None = None
 
     # --- the port ---
 
@@ -179,7 +181,7 @@ class Route53:
         if option is not None and "." not in option:
             with self._explained(f"look up zone {option}", "route53:GetHostedZone"):
                 zone = self._client.get_hosted_zone(Id=option)["HostedZone"]
-            return [Zone(option, _plain_name(zone["Name"]), zone["Config"].get("PrivateZone", False))]
+            return [Zone(_plain_id(option), _plain_name(zone["Name"]), zone["Config"].get("PrivateZone", False))]
         wanted = {suffix for name in names for suffix in suffixes(name)}
         if option is not None:
             wanted &= {_plain_name(option)}
@@ -209,32 +211,40 @@ class Route53:
         with self._explained(f"look for a zone named {name}", "route53:ListHostedZonesByName"):
             answer = self._client.list_hosted_zones_by_name(DNSName=name, MaxItems=str(PAGE))
         return [
-            Zone(zone["Id"].rpartition("/")[2], name)
+            Zone(_plain_id(zone["Id"]), name)
             for zone in answer["HostedZones"]
             if _plain_name(zone["Name"]) == name and not zone["Config"].get("PrivateZone", False)
         ]
 
     # --- calls ---
 
-    @cached_property
+    @property
     def _client(self) -> Route53Client:
-        session = boto3.session.Session()
-        return session.client("route53", region_name=session.region_name or "us-east-1", config=_LIMITS)
+        """Route 53 is one service for all regions of a partition; the region only says which partition."""
+        if self._made is None:
+            vpc = self._vpc()
+            region = vpc[1] if vpc is not None else os.environ.get("AWS_DEFAULT_REGION", DEFAULT_REGION)
+            self._made = cast("Route53Client", awsclient().client("route53", region))
+        return self._made
 
     @contextmanager
     def _explained(self, what: str, permission: str) -> Iterator[None]:
+        aws = awsclient()
         try:
             yield
-        except ClientError as error:
-            code = error.response["Error"].get("Code", "")
+        except aws.CALL_ERRORS as error:
+            code = error.response["Error"].get("Code", "") if isinstance(error, aws.ClientError) else ""
             if code == "NoSuchHostedZone":
                 self._pinned.clear()
-            advice = _ADVICE.get(code, "the next round tries again")
+            if isinstance(error, aws.NoCredentialsError):
+                self._made = None
+            advice = _ADVICE.get(code, "the next round tries again") if code else _NO_ANSWER
             raise ProviderError(f"Route 53: can't {what} ({permission}): {error}; {advice}") from error
-        except BotoCoreError as error:
-            raise ProviderError(
-                f"Route 53: can't {what} ({permission}): {error}; check the route to the endpoint and the credentials"
-            ) from error
+
+
+def awsclient() -> ModuleType:
+    """The module that makes AWS clients, imported when first needed."""
+    return importlib.import_module("protokube.awsclient")
 
 
 # --- translation -----------------------------------------------------------------------------------
@@ -242,6 +252,10 @@ class Route53:
 
 def _plain_name(name: str) -> str:
     return name.rstrip(".").lower()
+
+
+def _plain_id(zone_id: str) -> str:
+    return zone_id.rpartition("/")[2]
 
 
 def _sign_name(name: str) -> str:
@@ -253,7 +267,9 @@ def _key(item: ResourceRecordSetTypeDef | Item) -> tuple[str, str, str | None]:
 
 
 def _values(item: Item) -> tuple[str, ...]:
-    return tuple(record["Value"] for record in item.get("ResourceRecords", ()))
+    """The values, IPv6 addresses in their shortest form: Route 53 keeps the spelling that it was given."""
+    values = tuple(record["Value"] for record in item.get("ResourceRecords", ()))
+    return tuple(str(ip_address(value)) for value in values) if item["Type"] == "AAAA" else values
 
 
 def _is_simple(item: Item) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from protokube.core.dns import ChangeKind, RecordChange
+from protokube.dnsprovider.hosts import HostsFile
 from protokube.dnsprovider.rfc2136 import Rfc2136
 from protokube.dnsprovider.route53 import Route53
 from protokube.ports import DNSProvider
@@ -31,11 +33,11 @@ class Backend(Protocol):
 
     def outsider_removes(self, name: str, kind: str) -> None: ...
 
-    def outsider_aliases(self, name: str) -> None: ...
-
 
 class Server(Backend, Protocol):
-    """A place on the network: it has zones, keys, and may be silent."""
+    """A place on the network: it has zones, aliases and keys, and may be silent."""
+
+    def outsider_aliases(self, name: str) -> None: ...
 
     def zone_id(self) -> str: ...
 
@@ -46,6 +48,35 @@ class Server(Backend, Protocol):
     def down(self) -> None: ...
 
     def up(self) -> None: ...
+
+
+class HostsBackend:
+    """A hosts file; the outsider edits our block, in spite of what its first line asks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._path.write_text("127.0.0.1 localhost\n")
+
+    def provider(self) -> DNSProvider:
+        return HostsFile(str(self._path))
+
+    def values(self, name: str, kind: str) -> set[str]:
+        lines = (line.partition("#")[0].split() for line in self._path.read_text().splitlines())
+        found = {words[0] for words in lines if name in words[1:]}
+        return {address for address in found if (":" in address) == (kind == "AAAA")}
+
+    def outsider_puts(self, name: str, kind: str, *values: str) -> None:
+        lines = self._path.read_text().splitlines() or []
+        if not any(line.startswith("# Begin host entries") for line in lines):
+            self.provider().change([RecordChange(ChangeKind.UPSERT, name, "A", ("192.0.2.200",), 60, "x", False)])
+            lines = self._path.read_text().splitlines()
+        end = next(i for i, line in enumerate(lines) if line.startswith("# End host entries"))
+        kept = [line for line in lines[:end] if name not in line.split()]
+        self._path.write_text("\n".join([*kept, *(f"{value} {name}" for value in values), *lines[end:], ""]))
+
+    def outsider_removes(self, name: str, kind: str) -> None:
+        kept = [line for line in self._path.read_text().splitlines() if name not in line.split()]
+        self._path.write_text("\n".join([*kept, ""]))
 
 
 class BindBackend:
@@ -125,11 +156,11 @@ class Route53Backend:
 
     def silent(self) -> DNSProvider:
         provider = self.provider()
-        self.server.faults.extend([Fault(delay=10)] * 2)
+        self.server.faults.append(Fault(delay=12))
         return provider
 
     def down(self) -> None:
-        self.server.faults.extend([Fault("ServiceUnavailable", 503)] * 2)  # boto asks twice
+        self.server.faults.append(Fault("ServiceUnavailable", 503))
 
     def up(self) -> None:
         self.server.faults.clear()
@@ -150,5 +181,16 @@ def route53_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield Route53Backend(server)
 
 
-Opener = Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[Server]]
-SERVERS: dict[str, Opener] = {"bind": bind_backend, "route53": route53_backend}
+@contextmanager
+def hosts_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostsBackend]:
+    yield HostsBackend(tmp_path / "hosts")
+
+
+SERVERS: Mapping[str, Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[Server]]] = {
+    "bind": bind_backend,
+    "route53": route53_backend,
+}
+PLACES: Mapping[str, Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[Backend]]] = {
+    "hosts": hosts_backend,
+    **SERVERS,
+}

@@ -1,8 +1,9 @@
-"""What every place for names must do, whatever it is: a real BIND, a strict Route 53."""
+"""What every place for names must do, whatever it is: a hosts file, a real BIND, a strict Route 53."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from protokube.core.names import DesiredRecord, DesiredRecords
 from protokube.core.plan_dns import DnsPlan, plan_records
 from protokube.errors import ProviderError
 from protokube.ports import DNSProvider
-from tests.contract.dns_backends import SERVERS, SUFFIX, ZONE, Server
+from tests.contract.dns_backends import PLACES, SERVERS, SUFFIX, ZONE, Backend, Server
 
 pytestmark = pytest.mark.root
 
@@ -24,6 +25,12 @@ ETCD = f"etcd-a{SUFFIX}"
 @pytest.fixture(params=SERVERS)
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with SERVERS[request.param](tmp_path, monkeypatch) as backend:
+        yield backend
+
+
+@pytest.fixture(params=PLACES)
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    with PLACES[request.param](tmp_path, monkeypatch) as backend:
         yield backend
 
 
@@ -41,6 +48,11 @@ def owned(provider: DNSProvider, name: str) -> set[OwnedRecord]:
     return set(provider.record_sets(frozenset({name}))[name].owned)
 
 
+def record(provider: DNSProvider, type_: RecordType, *values: str, owner: str = "i-1") -> OwnedRecord:
+    """A record as the provider shows it: a hosts file doesn't know who wrote."""
+    return OwnedRecord(type_, values, 60, None if provider.private else owner)
+
+
 def keeps(*records: tuple[str, str], owner: str = "i-1", masters: tuple[DesiredRecord, ...] = ()) -> DesiredRecords:
     wanted = tuple(
         DesiredRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
@@ -51,6 +63,7 @@ def keeps(*records: tuple[str, str], owner: str = "i-1", masters: tuple[DesiredR
 
 def converge(provider: DNSProvider, desired: DesiredRecords, *, adopt: bool = False) -> DnsPlan:
     """Rounds until nothing is left to change; the last plan."""
+    desired = replace(desired, private=provider.private)
     for _ in range(3):
         plan = plan_records(desired, provider.record_sets(desired.names), {}, adopt=adopt, removals=3)
         if not plan.batches:
@@ -67,37 +80,37 @@ def test_a_name_that_nobody_filled_is_empty(place: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_adds_both_families_and_says_whose_they_are(place: Server, name: str) -> None:
-    provider = place.provider()
+def test_adds_both_families_and_says_whose_they_are(anywhere: Backend, name: str) -> None:
+    provider = anywhere.provider()
     provider.change([put(name, "10.0.0.1"), put(name, "fd00::1", type_="AAAA")])
-    assert place.values(name, "A") == {"10.0.0.1"}
-    assert place.values(name, "AAAA") == {"fd00::1"}
-    expected = {OwnedRecord("A", ("10.0.0.1",), 60, "i-1"), OwnedRecord("AAAA", ("fd00::1",), 60, "i-1")}
+    assert anywhere.values(name, "A") == {"10.0.0.1"}
+    assert anywhere.values(name, "AAAA") == {"fd00::1"}
+    expected = {record(provider, "A", "10.0.0.1"), record(provider, "AAAA", "fd00::1")}
     assert owned(provider, name) == expected
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_replaces_an_address_in_one_step(place: Server, name: str) -> None:
-    provider = place.provider()
+def test_replaces_an_address_in_one_step(anywhere: Backend, name: str) -> None:
+    provider = anywhere.provider()
     provider.change([put(name, "10.0.0.1")])
     provider.change([put(name, "10.0.0.7")])
-    assert place.values(name, "A") == {"10.0.0.7"}
-    assert owned(provider, name) == {OwnedRecord("A", ("10.0.0.7",), 60, "i-1")}
+    assert anywhere.values(name, "A") == {"10.0.0.7"}
+    assert owned(provider, name) == {record(provider, "A", "10.0.0.7")}
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_removes_what_it_wrote_and_leaves_no_trace(place: Server, name: str) -> None:
-    provider = place.provider()
+def test_removes_what_it_wrote_and_leaves_no_trace(anywhere: Backend, name: str) -> None:
+    provider = anywhere.provider()
     provider.change([put(name, "10.0.0.1")])
     provider.change([drop(name, "10.0.0.1")])
-    assert place.values(name, "A") == set()
-    assert place.values(f"_protokube.{name}", "TXT") == set()
+    assert anywhere.values(name, "A") == set()
+    assert anywhere.values(f"_protokube.{name}", "TXT") == set()
     assert owned(provider, name) == set()
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_every_change_may_be_repeated(place: Server, name: str) -> None:
-    provider = place.provider()
+def test_every_change_may_be_repeated(anywhere: Backend, name: str) -> None:
+    provider = anywhere.provider()
     for changes in ([put(name, "10.0.0.1")], [drop(name, "10.0.0.1")]):
         provider.change(changes)
         once = owned(provider, name)
@@ -145,27 +158,27 @@ def test_the_next_holder_of_a_member_takes_its_name_over(place: Server) -> None:
 
 @pytest.mark.parametrize("name", [API, ETCD])
 @pytest.mark.parametrize("drift", ["removed", "changed", "unsigned"])
-def test_repairs_drift_of_its_own_names(place: Server, name: str, drift: str) -> None:
-    provider = place.provider()
+def test_repairs_drift_of_its_own_names(anywhere: Backend, name: str, drift: str) -> None:
+    provider = anywhere.provider()
     desired = keeps((name, "10.0.0.1"))
     converge(provider, desired)
     if drift == "removed":
-        place.outsider_removes(name, "A")
+        anywhere.outsider_removes(name, "A")
     elif drift == "changed":
-        place.outsider_puts(name, "A", "192.0.2.1")
+        anywhere.outsider_puts(name, "A", "192.0.2.1")
     else:
-        place.outsider_removes(f"_protokube.{name}", "TXT")
+        anywhere.outsider_removes(f"_protokube.{name}", "TXT")
     converge(provider, desired, adopt=drift == "changed" and name == API)
-    assert place.values(name, "A") == {"10.0.0.1"}
-    assert owned(provider, name) == {OwnedRecord("A", ("10.0.0.1",), 60, "i-1")}
+    assert anywhere.values(name, "A") == {"10.0.0.1"}
+    assert owned(provider, name) == {record(provider, "A", "10.0.0.1")}
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_replaces_a_placeholder_without_being_told(place: Server, name: str) -> None:
-    place.outsider_puts(name, "A", PLACEHOLDER)
-    plan = converge(place.provider(), keeps((name, "10.0.0.1")))
+def test_replaces_a_placeholder_without_being_told(anywhere: Backend, name: str) -> None:
+    anywhere.outsider_puts(name, "A", PLACEHOLDER)
+    plan = converge(anywhere.provider(), keeps((name, "10.0.0.1")))
     assert plan.refusals == ()
-    assert place.values(name, "A") == {"10.0.0.1"}
+    assert anywhere.values(name, "A") == {"10.0.0.1"}
 
 
 def test_a_second_master_replaces_a_placeholder_that_the_first_one_has_replaced(place: Server) -> None:
@@ -210,13 +223,13 @@ def test_adopting_waits_until_the_masters_can_be_seen(place: Server) -> None:
     assert place.values(API, "A") == {"192.0.2.1"}
 
 
-def test_other_records_of_the_zone_stay(place: Server) -> None:
-    place.outsider_puts(f"www.{ZONE}", "A", "192.0.2.80")
-    place.outsider_puts(f"extra.{API}", "A", "192.0.2.81")
-    converge(place.provider(), keeps((API, "10.0.0.1"), (ETCD, "10.0.0.1")))
-    place.provider().change([drop(API, "10.0.0.1")])
-    assert place.values(f"www.{ZONE}", "A") == {"192.0.2.80"}
-    assert place.values(f"extra.{API}", "A") == {"192.0.2.81"}
+def test_other_records_of_the_zone_stay(anywhere: Backend) -> None:
+    anywhere.outsider_puts(f"www.{ZONE}", "A", "192.0.2.80")
+    anywhere.outsider_puts(f"extra.{API}", "A", "192.0.2.81")
+    converge(anywhere.provider(), keeps((API, "10.0.0.1"), (ETCD, "10.0.0.1")))
+    anywhere.provider().change([drop(API, "10.0.0.1")])
+    assert anywhere.values(f"www.{ZONE}", "A") == {"192.0.2.80"}
+    assert anywhere.values(f"extra.{API}", "A") == {"192.0.2.81"}
 
 
 def test_a_name_without_a_zone_is_refused_and_stops_no_other(place: Server) -> None:

@@ -1,0 +1,308 @@
+"""The machine's disks: finding a volume's, judging it, and formatting, checking, growing and mounting it.
+
+Nothing here touches an unmounted disk: that is done by child processes (host/probe.py looks, host/worker.py acts), so
+that a disk that hangs takes nobody along. What is decided from what they find is the planners' matter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protokube.core.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.model import (
+    Blank,
+    CloudVolume,
+    Disk,
+    DiskIdentity,
+    Ext4,
+    Intent,
+    Mount,
+    Mounted,
+    NoDisk,
+    NotBlank,
+    Tree,
+    Unknown,
+    Working,
+)
+from protokube.errors import ProviderError
+from protokube.host import claim, ext4, mountinfo, process, sysblock
+from protokube.host.children import Child, ChildFailed, Probes, wait
+from protokube.host.notes import Notes
+from protokube.host.tree import MountedSource, collect
+from protokube.host.worker import TOOLS, digest
+
+if TYPE_CHECKING:
+    from protokube.host.probe import Answer
+
+PROBE_LIMIT = 10.0
+"""Seconds that a look at a disk may take."""
+MOUNT_LIMIT = 60.0
+"""Seconds that a mount may take: the kernel replays the journal."""
+RETRY_AFTER = 60.0
+"""Seconds before a tool that failed on a disk is tried on it again."""
+
+
+class _NotAsked(Exception):  # noqa: N818 - it names a state
+    """It isn't known yet which file stands behind a loop device; only a child may ask."""
+
+
+class BlockDevices:
+    """The port `Disks`. `root` is the prefix of all targets, `run_dir` (with the prefix) a directory of this boot."""
+
+    def __init__(self, root: str, run_dir: str) -> None:
+        self._root = os.path.realpath(root)
+        self._notes_dir = f"{run_dir}/disks"
+        self._probes = Probes(PROBE_LIMIT)
+        self._workers: dict[str, tuple[Child, str]] = {}
+        self._backings: dict[tuple[str, int], tuple[int, int] | None] = {}
+
+    # --- reading ---
+
+    def inspect(self, volumes: Sequence[CloudVolume]) -> Mapping[str, Disk | NoDisk | Unknown]:
+        """Find and judge the disk of each volume. When all are mounted, this reads /proc and /sys alone."""
+        running = self._tools()
+        lines, disks = mountinfo.read(), sysblock.disks()
+        found: dict[str, Disk | NoDisk | Unknown] = {}
+        requests = {}
+        for volume in volumes:
+            seen = self._at_a_glance(volume, disks, lines, running)
+            if seen is not None:
+                found[volume.id] = seen
+            else:
+                identity = _identity(volume.identity)
+                requests[volume.id] = {"volume_id": volume.id, "size": volume.size, "identity": identity}
+        for volume_id, answer in self._probes.ask(requests).items():
+            found[volume_id] = self._judge(volume_id, answer)
+        return found
+
+    def names(self) -> frozenset[str]:
+        """The device names that the kernel knows."""
+        return frozenset(disk.node for disk in sysblock.disks())
+
+    def _at_a_glance(
+        self,
+        volume: CloudVolume,
+        disks: list[sysblock.BlockDisk],
+        lines: list[mountinfo.Line],
+        running: Mapping[str, str],
+    ) -> Disk | NoDisk | Unknown | None:
+        """What can be told without touching the disk; None when it takes a probe."""
+        try:
+            disk = sysblock.locate(_identity(volume.identity), volume.size, disks, self._backing)
+        except _NotAsked:
+            return None
+        except sysblock.Uncertain as doubt:
+            return Unknown(str(doubt))
+        if disk is None:
+            return NoDisk()
+        if claim.mounted(disk, lines):
+            return Disk(disk.node, disk.number, disk.size, Mounted())
+        if volume.id in running:
+            return Disk(disk.node, disk.number, disk.size, Working(running[volume.id]))
+        return None
+
+    def _backing(self, disk: sysblock.BlockDisk) -> tuple[int, int] | None:
+        try:
+            return self._backings[disk.name, disk.sequence]
+        except KeyError:
+            raise _NotAsked from None
+
+    def _judge(self, volume_id: str, answer: Answer | ChildFailed) -> Disk | NoDisk | Unknown:
+        if isinstance(answer, ChildFailed):
+            return Unknown(str(answer))
+        for name, sequence, backing in answer["backings"]:
+            if sequence:  # kernels before 5.15 don't count, so a name may mean another disk tomorrow
+                self._backings[name, sequence] = backing
+        content: Blank | Ext4 | NotBlank | Mounted | Working
+        match answer["state"]:
+            case "absent":
+                return NoDisk()
+            case "busy":
+                content = Working(answer["text"])
+            case "mounted":
+                content = Mounted()
+            case "not-blank":
+                content = NotBlank(answer["text"])
+            case "blank":
+                fields: Any = answer["intent"]
+                content = Blank(Intent(**fields) if fields else None)
+            case "ext4":
+                content = self._filesystem(volume_id, answer)
+            case _:
+                return Unknown(answer["text"])
+        return Disk(answer["device"], answer["number"], answer["size"], content)
+
+    def _filesystem(self, volume_id: str, answer: Answer) -> Ext4:
+        superblock = ext4.Superblock(answer["superblock"])
+        checked = self._notes(volume_id).load().get("checked")
+        if checked is not None and checked["superblock"] != digest(superblock.raw):
+            checked = None
+        seen = answer["tree"]
+        if seen is None:
+            tree: Tree | Unknown = Unknown(answer["text"])
+        else:
+            entries, texts, mtimes, overflow = seen
+            tree = Tree(frozenset(entries), texts, mtimes, overflow, uuid=superblock.uuid)
+        return Ext4(
+            uuid=superblock.uuid,
+            label=superblock.label,
+            size=superblock.size,
+            used=superblock.used,
+            checked=checked is not None and checked["error"] is None,
+            tree=tree,
+            check_failed=checked["error"] if checked else None,
+        )
+
+    def mounts(self) -> Sequence[Mount]:
+        """The mounts below the root, from mountinfo and sysfs."""
+        below = mountinfo.below(self._root, mountinfo.read())
+        return [_mount(target, line) for target, line in below.items()]
+
+    def tree(self, target: str) -> Tree:
+        """What a mounted volume holds, read without following any symbolic link."""
+        path = self._root.rstrip("/") + target
+        try:
+            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                seen = collect(MountedSource(root))
+                uuid = _filesystem_uuid(os.fstat(root).st_dev)
+            finally:
+                os.close(root)
+        except OSError as error:
+            raise ProviderError(f"{target} can't be read: {error}; see the kernel's log for the disk") from error
+        return Tree(frozenset(seen.entries), seen.texts, seen.mtimes, seen.overflow, uuid=uuid)
+
+    def running(self) -> Mapping[str, int]:
+        """The worker (its pid) of each volume whose disk a tool is at work on, found again after a restart too."""
+        self._reap()
+        found = {volume_id: child.pid for volume_id, (child, _) in self._workers.items()}
+        for volume_id in self._noted():
+            job = self._notes(volume_id).running()
+            if job is not None:
+                found.setdefault(volume_id, job["pid"])
+        return found
+
+    def _tools(self) -> dict[str, str]:
+        self._reap()
+        found = {volume_id: tool for volume_id, (_, tool) in self._workers.items()}
+        for volume_id in self._noted():
+            job = self._notes(volume_id).running()
+            if job is not None:
+                found[volume_id] = job["tool"]
+        return found
+
+    def _noted(self) -> list[str]:
+        return [path.stem for path in Path(self._notes_dir).glob("*.json")]
+
+    def _reap(self) -> None:
+        for volume_id in wait({key: child for key, (child, _) in self._workers.items()}, 0):
+            child, tool = self._workers.pop(volume_id)
+            try:
+                child.answer()
+            except ChildFailed as failed:
+                self._notes(volume_id).end(str(failed), tool)
+
+    # --- acting ---
+
+    def format(self, action: FormatVolume) -> None:
+        """Prove blankness under the disk's lock, then mkfs.ext4. Started, not awaited."""
+        order = {"intent": dataclasses.asdict(action.intent), "label": action.label, "uuid": action.intent.uuid}
+        self._start("format", action, order)
+
+    def check(self, action: CheckFilesystem) -> None:
+        """e2fsck -p under the disk's lock. Started, not awaited."""
+        self._start("check", action, {"uuid": action.uuid})
+
+    def grow(self, action: GrowFilesystem) -> None:
+        """e2fsck -f -p and resize2fs under the disk's lock. Started, not awaited."""
+        self._start("grow", action, {"uuid": action.uuid})
+
+    def mount(self, action: MountVolume) -> None:
+        """Mount the disk under its lock, after checking again that it is this disk with this filesystem."""
+        order = {"uuid": action.uuid, "target": action.target, "root": self._root}
+        child = Child("worker", self._order("mount", action, order), session=True)
+        if not wait({action.volume_id: child}, MOUNT_LIMIT):
+            self._workers[action.volume_id] = child, "mount"
+            raise ProviderError(
+                f"mounting {action.device} ({action.volume_id}) has taken more than {MOUNT_LIMIT} s and goes on as "
+                f"process {child.pid}; see the kernel's log for the disk"
+            )
+        self._raise("mount", action, child)
+
+    def _raise(self, job: str, action: Any, child: Child) -> None:
+        try:
+            failure = child.answer()
+        except ChildFailed as failed:
+            raise ProviderError(f"{job} of {action.device} ({action.volume_id}): {failed}") from failed
+        if failure is not None:
+            raise ProviderError(f"{job} of {action.device} ({action.volume_id}) refused: {failure}")
+
+    def _start(self, job: str, action: FormatVolume | CheckFilesystem | GrowFilesystem, more: dict[str, Any]) -> None:
+        tool = TOOLS[job]
+        failure = self._notes(action.volume_id).recent_failure(RETRY_AFTER)
+        if failure is not None:
+            raise ProviderError(
+                f"{failure['tool']} failed on {action.device} ({action.volume_id}): {failure['text']}; it is tried "
+                f"again {RETRY_AFTER:.0f} s after the failure"
+            )
+        if action.volume_id in self.running():
+            raise ProviderError(f"a tool is already at work on {action.device} ({action.volume_id})")
+        try:
+            process.tool(tool)
+        except process.ToolMissing as missing:
+            raise ProviderError(f"{action.volume_id}: {missing}") from missing
+        self._workers[action.volume_id] = Child("worker", self._order(job, action, more), session=True), tool
+
+    def _order(
+        self, job: str, action: FormatVolume | CheckFilesystem | GrowFilesystem | MountVolume, more: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "job": job,
+            "volume_id": action.volume_id,
+            "number": action.number,
+            "size": action.size,
+            "identity": _identity(action.identity),
+            "notes": self._notes_dir,
+            **more,
+        }
+
+    def _notes(self, volume_id: str) -> Notes:
+        return Notes(self._notes_dir, volume_id)
+
+
+def _identity(identity: DiskIdentity) -> tuple[frozenset[str], tuple[int, int] | None, str | None, str | None]:
+    return identity.serials, identity.backing, identity.path, identity.asked
+
+
+def _mount(target: str, line: mountinfo.Line) -> Mount:
+    shutdown = "shutdown" in line.options
+    read_only = bool(line.options & {"ro", "emergency_ro"})
+    return Mount(target, line.number, line.fstype, read_only, shutdown, _errors(line) if line.fstype == "ext4" else 0)
+
+
+def _errors(line: mountinfo.Line) -> int:
+    """ext4's own count of the errors it met, 0 when the kernel doesn't show it."""
+    try:
+        name = _device_name(line.number)
+        return int(Path(f"/sys/fs/ext4/{name}/errors_count").read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return 0
+
+
+def _device_name(number: tuple[int, int]) -> str:
+    return Path("/sys/dev/block/{}:{}".format(*number)).readlink().name
+
+
+def _filesystem_uuid(device: int) -> str | None:
+    """A mounted ext4's UUID. Its superblock stays in the device's page cache, so that no disk is asked."""
+    name = _device_name((os.major(device), os.minor(device)))
+    fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        superblock = ext4.parse(os.pread(fd, ext4.LENGTH, ext4.OFFSET))
+    finally:
+        os.close(fd)
+    return superblock.uuid if superblock else None

@@ -1,0 +1,109 @@
+"""Child processes that touch disks: started light, asked side by side, and abandoned when a disk hangs."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from protokube.host.process import spawn
+
+_PACKAGE_PARENT = str(Path(__file__).parents[2])
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from protokube.host.{module} import main; main()"
+
+
+class ChildFailed(Exception):  # noqa: N818 - it names a state
+    """A child gave no answer; the message says why."""
+
+
+class Child:
+    """A child process that was sent `request` and answers once. The answer is marshalled, at most a few MiB."""
+
+    def __init__(self, module: str, request: Any, *, session: bool = False) -> None:
+        self.request = request
+        self.overdue = False
+        self._answer = b""
+        asking, question = os.pipe()
+        self.fd, answering = os.pipe()
+        try:
+            os.write(question, marshal.dumps(request))  # far less than a pipe holds
+            # Without site, user settings and the environment: a third of the time, and nothing to be led astray by.
+            argv = [sys.executable, "-I", "-S", "-c", _START.format(module=module), _PACKAGE_PARENT]
+            os.close(question)
+            self.pid = spawn(argv, [(asking, 0), (answering, 1), (2, 2)], session=session)
+        finally:
+            os.close(asking)
+            os.close(answering)
+
+    def read(self) -> bool:
+        """Take what has come; whether that was the end. Call it when the descriptor is readable."""
+        part = os.read(self.fd, 1 << 16)
+        self._answer += part
+        return not part
+
+    def answer(self) -> Any:
+        """Reap the child after the end of its answer, and return that."""
+        os.close(self.fd)
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if code != os.EX_OK:
+            raise ChildFailed(f"process {self.pid} ended with {code}; its error is in the log")
+        return marshal.loads(self._answer)
+
+
+def wait(children: Mapping[str, Child], limit: float) -> set[str]:
+    """The keys of the children that have ended within `limit` seconds; none of the overdue ones is waited for."""
+    poll = select.poll()
+    waiting = {child.fd: key for key, child in children.items()}
+    for fd in waiting:
+        poll.register(fd, select.POLLIN)
+    done: set[str] = set()
+    end = time.monotonic() + limit
+    while waiting:
+        patient = any(not children[key].overdue for key in waiting.values())
+        events = poll.poll(max(0.0, end - time.monotonic()) * 1000 if patient else 0)
+        if not events:
+            break
+        for fd, _ in events:
+            if children[waiting[fd]].read():
+                poll.unregister(fd)
+                done.add(waiting.pop(fd))
+    for key in waiting.values():
+        children[key].overdue = True
+    return done
+
+
+class Probes:
+    """The probes of disks, one at a time for each volume."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._open: dict[str, Child] = {}
+
+    def ask(self, requests: Mapping[str, Any]) -> dict[str, Any | ChildFailed]:
+        """Probe volumes side by side.
+
+        A probe that exceeds the limit is left alone; while it lives no other is started for its volume, and when it
+        comes to an end after all, its late answer counts.
+        """
+        for key, request in requests.items():
+            if key not in self._open:
+                self._open[key] = Child("probe", request)
+        answers: dict[str, Any | ChildFailed] = {}
+        for key in wait(self._open, self._limit):
+            child = self._open.pop(key)
+            try:
+                answer = child.answer()
+            except ChildFailed as failed:
+                answer = failed
+            if child.request == requests.get(key):
+                answers[key] = answer
+        for key in requests.keys() - answers.keys():
+            hung = self._open.get(key)
+            who = f"process {hung.pid}" if hung else "an earlier process"
+            answers[key] = ChildFailed(f"the disk does not answer: {who} has waited for more than {self._limit} s")
+        return answers

@@ -1,0 +1,66 @@
+"""The record of a format in progress, kept on the disk itself: 4 KiB at the disk's size − 512 KiB.
+
+It is written after the disk was proven blank and before mkfs starts, and removed before the first mount. A killed
+mkfs leaves a disk that is neither blank nor a filesystem; the record says that it may be formatted again, and for
+whom.
+
+Layout: magic (8 bytes), the text's length (4, little endian), its SHA-256 (32), the text (JSON), zeros.
+"""
+
+from __future__ import annotations
+
+import struct
+
+LENGTH = 4096
+_FROM_END = 512 << 10
+_MAGIC = b"PKINTENT"
+_HEADER = struct.Struct("<8sI32s")
+_VERSION = 1
+_TEXTS = ("cluster_id", "etcd_cluster", "member", "volume_id", "uuid")
+_KEYS = {*_TEXTS, "size", "version"}
+
+IntentFields = dict[str, "str | int"]
+"""The fields of core.model.Intent by name."""
+
+
+class BadIntent(Exception):  # noqa: N818 - it names a state
+    """There is a record, but it can't be trusted."""
+
+
+def offset(size: int) -> int:
+    """Where the record stands on a disk of `size` bytes: aligned down to 4 KiB."""
+    return (size - _FROM_END) // LENGTH * LENGTH
+
+
+def encode(fields: IntentFields) -> bytes:
+    """The record, a whole block."""
+    import hashlib
+    import json
+
+    text = json.dumps({**fields, "version": _VERSION}, sort_keys=True).encode()
+    if len(text) > LENGTH - _HEADER.size:
+        raise ValueError(f"the intent's fields take {len(text)} bytes, more than a block")
+    record = _HEADER.pack(_MAGIC, len(text), hashlib.sha256(text).digest()) + text
+    return record.ljust(LENGTH, b"\0")
+
+
+def decode(block: bytes) -> IntentFields | None:
+    """The record's fields; None when there is no record. Anything that encode() wouldn't write is a BadIntent."""
+    if block[: len(_MAGIC)] != _MAGIC:
+        return None
+    import hashlib
+    import json
+
+    _, length, digest = _HEADER.unpack_from(block)
+    text = block[_HEADER.size : _HEADER.size + length]
+    if len(text) != length or hashlib.sha256(text).digest() != digest:
+        raise BadIntent("its checksum is wrong")
+    fields = json.loads(text)
+    if fields.get("version") != _VERSION or set(fields) != _KEYS:
+        raise BadIntent(f"it is of version {fields.get('version')!r}, expected {_VERSION}")
+    del fields["version"]
+    if any(type(fields[name]) is not str for name in _TEXTS) or type(fields["size"]) is not int:
+        raise BadIntent("a field has the wrong type")
+    if encode(fields) != block:
+        raise BadIntent("something follows it in its block")
+    return dict(fields)

@@ -1,0 +1,76 @@
+"""Mounting a volume's filesystem at its mount point, which can't be redirected by a symbolic link."""
+
+# Child processes import this, and pathlib takes them longer than a whole probe:
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import os
+
+from protokube.host import kernel, mountinfo
+
+_FLAGS = kernel.MS_NOATIME | kernel.MS_NODEV | kernel.MS_NOSUID
+_OPTIONS = "errors=remount-ro"
+_MODE = 0o750
+_MODE_ABOVE = 0o755
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def mount(node: str, number: tuple[int, int], root: str, target: str) -> None:
+    """Mount the ext4 filesystem on a device at `root` + `target`; missing directories are made.
+
+    The bare mount point is made immutable where its filesystem can, so that nothing is ever written beneath a
+    missing mount. Raises OSError.
+    """
+    parent, name = _parent(root, target)
+    try:
+        bare = _open(parent, name, _MODE)
+        try:
+            if os.fstat(bare).st_dev != os.fstat(parent).st_dev:
+                raise OSError(16, "another filesystem is mounted there", target)
+            kernel.set_immutable(bare, True)
+            kernel.mount(node, f"/proc/self/fd/{bare}", "ext4", _FLAGS, _OPTIONS)
+        finally:
+            os.close(bare)
+        _verify(parent, name, number, target)
+    finally:
+        os.close(parent)
+
+
+def _parent(root: str, target: str) -> tuple[int, str]:
+    """The open directory above the mount point, and the mount point's name in it."""
+    *above, name = target.strip("/").split("/")
+    if not name or ".." in (*above, name):
+        raise OSError(22, "not an absolute path without '..'", target)
+    os.makedirs(root, exist_ok=True)
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in above:
+        try:
+            below = _open(fd, part, _MODE_ABOVE)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd, name
+
+
+def _open(parent: int, name: str, mode: int) -> int:
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    fd = os.open(name, _DIRECTORY, dir_fd=parent)
+    os.fchmod(fd, mode)  # whatever the umask
+    return fd
+
+
+def _verify(parent: int, name: str, number: tuple[int, int], target: str) -> None:
+    fd = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        device = os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
+    if device != os.makedev(*number) or not any(
+        line.target == path and line.number == number for line in mountinfo.read()
+    ):
+        raise OSError(19, f"mounted, but device {os.major(device)}:{os.minor(device)} is there", target)

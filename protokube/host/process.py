@@ -1,0 +1,108 @@
+"""Starting other programs, from the light child processes too: posix_spawn alone, nothing heavy is imported.
+
+Tools are called by their absolute path with `LC_ALL=C`, so that neither PATH nor a language changes what they say.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_TOOL_DIRS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
+_PACKAGES = {
+    "blkid": "util-linux",
+    "wipefs": "util-linux",
+    "debugfs": "e2fsprogs",
+    "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
+}
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(_TOOL_DIRS)}
+
+
+class ToolMissing(Exception):  # noqa: N818 - it names a state
+    """A program that we need isn't installed; the message names the Debian package that brings it."""
+
+
+def tool(name: str) -> str:
+    """The absolute path of a tool."""
+    for directory in _TOOL_DIRS:
+        path = f"{directory}/{name}"
+        if os.access(path, os.X_OK):
+            return path
+    raise ToolMissing(f"{name} is not installed: install the package {_PACKAGES.get(name, name)}")
+
+
+def spawn(argv: Sequence[str], fds: Iterable[tuple[int, int]] = (), *, session: bool = False) -> int:
+    """Start a program and return its pid; the caller waits for it.
+
+    Descriptors 0, 1 and 2 are /dev/null unless `fds`, pairs of (ours, the child's), say otherwise. `session` puts it
+    into a session of its own, so that it outlives us.
+    """
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_DUP2, 0, 2),
+    ]
+    actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in fds]
+    return os.posix_spawn(argv[0], list(argv), _ENVIRONMENT, file_actions=actions, setsid=session)
+
+
+def outputs(commands: Sequence[Sequence[str]], most: int = 1 << 20) -> list[tuple[int, bytes]]:
+    """Run programs side by side; the exit code (negative: the signal) and the output, errors included, of each.
+
+    At most `most` bytes of each output are kept; a program that writes more is cut off by SIGPIPE.
+    """
+    started: list[tuple[int, int]] = []
+    for argv in commands:
+        reading, writing = os.pipe()
+        try:
+            started.append((spawn(argv, [(writing, 1), (writing, 2)]), reading))
+        finally:
+            os.close(writing)
+    return [(text := _drain(reading, most), _exit_code(pid), text)[1:] for pid, reading in started]
+
+
+def _drain(fd: int, most: int) -> bytes:
+    text = b""
+    try:
+        while len(text) < most and (part := os.read(fd, most - len(text))):
+            text += part
+    finally:
+        os.close(fd)
+    return text
+
+
+def _exit_code(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run_logged(argv: Sequence[str], log: str, keep: int) -> tuple[int, str]:
+    """Run a program whose output goes to the file `log`, and return its exit code and the end of that output.
+
+    The program inherits the descriptor `keep` (a locked one: the lock lasts as long as the program does, even when
+    we are killed). A file, since a pipe would break with us and take the program along.
+    """
+    fd = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        code = _exit_code(spawn(argv, [(fd, 1), (fd, 2), (keep, 3)]))
+        size = os.fstat(fd).st_size
+        return code, os.pread(fd, 4096, max(0, size - 4096)).decode(errors="replace").strip()
+    finally:
+        os.close(fd)
+
+
+def started_at(pid: int) -> str | None:
+    """When a process was started (clock ticks since boot), which tells it from a later one with its pid.
+
+    None when there is no such process or it has ended and only waits to be reaped.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]

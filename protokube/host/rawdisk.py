@@ -1,0 +1,71 @@
+"""Reading and writing a block device past the page cache, where a read error or old data could hide."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from protokube.host import kernel
+
+_PAGE = 4096
+_CHUNK = 1 << 20
+_BUFFER = _CHUNK + 2 * _PAGE  # what is asked for need not be aligned; what is read must be
+_ZEROS = bytes(_CHUNK)
+
+
+class RawDisk:
+    """A block device, opened exclusively: nobody else (mount, swap, LVM, LUKS, MD, mkfs) has claimed it.
+
+    Opening raises OSError EBUSY when somebody has. Sizes and offsets are bytes.
+    """
+
+    def __init__(self, node: str, *, write: bool = False) -> None:
+        mode = os.O_RDWR if write else os.O_RDONLY
+        self.fd = os.open(node, mode | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._buffer = mmap.mmap(-1, _BUFFER)
+        self.size = kernel.device_size(self.fd)
+        kernel.drop_cache(self.fd)
+
+    def close(self) -> None:
+        """Give the claim back."""
+        os.close(self.fd)
+        self._buffer.close()
+
+    def __enter__(self) -> RawDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes, at most 1 MiB; a short read is an error like any other."""
+        start = offset - offset % _PAGE
+        end = min(self.size, -(-(offset + length) // _PAGE) * _PAGE)
+        if end - start > _BUFFER:
+            raise ValueError(f"{length} bytes at {offset} are more than one read")
+        view = memoryview(self._buffer)[: end - start]
+        try:
+            got = os.preadv(self.fd, [view], start)
+        finally:
+            view.release()
+        if got != end - start:
+            raise OSError(5, f"only {got} of {end - start} bytes could be read")
+        return self._buffer[offset - start : offset - start + length]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write whole pages of 4 KiB at a multiple of 4 KiB, and wait until they are safe."""
+        self._buffer[: len(data)] = data
+        view = memoryview(self._buffer)[: len(data)]
+        try:
+            if os.pwritev(self.fd, [view], offset) != len(data):
+                raise OSError(5, f"short write at byte {offset}")
+        finally:
+            view.release()
+        os.fsync(self.fd)
+
+
+def first_nonzero(data: bytes) -> int | None:
+    """The index of the first byte that isn't zero."""
+    if data == _ZEROS[: len(data)]:
+        return None
+    return len(data) - len(data.lstrip(b"\0"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.lab import guard
-
 
 PROBLEM = pytest.StashKey[str | None]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A time-out around the run must not leave nodes and mounts behind: let every `finally` run.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     problem = guard.private_namespaces()
     config.stash[PROBLEM] = problem
     if problem is None:

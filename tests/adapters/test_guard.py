@@ -83,4 +83,4 @@ def test_a_root_test_fails_where_it_must_not_run(tmp_path: Path, surroundings: l
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert reason in done.stdout
-    assert "1 failed" in done.stdout
+    assert "1 error" in done.stdout

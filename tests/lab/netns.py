@@ -38,9 +38,13 @@ class Namespace:
         """Run iproute2's `ip` in the namespace; what it printed."""
         return _ip("-n", self.name, *arguments)
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, check: bool = True, timeout: float = 30.0, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the namespace and capture its output."""
-        done = subprocess.run(self.command(*argv), text=True, capture_output=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            self.command(*argv), input=stdin, text=True, capture_output=True, timeout=timeout, check=False
+        )
         if check and done.returncode:
             raise AssertionError(f"{self.name}: {argv} exited {done.returncode}:\n{done.stdout}{done.stderr}")
         return done

@@ -31,8 +31,9 @@ from protokube.core.model import (
 from protokube.errors import ProviderError
 from protokube.host import claim, ext4, mountinfo, process, sysblock
 from protokube.host.children import Child, ChildFailed, Probes, wait
+from protokube.host.mounted import MountedSource
 from protokube.host.notes import Notes
-from protokube.host.tree import MountedSource, collect
+from protokube.host.tree import collect
 from protokube.host.worker import TOOLS, digest
 
 if TYPE_CHECKING:

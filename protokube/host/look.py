@@ -7,7 +7,7 @@ refuse a disk, but it never proves that something isn't there.
 
 from __future__ import annotations
 
-from protokube.host.process import outputs, tool
+from protokube.host.process import Running, tool
 from protokube.host.tree import MOST_BYTES, MOST_ENTRIES
 
 _ROOT_INODE = 2
@@ -31,7 +31,7 @@ class DebugfsSource:
         self._inodes = {"": _ROOT_INODE}
 
     def _ask(self, request: str, most: int) -> bytes:
-        ((_, text),) = outputs([[self._debugfs, "-R", request, self._node]], most)
+        _, text = Running([self._debugfs, "-R", request, self._node]).result(most)
         first, _, rest = text.partition(b"\n")
         if not first.startswith(_BANNER):
             raise LookFailed(f"debugfs printed {first[:80]!r}")

@@ -1,7 +1,7 @@
 """Mounting a volume's filesystem at its mount point, which can't be redirected by a symbolic link."""
 
 # Child processes import this, and pathlib takes them longer than a whole probe:
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH115
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ by the disk's lock alone. What it says of a filesystem is tied to the superblock
 """
 
 # Child processes import this, and pathlib takes them longer than a whole probe:
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH105
 
 from __future__ import annotations
 

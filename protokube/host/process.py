@@ -51,19 +51,25 @@ def spawn(argv: Sequence[str], fds: Iterable[tuple[int, int]] = (), *, session: 
     return os.posix_spawn(argv[0], list(argv), _ENVIRONMENT, file_actions=actions, setsid=session)
 
 
-def outputs(commands: Sequence[Sequence[str]], most: int = 1 << 20) -> list[tuple[int, bytes]]:
-    """Run programs side by side; the exit code (negative: the signal) and the output, errors included, of each.
+class Running:
+    """A program whose output, errors included, we collect."""
 
-    At most `most` bytes of each output are kept; a program that writes more is cut off by SIGPIPE.
-    """
-    started: list[tuple[int, int]] = []
-    for argv in commands:
-        reading, writing = os.pipe()
+    __slots__ = ("_fd", "_pid")
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._fd, writing = os.pipe()
         try:
-            started.append((spawn(argv, [(writing, 1), (writing, 2)]), reading))
+            self._pid = spawn(argv, [(writing, 1), (writing, 2)])
         finally:
             os.close(writing)
-    return [(text := _drain(reading, most), _exit_code(pid), text)[1:] for pid, reading in started]
+
+    def result(self, most: int = 1 << 20) -> tuple[int, bytes]:
+        """Wait for its end: the exit code (negative: the signal) and the first `most` bytes of its output.
+
+        A program that writes more is cut off by SIGPIPE.
+        """
+        text = _drain(self._fd, most)
+        return _exit_code(self._pid), text
 
 
 def _drain(fd: int, most: int) -> bytes:

@@ -11,7 +11,7 @@ import os
 
 from protokube.host import ext4, intent
 from protokube.host.places import MIB, Place, foreign_signature, places
-from protokube.host.process import outputs, tool
+from protokube.host.process import Running, tool
 from protokube.host.rawdisk import RawDisk, first_nonzero
 
 _BLKID_NOTHING = 2
@@ -56,15 +56,21 @@ def examine(raw: RawDisk, node: str, volume_id: str, size: int) -> Finding:
 def _examine(raw: RawDisk, node: str, volume_id: str, size: int) -> Finding:
     if raw.size < 2 * MIB:
         raise _Refused(f"the disk has only {raw.size} bytes")
-    reader = _Reader(raw)
+    said = _Signatures(node)
+    try:
+        return _judge(_Reader(raw), said, volume_id, size)
+    finally:
+        said.wait()
+
+
+def _judge(reader: _Reader, said: _Signatures, volume_id: str, size: int) -> Finding:
     superblock = ext4.parse(reader.read(ext4.OFFSET, ext4.LENGTH, "ext4 superblock"))
     record = _intent(reader, volume_id, superblock)
-    said = _Signatures(node)
     if record is None and superblock is not None:
         said.must_be_ext4(superblock.uuid)
         return Finding("ext4", superblock=superblock)
-    if raw.size != size:
-        raise _Refused(f"the disk has {raw.size} bytes, the cloud says {size}")
+    if reader.size != size:
+        raise _Refused(f"the disk has {reader.size} bytes, the cloud says {size}")
     if record is None:
         said.must_be_nothing()
         reader.must_be_zero()
@@ -143,9 +149,19 @@ class _Signatures:
     def __init__(self, node: str) -> None:
         blkid = [tool("blkid"), "-p", "-o", "export", node]
         wipefs = [tool("wipefs"), "--noheadings", "--output", "TYPE,OFFSET", node]
-        (self._blkid_code, blkid_text), (self._wipefs_code, wipefs_text) = outputs([blkid, wipefs])
-        self._blkid = blkid_text.decode(errors="backslashreplace").strip()
-        self._wipefs = wipefs_text.decode(errors="backslashreplace").strip()
+        self._running = Running(blkid), Running(wipefs)
+        self._blkid_code = self._wipefs_code = -1
+        self._blkid = self._wipefs = ""
+        self._waited = False
+
+    def wait(self) -> None:
+        """Wait until both have ended."""
+        if self._waited:
+            return
+        self._waited = True
+        (self._blkid_code, blkid), (self._wipefs_code, wipefs) = [running.result() for running in self._running]
+        self._blkid = blkid.decode(errors="backslashreplace").strip()
+        self._wipefs = wipefs.decode(errors="backslashreplace").strip()
 
     def __str__(self) -> str:
         blkid = ", ".join(line for line in self._blkid.splitlines() if not line.startswith("DEVNAME=")) or "nothing"
@@ -157,6 +173,7 @@ class _Signatures:
     @property
     def nothing(self) -> bool:
         """Whether both find nothing."""
+        self.wait()
         codes = self._blkid_code == _BLKID_NOTHING and self._wipefs_code == os.EX_OK
         return codes and not self._blkid and not self._wipefs
 
@@ -167,6 +184,7 @@ class _Signatures:
 
     def must_be_ext4(self, uuid: str) -> None:
         """Both find this ext4 and nothing else."""
+        self.wait()
         found = dict(line.partition("=")[::2] for line in self._blkid.splitlines())
         types = {line.split()[0] for line in self._wipefs.splitlines()}
         sound = self._blkid_code == self._wipefs_code == os.EX_OK and types == {"ext4"}

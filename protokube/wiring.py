@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Wired:
     readers: Readers
     writers: Writers
     watch: tuple[Path, ...]
-    running: Callable[[], dict[str, int]]
+    running: Callable[[], Mapping[str, int]]
     close: Callable[[], None]
 
 
@@ -42,8 +42,8 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
     dns_name = settings.dns or ("route53" if cloud_name == "aws" else "hosts")
     config = replace(settings.node, dns=dns_name)
     cloud, cloud_watch = _cloud(settings, cloud_name)
-    dns = _dns(settings, dns_name, cloud)
-    disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)), on_change=wake)
+    dns = _dns(settings, dns_name)
+    disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
     files = NodeFiles(settings.root)
     services = None
     if config.kubelet_unit is not None:
@@ -94,7 +94,7 @@ def _cloud(settings: Settings, name: str) -> tuple[CloudProvider, tuple[Path, ..
     return LocalCloud(inventory, node, default_addresses, settings.root), tuple(images)
 
 
-def _dns(settings: Settings, name: str, cloud: CloudProvider) -> DNSProvider | None:
+def _dns(settings: Settings, name: str) -> DNSProvider | None:
     if name == "none" or not settings.node.master:
         return None
     if name == "hosts":

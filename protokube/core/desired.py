@@ -17,6 +17,9 @@ from protokube.core.settings import NodeConfig
 from protokube.core.tags import Rejected
 
 MAIN = "main"
+USABLE = ("available", "in-use", "creating")
+"""The words in which a cloud says that a volume is, or will soon be, of use."""
+
 MOUNT_PREFIX = "/mnt/master-"
 
 
@@ -142,6 +145,8 @@ def _unfit(config: NodeConfig, volume: CloudVolume, member: EtcdMember) -> Rejec
         return Rejected("volume/no-role", f"it has an etcd tag, but none of {' or '.join(tagging.ROLE_TAGS)}")
     if volume.multi_attach:
         return Rejected("volume/multi-attach", "it can be attached to several instances at once; etcd needs its own")
+    if not volume.attachments and volume.status not in USABLE:
+        return Rejected("volume/status", f"the cloud says: {volume.status}")
     if member.cluster not in config.templates:
         known = ", ".join(cluster_order(config.templates))
         expected = f"there is no template {member.cluster}.yaml (templates: {known})"

@@ -1,0 +1,1 @@
+"""The AWS cloud: EC2 volumes and instance metadata."""

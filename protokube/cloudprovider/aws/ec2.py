@@ -1,0 +1,206 @@
+"""EC2's answers as typed values. The four calls that are ever made stand here, and nothing else.
+
+Every call is one request (Describe calls one per page), tried once, with a limit of 3 s to connect and 10 s to
+read. The client is made at the first call: importing botocore costs more than everything else at start.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from protokube.cloudprovider.aws.errors import explain
+from protokube.core.model import GIB, Attachment, AttachState, CloudVolume, DiskIdentity, PeerState
+from protokube.errors import ProviderError
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+ETCD_TAG_FILTER = "k8s.io/etcd/*"
+"""Two tag names can't be ORed in one call, so the filter asks for this one and the core matches the rest."""
+
+PAGE = 500
+_PAGES = 100
+_IDS = 200
+"""Values that one filter takes."""
+
+METHODS = {
+    "DescribeVolumes": "describe_volumes",
+    "DescribeInstances": "describe_instances",
+    "AttachVolume": "attach_volume",
+    "CreateTags": "create_tags",
+}
+"""Every call that is ever made, and botocore's method for it."""
+
+T = TypeVar("T")
+
+_LOST = ("deleting", "deleted")
+_VIRTIO_SERIAL = 20
+
+
+@dataclass(frozen=True)
+class InstanceFacts:
+    """One instance as EC2 describes it. Addresses are IPv4 before IPv6; `devices` maps the names in its block
+    device mapping to volume ids (empty for a disk that is no volume)."""
+
+    id: str
+    state: PeerState
+    dns_name: str
+    internal: tuple[str, ...]
+    external: tuple[str, ...]
+    vpc: str | None
+    tags: Mapping[str, str]
+    devices: Mapping[str, str]
+
+
+class Ec2:
+    """The calls. `region` is asked for when the first call is made; thread-safe."""
+
+    def __init__(self, region: Callable[[], str]) -> None:
+        self._region = region
+        self._lock = threading.Lock()
+        self._client: BaseClient | None = None
+
+    def volumes(self) -> tuple[CloudVolume, ...]:
+        """DescribeVolumes: every volume of the region with an etcd tag, except deleted ones."""
+        filters = [{"Name": "tag-key", "Values": [ETCD_TAG_FILTER]}]
+        found: dict[str, CloudVolume] = {}
+        for page in self._pages("DescribeVolumes", filters):
+            for item in page.get("Volumes", ()):
+                if item.get("State") not in _LOST:
+                    found[item["VolumeId"]] = _parsed("DescribeVolumes", item, volume)
+        return tuple(found.values())
+
+    def instances(self, ids: Sequence[str]) -> tuple[InstanceFacts, ...]:
+        """DescribeInstances: those of `ids` that EC2 knows.
+
+        By filter, since one unknown id among `InstanceIds` fails the whole call.
+        """
+        chunks = (ids[start : start + _IDS] for start in range(0, len(ids), _IDS))
+        return tuple(
+            _parsed("DescribeInstances", item, instance)
+            for chunk in chunks
+            for page in self._pages("DescribeInstances", [{"Name": "instance-id", "Values": list(chunk)}])
+            for reservation in page.get("Reservations", ())
+            for item in reservation.get("Instances", ())
+        )
+
+    def attach(self, volume_id: str, instance_id: str, device: str) -> None:
+        """AttachVolume; returns while the volume is `attaching`."""
+        asked = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": device}
+        self._call("AttachVolume", f"{volume_id} to {instance_id} as {device}", asked, device)
+
+    def tag(self, resource: str, key: str, value: str) -> None:
+        """CreateTags: one tag on one resource."""
+        asked = {"Resources": [resource], "Tags": [{"Key": key, "Value": value}]}
+        self._call("CreateTags", f"{key}={value} on {resource}", asked)
+
+    def _pages(self, operation: str, filters: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        asked: dict[str, Any] = {"Filters": filters, "MaxResults": PAGE}
+        subject = " ".join(f"{one['Name']}={','.join(one['Values'])}" for one in filters)
+        for _ in range(_PAGES):
+            page = self._call(operation, subject, asked)
+            yield page
+            if not (token := page.get("NextToken")):
+                return
+            asked = {**asked, "NextToken": token}
+        raise ProviderError(f"EC2 {operation} {subject}: more than {_PAGES} pages, which no region of ours can have")
+
+    def _call(
+        self, operation: str, subject: str, asked: dict[str, Any], device: str | None = None
+    ) -> Mapping[str, Any]:
+        from protokube import awsclient
+
+        try:
+            answer: Mapping[str, Any] = getattr(self._connected(), METHODS[operation])(**asked)
+        except awsclient.ClientError as error:
+            raise explain(operation, subject, error, device) from error
+        except awsclient.NoCredentialsError as error:
+            self._client = None
+            raise ProviderError(
+                f"EC2 {operation} {subject}: no AWS credentials yet; they may arrive late on a fresh instance. If "
+                "they don't, give the instance a profile whose role has the policy in docs/aws.md"
+            ) from error
+        except awsclient.CALL_ERRORS as error:
+            raise ProviderError(
+                f"EC2 {operation} {subject}: no usable answer ({type(error).__name__}: {error}); it may have been "
+                "carried out all the same, the next look decides. If it stays so, check the way to EC2's endpoint: "
+                "routes, NAT or VPC endpoint, proxy, security groups"
+            ) from error
+        return answer
+
+    def _connected(self) -> BaseClient:
+        with self._lock:
+            if self._client is None:
+                from protokube import awsclient
+
+                self._client = awsclient.client("ec2", self._region())
+            return self._client
+
+
+def volume(item: Mapping[str, Any]) -> CloudVolume:
+    """One volume of a DescribeVolumes answer. Sizes come in GiB.
+
+    A disk shows the volume's id without its dash as serial, cut to 20 characters by virtio; the device name asked
+    for is what a Xen disk, which has no serial, is called.
+    """
+    attachments = tuple(
+        Attachment(one["InstanceId"], one.get("Device"), AttachState(one["State"]))
+        for one in item.get("Attachments", ())
+        if one["State"] != "detached" and one.get("InstanceId")
+    )
+    serial = item["VolumeId"].replace("-", "")
+    return CloudVolume(
+        id=item["VolumeId"],
+        zone=item["AvailabilityZone"],
+        size=item["Size"] * GIB,
+        tags=_tags(item),
+        status=item["State"],
+        attachments=attachments,
+        multi_attach=bool(item.get("MultiAttachEnabled")),
+        identity=DiskIdentity(
+            serials=frozenset({serial, serial[:_VIRTIO_SERIAL]}),
+            asked=next((one.device for one in attachments), None),
+        ),
+    )
+
+
+def instance(item: Mapping[str, Any]) -> InstanceFacts:
+    """One instance of a DescribeInstances answer."""
+    return InstanceFacts(
+        id=item["InstanceId"],
+        state=_STATES[item["State"]["Name"]],
+        dns_name=item.get("PrivateDnsName", ""),
+        internal=tuple(filter(None, (item.get("PrivateIpAddress"), item.get("Ipv6Address")))),
+        external=tuple(filter(None, (item.get("PublicIpAddress"),))),
+        vpc=item.get("VpcId") or None,
+        tags=_tags(item),
+        devices={
+            one["DeviceName"]: one.get("Ebs", {}).get("VolumeId", "") for one in item.get("BlockDeviceMappings", ())
+        },
+    )
+
+
+_STATES = {
+    "pending": PeerState.RUNNING,
+    "running": PeerState.RUNNING,
+    "stopping": PeerState.STOPPED,
+    "stopped": PeerState.STOPPED,
+    "shutting-down": PeerState.GONE,
+    "terminated": PeerState.GONE,
+}
+
+
+def _tags(item: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag.get("Value", "") for tag in item.get("Tags", ())}
+
+
+def _parsed(operation: str, item: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], T]) -> T:
+    try:
+        return parse(item)
+    except (LookupError, ValueError, TypeError) as error:
+        raise ProviderError(
+            f"EC2 {operation}: an answer that can't be understood ({error!r}): {dict(item)!r}"
+        ) from error

@@ -1,0 +1,87 @@
+"""EC2's error codes → ProviderErrors that say what an operator must do.
+
+Codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html. The same table, for people,
+stands in docs/aws.md; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protokube.errors import DeviceNameTaken, ProviderError, TaggingForbidden, VolumeInUse
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+_THROTTLED = "the account's request rate is used up; the loop backs off and comes again"
+_SERVER = "an error inside AWS; the loop backs off and comes again"
+_CREDENTIALS = "check the instance profile's role, and this machine's clock"
+
+_NEXT_NAME = "the next free device name is tried"
+
+HINTS = {
+    "VolumeInUse": "it is attached already, to another node or by our own earlier request; the next look decides",
+    "IncorrectState": (
+        "the volume is still being created or detached, or the instance is not running; it is tried again. "
+        "If it stays so, look at the volume's state in EC2"
+    ),
+    "IncorrectInstanceState": "the instance is not running; it is tried again",
+    "InvalidVolume.ZoneMismatch": (
+        "a volume serves its own availability zone only: copy it there through a snapshot, or correct its tags"
+    ),
+    "AttachmentLimitExceeded": (
+        "this instance type takes no more volumes and network interfaces: detach some, or use a larger type"
+    ),
+    "InvalidVolume.NotFound": "the volume was deleted, or is not visible yet; the next look decides",
+    "InvalidInstanceID.NotFound": "the instance is not visible yet, or the credentials belong to another account",
+    "InvalidParameterValue": "EC2 refuses the value; look whether the instance type supports this volume",
+    "UnsupportedOperation": "this instance type can't attach this volume (encrypted, or of this kind)",
+    "CustomerKeyHasBeenRevoked": (  # in no list; seen in the field
+        "the volume's KMS key is disabled or forbidden: enable it, and grant this role kms:CreateGrant and "
+        "kms:Decrypt on it"
+    ),
+    "RequestLimitExceeded": _THROTTLED,
+    "Throttling": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
+    "RequestThrottled": _THROTTLED,
+    "InternalError": _SERVER,
+    "InternalFailure": _SERVER,
+    "ServiceUnavailable": _SERVER,
+    "Unavailable": _SERVER,
+    "UnauthorizedOperation": (
+        "the instance's role lacks this permission; docs/aws.md has the policy. An encoded message is explained by "
+        "`aws sts decode-authorization-message --encoded-message …`"
+    ),
+    "AuthFailure": _CREDENTIALS,
+    "InvalidClientTokenId": _CREDENTIALS,
+    "ExpiredToken": _CREDENTIALS,
+    "RequestExpired": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "OptInRequired": "this account is not subscribed to EC2 in this region",
+    "Blocked": "the AWS account is blocked: ask AWS support",
+    "TagLimitExceeded": "the volume has 50 tags already: remove one that nothing needs",
+    "TagPolicyViolation": "the organisation's tag policy forbids this tag: allow keys under protokube.k8s.io/",
+}
+"""Error code → what happens next and what an operator must do."""
+
+
+def explain(operation: str, subject: str, error: ClientError, device: str | None = None) -> ProviderError:
+    """The ProviderError for a refused call; raise it from `error`.
+
+    `operation` is EC2's word (`AttachVolume`), `subject` what it was asked for, `device` the device name asked.
+    """
+    told = error.response.get("Error", {})
+    code, said = told.get("Code") or "no error code", told.get("Message") or ""
+    taken = code == "InvalidParameterValue" and device is not None and "already in use" in said
+    hint = _NEXT_NAME if taken else HINTS.get(code, "look the code up in EC2's list of error codes")
+    message = f"EC2 {operation} {subject}: {code}: {said.rstrip('.')} ({hint})"
+    if taken and device is not None:
+        return DeviceNameTaken(device, message)
+    if code == "VolumeInUse":
+        return VolumeInUse(message)
+    if code in ("UnauthorizedOperation", "TagPolicyViolation") and operation == "CreateTags":
+        return TaggingForbidden(
+            f"{message}; the node runs without its marks on volumes, which are evidence against starting an etcd "
+            "member anew"
+        )
+    return ProviderError(message)

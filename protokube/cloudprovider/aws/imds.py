@@ -1,0 +1,209 @@
+"""The EC2 instance metadata service (IMDS): who this instance is, and its addresses of the moment.
+
+Version 2 with a session token; version 1 only when the operator allows it. Plain HTTP to a link-local address,
+never through a proxy. Environment, as for every AWS SDK: `AWS_EC2_METADATA_SERVICE_ENDPOINT` (a URL),
+`AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` (`IPv4` or `IPv6`), `AWS_EC2_METADATA_DISABLED`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from protokube.errors import ProviderError
+
+IPV4_ENDPOINT = "http://169.254.169.254"
+IPV6_ENDPOINT = "http://[fd00:ec2::254]"
+
+TOKEN_TTL = 21600
+"""Seconds; the longest that the service grants."""
+
+_TIMEOUT = 2.0
+_MARGIN = 60.0
+_LONGEST_ANSWER = 1 << 16
+_TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
+_TOKEN_HEADER = "X-aws-ec2-metadata-token"
+
+
+@dataclass(frozen=True)
+class IdentityDocument:
+    """What never changes in an instance's life. `private_ip` is None in an IPv6-only subnet."""
+
+    instance_id: str
+    region: str
+    zone: str
+    private_ip: str | None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+    ttl: str | None = None
+
+
+class Imds:
+    """A client of the metadata service. Each request has a limit of 2 s for connecting and for each read."""
+
+    def __init__(self, *, allow_v1: bool = False) -> None:
+        self._allow_v1 = allow_v1
+        self._url: str | None = None
+        self._lock = threading.Lock()
+        self._token: str | None = None
+        self._expires = 0.0
+        self._v1 = False
+        self._document_lock = threading.Lock()
+        self._document: IdentityDocument | None = None
+
+    def document(self) -> IdentityDocument:
+        """The instance identity document; read once, since it can't change while the instance runs."""
+        with self._document_lock:
+            if self._document is None:
+                self._document = self._read_document()
+            return self._document
+
+    def get(self, key: str) -> str | None:
+        """One item of `meta-data/`, such as `public-ipv4`; None when the instance has no such thing."""
+        answer = self._fetch(f"/latest/meta-data/{key}")
+        return answer.body.decode("utf-8", "replace").strip() if answer else None
+
+    def _read_document(self) -> IdentityDocument:
+        path = "/latest/dynamic/instance-identity/document"
+        answer = self._fetch(path)
+        try:
+            data = json.loads(answer.body) if answer else {}
+            document = IdentityDocument(
+                data["instanceId"], data["region"], data["availabilityZone"], data.get("privateIp")
+            )
+        except (ValueError, LookupError, TypeError) as error:
+            raise ProviderError(
+                f"instance metadata: {self._url}{path} is no identity document ({error!r}); is this EC2?"
+            ) from error
+        words = (document.instance_id, document.region, document.zone)
+        if not all(isinstance(word, str) and word for word in words):
+            raise ProviderError(
+                f"instance metadata: {self._url}{path} has instanceId, region and availabilityZone {words!r}"
+            )
+        return document
+
+    def _fetch(self, path: str) -> _Answer | None:
+        """GET with a valid token; None for 404. A token that is refused (401) is replaced once."""
+        with self._lock:
+            answer = self._request("GET", path, self._headers())
+            if answer.status == 401:
+                self._token, self._v1 = None, False
+                answer = self._request("GET", path, self._headers())
+        if answer.status == 200:
+            return answer
+        if answer.status == 404:
+            return None
+        raise ProviderError(f"instance metadata: GET {self._url}{path}: {_status(answer)}{_hint(answer.status)}")
+
+    def _headers(self) -> dict[str, str]:
+        if self._v1:
+            return {}
+        if self._token is None or time.monotonic() >= self._expires:
+            self._renew()
+        return {_TOKEN_HEADER: self._token} if self._token else {}
+
+    def _renew(self) -> None:
+        self._token = None
+        try:
+            answer = self._request("PUT", "/latest/api/token", {_TTL_HEADER: str(TOKEN_TTL)})
+        except _NoAnswerError as error:
+            # The answer to PUT alone is sent with the hop limit; version 1 would pass.
+            if self._allow_v1:
+                self._v1 = True
+                return
+            raise ProviderError(
+                f"{error}. The connection stands but no token comes: a hop limit of 1 stops it on its way into a "
+                "container; run on the host's network, or `aws ec2 modify-instance-metadata-options "
+                "--http-put-response-hop-limit 2 --instance-id …`"
+            ) from error
+        if answer.status == 200 and answer.body:
+            ttl = float(answer.ttl) if answer.ttl and answer.ttl.isdigit() else TOKEN_TTL
+            self._token = answer.body.decode("ascii", "replace")
+            self._expires = time.monotonic() + ttl - min(_MARGIN, ttl / 10)
+        elif self._allow_v1 and answer.status in (403, 404, 405):
+            self._v1 = True
+        else:
+            raise ProviderError(
+                f"instance metadata: PUT {self._url}/latest/api/token: {_status(answer)}{_hint(answer.status, True)}"
+            )
+
+    def _request(self, method: str, path: str, headers: dict[str, str]) -> _Answer:
+        if self._url is None:
+            self._url = endpoint()
+        url = self._url
+        where = urlsplit(url)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port or 80, timeout=_TIMEOUT)
+        try:
+            try:
+                connection.connect()
+            except OSError as error:
+                raise ProviderError(
+                    f"instance metadata: cannot reach {url} ({error}); not an EC2 instance, the service is "
+                    "unreachable from this network namespace, or a firewall rule forbids it"
+                ) from error
+            try:
+                connection.request(method, where.path.rstrip("/") + path, headers=headers)
+                response = connection.getresponse()
+                return _Answer(response.status, response.read(_LONGEST_ANSWER), response.getheader(_TTL_HEADER))
+            except TimeoutError as error:
+                raise _NoAnswerError(
+                    f"instance metadata: {method} {url}{path}: no answer within {_TIMEOUT:g} s"
+                ) from error
+            except (OSError, http.client.HTTPException) as error:
+                raise ProviderError(f"instance metadata: {method} {url}{path}: {error!r}") from error
+        finally:
+            connection.close()
+
+
+class _NoAnswerError(ProviderError):
+    """Connected, but nothing came back."""
+
+
+def endpoint() -> str:
+    """The service's URL, from the environment or the well-known address."""
+    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        raise ProviderError(
+            "instance metadata: AWS_EC2_METADATA_DISABLED=true forbids asking who this instance is; unset it"
+        )
+    if url := os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ProviderError(
+                f"instance metadata: AWS_EC2_METADATA_SERVICE_ENDPOINT={url!r}, expected http://HOST[:PORT]"
+            )
+        return url.rstrip("/")
+    mode = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv4")
+    try:
+        return {"ipv4": IPV4_ENDPOINT, "ipv6": IPV6_ENDPOINT}[mode.lower()]
+    except KeyError as error:
+        raise ProviderError(
+            f"instance metadata: AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE={mode!r}, expected IPv4 or IPv6"
+        ) from error
+
+
+def _status(answer: _Answer) -> str:
+    return f"HTTP {answer.status} {http.client.responses.get(answer.status, '')}".rstrip()
+
+
+def _hint(status: int, for_token: bool = False) -> str:
+    if status == 401:
+        return "; version 2 is required and its tokens are refused, twice: is something else answering there?"
+    if status == 403:
+        return (
+            "; the metadata service is switched off for this instance: "
+            "`aws ec2 modify-instance-metadata-options --http-endpoint enabled --instance-id …`"
+        )
+    if status in (404, 405) and for_token:
+        return "; this service knows version 1 only, which has to be allowed by configuration"
+    if status == 429 or status >= 500:
+        return "; it is asked again in the next round"
+    return ""

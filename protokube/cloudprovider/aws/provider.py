@@ -1,0 +1,247 @@
+"""AWS as a CloudProvider: identity from the metadata service and the instance's tags, volumes from EC2.
+
+What is remembered between rounds, and why losing it does no harm (it costs calls, never a different end):
+
+- the identity document, VPC, private DNS name and tags of this instance: fixed at launch. They are kept once the
+  tags name the cluster; until then every round asks again;
+- other holders' addresses and states: asked anew when the set of holders changes and every `PEERS_FOR` seconds;
+- former holders that EC2 said are gone, so that their going is seen; without it they are merely absent;
+- that tagging is forbidden: after a restart it is tried, and said, once more;
+- the device names in use: EC2 itself refuses a name that is taken.
+
+A settled round is one DescribeVolumes, and two requests to the metadata service for the addresses that can
+change while the instance runs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts
+from protokube.cloudprovider.aws.imds import Imds
+from protokube.cloudprovider.aws.shared import Shared
+from protokube.core.model import CloudVolume, Instance, Peer, PeerState
+from protokube.core.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, in_cluster, instance_group
+from protokube.errors import ProviderError, TaggingForbidden
+
+DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
+"""The names offered for attaching, in order: the ones that kops uses, then the rest of what EC2 recommends."""
+
+PEERS_FOR = 600.0
+"""Seconds after which other holders' addresses and states are asked anew: a stop and start changes the public one."""
+
+
+@dataclass(frozen=True)
+class _Peers:
+    """An answer about other holders: what it was asked for, what it said, and when (monotonic)."""
+
+    holders: frozenset[str]
+    found: Mapping[str, Peer]
+    at: float
+
+
+class AwsCloud:
+    """The CloudProvider for EC2. Making one makes no request. Thread-safe.
+
+    `cluster_id`, when configured, overrules the instance's tags, and is the only way to do without them.
+    `allow_imds_v1` lets the metadata service be asked without a token where it gives none.
+    """
+
+    def __init__(self, *, cluster_id: str | None = None, allow_imds_v1: bool = False) -> None:
+        self._cluster_id = cluster_id
+        self._imds = Imds(allow_v1=allow_imds_v1)
+        self._ec2 = Ec2(self.region)
+        self._facts_lock = threading.Lock()
+        self._facts: InstanceFacts | None = None
+        self._instance = Shared(self._ask_instance)
+        self._volumes = Shared(self._ask_volumes)
+        self._devices: frozenset[str] = frozenset()
+        self._told: frozenset[str] = frozenset()
+        self._peers_lock = threading.Lock()
+        self._peers = _Peers(frozenset(), {}, 0.0)
+        self._untaggable: str | None = None
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def instance(self) -> Instance:
+        """Who this machine is. ProviderError while its tags don't name the cluster: they may arrive late."""
+        found = self._instance.get("instance")
+        # Of the volumes that DescribeVolumes tells, it knows better than the mapping, which is asked for once.
+        kept = {name for name, volume_id in self._own_facts().devices.items() if volume_id not in self._told}
+        return replace(found, used_devices=_kernel_names(kept | self._devices))
+
+    def volumes(self) -> Sequence[CloudVolume]:
+        """Every volume of the region with an etcd tag, of whatever cluster and zone."""
+        return self._volumes.get("volumes")
+
+    def peers(self) -> Sequence[Peer]:
+        """This machine, the other holders of this cluster's volumes, and former ones that EC2 says are gone."""
+        me = self._instance.get("peers")
+        volumes = self._volumes.get("peers")
+        holders = frozenset(
+            attachment.instance
+            for volume in volumes
+            if in_cluster(volume.tags, me.cluster_id)
+            for attachment in volume.attachments
+        )
+        return (Peer(me.id, me.internal, me.external), *self._others(holders - {me.id}))
+
+    def region(self) -> str:
+        """The region that this instance runs in."""
+        return self._imds.document().region
+
+    def vpc(self) -> tuple[str, str] | None:
+        """The VPC that this instance runs in and its region, which decide about private DNS zones."""
+        vpc = self._own_facts().vpc
+        return (vpc, self.region()) if vpc else None
+
+    @property
+    def can_tag(self) -> bool:
+        """False once EC2 has refused a tag for want of permission."""
+        return self._untaggable is None
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def attach(self, volume_id: str, device: str | None) -> None:
+        """AttachVolume. Raises VolumeInUse, DeviceNameTaken, or ProviderError with what an operator must do."""
+        if device is None:
+            raise ProviderError(f"EC2 AttachVolume {volume_id}: EC2 needs a device name and none was chosen")
+        self._volumes.forget()
+        try:
+            self._ec2.attach(volume_id, self._imds.document().instance_id, device)
+            self._devices |= {device}
+        finally:
+            self._volumes.forget()
+
+    def tag(self, volume_id: str, key: str, value: str) -> None:
+        """CreateTags. A missing permission is remembered: TaggingForbidden is then raised without a call."""
+        if self._untaggable is not None:
+            raise TaggingForbidden(self._untaggable)
+        try:
+            self._ec2.tag(volume_id, key, value)
+        except TaggingForbidden as error:
+            self._untaggable = str(error)
+            raise
+        finally:
+            self._volumes.forget()
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def _ask_instance(self) -> Instance:
+        document = self._imds.document()
+        facts = self._own_facts()
+        ipv6 = _addresses("ipv6", self._imds.get("ipv6"))
+        internal = (*_addresses("privateIp", document.private_ip), *ipv6)
+        if not internal:
+            raise ProviderError(f"instance metadata: {document.instance_id} has no private address at all")
+        return Instance(
+            id=document.instance_id,
+            name=self._name(facts),
+            zone=document.zone,
+            cluster_id=self._cluster_id or _cluster_id(facts),
+            internal=internal,
+            external=_addresses("public-ipv4", self._imds.get("public-ipv4")),
+            instance_group=instance_group(facts.tags),
+            provider_id=f"aws:///{document.zone}/{document.instance_id}",
+            device_names=DEVICE_NAMES,
+        )
+
+    def _own_facts(self) -> InstanceFacts:
+        """What EC2 says of this instance, kept once its tags name the cluster."""
+        with self._facts_lock:
+            if self._facts is not None:
+                return self._facts
+            own = self._imds.document().instance_id
+            facts = next(iter(self._ec2.instances([own])), None)
+            if facts is None:
+                raise ProviderError(
+                    f"EC2 DescribeInstances {own}: not visible yet; a new instance may take seconds. If it stays so, "
+                    "the credentials belong to another account"
+                )
+            if self._cluster_id is None:
+                _cluster_id(facts)
+            self._facts = facts
+            return facts
+
+    def _name(self, facts: InstanceFacts) -> str:
+        """The private DNS name, which kubelet and the cloud controller use as the node's name; lower case."""
+        name = facts.dns_name or (self._imds.get("local-hostname") or "").split(" ", 1)[0]
+        if not name:
+            raise ProviderError(
+                f"EC2 DescribeInstances {facts.id}: no private DNS name yet; if it stays so, switch on DNS hostnames "
+                f"and DNS resolution for {facts.vpc}"
+            )
+        return name.rstrip(".").lower()
+
+    def _ask_volumes(self) -> tuple[CloudVolume, ...]:
+        volumes = self._ec2.volumes()
+        own = self._imds.document().instance_id
+        mine = (volume.attachment_to(own) for volume in volumes)
+        self._devices = frozenset(one.device for one in mine if one and one.device)
+        self._told = frozenset(volume.id for volume in volumes)
+        return volumes
+
+    def _others(self, holders: frozenset[str]) -> Iterable[Peer]:
+        with self._peers_lock:
+            known = self._peers
+            old = bool(known.found) and time.monotonic() - known.at > PEERS_FOR
+            if holders != known.holders or old:
+                known = self._peers = self._ask_peers(holders, known)
+            return known.found.values()
+
+    def _ask_peers(self, holders: frozenset[str], known: _Peers) -> _Peers:
+        """Asks for the holders and for those that no longer are, since they may be gone for good.
+
+        An answer that lacks a holder (EC2's answers converge within seconds) counts for the ones it has, so that
+        the next round asks again.
+        """
+        found = {facts.id: facts for facts in self._ec2.instances(sorted(holders | known.found.keys()))}
+        peers = {
+            id_: Peer(id_, facts.internal, facts.external, facts.state)
+            for id_, facts in found.items()
+            if id_ in holders or facts.state is PeerState.GONE
+        }
+        return _Peers(holders & found.keys(), peers, time.monotonic())
+
+
+def _cluster_id(facts: InstanceFacts) -> str:
+    """The cluster that the instance's tags name, in either spelling. Never guessed."""
+    names = {key.removeprefix(CLUSTER_TAG_PREFIX) for key in facts.tags if key.startswith(CLUSTER_TAG_PREFIX)}
+    names |= {facts.tags.get(CLUSTER_TAG, "")}
+    names.discard("")
+    if len(names) == 1:
+        return names.pop()
+    if names:
+        raise ProviderError(
+            f"EC2 DescribeInstances {facts.id}: the tags name several clusters, {', '.join(sorted(names))}: leave "
+            "one, or say which with --cluster-id"
+        )
+    raise ProviderError(
+        f"EC2 DescribeInstances {facts.id}: no tag {CLUSTER_TAG} or {CLUSTER_TAG_PREFIX}<id> yet; tags may arrive "
+        "late on a new instance. If it stays so, tag the instance, or say --cluster-id"
+    )
+
+
+def _addresses(what: str, value: str | None) -> tuple[str, ...]:
+    """An address that the metadata gives, checked; none when there is none."""
+    if not value:
+        return ()
+    try:
+        return (str(ipaddress.ip_address(value)),)
+    except ValueError as error:
+        raise ProviderError(f"instance metadata: {what} is {value!r}, expected an IP address") from error
+
+
+def _kernel_names(devices: Iterable[str]) -> frozenset[str]:
+    """Device names with the kernel's spelling added: EC2 takes /dev/sdf and xvdf for what Xen calls /dev/xvdf."""
+    names = set()
+    for device in devices:
+        bare = device.removeprefix("/dev/")
+        names |= {device, f"/dev/{bare}"}
+        if bare.startswith("sd"):
+            names.add(f"/dev/xvd{bare.removeprefix('sd')}")
+    return frozenset(names)

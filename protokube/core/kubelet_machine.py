@@ -61,7 +61,7 @@ def of_node(
         yield Derived("providerID", provider_id, "the cloud's name for this machine")
     if master:
         role = "control-plane" if version >= (1, 24, 0) else "master"
-        taint = {"key": f"node-role.kubernetes.io/{role}", "value": "", "effect": "NoSchedule"}
+        taint = {"key": f"node-role.kubernetes.io/{role}", "effect": "NoSchedule"}
         yield Derived("registerWithTaints", [taint], "ordinary pods stay away from a control-plane node")
 
 

@@ -1,0 +1,292 @@
+"""Every flag and every field of both kubelets: set to a legal value it renders, and that kubelet takes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protokube.core.flags import Quantity
+from protokube.core.kubelet import CONFIG_PATH, KubeletFiles, KubeletInput, Layer, render
+from protokube.core.kubelet_fields import Field, fields, flags_of_help, spell
+from protokube.core.model import Fault
+from tests.lab.kubelet_standin import VERSIONS, Refused, check, help_text, parse_argv, parse_config, rows
+
+LEGAL: dict[str, object] = {
+    "bool": True,
+    "float": 0.25,
+    "string": "some text",
+    "size": "10Mi",
+    "ip": "10.0.0.1",
+    "ips": ["10.0.0.10", "fd00::a"],
+    "duration": "1m30s",
+    "quantity": "4Ki",
+    "strings": ["one", "two"],
+    "int32s": [29, 23],
+    "int32": 7,
+    "int64": 8,
+    "uint32": 9,
+    "uint64": 10,
+    "map": {"b": "2", "a": "1"},
+    "labels": {"example.com/rack": "r1", "a": ""},
+    "quantities": {"memory": "1Gi", "cpu": "100m"},
+    "percents": {"memory": "50%"},
+    "thresholds": {"nodefs.available": "10%", "memory.available": "100Mi"},
+    "periods": {"memory.available": "1m30s"},
+    "reclaims": {"nodefs.available": "500Mi", "imagefs.available": "2%"},
+    "gates": {"B": False, "A": True},
+    "headers": {"x": ["1", "2"]},
+    "taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}],
+}
+OBJECTS: dict[str, object] = {
+    "logging.vmodule": [{"filePattern": "server*", "verbosity": 4}],
+    "shutdownGracePeriodByPodPriority": [{"priority": 100, "shutdownGracePeriodSeconds": 10}],
+    "reservedMemory": [{"numaNode": 0, "limits": {"memory": "1Gi"}}],
+}
+ZEROS: dict[str, object] = {
+    "bool": False,
+    "duration": "0s",
+    "float": 0.0,
+    **dict.fromkeys(("int32", "int64", "uint32", "uint64"), 0),
+}
+
+BARE = KubeletInput(None, (), {}, "node-a", kubeconfig_present=True)
+CONFIGURABLE = [field for field in fields().values() if "[]" not in field.name and not field.owned]
+PAIRS = [
+    pytest.param(version, field, id=f"{version}-{field.name}") for version in VERSIONS for field in CONFIGURABLE
+]
+
+
+def legal(field: Field) -> object:
+    if field.kind == "objects":
+        return OBJECTS[field.name]
+    return field.kind.split("|")[-1] if "|" in field.kind else LEGAL[field.kind]
+
+
+def configured(name: str, value: object) -> Layer:
+    """A layer that sets one field, written as the structs that its name goes through."""
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return Layer("kubelet", value)
+
+
+def accepted(files: KubeletFiles, version: str, root: Path) -> dict[str, Any]:
+    """The configuration file's content, after the stand-in took flags and file."""
+    for path, text in ((CONFIG_PATH, files.config_file), ("/var/lib/kubelet/kubeconfig", "")):
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (root / path[1:]).write_text(text, encoding="utf-8")
+    return check(files.flags, version, root)
+
+
+def rendered(given: KubeletInput) -> KubeletFiles:
+    files = render(given)
+    assert isinstance(files, KubeletFiles), files
+    return files
+
+
+def at(tree: Any, name: str) -> Any:
+    for part in name.split("."):
+        tree = tree[part]
+    return tree
+
+
+@pytest.mark.parametrize(("version", "field"), PAIRS)
+def test_a_legal_value_renders_where_the_version_knows_the_field_and_is_refused_where_not(
+    version: str, field: Field, tmp_path: Path
+) -> None:
+    value = legal(field)
+    given = replace(BARE, version=version, layers=(configured(field.name, value),))
+    known = {row.name: row for row in rows(version)}
+    if field.name not in known:
+        faults = render(given)
+        assert isinstance(faults, tuple)
+        [fault] = faults
+        assert fault.place == f"kubelet.{field.name}"
+        assert fault.message.startswith(f"kubelet {version} doesn't know it ")
+        return
+    files = rendered(given)
+    tree = accepted(files, version, tmp_path)
+    flags = parse_argv(files.flags, version)
+    if known[field.name].letter in "bcl":
+        assert field.flag not in flags
+        assert at(tree, field.name) == value
+    else:
+        wanted = 90.0 if field.kind == "duration" else value  # the stand-in reads seconds
+        assert flags[str(field.flag)] == wanted
+    assert (f"--{field.flag} is deprecated" in str(files.notes)) == (known[field.name].letter == "d")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_all_of_a_versions_fields_at_once(version: str, tmp_path: Path) -> None:
+    known = {row.name for row in rows(version)}
+    layers = tuple(configured(field.name, legal(field)) for field in CONFIGURABLE if field.name in known)
+    help_flags = flags_of_help(help_text(version))
+    files = rendered(replace(BARE, version=version, layers=layers, known_flags=help_flags))
+    accepted(files, version, tmp_path)
+    in_file = {row.flag for row in rows(version) if row.letter in "bcl"}
+    told = {flag[2:].partition("=")[0] for flag in files.flags}
+    assert told.isdisjoint(in_file)
+    assert told | in_file >= help_flags - {"help", "version"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_the_daemon_owns_is_refused_and_set(version: str, tmp_path: Path) -> None:
+    for field in fields().values():
+        if field.owned:
+            faults = render(replace(BARE, version=version, layers=(configured(field.name, "x"),)))
+            assert faults == (Fault(f"kubelet.{field.name}", f"can't be configured here: {field.hint}"),)
+    files = rendered(replace(BARE, version=version, manifest_dir="/etc/manifests"))
+    assert files.flags == (
+        "--config=/var/lib/kubelet/config.yaml",
+        "--hostname-override=node-a",
+        "--kubeconfig=/var/lib/kubelet/kubeconfig",
+    )
+    assert accepted(files, version, tmp_path) == {"staticPodPath": "/etc/manifests"}
+
+
+@pytest.mark.parametrize(
+    ("version", "field"),
+    [
+        pytest.param(version, field, id=f"{version}-{field.name}")
+        for version in VERSIONS
+        for field in CONFIGURABLE
+        if field.kind in ZEROS and field.name in {row.name for row in rows(version)}
+    ],
+)
+def test_zero_is_said_where_kubelet_reads_it_as_zero(version: str, field: Field, tmp_path: Path) -> None:
+    zero = ZEROS[field.kind]
+    known = {row.name: row for row in rows(version)}
+    outcome = render(replace(BARE, version=version, layers=(configured(field.name, zero),)))
+    if isinstance(outcome, tuple):
+        assert (known[field.name].letter, "zero" in field.marks) == ("c", True)
+        return
+    tree = accepted(outcome, version, tmp_path)
+    flags = parse_argv(outcome.flags, version)
+    if field.name == "logLevel":
+        assert "v" not in flags
+    elif field.flag in flags:
+        assert flags[field.flag] == (0.0 if field.kind == "duration" else zero)
+    else:
+        assert at(tree, field.name) == zero
+        assert "zero" not in field.marks
+
+
+@pytest.mark.parametrize(("version", "by_flag"), [("1.20.2", True), ("1.36.2", False)])
+def test_empty_resolv_conf_reaches_every_kubelet(version: str, by_flag: bool, tmp_path: Path) -> None:
+    files = rendered(replace(BARE, version=version, layers=(Layer("kubelet", {"resolvConf": ""}),)))
+    tree = accepted(files, version, tmp_path)
+    assert ("--resolv-conf=" in files.flags) == by_flag
+    assert tree.get("resolvConf") == (None if by_flag else "")
+
+
+@pytest.mark.parametrize("value", ["", [], {}])
+def test_empty_is_left_out_unless_it_has_a_meaning(value: object, tmp_path: Path) -> None:
+    kinds = {"": "string", "[]": "strings", "{}": "map"}
+    names = [field.name for field in CONFIGURABLE if field.kind == kinds[str(value) or ""] and field.places[1] != "."]
+    files = rendered(replace(BARE, layers=tuple(configured(name, value) for name in names)))
+    meaningful: dict[str, object] = {"": {"resolvConf": ""}, "[]": {"enforceNodeAllocatable": []}, "{}": {}}[str(value) or ""]
+    assert accepted(files, VERSIONS[1], tmp_path) == {"staticPodPath": "/etc/kubernetes/manifests", **meaningful}
+    assert files.flags == rendered(BARE).flags
+
+
+# --- what was written reads back -------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Cn"], blacklist_characters="\ufeff"))
+WORDS = TEXT.filter(lambda text: bool(text) and text == text.strip() and not set(text) & set(",=<:"))
+NOT_TEXT_IN_YAML = ["y", "no", "1e3", "0x1f", "null", "~", "1_000", "12:30", "- a", "a: b", "#x", "2026-01-01"]
+TREES = st.fixed_dictionaries(
+    {},
+    optional={
+        "clusterDomain": TEXT.filter(bool),
+        "podCIDR": st.sampled_from(NOT_TEXT_IN_YAML),
+        "allowedUnsafeSysctls": st.lists(WORDS, min_size=1),
+        "cpuManagerPolicyOptions": st.dictionaries(WORDS, TEXT, min_size=1),
+        "featureGates": st.dictionaries(WORDS, st.booleans(), min_size=1),
+        "memoryThrottlingFactor": st.floats(0, 1),
+        "podPidsLimit": st.integers(-(2**63), 2**63 - 1),
+        "failSwapOn": st.booleans(),
+        "staticPodURLHeader": st.dictionaries(WORDS, st.lists(TEXT, min_size=1), min_size=1),
+        "registerWithTaints": st.lists(
+            st.fixed_dictionaries({"key": WORDS, "value": TEXT, "effect": st.just("NoExecute")}), min_size=1
+        ),
+        "authentication": st.fixed_dictionaries({"x509": st.fixed_dictionaries({"clientCAFile": TEXT.filter(bool)})}),
+    },
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(TREES)
+def test_the_file_reads_back_as_what_was_configured(tree: dict[str, Any]) -> None:
+    files = rendered(replace(BARE, layers=(Layer("kubelet", tree),)))
+    read = parse_config(files.config_file, VERSIONS[1])
+    assert read == {**tree, "staticPodPath": "/etc/kubernetes/manifests"}
+    backwards = Layer("kubelet", dict(reversed(tree.items())))
+    assert rendered(replace(BARE, layers=(backwards,))) == files
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**40))
+def test_a_quantity_flag_is_a_decimal_of_the_same_size(size: int) -> None:
+    assert Quantity(f"{size}Ki").decimal() == str(size * 1024)
+
+
+# --- the stand-in itself ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--max-podz=5"], "unknown flag: --max-podz"),
+        (["--network-plugin=cni"], "unknown flag: --network-plugin"),
+        (["max"], 'unknown command "max"'),
+        (["--max-pods=x"], "invalid argument"),
+        (["--node-labels=a"], "malformed pair"),
+        (["--sync-frequency=5"], "invalid duration"),
+        (["--node-ip"], "flag needs an argument"),
+        (["--register-with-taints=a=b"], "invalid taint spec"),
+        (["--node-labels=node-role.kubernetes.io/master="], "labels specified with --node-labels"),
+        (["--kubeconfig=/nowhere/kubeconfig"], "no such file"),
+        (["--config=/nowhere/config"], "no such file"),
+    ],
+)
+def test_the_stand_in_refuses_bad_flags(argv: list[str], reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        check(argv)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("maxPodz: 5", 'unknown field "maxPodz"'),
+        ("maxPods: '5'", "cannot unmarshal"),
+        ("maxPods: 5\nmaxPods: 6", "given twice"),
+        ("authentication: {webhook: {enable: true}}", 'unknown field "authentication.webhook.enable"'),
+        ("syncFrequency: 5", "cannot unmarshal"),
+        ("syncFrequency: 5 minutes", "invalid duration"),
+        ("cgroupDriver: none", "must be one of"),
+        ("authorization: {mode: AlwaysAllow}", "cannot use webhook authentication"),
+        ("authentication: {webhook: {enabled: false}}", "cannot use webhook authorization"),
+    ],
+)
+def test_the_stand_in_refuses_a_bad_file(body: str, reason: str, tmp_path: Path) -> None:
+    head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+    (tmp_path / "config.yaml").write_text(head + body)
+    with pytest.raises(Refused, match=reason):
+        check(["--config=/config.yaml"], root=tmp_path)
+
+
+def test_the_stand_ins_help_lists_its_flags() -> None:
+    for version in VERSIONS:
+        listed = flags_of_help(help_text(version))
+        assert listed == {row.flag for row in rows(version) if row.letter in "bfdl"} - {"-"}
+
+
+def test_both_versions_are_the_ones_the_core_knows() -> None:
+    from protokube.core.kubelet_fields import NEWEST, OLDEST
+
+    assert (spell(OLDEST), spell(NEWEST)) == VERSIONS

@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
-from typing import cast
 from urllib.parse import urlsplit
 
 from protokube.core.model import MIB, EtcdPeerMember, Unknown
@@ -54,29 +53,25 @@ class HttpEtcdPeers:
     async def _ask(self, url: str) -> Sequence[EtcdPeerMember] | Unknown:
         try:
             async with asyncio.timeout(self._limit):
-                return parse_members(_body(await _get(url)))
+                return parse_members(await _get(url))
         except TimeoutError:
             return Unknown(f"{url}: no answer within {self._limit:g} s")
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, HTTPException, ValueError, EOFError, asyncio.LimitOverrunError) as error:
             return Unknown(f"{url}: {error or type(error).__name__}")
 
 
 async def _get(url: str) -> bytes:
-    """The raw answer to GET <url>/members."""
+    """The body of the answer to GET <url>/members."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname or parts.port is None:
         raise ValueError("not an http URL with a port")
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        # HTTP/1.0: the server closes the connection after its answer, so the end of the answer is the end of file.
         writer.write(f"GET {parts.path.rstrip('/')}/members HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n".encode())
         await writer.drain()
-        answer = bytearray()
-        while more := await reader.read(_ANSWER_LIMIT):
-            answer += more
-            if len(answer) > _ANSWER_LIMIT:
-                raise ValueError(f"an answer of more than {_ANSWER_LIMIT} bytes")
-        return bytes(answer)
+        length = _length(await reader.readuntil(b"\r\n\r\n"))
+        # Never read to the end of file: etcd's peer port may leave the connection open for another 5 s.
+        return await reader.readexactly(length)
     finally:
         writer.close()
 
@@ -88,17 +83,22 @@ class _Received:
         self._data = data
 
     def makefile(self, _mode: str) -> BytesIO:
+        """The bytes as a file."""
         return BytesIO(self._data)
 
 
-def _body(answer: bytes) -> bytes:
-    """The body of a good HTTP answer."""
-    response = HTTPResponse(cast("object", _Received(answer)))  # type: ignore[arg-type]
+def _length(head: bytes) -> int:
+    """How many bytes follow the head of a good answer."""
+    response = HTTPResponse(_Received(head))  # type: ignore[arg-type]
     with response:
         response.begin()
         if response.status != 200:
             raise ValueError(f"HTTP {response.status} {response.reason}")
-        return response.read()
+        if response.length is None or response.length > _ANSWER_LIMIT:
+            raise ValueError(
+                f"an answer of {response.length or 'unknown'} bytes, where {_ANSWER_LIMIT} at most was expected"
+            )
+        return response.length
 
 
 def parse_members(body: bytes) -> Sequence[EtcdPeerMember]:

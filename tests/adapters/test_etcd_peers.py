@@ -1,0 +1,228 @@
+"""The peer port of real etcd, and of things that only look like one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protokube.core.model import EtcdPeerMember, Unknown
+from protokube.etcdpeers import HttpEtcdPeers, parse_members
+
+START_LIMIT = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Etcd:
+    """One real member, alone in its cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        self.peer = f"http://127.0.0.1:{free_port()}"
+        self.client = f"http://127.0.0.1:{free_port()}"
+        self._log = (folder / "etcd.log").open("wb")
+        self._process = subprocess.Popen(
+            ["etcd"],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={
+                "PATH": os.environ["PATH"],
+                "ETCD_NAME": "etcd-a",
+                "ETCD_DATA_DIR": str(folder / "data"),
+                "ETCD_LISTEN_PEER_URLS": self.peer,
+                "ETCD_LISTEN_CLIENT_URLS": self.client,
+                "ETCD_ADVERTISE_CLIENT_URLS": self.client,
+                "ETCD_INITIAL_ADVERTISE_PEER_URLS": self.peer,
+                "ETCD_INITIAL_CLUSTER": f"etcd-a={self.peer}",
+                "ETCD_UNSUPPORTED_ARCH": os.uname().machine,
+            },
+        )
+        self.ctl("endpoint", "health", f"--command-timeout={START_LIMIT}s", "--dial-timeout=10s")
+
+    def ctl(self, *words: str) -> None:
+        subprocess.run(
+            ["etcdctl", f"--endpoints={self.client}", *words],
+            env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3"},
+            check=True,
+            capture_output=True,
+            timeout=START_LIMIT + 10,
+        )
+
+    def close(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+        self._log.close()
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[Etcd]:
+    assert shutil.which("etcd"), "the package etcd-server brings it"
+    member = Etcd(tmp_path)
+    try:
+        yield member
+    finally:
+        member.close()
+
+
+@contextlib.contextmanager
+def answering(answer: bytes | None) -> Iterator[str]:
+    """A port that gives one answer to every connection; with None it accepts and says nothing until it is closed."""
+    server = socket.create_server(("127.0.0.1", 0))
+    kept: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            kept.append(connection)
+            if answer is not None:
+                connection.recv(1 << 16)
+                with contextlib.suppress(OSError):  # an answer that is too long is not read to its end
+                    connection.sendall(answer)
+                connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(10)
+        for connection in kept:
+            connection.close()
+
+
+def http(body: bytes, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.0 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_a_member_is_listed_with_its_urls(etcd: Etcd) -> None:
+    members = HttpEtcdPeers().members([etcd.peer])
+    assert members == [EtcdPeerMember("etcd-a", (etcd.peer,), (etcd.client,))]
+
+
+def test_a_member_that_never_started_has_no_client_urls(etcd: Etcd) -> None:
+    added = "http://127.0.0.1:1"
+    etcd.ctl("member", "add", "etcd-b", f"--peer-urls={added}")
+    members = HttpEtcdPeers().members([etcd.peer + "/"])
+    assert not isinstance(members, Unknown)
+    assert {member.peer_urls: (member.name, member.client_urls) for member in members} == {
+        (etcd.peer,): ("etcd-a", (etcd.client,)),
+        (added,): ("", ()),
+    }
+
+
+def test_the_client_port_of_etcd_is_no_peer_port(etcd: Etcd) -> None:
+    assert HttpEtcdPeers().members([etcd.client]) == Unknown(f"{etcd.client}: HTTP 404 Not Found")
+
+
+def test_one_good_answer_is_enough_and_the_silent_do_not_delay_it(etcd: Etcd) -> None:
+    # With a limit that the test could not wait for, only the first answer can end the call.
+    with answering(None) as silent, answering(http(b"", "500 Oops")) as broken:
+        members = HttpEtcdPeers(limit=3600).members([silent, broken, etcd.peer])
+    assert members == [EtcdPeerMember("etcd-a", (etcd.peer,), (etcd.client,))]
+
+
+def test_every_reason_is_given_when_none_answers() -> None:
+    with answering(None) as silent, answering(http(b"no", "503 Service Unavailable")) as broken:
+        refused = f"http://127.0.0.1:{free_port()}"
+        answer = HttpEtcdPeers(limit=0.3).members([silent, broken, refused])
+    assert isinstance(answer, Unknown)
+    first, second, third = answer.reason.split("; ")
+    assert first == f"{silent}: no answer within 0.3 s"
+    assert second == f"{broken}: HTTP 503 Service Unavailable"
+    assert third.startswith(f"{refused}: ") and "Errno 111" in third
+
+
+def test_bytes_that_trickle_do_not_stretch_the_limit() -> None:
+    stop = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def trickle() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not stop.wait(0.05):
+                connection.sendall(b" ")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    try:
+        assert HttpEtcdPeers(limit=0.5).members([url]) == Unknown(f"{url}: no answer within 0.5 s")
+    finally:
+        stop.set()
+        thread.join(10)
+        server.close()
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:2380", "http://127.0.0.1", "127.0.0.1:2380", "http://:2380"])
+def test_a_url_that_cannot_be_asked_is_a_reason(url: str) -> None:
+    answer = HttpEtcdPeers().members([url])
+    assert isinstance(answer, Unknown) and answer.reason.startswith(url)
+
+
+def test_nobody_to_ask() -> None:
+    assert HttpEtcdPeers().members([]) == Unknown("no etcd peer is known to ask")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        http(b"<html>"),
+        http(b"[]"),
+        http(b"{}"),
+        http(b"\xff"),
+        b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n[]",
+        http(b"[" + b" " * (2 << 20) + b"]"),
+        b"HTTP/1.0 200 OK\r\n\r\n[]",
+        b"HTTP/1.0 200 OK\r\nX: " + b"x" * (1 << 20),
+    ],
+)
+def test_an_answer_that_is_no_member_list_is_a_reason(answer: bytes) -> None:
+    with answering(answer) as url:
+        found = HttpEtcdPeers().members([url])
+    assert isinstance(found, Unknown) and found.reason.startswith(f"{url}: ")
+
+
+MEMBER = {"id": 1, "name": "etcd-a", "peerURLs": ["http://a:2380"], "clientURLs": ["http://a:4001"]}
+
+
+def test_fields_that_later_versions_add_are_no_fault() -> None:
+    assert parse_members(json.dumps([{**MEMBER, "isLearner": True}]).encode()) == [
+        EtcdPeerMember("etcd-a", ("http://a:2380",), ("http://a:4001",))
+    ]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "a",
+        {**MEMBER, "name": 1},
+        {**MEMBER, "peerURLs": []},
+        {**MEMBER, "peerURLs": None},
+        {**MEMBER, "clientURLs": [1]},
+    ],
+)
+def test_a_member_of_another_shape_is_refused(member: object) -> None:
+    with pytest.raises(ValueError, match="a member that"):
+        parse_members(json.dumps([member]).encode())

@@ -42,7 +42,7 @@ _VOLUME_ID = _Grammar(
     re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"),
     "an id of letters, digits, dots, dashes and underscores that starts with a letter or digit, at most 63,",
 )
-_SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))? ?([KMGT]i?)?B")
+_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))? ?([KMGT]i?)?B")
 _FACTOR: Mapping[str | None, int] = {None: 1} | {
     f"{letter}{infix}": base**power
     for power, letter in enumerate("KMGT", start=1)

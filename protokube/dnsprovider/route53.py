@@ -76,6 +76,7 @@ class Route53:
         self._zone_option = zone
         self._vpc = vpc
         self._pinned: dict[str, Zone] = {}
+        self._looked_up: dict[str, list[Zone]] = {}
         self._made: Route53Client | None = None
 
     # --- the port ---
@@ -168,6 +169,7 @@ class Route53:
         if not missing:
             return found
         candidates = self._candidates(missing)
+        self._looked_up.clear()  # it only serves to go on where throttling stopped the last look
         for name in missing:
             zone = choose_zone(name, candidates, internal=name.endswith(self._internal_suffix))
             found[name] = zone
@@ -208,6 +210,11 @@ class Route53:
         return [zone for zone in found if zone.name in wanted]
 
     def _public_zones(self, name: str) -> list[Zone]:
+        if name not in self._looked_up:
+            self._looked_up[name] = self._find_public_zones(name)
+        return self._looked_up[name]
+
+    def _find_public_zones(self, name: str) -> list[Zone]:
         with self._explained(f"look for a zone named {name}", "route53:ListHostedZonesByName"):
             answer = self._client.list_hosted_zones_by_name(DNSName=name, MaxItems=str(PAGE))
         return [

@@ -1,0 +1,74 @@
+"""A zone in memory with Route 53's rules, and a DNS provider on it: what the planner is tried on by the hundred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.errors import ProviderError
+
+
+class MemoryZone:
+    """Records by (name, type, owner); owner None is a simple record, which excludes others of its name and type."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, RecordType, str | None], tuple[str, ...]] = {}
+        self.signs: dict[str, str] = {}
+
+    def addresses(self) -> dict[str, frozenset[str]]:
+        """What clients of the names get."""
+        names = {name for name, _, _ in self.records}
+        return {
+            name: frozenset(value for key, values in self.records.items() if key[0] == name for value in values)
+            for name in names
+        }
+
+
+class MemoryDns:
+    """A provider on the zone. `private` as the port has it."""
+
+    private = False
+
+    def __init__(self, zone: MemoryZone) -> None:
+        self._zone = zone
+
+    def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
+        return {name: self._record_set(name) for name in names}
+
+    def _record_set(self, name: str) -> RecordSet:
+        owned = [
+            OwnedRecord(kind, values, 60, owner if owner is not None else self._zone.signs.get(name))
+            for (where, kind, owner), values in self._zone.records.items()
+            if where == name
+        ]
+        return RecordSet(name, "memory", tuple(owned))
+
+    def change(self, changes: Sequence[RecordChange]) -> None:
+        """All or nothing."""
+        records, signs = dict(self._zone.records), dict(self._zone.signs)
+        for change in changes:
+            owner = change.owner if change.shared else None
+            key = (change.name, change.type, owner)
+            for foreign in change.adopts:
+                self._take_away(records, change.name, foreign)
+            if change.kind is ChangeKind.DELETE:
+                if records.get(key) == change.before:
+                    del records[key]
+                continue
+            clash = [one for one in records if one[:2] == key[:2] and (one[2] is None) != (owner is None)]
+            if clash:
+                raise ProviderError(f"{change.name}: simple and shared records exclude one another")
+            records[key] = change.values
+            if owner is None:
+                signs[change.name] = change.owner
+        self._zone.records, self._zone.signs = records, signs
+
+    def _take_away(
+        self,
+        records: dict[tuple[str, RecordType, str | None], tuple[str, ...]],
+        name: str,
+        foreign: ForeignRecord,
+    ) -> None:
+        for key in [key for key, values in records.items() if key[0] == name and key[2] is None]:
+            if (key[1], records[key]) == (foreign.type, foreign.values):
+                del records[key]

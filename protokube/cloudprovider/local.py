@@ -68,6 +68,8 @@ class LocalCloud:
             while self._kept:
                 os.close(self._kept.popitem()[1])
 
+    can_tag = True
+
     # --- reading -------------------------------------------------------------------------------
 
     def instance(self) -> Instance:
@@ -127,8 +129,10 @@ class LocalCloud:
             return
         with self._lock:
             remembered = memory.load(volume.state)
-            look = images.look(volume.image, volume.size)
+            look = self._looks()[volume.id]
             holder = self._holder(volume, look, self._ours(), remembered.holder)
+            if look.trouble:
+                raise ProviderError(f"attach {volume_id}: {look.trouble}")
             if holder == self._node.name:
                 return
             self._bind(volume, volume.image, remembered, holder or _NOBODY_KNOWN)

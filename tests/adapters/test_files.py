@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -150,7 +150,7 @@ def test_nothing_of_another_kind_is_removed_or_overwritten(files: NodeFiles, roo
     files.make_directory(MakeDirectory("/folder"))
     os.mkfifo(root / "pipe")
     before = changes(root)
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: files.unlink(Unlink("/file")),
         lambda: files.unlink(Unlink("/folder")),
         lambda: files.remove(RemoveFile("/link")),
@@ -160,7 +160,8 @@ def test_nothing_of_another_kind_is_removed_or_overwritten(files: NodeFiles, roo
         lambda: files.write(WriteFile("/folder", content="y")),
         lambda: files.write(WriteFile("/pipe", content="y")),
         lambda: files.link(MakeLink("/file", target="/folder")),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ProviderError, match="left alone"):
             call()
     assert changes(root) == before
@@ -186,12 +187,13 @@ def test_removing(files: NodeFiles, root: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/a/../b", "../b", "a", "/", "", "/a\0b"])
 def test_a_path_that_is_not_plain_is_refused(files: NodeFiles, root: Path, path: str) -> None:
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: files.write(WriteFile(path, content="x")),
         lambda: files.make_directory(MakeDirectory(path)),
         lambda: files.link(MakeLink("/l", target=path)),
         lambda: files.read([path]),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ProviderError, match="absolute path"):
             call()
     assert not root.exists()
@@ -296,10 +298,11 @@ def test_a_planted_link_is_named_and_nothing_is_written(
     target = outside.joinpath(*Path(planted).parts[1:])
     link.symlink_to(target)
     before = changes(outside)
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: files.write(WriteFile(ON_VOLUME, content="pod", volume=volume)),
         lambda: files.remove(RemoveFile(ON_VOLUME, volume=volume)),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ProviderError, match=f"/mnt/master-a/{planted} is a symbolic link"):
             call()
     assert changes(outside) == before
@@ -321,9 +324,7 @@ def test_a_filesystem_mounted_on_the_volume_is_not_entered(files: NodeFiles, roo
 
 
 @pytest.mark.root
-def test_a_full_volume_is_explained_and_leaves_nothing_behind(
-    files: NodeFiles, root: Path, volume: OnVolume
-) -> None:
+def test_a_full_volume_is_explained_and_leaves_nothing_behind(files: NodeFiles, root: Path, volume: OnVolume) -> None:
     with pytest.raises(ProviderError, match=r"/mnt/master-a/f: .*free space"):
         files.write(WriteFile("/mnt/master-a/f", content="x" * (2 << 20), volume=volume))
     assert not list((root / "mnt/master-a").iterdir())

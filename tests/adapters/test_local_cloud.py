@@ -1,0 +1,569 @@
+"""The local cloud on real loop devices: the kernel is the lock, and a crash at any time is no harm."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from protokube.cloudprovider import loop
+from protokube.cloudprovider.local import LocalCloud, load_inventory
+from protokube.core.model import MIB, CloudVolume, Peer
+from protokube.errors import ConfigError, ProviderError, VolumeInUse
+
+pytestmark = pytest.mark.root
+
+INVENTORY = """\
+cluster: dev.example.com
+nodes:
+  - {name: node-a}
+  - {name: node-b, externalAddress: 203.0.113.7}
+volumes:
+  - {id: main-a, file: volumes/main-a.img, size: 32MiB, tags: {k8s.io/etcd/main: a/a}}
+"""
+
+Make = Callable[..., LocalCloud]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes nodes of one inventory; they are closed in the end."""
+    made: list[LocalCloud] = []
+
+    def make(
+        node: str = "node-a", *, text: str = INVENTORY, addresses: tuple[str, ...] = ("10.0.0.1",), root: str = "/"
+    ) -> LocalCloud:
+        path = tmp_path / "inventory.yaml"
+        path.write_text(text)
+        made.append(LocalCloud(load_inventory(str(path)), node, lambda: addresses, root))
+        return made[-1]
+
+    yield make
+    for cloud in made:
+        cloud.close()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return tmp_path / "volumes/main-a.img"
+
+
+def only(cloud: LocalCloud) -> CloudVolume:
+    (volume,) = cloud.volumes()
+    return volume
+
+
+def holders(cloud: LocalCloud) -> list[str]:
+    return [attachment.instance for attachment in only(cloud).attachments]
+
+
+def loop_of(image: Path) -> str | None:
+    """The loop device of an image, as losetup knows it."""
+    done = subprocess.run(["losetup", "-j", image, "-O", "NAME", "-n"], capture_output=True, text=True, timeout=20)
+    return done.stdout.strip() or None
+
+
+def make_filesystem(image: Path) -> str:
+    device = loop_of(image)
+    assert device
+    subprocess.run(["mkfs.ext4", "-q", device], check=True, timeout=60)
+    return device
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_ino, path.stat().st_ctime_ns) for path in sorted(folder.rglob("*"))}
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def test_looking_makes_nothing(make: Make, tmp_path: Path) -> None:
+    cloud = make()
+    before = snapshot(tmp_path)
+    volume = only(cloud)
+    assert (volume.available, volume.pristine, volume.identity.backing) == (True, True, None)
+    assert cloud.peers() == []
+    assert snapshot(tmp_path) == before
+
+
+def test_the_instance(make: Make) -> None:
+    instance = make("node-b", addresses=("fd00::1", "10.0.0.2")).instance()
+    assert (instance.id, instance.name, instance.zone) == ("node-b", "node-b", "local")
+    assert (instance.internal, instance.external) == (("10.0.0.2", "fd00::1"), ("203.0.113.7",))
+
+
+def test_a_single_node_needs_no_entry(make: Make) -> None:
+    assert make("host-1", text="cluster: c").instance().name == "host-1"
+    with pytest.raises(ConfigError, match="'Host_1' where a host name"):
+        make("Host_1", text="cluster: c")
+
+
+def test_a_node_that_is_not_in_the_inventory(make: Make) -> None:
+    with pytest.raises(ConfigError, match="no node is named 'node-c', known are node-a, node-b"):
+        make("node-c")
+
+
+def test_an_inventory_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.yaml: the inventory can't be read: No such file"):
+        load_inventory(str(tmp_path / "missing.yaml"))
+    (tmp_path / "latin.yaml").write_bytes(b"cluster: \xe4")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_inventory(str(tmp_path / "latin.yaml"))
+
+
+# --- attaching -------------------------------------------------------------------------------------
+
+
+def test_attaching_makes_a_sparse_image_on_a_loop_device(make: Make, image: Path) -> None:
+    cloud = make()
+    cloud.attach("main-a", None)
+    info = image.stat()
+    assert (info.st_size, info.st_blocks, info.st_mode & 0o777) == (32 * MIB, 0, 0o600)
+    volume = only(cloud)
+    assert holders(cloud) == ["node-a"]
+    assert volume.identity.backing == (info.st_dev, info.st_ino)
+    assert loop_of(image)
+
+
+def test_attaching_again_does_nothing(make: Make, image: Path, tmp_path: Path) -> None:
+    cloud = make()
+    cloud.attach("main-a", None)
+    before, device = snapshot(tmp_path), loop_of(image)
+    cloud.attach("main-a", None)
+    assert (snapshot(tmp_path), loop_of(image)) == (before, device)
+
+
+def test_letting_go_frees_the_volume(make: Make, image: Path) -> None:
+    cloud = make()
+    cloud.attach("main-a", None)
+    cloud.close()
+    assert (only(cloud).available, loop_of(image)) == (True, None)
+    cloud.attach("main-a", None)
+    assert holders(cloud) == ["node-a"]
+
+
+def test_pristine_means_that_nothing_was_ever_written(make: Make, image: Path) -> None:
+    cloud = make()
+    cloud.attach("main-a", None)
+    assert only(cloud).pristine is None  # the loop device may hold what hasn't reached the image
+    cloud.close()
+    assert only(cloud).pristine is True
+    with image.open("r+b") as file:
+        file.seek(MIB)
+        file.write(b"\0")
+    assert only(cloud).pristine is None
+
+
+def test_a_mount_keeps_the_volume_and_gives_it_back(make: Make, image: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    target = root / "mnt/master with blank"
+    target.mkdir(parents=True)
+    cloud, other = make(root=str(root)), make("node-b", root=str(tmp_path / "other"))
+    cloud.attach("main-a", None)
+    subprocess.run(["mount", make_filesystem(image), target], check=True, timeout=20)
+    try:
+        assert holders(cloud) == ["node-a"]
+        cloud.close()  # as at the end of the process
+        restarted = make(root=str(root))
+        assert holders(cloud) == holders(restarted) == holders(other) == ["node-a"]
+        with pytest.raises(VolumeInUse, match="node-a"):
+            other.attach("main-a", None)
+    finally:
+        subprocess.run(["umount", target], check=True, timeout=20)
+    assert only(other).available and loop_of(image) is None
+    other.attach("main-a", None)
+    assert holders(cloud) == holders(other) == ["node-b"]
+
+
+def test_the_device_is_let_go_once_it_is_mounted(make: Make, image: Path, tmp_path: Path) -> None:
+    cloud = make(root=str(tmp_path))
+    cloud.attach("main-a", None)
+    (tmp_path / "mnt").mkdir()
+    subprocess.run(["mount", make_filesystem(image), tmp_path / "mnt"], check=True, timeout=20)
+    assert holders(cloud) == ["node-a"]
+    subprocess.run(["umount", tmp_path / "mnt"], check=True, timeout=20)
+    assert (holders(cloud), loop_of(image)) == ([], None)
+
+
+def test_a_daemon_of_the_same_name_with_another_root_is_somebody_else(make: Make, tmp_path: Path) -> None:
+    real, trial = make(root=str(tmp_path / "real")), make(root=str(tmp_path / "trial"))
+    real.attach("main-a", None)
+    (holder,) = holders(trial)
+    assert holder == f"node-a (another daemon, with root {tmp_path / 'real'})"
+    with pytest.raises(VolumeInUse, match="another daemon"):
+        trial.attach("main-a", None)
+    with pytest.raises(ProviderError, match="only its holder may tag it"):
+        trial.tag("main-a", "k", "v")
+
+
+PROGRAM = """
+import os, sys, time
+from protokube.cloudprovider.local import LocalCloud, load_inventory
+cloud = LocalCloud(load_inventory(sys.argv[1]), sys.argv[2], lambda: ("10.0.0.9",), sys.argv[3])
+"""
+
+
+def run(tmp_path: Path, code: str, *before: str, node: str = "node-a", root: str = "/") -> subprocess.Popen[str]:
+    words = [
+        *before,
+        sys.executable,
+        "-c",
+        PROGRAM + textwrap.dedent(code),
+        str(tmp_path / "inventory.yaml"),
+        node,
+        root,
+    ]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    process.kill()
+    process.communicate(timeout=20)
+    return process.returncode
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize(
+    "before", [[], ["unshare", "--mount", "--propagation", "private"]], ids=["process", "namespace"]
+)
+def test_a_killed_node_frees_its_volume(make: Make, tmp_path: Path, before: list[str]) -> None:
+    cloud = make()
+    code = "cloud.attach('main-a', None); print('attached', flush=True); sys.stdin.read()"
+    process = run(tmp_path, code, *before, node="node-b")
+    try:
+        assert line(process) == "attached"
+        assert holders(cloud) == ["node-b"]
+        assert cloud.peers() == [Peer("node-b", ("10.0.0.9",), ("203.0.113.7",))]
+        with pytest.raises(VolumeInUse, match="node-b"):
+            cloud.attach("main-a", None)
+    finally:
+        end(process)
+    assert only(cloud).available and cloud.peers() == []
+    cloud.attach("main-a", None)
+    assert holders(cloud) == ["node-a"]
+
+
+def test_a_mount_in_another_namespace_holds_the_volume_until_the_namespace_ends(
+    make: Make, tmp_path: Path, image: Path
+) -> None:
+    cloud = make("node-b")
+    (tmp_path / "mnt").mkdir()
+    code = f"""
+        import subprocess
+        cloud.attach("main-a", None)
+        device = subprocess.run(["losetup", "-j", {str(image)!r}, "-nO", "NAME"], capture_output=True).stdout.strip()
+        subprocess.run(["mkfs.ext4", "-q", device], check=True)
+        subprocess.run(["mount", device, {str(tmp_path / "mnt")!r}], check=True)
+        cloud.close()
+        print([a.instance for v in cloud.volumes() for a in v.attachments], flush=True)
+        sys.stdin.read()
+    """
+    process = run(tmp_path, code, "unshare", "--mount", "--propagation", "private")
+    try:
+        assert line(process) == "['node-a']"
+        assert holders(cloud) == ["node-a"]
+        with pytest.raises(VolumeInUse, match="node-a"):
+            cloud.attach("main-a", None)
+    finally:
+        end(process)
+    assert only(cloud).available
+
+
+def test_a_tool_that_outlives_its_process_still_holds_the_volume_for_this_node(make: Make, tmp_path: Path) -> None:
+    """mkfs goes on when the daemon is killed: the next one must find it, not fight it."""
+    cloud, other = make(), make("node-b")
+    code = """
+        import subprocess
+        cloud.attach("main-a", None)
+        (device,) = cloud._kept.values()
+        tool = subprocess.Popen(["sleep", "600"], pass_fds=[device], stdout=subprocess.DEVNULL, process_group=0)
+        print(tool.pid, flush=True)
+        sys.stdin.read()
+    """
+    process = run(tmp_path, code)
+    tool = int(line(process))
+    try:
+        end(process)
+        assert holders(cloud) == holders(other) == ["node-a"]
+        cloud.attach("main-a", None)
+    finally:
+        os.kill(tool, signal.SIGKILL)
+        while Path(f"/proc/{tool}").exists() and "Z" not in Path(f"/proc/{tool}/stat").read_text().split()[2]:
+            pass
+    assert only(other).available
+
+
+@pytest.mark.parametrize("call", ["flock", "ftruncate", "fsync", "rename", "ioctl"])
+def test_a_kill_at_any_call_of_an_attach_is_undone_by_attaching_again(
+    make: Make, tmp_path: Path, image: Path, call: str
+) -> None:
+    make()
+    killed = 0
+    loops = ["/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]*"))]
+    paths = [word for path in loops for word in ("-P", path)] if call == "ioctl" else []
+    for number in range(1, 5):
+        trace = ["strace", "-o", "/dev/null", *paths, "-e", f"inject={call}:signal=KILL:when={number}"]
+        process = run(tmp_path, "cloud.attach('main-a', None)", *trace)
+        process.communicate(timeout=60)
+        killed += process.returncode == -signal.SIGKILL
+        cloud = make()
+        assert (only(cloud).available, only(cloud).pristine, loop_of(image)) == (True, True, None)
+        cloud.attach("main-a", None)
+        assert holders(cloud) == ["node-a"] and image.stat().st_size == 32 * MIB
+        cloud.close()
+        for leftover in (image, Path(f"{image}.state")):
+            leftover.unlink()
+    assert killed
+
+
+def test_others_that_look_do_not_disturb_an_attach(make: Make, tmp_path: Path, image: Path) -> None:
+    cloud = make()
+    cloud.attach("main-a", None)
+    cloud.close()
+    process = run(tmp_path, "print('looks', flush=True)\nwhile True: cloud.volumes()", node="node-b")
+    try:
+        assert line(process) == "looks"
+        for _ in range(30):
+            cloud.attach("main-a", None)
+            cloud.close()
+    finally:
+        end(process)
+
+
+def test_only_one_of_many_wins_a_race(make: Make, tmp_path: Path) -> None:
+    make()
+    code = """
+        from protokube.errors import VolumeInUse
+        sys.stdin.readline()
+        try:
+            cloud.attach("main-a", None)
+            print("won", flush=True)
+        except VolumeInUse:
+            print("lost", flush=True)
+        sys.stdin.read()
+    """
+    processes = [run(tmp_path, code, node=node) for node in ("node-a", "node-b") * 2]
+    try:
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        # Two processes of one node are one daemon's past and present: both may have it.
+        results = [line(process) for process in processes]
+    finally:
+        for process in processes:
+            end(process)
+    winners = {node for node, result in zip(("node-a", "node-b") * 2, results, strict=True) if result == "won"}
+    assert len(winners) == 1
+
+
+# --- what it remembers -----------------------------------------------------------------------------
+
+
+def test_a_new_address_is_written_when_it_is_recorded_and_only_then(make: Make, tmp_path: Path) -> None:
+    cloud, other = make(), make("node-b")
+    cloud.attach("main-a", None)
+    before = snapshot(tmp_path)
+    cloud.record_addresses()
+    other.record_addresses()
+    assert snapshot(tmp_path) == before
+    moved = make(addresses=("10.0.0.77",))
+    assert moved.peers() == [Peer("node-a", ("10.0.0.77",))]  # this node knows its own
+    assert other.peers() == [Peer("node-a", ("10.0.0.1",))]
+    moved.record_addresses()
+    assert other.peers() == [Peer("node-a", ("10.0.0.77",))]
+
+
+def test_the_same_tag_again_writes_nothing(make: Make, tmp_path: Path) -> None:
+    cloud = make()
+    cloud.attach("main-a", None)
+    cloud.tag("main-a", "k", "v")
+    before = snapshot(tmp_path)
+    cloud.tag("main-a", "k", "v")
+    assert snapshot(tmp_path) == before
+
+
+def test_tags_survive_a_change_of_holder(make: Make) -> None:
+    cloud, other = make(), make("node-b")
+    cloud.attach("main-a", None)
+    cloud.tag("main-a", "protokube.k8s.io/filesystem", "uuid")
+    cloud.close()
+    other.attach("main-a", None)
+    assert only(cloud).tags == {"k8s.io/etcd/main": "a/a", "protokube.k8s.io/filesystem": "uuid"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "{}", "\xff", '{"version": 2, "holder": null, "tags": {}}', '{"version": 1, "tags": {}}',
+        '{"version": 1, "holder": null, "tags": {"k": 1}}', '{"version": 1, "holder": {"node": "a"}, "tags": {}}',
+        '{"version": 1, "holder": "a", "tags": {}}',
+    ],
+)  # fmt: skip
+def test_a_damaged_state_is_no_empty_state(make: Make, image: Path, content: str) -> None:
+    cloud = make()
+    image.parent.mkdir()
+    state = Path(f"{image}.state")
+    state.write_bytes(content.encode("latin-1"))
+    for call in (cloud.volumes, cloud.peers, lambda: cloud.attach("main-a", None)):
+        with pytest.raises(ProviderError, match=r"main-a\.img\.state can't be understood"):
+            call()
+    assert not image.exists()
+
+
+def test_the_state_is_json_for_people(make: Make, image: Path) -> None:
+    cloud = make("node-b", root="/tmp")
+    cloud.attach("main-a", None)
+    state = json.loads(Path(f"{image}.state").read_text())
+    namespace = str(Path("/proc/self/ns/mnt").readlink())
+    assert state == {
+        "version": 1,
+        "holder": {
+            "node": "node-b", "internal": ["10.0.0.1"], "external": ["203.0.113.7"], "root": "/tmp",
+            "mountNamespace": namespace,
+        },
+        "tags": {},
+    }  # fmt: skip
+
+
+def test_nodes_with_members_are_peers(make: Make) -> None:
+    text = """\
+cluster: c
+nodes:
+  - {name: node-a, internalAddress: 10.0.0.1, members: {main: a}}
+  - {name: node-b, internalAddress: 10.0.0.2, externalAddress: 203.0.113.7, members: {main: b}}
+"""
+    assert make(text=text).peers() == [
+        Peer("node-a", ("10.0.0.1",), members={"main": "a"}),
+        Peer("node-b", ("10.0.0.2",), ("203.0.113.7",), members={"main": "b"}),
+    ]
+
+
+# --- what can't serve ------------------------------------------------------------------------------
+
+
+def test_an_image_of_another_size_is_shown_and_never_attached(make: Make, image: Path) -> None:
+    image.parent.mkdir()
+    image.write_bytes(b"x" * 1000)
+    cloud = make()
+    assert not only(cloud).available and "has 1000 bytes, the inventory says 33554432" in only(cloud).status
+    with pytest.raises(ProviderError, match="has 1000 bytes, the inventory says 33554432"):
+        cloud.attach("main-a", None)
+    assert image.read_bytes() == b"x" * 1000 and only(cloud).attachments == ()
+
+
+def test_an_image_that_is_no_file(make: Make, image: Path) -> None:
+    image.mkdir(parents=True)
+    cloud = make()
+    assert "is not a regular file" in only(cloud).status
+    with pytest.raises(ProviderError, match="is not a regular file"):
+        cloud.attach("main-a", None)
+
+
+def test_one_image_under_two_names(make: Make, tmp_path: Path, image: Path) -> None:
+    text = INVENTORY + "  - {id: main-b, file: other.img, size: 32MiB}\n"
+    image.parent.mkdir()
+    image.touch()
+    (tmp_path / "other.img").symlink_to(image)
+    cloud = make(text=text)
+    assert ["also another volume's" in volume.status for volume in cloud.volumes()] == [True, True]
+    with pytest.raises(ProviderError, match="also another volume's"):
+        cloud.attach("main-b", None)
+
+
+def test_an_image_that_another_program_bound_is_left_alone(make: Make, image: Path) -> None:
+    cloud = make()
+    cloud.attach("main-a", None)
+    cloud.close()
+    words = ["losetup", "-f", "--show", str(image)]
+    device = subprocess.run(words, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+    try:
+        with pytest.raises(VolumeInUse, match="another program's loop device"):
+            cloud.attach("main-a", None)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True, timeout=20)
+
+
+def test_an_image_that_another_program_locked(make: Make, image: Path) -> None:
+    image.parent.mkdir()
+    with image.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        cloud = make()
+        assert holders(cloud) == ["an unknown holder"]
+        with pytest.raises(VolumeInUse, match="in use by an unknown holder"):
+            cloud.attach("main-a", None)
+
+
+@pytest.mark.parametrize(("options", "advice"), [("ro", "read-only"), ("size=4k,nr_inodes=1", "free space")])
+def test_a_folder_that_cannot_be_written_is_explained(make: Make, image: Path, options: str, advice: str) -> None:
+    image.parent.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "images", image.parent], check=True, timeout=20)
+    try:
+        cloud = make()
+        assert only(cloud).pristine is True
+        with pytest.raises(ProviderError, match=rf"attach {image}: .*{advice}"):
+            cloud.attach("main-a", None)
+        assert only(cloud).available
+    finally:
+        subprocess.run(["umount", image.parent], check=True, timeout=20)
+
+
+def test_without_loop_devices_it_says_what_to_do(make: Make, image: Path, tmp_path: Path) -> None:
+    make()
+    code = """
+        from protokube.errors import ProviderError
+        os.system("mount -t tmpfs dev /dev")
+        try:
+            cloud.attach("main-a", None)
+        except ProviderError as error:
+            print(error, flush=True)
+    """
+    process = run(tmp_path, code, "unshare", "--mount", "--propagation", "private")
+    try:
+        assert "no free loop device can be opened: hand /dev/loop-control" in line(process)
+    finally:
+        end(process)
+
+
+# --- disks of the machine --------------------------------------------------------------------------
+
+
+def test_a_disk_of_the_machine_is_always_attached(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "disk.img").write_bytes(b"")
+    os.truncate(tmp_path / "disk.img", 32 * MIB)
+    image = os.open(tmp_path / "disk.img", os.O_RDWR)
+    device = loop.bind(image)
+    os.close(image)
+    path = str(Path(f"/proc/self/fd/{device}").readlink())
+    try:
+        cloud = make(text=f"cluster: c\nvolumes: [{{id: main-a, device: {path}, size: 32MiB}}]")
+        (attachment,) = only(cloud).attachments
+        assert (attachment.instance, only(cloud).identity.path, only(cloud).pristine) == ("node-a", path, None)
+        cloud.attach("main-a", None)
+        cloud.tag("main-a", "k", "v")
+        assert only(cloud).tags == {"k": "v"} and (tmp_path / "main-a.state").exists()
+    finally:
+        os.close(device)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("/dev/none", "is not on this machine"), ("/dev/null", "is not a block device")]
+)
+def test_a_disk_that_is_not_there(make: Make, path: str, why: str) -> None:
+    cloud = make(text=f"cluster: c\nvolumes: [{{id: main-a, device: {path}, size: 32MiB}}]")
+    assert only(cloud).status == f"error: {path} {why}"
+    assert only(cloud).attachments == () and not only(cloud).available
+    with pytest.raises(ProviderError, match=f"attach main-a: {path} {why}"):
+        cloud.attach("main-a", None)

@@ -22,13 +22,14 @@ _UNITS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?\d{1,2})?", re.ASCII)
+# Patterns stay text until they are needed: compiling them costs more than reading all of this module.
+_DURATION_PART = r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
+_QUANTITY = r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]{1,2})?"
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Duration:
     """A Go time.Duration. `str()` is Go's own spelling: `1m0s`, `100ms`, `3h0m0s`, `0s`."""
 
@@ -40,7 +41,7 @@ class Duration:
         sign, rest = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
         if rest == "0":
             return cls(0)
-        parts = list(_DURATION_PART.finditer(rest))
+        parts = list(re.finditer(_DURATION_PART, rest))
         if not rest or "".join(part.group() for part in parts) != rest:
             raise ValueError(f"{text!r} is no duration; expected one like 1m30s")
         total = sum(_nanoseconds(*part.groups()) for part in parts)
@@ -81,14 +82,14 @@ class Quantity:
     text: str
 
     def __post_init__(self) -> None:
-        if _QUANTITY.fullmatch(self.text) is None:
+        if re.fullmatch(_QUANTITY, self.text) is None:
             raise ValueError(f"{self.text!r} is no quantity; expected one like 100Mi, 500m or 3.14")
 
     def decimal(self) -> str:
         """The exact value without a suffix: `3140m` → `3.14`, `1Ki` → `1024`."""
         from decimal import Context, Decimal  # few nodes have a quantity that is a flag
 
-        match = _QUANTITY.fullmatch(self.text)
+        match = re.fullmatch(_QUANTITY, self.text)
         number, suffix = match.groups() if match else ("0", None)
         exact = Context(prec=200)
         value = Decimal(number)

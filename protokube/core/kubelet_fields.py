@@ -29,8 +29,8 @@ Version = tuple[int, int, int]
 OLDEST: Version = (1, 20, 2)
 NEWEST: Version = (1, 36, 2)
 
-_VERSION = re.compile(r"(?:Kubernetes )?v?(\d+)\.(\d+)\.(\d+)(?:[-+][0-9A-Za-z.+-]*)?")
-_HELP_FLAG = re.compile(r"^ {1,8}(?:-\w, )?--([A-Za-z0-9][\w.-]*)", re.MULTILINE)
+_VERSION = r"(?:Kubernetes )?v?([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+][0-9A-Za-z.+-]*)?"
+_HELP_FLAG = r"(?m)^ {1,8}(?:-\w, )?--([A-Za-z0-9][\w.-]*)"
 
 
 class Field(NamedTuple):
@@ -166,7 +166,7 @@ def spell(version: Version) -> str:
 
 def parse_version(text: str) -> Version | Fault:
     """The version in "1.36.2", "v1.36.2-eks-1234" or in what `kubelet --version` prints."""
-    match = _VERSION.fullmatch(text.strip())
+    match = re.fullmatch(_VERSION, text.strip())
     if match is None:
         return Fault("kubernetesVersion", f"{text!r} is no version; expected one like {spell(NEWEST)}")
     major, minor, patch = map(int, match.groups())
@@ -194,4 +194,4 @@ def choose_version(configured: str | None, installed: str | None) -> str | Fault
 
 def flags_of_help(text: str) -> frozenset[str]:
     """The flags, without dashes, that `kubelet --help` lists."""
-    return frozenset(name.replace("_", "-") for name in _HELP_FLAG.findall(text))
+    return frozenset(name.replace("_", "-") for name in re.findall(_HELP_FLAG, text))

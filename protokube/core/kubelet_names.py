@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from protokube.core.model import Fault
 
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 # kubelet's own allow-list (k8s.io/kubelet/pkg/apis/well_known_labels.go), unchanged since 1.17.
 _SELF_LABELS = frozenset({
@@ -22,7 +22,7 @@ _SELF_NAMESPACES = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 def node_name_fault(name: str, place: str = "node name") -> Fault | None:
     """What the API server has against a node's name, which also becomes the label kubernetes.io/hostname."""
-    if len(name) <= 63 and _SUBDOMAIN.fullmatch(name):
+    if len(name) <= 63 and re.fullmatch(_SUBDOMAIN, name):
         return None
     return Fault(
         place,
@@ -35,9 +35,9 @@ def label_faults(labels: Mapping[str, str], place: str) -> Iterator[Fault]:
     """What is wrong with labels that kubelet shall give its node: syntax, and namespaces kept from kubelet."""
     for key, value in sorted(labels.items()):
         namespace, slash, name = key.rpartition("/")
-        if not _LABEL_NAME.fullmatch(name) or (slash and not _is_namespace(namespace)):
+        if not re.fullmatch(_LABEL_NAME, name) or (slash and not _is_namespace(namespace)):
             yield Fault(place, f"{key!r} is no label; expected a key like rack or example.com/rack")
-        if value and not _LABEL_NAME.fullmatch(value):
+        if value and not re.fullmatch(_LABEL_NAME, value):
             yield Fault(
                 place,
                 f"{value!r}, the value of {key}, is wrong; expected at most 63 letters, digits, '-', '_' and '.', "
@@ -53,7 +53,7 @@ def label_faults(labels: Mapping[str, str], place: str) -> Iterator[Fault]:
 
 
 def _is_namespace(text: str) -> bool:
-    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
+    return len(text) <= 253 and re.fullmatch(_SUBDOMAIN, text) is not None
 
 
 def _kept_from_kubelet(namespace: str, key: str) -> bool:

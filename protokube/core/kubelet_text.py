@@ -20,9 +20,9 @@ from protokube.core.flags import Duration, Quantity
 
 HEADER = "# Written by protokube from its configuration; changes made here are overwritten.\n"
 
-_PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9]*", re.ASCII)
+_PLAIN_KEY = r"[A-Za-z][A-Za-z0-9]*"
 _YAML_WORDS = frozenset({"y", "yes", "n", "no", "on", "off", "true", "false", "null"})
-_PLAIN_WORD = re.compile(r"[\w@%+=:,./$<>-]+", re.ASCII)
+_PLAIN_WORD = r"[A-Za-z0-9_@%+=:,./$<>-]+"
 
 
 def args_file(flags: Sequence[str]) -> str:
@@ -33,7 +33,7 @@ def args_file(flags: Sequence[str]) -> str:
 
 
 def _quote_word(word: str) -> str:
-    if _PLAIN_WORD.fullmatch(word):
+    if re.fullmatch(_PLAIN_WORD, word):
         return word
     escaped = re.sub(r"(['\\])", r"\\\1", word)
     return f"'{escaped}'"
@@ -64,7 +64,7 @@ def _item(lines: list[str]) -> list[str]:
 
 
 def _key(key: str) -> str:
-    return key if _PLAIN_KEY.fullmatch(key) and key.lower() not in _YAML_WORDS else _scalar(key)
+    return key if re.fullmatch(_PLAIN_KEY, key) and key.lower() not in _YAML_WORDS else _scalar(key)
 
 
 def _scalar(value: object) -> str:

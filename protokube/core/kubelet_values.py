@@ -16,16 +16,16 @@ _SIGNALS = (
     "memory.available", "allocatableMemory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available",
     "imagefs.inodesFree", "containerfs.available", "containerfs.inodesFree", "pid.available",
 )  # fmt: skip
-_PERCENT = re.compile(r"\d+(\.\d+)?%", re.ASCII)
+_PERCENT = r"[0-9]+(\.[0-9]+)?%"
 # What YAML or systemd's EnvironmentFile= can't hold as it is: controls, line separators, noncharacters.
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff]")
+_FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff]"
 _RANGES = {
     "int32": (-(1 << 31), (1 << 31) - 1),
     "int64": (-(1 << 63), (1 << 63) - 1),
     "uint32": (0, (1 << 32) - 1),
     "uint64": (0, (1 << 64) - 1),
 }
-_TAINT = re.compile(r"([^=:]+)(?:=([^:]*))?:([A-Za-z]+)")
+_TAINT = r"([^=:]+)(?:=([^:]*))?:([A-Za-z]+)"
 
 
 class WrongValue(ValueError):  # noqa: N818 - it says what it is
@@ -74,7 +74,7 @@ def _float(value: object) -> float:
 def _string(value: object, expected: str = "text (in quotes, if it looks like something else)") -> str:
     if not isinstance(value, str):
         raise _wrong(value, expected)
-    if _FORBIDDEN.search(value):
+    if re.search(_FORBIDDEN, value):
         raise _wrong(value, "text without line breaks and control characters")
     return value
 
@@ -121,7 +121,7 @@ def _size(value: object) -> str:
 
 
 def _percent(value: object) -> str:
-    if isinstance(value, str) and _PERCENT.fullmatch(value) and float(value[:-1]) <= 100:
+    if isinstance(value, str) and re.fullmatch(_PERCENT, value) and float(value[:-1]) <= 100:
         return value
     raise _wrong(value, "a percentage like 10%")
 
@@ -195,7 +195,7 @@ def taint_of(value: object) -> object:
     """A taint written as kops and kubectl do, `key=value:Effect` or `key:Effect`, as the API's object."""
     if not isinstance(value, str):
         return value
-    match = _TAINT.fullmatch(value)
+    match = re.fullmatch(_TAINT, value)
     if match is None:
         raise _wrong(value, "a taint like key=value:NoSchedule")
     key, text, effect = match.groups()

@@ -176,6 +176,33 @@ def test_zero_is_said_where_kubelet_reads_it_as_zero(version: str, field: Field,
         assert "zero" not in field.marks
 
 
+@pytest.mark.parametrize(
+    ("name", "zero", "by_flag"),
+    [
+        ("maxPods", 0, "--max-pods=0"),
+        ("port", 0, "--port=0"),
+        ("registryBurst", 0, "--registry-burst=0"),
+        ("streamingConnectionIdleTimeout", "0s", "--streaming-connection-idle-timeout=0s"),
+        ("volumeStatsAggPeriod", "0s", "--volume-stats-agg-period=0s"),
+        ("evictionPressureTransitionPeriod", "0s", "--eviction-pressure-transition-period=0s"),
+        ("readOnlyPort", 0, None),
+        ("podsPerCore", 0, None),
+        ("registryPullQPS", 0, None),
+        ("podPidsLimit", 0, None),
+        ("shutdownGracePeriod", "0s", None),
+        ("cpuCFSQuotaPeriod", "0s", None),
+    ],
+)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_zero_that_the_file_would_turn_into_a_default_is_a_flag(
+    version: str, name: str, zero: object, by_flag: str | None
+) -> None:
+    """After kubelet's SetDefaults_KubeletConfiguration: a plain 0 there means "default", a pointer to 0 doesn't."""
+    files = rendered(replace(BARE, version=version, layers=(Layer("kubelet", {name: zero}),)))
+    assert (by_flag in files.flags) == (by_flag is not None)
+    assert (parse_config(files.config_file, version).get(name) == zero) == (by_flag is None)
+
+
 @pytest.mark.parametrize(("version", "by_flag"), [("1.20.2", True), ("1.36.2", False)])
 def test_empty_resolv_conf_reaches_every_kubelet(version: str, by_flag: bool, tmp_path: Path) -> None:
     files = rendered(replace(BARE, version=version, layers=(Layer("kubelet", {"resolvConf": ""}),)))
@@ -184,13 +211,16 @@ def test_empty_resolv_conf_reaches_every_kubelet(version: str, by_flag: bool, tm
     assert tree.get("resolvConf") == (None if by_flag else "")
 
 
-@pytest.mark.parametrize("value", ["", [], {}])
-def test_empty_is_left_out_unless_it_has_a_meaning(value: object, tmp_path: Path) -> None:
-    kinds = {"": "string", "[]": "strings", "{}": "map"}
-    names = [field.name for field in CONFIGURABLE if field.kind == kinds[str(value) or ""] and field.places[1] != "."]
-    files = rendered(replace(BARE, layers=tuple(configured(name, value) for name in names)))
-    meaningful: dict[str, object] = {"": {"resolvConf": ""}, "[]": {"enforceNodeAllocatable": []}, "{}": {}}[str(value) or ""]
-    assert accepted(files, VERSIONS[1], tmp_path) == {"staticPodPath": "/etc/kubernetes/manifests", **meaningful}
+@pytest.mark.parametrize(
+    ("kind", "empty", "written"),
+    [("string", "", {"resolvConf": ""}), ("strings", [], {"enforceNodeAllocatable": []}), ("map", {}, {})],
+)
+def test_empty_is_left_out_unless_it_has_a_meaning(
+    kind: str, empty: object, written: dict[str, object], tmp_path: Path
+) -> None:
+    names = [field.name for field in CONFIGURABLE if field.kind == kind and field.places[1] != "."]
+    files = rendered(replace(BARE, layers=tuple(configured(name, empty) for name in names)))
+    assert accepted(files, VERSIONS[1], tmp_path) == {"staticPodPath": "/etc/kubernetes/manifests", **written}
     assert files.flags == rendered(BARE).flags
 
 

@@ -197,7 +197,11 @@ class BlockDevices:
         return found
 
     def _noted(self) -> list[str]:
-        return [path.stem for path in Path(self._notes_dir).glob("*.json")]
+        try:
+            with os.scandir(self._notes_dir) as entries:
+                return [entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json")]
+        except FileNotFoundError:
+            return []
 
     def _reap(self) -> None:
         for volume_id in wait({key: child for key, (child, _) in self._workers.items()}, 0):

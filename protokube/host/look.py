@@ -11,7 +11,6 @@ from protokube.host.process import Running, tool
 from protokube.host.tree import MOST_BYTES, MOST_ENTRIES
 
 _ROOT_INODE = 2
-_BANNER = b"debugfs "
 _KINDS = {0o040000: "d", 0o100000: "f"}
 _FORMAT = 0o170000
 _MOST_LISTING = (MOST_ENTRIES + 3) * 300
@@ -31,24 +30,25 @@ class DebugfsSource:
         self._inodes = {"": _ROOT_INODE}
 
     def _ask(self, request: str, most: int) -> bytes:
-        _, text = Running([self._debugfs, "-R", request, self._node]).result(most)
-        first, _, rest = text.partition(b"\n")
-        if not first.startswith(_BANNER):
-            raise LookFailed(f"debugfs printed {first[:80]!r}")
-        return rest
+        _, text, errors = Running([self._debugfs, "-R", request, self._node]).result(most)
+        _banner, _, problem = errors.partition(b"\n")
+        if problem:
+            raise LookFailed(
+                f"debugfs can't read the filesystem: {problem.decode(errors='backslashreplace').strip()}"
+            )
+        return text
 
     def entries(self, directory: str) -> list[tuple[str, str]]:
-        """See Source. A line is /inode/mode/uid/gid/name/size/."""
+        """See Source. A line is /inode/mode/uid/gid/name/size/; a name with line breaks makes several crippled
+        ones, which are names of nobody we know."""
         text = self._ask(f"ls -p <{self._inodes[directory]}>", _MOST_LISTING)
         found: list[tuple[str, str]] = []
         for line in text.split(b"\n"):
-            if not line:
-                continue
             fields = line.split(b"/")
-            if len(fields) != 8 or not fields[1].isdigit():
-                if len(text) == _MOST_LISTING:
-                    break  # cut off in the middle of a line
-                raise LookFailed(line.decode(errors="backslashreplace"))
+            if len(fields) != 8 or not fields[1].isdigit() or not fields[2].isdigit():
+                if line:
+                    found.append((line.decode(errors="backslashreplace"), "o"))
+                continue
             name = fields[5].decode(errors="backslashreplace")
             if name in (".", "..") or fields[1] == b"0":
                 continue
@@ -60,7 +60,7 @@ class DebugfsSource:
 
     def content(self, path: str) -> bytes:
         """See Source."""
-        return self._ask(f"cat <{self._inodes[path]}>", MOST_BYTES + 1 + 64)[: MOST_BYTES + 1]
+        return self._ask(f"cat <{self._inodes[path]}>", MOST_BYTES + 1)
 
     def mtime(self, path: str) -> int | None:  # noqa: ARG002
         """See Source. Only a mounted volume's times matter."""

@@ -52,24 +52,28 @@ def spawn(argv: Sequence[str], fds: Iterable[tuple[int, int]] = (), *, session: 
 
 
 class Running:
-    """A program whose output, errors included, we collect."""
+    """A program whose output and errors we collect."""
 
-    __slots__ = ("_fd", "_pid")
+    __slots__ = ("_errors", "_fd", "_pid")
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._fd, writing = os.pipe()
+        self._errors = os.memfd_create("errors")  # unlike a second pipe it can't fill up and block the program
         try:
-            self._pid = spawn(argv, [(writing, 1), (writing, 2)])
+            self._pid = spawn(argv, [(writing, 1), (self._errors, 2)])
         finally:
             os.close(writing)
 
-    def result(self, most: int = 1 << 20) -> tuple[int, bytes]:
-        """Wait for its end: the exit code (negative: the signal) and the first `most` bytes of its output.
+    def result(self, most: int = 1 << 20) -> tuple[int, bytes, bytes]:
+        """Wait for its end: exit code (negative: the signal), the first `most` bytes of its output, its errors.
 
         A program that writes more is cut off by SIGPIPE.
         """
         text = _drain(self._fd, most)
-        return _exit_code(self._pid), text
+        code = _exit_code(self._pid)
+        errors = os.pread(self._errors, 1 << 16, 0)
+        os.close(self._errors)
+        return code, text, errors
 
 
 def _drain(fd: int, most: int) -> bytes:

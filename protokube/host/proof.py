@@ -72,8 +72,10 @@ def _judge(reader: _Reader, said: _Signatures, volume_id: str, size: int) -> Fin
     if reader.size != size:
         raise _Refused(f"the disk has {reader.size} bytes, the cloud says {size}")
     if record is None:
+        remnant = reader.remnant()
         said.must_be_nothing()
-        reader.must_be_zero()
+        if remnant is not None:
+            raise _Refused(remnant)
         return Finding("blank")
     uuid = str(record["uuid"])
     if superblock is not None and (superblock.used or superblock.uuid != uuid):
@@ -127,13 +129,13 @@ class _Reader:
     def _all(self) -> list[tuple[Place, bytes]]:
         return [(place, self.read(place.offset, place.length, place.what)) for place in places(self.size)]
 
-    def must_be_zero(self) -> None:
-        """Every place holds nothing but zeros."""
+    def remnant(self) -> str | None:
+        """The first byte in any of the places that isn't zero."""
         for place, data in self._all():
             index = first_nonzero(data)
             if index is not None:
-                where = place.offset + index
-                raise _Refused(f"byte {where} is {data[index]:#04x}, not zero ({place.what})")
+                return f"byte {place.offset + index} is {data[index]:#04x}, not zero ({place.what})"
+        return None
 
     def must_be_ours(self, uuid: bytes) -> None:
         """No place holds a signature that an interrupted mkfs.ext4 of this UUID would not have left."""
@@ -159,9 +161,9 @@ class _Signatures:
         if self._waited:
             return
         self._waited = True
-        (self._blkid_code, blkid), (self._wipefs_code, wipefs) = [running.result() for running in self._running]
-        self._blkid = blkid.decode(errors="backslashreplace").strip()
-        self._wipefs = wipefs.decode(errors="backslashreplace").strip()
+        blkid, wipefs = [running.result() for running in self._running]
+        self._blkid_code, self._blkid = blkid[0], _text(blkid[1] + blkid[2])
+        self._wipefs_code, self._wipefs = wipefs[0], _text(wipefs[1] + wipefs[2])
 
     def __str__(self) -> str:
         blkid = ", ".join(line for line in self._blkid.splitlines() if not line.startswith("DEVNAME=")) or "nothing"
@@ -190,3 +192,7 @@ class _Signatures:
         sound = self._blkid_code == self._wipefs_code == os.EX_OK and types == {"ext4"}
         if not sound or found.get("TYPE") != "ext4" or found.get("UUID") != uuid or "PTTYPE" in found:
             raise _Refused(str(self))
+
+
+def _text(output: bytes) -> str:
+    return output.decode(errors="backslashreplace").strip()

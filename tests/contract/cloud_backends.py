@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from protokube.cloudprovider.local import LocalCloud, load_inventory
+from tests.contract.aws_backend import AwsBackend
 
 _INVENTORY = """\
 cluster: dev.example.com
@@ -48,4 +49,4 @@ class LocalBackend:
             node.close()
 
 
-BACKENDS: Mapping[str, Callable[[Path], Any]] = {"local": LocalBackend}
+BACKENDS: Mapping[str, Callable[[Path], Any]] = {"local": LocalBackend, "aws": AwsBackend}

@@ -97,6 +97,13 @@ class Ec2:
         asked = {"Resources": [resource], "Tags": [{"Key": key, "Value": value}]}
         self._call("CreateTags", f"{key}={value} on {resource}", asked)
 
+    def close(self) -> None:
+        """Close the connections that are kept open between calls; a later call makes new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
     def _pages(self, operation: str, filters: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
         asked: dict[str, Any] = {"Filters": filters, "MaxResults": PAGE}
         subject = " ".join(f"{one['Name']}={','.join(one['Values'])}" for one in filters)
@@ -118,7 +125,7 @@ class Ec2:
         except awsclient.ClientError as error:
             raise explain(operation, subject, error, device) from error
         except awsclient.NoCredentialsError as error:
-            self._client = None
+            self.close()
             raise ProviderError(
                 f"EC2 {operation} {subject}: no AWS credentials yet; they may arrive late on a fresh instance. If "
                 "they don't, give the instance a profile whose role has the policy in docs/aws.md"

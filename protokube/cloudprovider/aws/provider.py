@@ -79,7 +79,11 @@ class AwsCloud:
         return self._volumes.get("volumes")
 
     def peers(self) -> Sequence[Peer]:
-        """This machine, the other holders of this cluster's volumes, and former ones that EC2 says are gone."""
+        """The holders of this cluster's volumes, this machine first, and former ones that EC2 says are gone.
+
+        This machine is listed only when the very answer shows it as a holder: an empty list, which a wrong account
+        gives without an error, is then no evidence that the others have gone.
+        """
         me = self._instance.get("peers")
         volumes = self._volumes.get("peers")
         holders = frozenset(
@@ -88,7 +92,8 @@ class AwsCloud:
             if in_cluster(volume.tags, me.cluster_id)
             for attachment in volume.attachments
         )
-        return (Peer(me.id, me.internal, me.external), *self._others(holders - {me.id}))
+        own = (Peer(me.id, me.internal, me.external),) if me.id in holders else ()
+        return (*own, *self._others(holders - {me.id}))
 
     def region(self) -> str:
         """The region that this instance runs in."""
@@ -128,6 +133,10 @@ class AwsCloud:
             raise
         finally:
             self._volumes.forget()
+
+    def close(self) -> None:
+        """Let go of the connections to EC2; a later call makes new ones."""
+        self._ec2.close()
 
     # --- asking ----------------------------------------------------------------------------------
 

@@ -1,0 +1,352 @@
+"""What the AWS cloud asks for, how often, and what it makes of a refusal."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from protokube import awsclient
+from protokube.cloudprovider.aws import shared
+from protokube.cloudprovider.aws.ec2 import Ec2
+from protokube.cloudprovider.aws.errors import HINTS
+from protokube.cloudprovider.aws.provider import AwsCloud
+from protokube.core.model import AttachState
+from protokube.core.tags import FILESYSTEM_TAG
+from protokube.errors import DeviceNameTaken, ProviderError, TaggingForbidden, VolumeInUse
+from tests.lab.aws import CLUSTER, ZONE, Lab, aws_lab, forget_credentials, one_round, only
+from tests.lab.ec2 import REGION
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    with aws_lab(monkeypatch) as running:
+        yield running
+
+
+# --- the number of calls -------------------------------------------------------------------------------
+
+
+def bootstrap(lab: Lab, cloud: AwsCloud, volumes: list[str]) -> None:
+    """What the loop does: look, attach the next free volume, look until it's attached."""
+    taken: set[str] = set()
+    while True:
+        instance, seen = one_round(cloud)
+        states = {volume.id: volume.attachment_to(lab.node) for volume in seen}
+        if any(one and one.state is not AttachState.ATTACHED for one in states.values()):
+            continue
+        free = [volume_id for volume_id in volumes if states[volume_id] is None]
+        if not free:
+            return
+        device = next(name for name in instance.device_names if name not in instance.used_devices | taken)
+        cloud.attach(free[0], device)
+
+
+def test_a_fresh_start_makes_the_fewest_calls(lab: Lab) -> None:
+    volumes = [lab.volume("main"), lab.volume("events")]
+    lab.ec2.attaching_looks = 1
+    cloud = AwsCloud()
+    bootstrap(lab, cloud, volumes)
+    assert [lab.ec2.holder(one) for one in volumes] == [lab.node, lab.node]
+    # Nothing is attached; attaching, attached; attaching, attached.
+    assert Counter(lab.ec2.operations()) == {"DescribeInstances": 1, "AttachVolume": 2, "DescribeVolumes": 5}
+    assert len(lab.imds.paths("PUT")) == 1
+    assert lab.imds.paths().count("/latest/dynamic/instance-identity/document") == 1
+
+
+def test_a_settled_round_is_one_describe(lab: Lab) -> None:
+    cloud = AwsCloud()
+    bootstrap(lab, cloud, [lab.volume()])
+    lab.ec2.forget()
+    lab.imds.requests.clear()
+    for number in range(1, 4):
+        one_round(cloud)
+        assert lab.ec2.operations() == ["DescribeVolumes"] * number
+    assert lab.imds.requests == [
+        ("GET", "/latest/meta-data/ipv6"),
+        ("GET", "/latest/meta-data/public-ipv4"),
+    ] * 3  # fmt: skip
+
+
+def test_the_facets_may_be_read_in_any_order(lab: Lab) -> None:
+    lab.volume()
+    cloud = AwsCloud()
+    one_round(cloud)
+    lab.ec2.forget()
+    orders: list[list[Callable[[], object]]] = [
+        [cloud.peers, cloud.volumes, cloud.instance],
+        [cloud.instance, cloud.volumes, cloud.peers],
+        [cloud.volumes, cloud.peers, cloud.instance],
+    ]
+    for order in orders:
+        for ask in order:
+            ask()
+    assert lab.ec2.operations() == ["DescribeVolumes"] * 3
+
+
+def test_nobody_is_served_his_own_old_answer(lab: Lab) -> None:
+    volume_id = lab.volume()
+    cloud = AwsCloud()
+    assert only(cloud.volumes()).available
+    lab.ec2.attach(volume_id, lab.another_node(), "/dev/xvdu")
+    assert not only(cloud.volumes()).available
+
+
+def test_an_answer_from_before_an_attach_is_not_used_after_it(lab: Lab) -> None:
+    volume_id = lab.volume()
+    cloud = AwsCloud()
+    cloud.peers()  # has an answer that volumes() hasn't had yet
+    cloud.attach(volume_id, "/dev/xvdu")
+    assert only(cloud.volumes()).attachment_to(lab.node)
+
+
+def test_an_old_answer_is_not_handed_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = AwsCloud()
+    cloud.peers()
+    lab.ec2.forget()
+    monkeypatch.setattr(shared, "SHARED_FOR", -1.0)
+    cloud.volumes()
+    assert lab.ec2.operations() == ["DescribeVolumes"]
+
+
+def test_other_volumes_of_the_region_cost_nothing(lab: Lab) -> None:
+    volumes = [lab.volume("main"), lab.volume("events")]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: lab.ec2._backend.create_volume(1, ZONE), range(1000)))
+    cloud = AwsCloud()
+    lab.ec2.forget()
+    assert {volume.id for volume in cloud.volumes()} == set(volumes)
+    assert lab.ec2.operations() == ["DescribeVolumes"]
+
+
+# --- attaching -----------------------------------------------------------------------------------------
+
+
+def test_attach_asks_for_the_device_and_returns_at_once(lab: Lab) -> None:
+    volume_id = lab.volume()
+    lab.ec2.attaching_seconds = 3600
+    heard: list[tuple[str, str, str]] = []
+    lab.ec2.on_attach = lambda *what: heard.append(what)
+    AwsCloud().attach(volume_id, "/dev/xvdv")
+    assert heard == [(volume_id, lab.node, "/dev/xvdv")]
+
+
+def test_a_volume_that_another_node_holds(lab: Lab) -> None:
+    volume_id = lab.volume()
+    lab.ec2.attach(volume_id, lab.another_node(), "/dev/xvdu")
+    with pytest.raises(VolumeInUse, match=rf"AttachVolume {volume_id} to {lab.node} as /dev/xvdu: VolumeInUse"):
+        AwsCloud().attach(volume_id, "/dev/xvdu")
+
+
+def test_a_volume_that_is_ours_already_is_in_use_and_the_next_look_shows_it(lab: Lab) -> None:
+    volume_id = lab.volume()
+    cloud = AwsCloud()
+    cloud.attach(volume_id, "/dev/xvdu")
+    with pytest.raises(VolumeInUse, match="our own earlier request"):
+        cloud.attach(volume_id, "/dev/xvdv")
+    attachment = only(cloud.volumes()).attachment_to(lab.node)
+    assert attachment
+    assert attachment.device == "/dev/xvdu"
+    assert "/dev/xvdv" not in cloud.instance().used_devices
+
+
+def test_a_device_name_that_is_taken_after_all(lab: Lab) -> None:
+    lab.ec2.attach(lab.ec2.create_volume(ZONE, {}), lab.node, "/dev/xvdu")
+    with pytest.raises(DeviceNameTaken, match="next free device name") as caught:
+        AwsCloud().attach(lab.volume(), "/dev/xvdu")
+    assert caught.value.device == "/dev/xvdu"
+
+
+def test_a_volume_of_another_zone(lab: Lab) -> None:
+    with pytest.raises(ProviderError, match=r"InvalidVolume\.ZoneMismatch.*its own availability zone only"):
+        AwsCloud().attach(lab.volume(zone="us-east-1b"), "/dev/xvdu")
+
+
+def test_an_instance_that_takes_no_more(lab: Lab) -> None:
+    lab.ec2.attachment_limit = 1
+    with pytest.raises(ProviderError, match=r"AttachmentLimitExceeded.*larger type"):
+        AwsCloud().attach(lab.volume(), "/dev/xvdu")
+
+
+@pytest.mark.parametrize("state", ["pending", "shutting-down", "terminated"])
+def test_an_instance_that_is_not_running(lab: Lab, state: str) -> None:
+    lab.ec2.set_state(lab.node, state)
+    with pytest.raises(ProviderError, match=r"IncorrectState.*it is tried again"):
+        AwsCloud().attach(lab.volume(), "/dev/xvdu")
+
+
+def test_a_volume_that_is_not_there(lab: Lab) -> None:
+    with pytest.raises(ProviderError, match=r"InvalidVolume\.NotFound"):
+        AwsCloud().attach("vol-0000000000000dead", "/dev/xvdu")
+
+
+def test_a_missing_permission_names_it_and_how_to_decode_the_rest(lab: Lab) -> None:
+    lab.ec2.denied = {"AttachVolume"}
+    with pytest.raises(
+        ProviderError, match=r"(?s)ec2:AttachVolume.*4KpT0f8x.*docs/aws\.md.*decode-authorization"
+    ) as e:
+        AwsCloud().attach(lab.volume(), "/dev/xvdu")
+    assert isinstance(e.value.__cause__, awsclient.ClientError)
+
+
+@pytest.mark.parametrize("code", [*HINTS, "SomethingNew"])
+def test_every_code_is_explained(lab: Lab, code: str) -> None:
+    lab.ec2.fail_next("AttachVolume", code, "It says so.")
+    with pytest.raises(ProviderError) as caught:
+        AwsCloud().attach("vol-1", "/dev/xvdu")
+    hint = HINTS.get(code, "look the code up")
+    assert f"EC2 AttachVolume vol-1 to {lab.node} as /dev/xvdu: {code}: It says so (" in str(caught.value)
+    assert hint in str(caught.value)
+    assert isinstance(caught.value, VolumeInUse) == (code == "VolumeInUse")
+    assert not isinstance(caught.value, DeviceNameTaken | TaggingForbidden)
+
+
+def test_no_device_name(lab: Lab) -> None:
+    with pytest.raises(ProviderError, match="needs a device name"):
+        AwsCloud().attach("vol-1", None)
+    assert lab.ec2.operations() == []
+
+
+def test_a_failed_attach_takes_no_device_name(lab: Lab) -> None:
+    cloud = AwsCloud()
+    lab.ec2.fail_next("AttachVolume", "InternalError", status=500)
+    with pytest.raises(ProviderError):
+        cloud.attach(lab.volume(), "/dev/xvdu")
+    assert "/dev/xvdu" not in cloud.instance().used_devices
+
+
+def test_five_nodes_race_for_one_volume_and_one_wins(lab: Lab) -> None:
+    volume_id = lab.volume()
+    nodes = [lab.node, *(lab.another_node() for _ in range(4))]
+    start = threading.Barrier(len(nodes))
+
+    def claim(node: str) -> str | None:
+        start.wait()
+        try:
+            Ec2(lambda: REGION).attach(volume_id, node, "/dev/xvdu")
+        except VolumeInUse:
+            return None
+        return node
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        winners = [node for node in pool.map(claim, nodes) if node]
+    assert winners == [lab.ec2.holder(volume_id)]
+
+
+# --- trouble on the way --------------------------------------------------------------------------------
+
+
+def test_throttling_is_an_error_shared_by_the_round_and_passes(lab: Lab) -> None:
+    volume_id = lab.volume()
+    cloud = AwsCloud()
+    one_round(cloud)
+    lab.ec2.forget()
+    lab.ec2.throttle(3600)
+    for number in range(1, 4):
+        for ask in (cloud.volumes, cloud.peers):
+            with pytest.raises(ProviderError, match=r"RequestLimitExceeded.*the loop backs off"):
+                ask()
+        assert cloud.instance().id == lab.node  # what needs no call still answers
+        assert lab.ec2.operations() == ["DescribeVolumes"] * number  # one a round, never repeated by the library
+    with pytest.raises(ProviderError, match="RequestLimitExceeded"):
+        cloud.attach(volume_id, "/dev/xvdu")
+    lab.ec2.throttle(0)
+    assert only(cloud.volumes()).available
+    cloud.attach(volume_id, "/dev/xvdu")
+    assert lab.ec2.holder(volume_id) == lab.node
+
+
+def test_throttled_from_the_first_call(lab: Lab) -> None:
+    lab.ec2.throttle(3600)
+    cloud = AwsCloud()
+    with pytest.raises(ProviderError, match="RequestLimitExceeded"):
+        cloud.instance()
+    lab.ec2.throttle(0)
+    assert cloud.instance().cluster_id == CLUSTER
+
+
+def test_no_way_to_ec2(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:1")
+    with pytest.raises(ProviderError, match=r"DescribeVolumes.*EndpointConnectionError.*check the way to EC2"):
+        AwsCloud().volumes()
+
+
+def test_something_else_answers_in_ec2s_place(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Portal(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html><body>Please log in</p>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Portal) as portal:
+        thread = threading.Thread(target=portal.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{portal.server_port}")
+            with pytest.raises(ProviderError, match="no usable answer"):
+                AwsCloud().volumes()
+        finally:
+            portal.shutdown()
+            thread.join()
+
+
+def test_credentials_that_arrive_late_are_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    forget_credentials()
+    lab.imds.metadata.credentials = None
+    cloud = AwsCloud()
+    with pytest.raises(ProviderError, match=r"no AWS credentials yet.*instance a profile"):
+        cloud.volumes()
+    assert lab.ec2.operations() == []
+    lab.imds.metadata.credentials = ("AKIALATE", "secret")
+    assert cloud.volumes() == ()
+
+
+def test_no_metadata_means_no_identity_and_no_calls(lab: Lab) -> None:
+    lab.imds.disabled = True
+    cloud = AwsCloud()
+    for ask in (cloud.instance, cloud.volumes, cloud.peers):
+        with pytest.raises(ProviderError, match="instance metadata"):
+            ask()
+    assert lab.ec2.operations() == []
+
+
+# --- tags ----------------------------------------------------------------------------------------------
+
+
+def test_a_tag_is_written(lab: Lab) -> None:
+    volume_id = lab.volume()
+    cloud = AwsCloud()
+    cloud.tag(volume_id, FILESYSTEM_TAG, "1-2-3")
+    assert lab.ec2.tags(volume_id)[FILESYSTEM_TAG] == "1-2-3"
+    assert cloud.can_tag
+
+
+def test_a_missing_permission_to_tag_is_remembered_and_nothing_else_suffers(lab: Lab) -> None:
+    volume_id = lab.volume()
+    lab.ec2.denied = {"CreateTags"}
+    cloud = AwsCloud()
+    for _ in range(3):
+        with pytest.raises(TaggingForbidden, match="the node runs without its marks"):
+            cloud.tag(volume_id, FILESYSTEM_TAG, "1-2-3")
+    assert lab.ec2.operations() == ["CreateTags"]
+    assert not cloud.can_tag
+    cloud.attach(volume_id, "/dev/xvdu")
+
+
+def test_a_throttled_tag_is_no_missing_permission(lab: Lab) -> None:
+    lab.ec2.throttle(3600)
+    cloud = AwsCloud()
+    with pytest.raises(ProviderError) as caught:
+        cloud.tag("vol-1", FILESYSTEM_TAG, "1-2-3")
+    assert not isinstance(caught.value, TaggingForbidden)
+    assert cloud.can_tag

@@ -1,0 +1,172 @@
+"""The metadata client against a real HTTP server that has IMDS's manners, good and bad."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from protokube.cloudprovider.aws.imds import IPV4_ENDPOINT, IPV6_ENDPOINT, IdentityDocument, Imds, endpoint
+from protokube.errors import ProviderError
+from tests.lab.imds import DOCUMENT_PATH, ImdsServer, Metadata
+
+INSTANCE = "i-0123456789abcdef0"
+
+
+def metadata() -> Metadata:
+    return Metadata(INSTANCE, "us-east-1", "us-east-1a", "10.0.0.1", public_ipv4="203.0.113.9")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ImdsServer]:
+    with ImdsServer(metadata()) as running:
+        for name, value in running.environment().items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def test_one_document_says_who_where_and_which_address(server: ImdsServer) -> None:
+    imds = Imds()
+    assert imds.document() == IdentityDocument(INSTANCE, "us-east-1", "us-east-1a", "10.0.0.1")
+    assert imds.document().zone == "us-east-1a"
+    assert server.requests == [("PUT", "/latest/api/token"), ("GET", DOCUMENT_PATH)]
+
+
+def test_one_token_serves_many_requests(server: ImdsServer) -> None:
+    imds = Imds()
+    for _ in range(5):
+        assert imds.get("public-ipv4") == "203.0.113.9"
+    assert len(server.paths("PUT")) == 1
+
+
+def test_an_item_that_is_not_there_is_none(server: ImdsServer) -> None:
+    assert Imds().get("ipv6") is None
+
+
+def test_the_document_of_an_ipv6_only_instance_has_no_address(server: ImdsServer) -> None:
+    server.metadata.private_ip = None
+    assert Imds().document().private_ip is None
+
+
+def test_a_token_is_renewed_before_it_expires(server: ImdsServer) -> None:
+    server.longest_ttl = 1
+    imds = Imds()
+    imds.get("public-ipv4")
+    time.sleep(1.0)
+    assert imds.get("public-ipv4") == "203.0.113.9"
+    assert len(server.paths("PUT")) == 2
+    assert len(server.paths("GET")) == 2  # none was refused for an expired token
+
+
+def test_a_refused_token_is_replaced_once(server: ImdsServer) -> None:
+    imds = Imds()
+    imds.get("public-ipv4")
+    server.revoke_tokens()
+    assert imds.get("public-ipv4") == "203.0.113.9"
+    assert [method for method, _ in server.requests] == ["PUT", "GET", "GET", "PUT", "GET"]
+
+
+def test_tokens_that_are_always_refused_end_in_an_error(server: ImdsServer) -> None:
+    server.failing = 401
+    with pytest.raises(ProviderError, match="401"):
+        Imds().get("public-ipv4")
+    assert len(server.requests) <= 4
+
+
+def test_the_hop_limit_is_explained(server: ImdsServer) -> None:
+    server.hop_limit_reached = True
+    with pytest.raises(ProviderError, match=r"hop limit of 1.*--http-put-response-hop-limit 2"):
+        Imds().document()
+
+
+def test_version_1_passes_the_hop_limit_when_allowed(server: ImdsServer) -> None:
+    server.hop_limit_reached = True
+    server.tokens_required = False
+    assert Imds(allow_v1=True).document().instance_id == INSTANCE
+
+
+def test_a_disabled_service_is_explained(server: ImdsServer) -> None:
+    server.disabled = True
+    with pytest.raises(ProviderError, match=r"switched off.*--http-endpoint enabled"):
+        Imds().document()
+
+
+def test_disabled_by_the_environment(server: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(ProviderError, match="AWS_EC2_METADATA_DISABLED"):
+        Imds().document()
+    assert server.requests == []
+
+
+def test_version_1_is_used_only_when_allowed(server: ImdsServer) -> None:
+    server.version_1_only = True
+    with pytest.raises(ProviderError, match="version 1 only"):
+        Imds().document()
+    assert server.paths() == []  # nothing was asked without a token
+    assert Imds(allow_v1=True).document().instance_id == INSTANCE
+
+
+def test_a_token_is_used_where_there_is_one_even_if_version_1_is_allowed(server: ImdsServer) -> None:
+    assert Imds(allow_v1=True).document().instance_id == INSTANCE
+    assert len(server.paths("PUT")) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_failing_service_is_an_error_and_not_an_absent_item(server: ImdsServer, status: int) -> None:
+    imds = Imds()
+    imds.document()
+    server.failing = status
+    with pytest.raises(ProviderError, match=f"HTTP {status}"):
+        imds.get("public-ipv4")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "<html>proxy login</html>", "[]", '"text"', '{"instanceId": "i-1"}', '{"instanceId": 1, "region": 2}'],
+)
+def test_what_is_no_document_is_refused(server: ImdsServer, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    monkeypatch.setattr(server.metadata, "item", lambda _: body)
+    with pytest.raises(ProviderError, match="identity document"):
+        Imds().document()
+
+
+def test_no_document_at_all_is_refused(server: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.metadata, "item", lambda _: None)
+    with pytest.raises(ProviderError, match="identity document"):
+        Imds().document()
+
+
+def test_an_unreachable_service_is_explained(server: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
+    with pytest.raises(ProviderError, match="cannot reach"):
+        Imds().document()
+
+
+def test_no_proxy_stands_between(server: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert Imds().document().instance_id == INSTANCE
+
+
+def test_an_ipv6_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ImdsServer(metadata(), address="::1") as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        assert Imds().document().instance_id == INSTANCE
+
+
+def test_the_endpoint_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    assert endpoint() == IPV4_ENDPOINT
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6")
+    assert endpoint() == IPV6_ENDPOINT
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv5")
+    with pytest.raises(ProviderError, match="'IPv5', expected IPv4 or IPv6"):
+        endpoint()
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ftp://x")
+    with pytest.raises(ProviderError, match="expected http://HOST"):
+        endpoint()

@@ -21,6 +21,7 @@ from protokube.core.dns import (
     OwnedRecord,
     RecordChange,
     RecordSet,
+    RecordType,
 )
 from protokube.core.model import Unknown
 from protokube.core.names import DesiredRecord, DesiredRecords
@@ -195,12 +196,17 @@ class _Name:
         stale = [one for one in self.there.owned if one.type not in types and self._is_mine(one)]
         if not stale or (self.desired.private and isinstance(self.desired.masters, Unknown)):
             return
-        if not self.wanted and not self._kept_by_others():
+        if not (self._stays(types, out) if self.wanted else self._kept_by_others()):
             return
         shared = not self.wanted or self.wanted[0].shared
         for one in stale:
             out.changes.append(_delete(self.name, one, self.desired.owner, shared and not self.desired.private))
             out.reasons.append(f"{self.name} {one.type} no longer belongs to {self.desired.owner}")
+
+    def _stays(self, types: set[RecordType], out: _Decision) -> bool:
+        """Whether a record of ours stands under the name, or will with this very batch."""
+        standing = (one for one in self.there.owned if one.type in types and one.values and self._is_mine(one))
+        return bool(out.changes) or any(standing)
 
     def _is_mine(self, one: OwnedRecord) -> bool:
         exclusive = bool(self.wanted) and not self.wanted[0].shared

@@ -1,0 +1,132 @@
+"""Which names a node keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from protokube.core.model import EtcdMember, Instance, Peer, PeerState, Unknown
+from protokube.core.names import DesiredRecords, Holding, Naming, desired_records, holdings
+
+NAMING = Naming("c1.test", ".internal.c1.test")
+MAIN_A = EtcdMember("main", "a", ("a", "b", "c"))
+EVENTS_A = EtcdMember("events", "a", ("a", "b", "c"))
+ME = Instance("i-1", "n1", "z", "c1.test", ("10.0.0.1", "10.0.0.99", "fd00::1"), ("198.51.100.1",))
+B = Holding("i-2", ("10.0.0.2",), ("198.51.100.2",), frozenset({("main", "b"), ("events", "b")}))
+C = Holding("i-3", ("10.0.0.3", "fd00::3"), (), frozenset({("main", "c")}))
+
+
+def desire(
+    *,
+    instance: Instance = ME,
+    peers: tuple[Holding, ...] | Unknown = (B, C),
+    held: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
+    mounted: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
+    private: bool = False,
+    master: bool = True,
+) -> DesiredRecords:
+    return desired_records(NAMING, instance, peers, held=held, mounted=mounted, private=private, master=master)
+
+
+def table(desired: DesiredRecords) -> dict[tuple[str, str], tuple[str, ...]]:
+    assert all(record.ttl == 60 for record in desired.records)
+    return {(record.name.removesuffix(".c1.test"), record.type): record.values for record in desired.records}
+
+
+def test_a_master_keeps_its_members_and_its_place_under_the_api_names() -> None:
+    desired = desire()
+    assert table(desired) == {
+        ("etcd-a.internal", "A"): ("10.0.0.1",),
+        ("etcd-a.internal", "AAAA"): ("fd00::1",),
+        ("etcd-events-a.internal", "A"): ("10.0.0.1",),
+        ("etcd-events-a.internal", "AAAA"): ("fd00::1",),
+        ("api.internal", "A"): ("10.0.0.1",),
+        ("api.internal", "AAAA"): ("fd00::1",),
+        ("api", "A"): ("198.51.100.1",),
+    }
+    assert {record.name for record in desired.records if record.shared} == {NAMING.api, NAMING.api_internal}
+    assert {record.owner for record in desired.records} == {"i-1"}
+
+
+def test_only_mounted_members_are_named() -> None:
+    assert {name for name, _ in table(desire(mounted=(MAIN_A,)))} == {"etcd-a.internal", "api.internal", "api"}
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize(
+    ("master", "held", "mounted"),
+    [(False, (), ()), (False, (MAIN_A,), (MAIN_A,)), (True, (), ()), (True, (EVENTS_A,), (EVENTS_A,))],
+    ids=["node", "node with volumes", "standby", "events only"],
+)
+def test_nodes_and_masters_without_a_main_volume_write_nothing(
+    private: bool, master: bool, held: tuple[EtcdMember, ...], mounted: tuple[EtcdMember, ...]
+) -> None:
+    assert desire(private=private, master=master, held=held, mounted=mounted).records == ()
+
+
+def test_a_standby_leaves_the_api_names_and_a_booting_master_does_not() -> None:
+    assert desire(held=(), mounted=()).withdrawn == {NAMING.api, NAMING.api_internal}
+    assert desire(mounted=()).names == frozenset()
+    assert desire(master=False, held=(), mounted=()).names == frozenset()
+
+
+def test_a_master_without_an_external_address_has_no_place_under_the_public_name() -> None:
+    inside = Instance("i-1", "n1", "z", "c1.test", ("10.0.0.1",))
+    desired = desire(instance=inside)
+    assert desired.withdrawn == {NAMING.api}
+    assert NAMING.api not in {record.name for record in desired.records}
+
+
+def test_living_masters_are_the_running_holders_of_a_main_volume() -> None:
+    stopped = Holding("i-4", ("10.0.0.4",), (), frozenset({("main", "d")}), PeerState.STOPPED)
+    gone = Holding("i-5", ("10.0.0.5",), (), frozenset({("main", "e")}), PeerState.GONE)
+    events = Holding("i-6", ("10.0.0.6",), (), frozenset({("events", "f")}))
+    masters = desire(peers=(B, C, stopped, gone, events)).masters
+    assert not isinstance(masters, Unknown)
+    assert {record.owner for record in masters} == {"i-1", "i-2", "i-3"}
+    assert all(record.shared for record in masters)
+    assert desire(peers=Unknown("throttled")).masters == Unknown("throttled")
+
+
+def test_a_private_provider_holds_everybody() -> None:
+    desired = desire(private=True)
+    assert table(desired) == {
+        ("etcd-a.internal", "A"): ("10.0.0.1",),
+        ("etcd-a.internal", "AAAA"): ("fd00::1",),
+        ("etcd-events-a.internal", "A"): ("10.0.0.1",),
+        ("etcd-events-a.internal", "AAAA"): ("fd00::1",),
+        ("etcd-b.internal", "A"): ("10.0.0.2",),
+        ("etcd-events-b.internal", "A"): ("10.0.0.2",),
+        ("etcd-c.internal", "A"): ("10.0.0.3",),
+        ("etcd-c.internal", "AAAA"): ("fd00::3",),
+        ("api.internal", "A"): ("10.0.0.1", "10.0.0.2", "10.0.0.3"),
+        ("api.internal", "AAAA"): ("fd00::1", "fd00::3"),
+        ("api", "A"): ("198.51.100.1", "198.51.100.2"),
+    }
+    assert {record.owner for record in desired.records} == {"i-1"}
+
+
+def test_a_private_provider_prefers_ourselves_then_the_running() -> None:
+    stale = Holding("i-0", ("10.0.0.7",), (), frozenset({("main", "a"), ("main", "b")}), PeerState.STOPPED)
+    found = table(desire(private=True, peers=(stale, B)))
+    assert found["etcd-a.internal", "A"] == ("10.0.0.1",)
+    assert found["etcd-b.internal", "A"] == ("10.0.0.2",)
+
+
+def test_a_private_provider_knows_itself_when_the_peers_cannot_be_seen() -> None:
+    found = table(desire(private=True, peers=Unknown("throttled")))
+    assert found["etcd-a.internal", "A"] == ("10.0.0.1",)
+    assert ("etcd-b.internal", "A") not in found
+
+
+def test_peers_are_joined_with_what_is_attached_to_them() -> None:
+    peers = [Peer("i-2", ("10.0.0.2",)), Peer("i-1", ("10.0.0.1",), members={"main": "a"})]
+    joined = holdings(peers, {"i-2": [EtcdMember("main", "b", ("a", "b"))], "i-9": []})
+    assert [(one.instance, one.members) for one in joined] == [
+        ("i-1", frozenset({("main", "a")})),
+        ("i-2", frozenset({("main", "b")})),
+    ]
+
+
+def test_the_names_of_all_members_are_known_before_they_are_there() -> None:
+    expected = ("etcd-events-a.internal.c1.test", "etcd-events-b.internal.c1.test", "etcd-events-c.internal.c1.test")
+    assert NAMING.members(EVENTS_A) == expected

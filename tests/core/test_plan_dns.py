@@ -1,0 +1,296 @@
+"""Which records are changed, refused or left alone. What a whole fleet makes of it is test_dns_fleet.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protokube.core.dns import PLACEHOLDER, ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet
+from protokube.core.model import Unknown
+from protokube.core.names import DesiredRecord, DesiredRecords
+from protokube.core.plan_dns import OWN, REMOVALS, DnsPlan, plan_records
+
+API = "api.internal.c1.test"
+ETCD = "etcd-a.internal.c1.test"
+ALIAS = ForeignRecord("A", ("lb.c1.test",), "an alias")
+MULTI = ForeignRecord("A", ("192.0.2.9",), "a multivalue record 'x'", blocks=False)
+
+
+def want(name: str, value: str = "10.0.0.1", owner: str = "i-1") -> DesiredRecord:
+    return DesiredRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
+
+
+def here(
+    name: str,
+    *owned: tuple[str, str | None],
+    foreign: Sequence[ForeignRecord] = (),
+    ttl: int = 60,
+    coexists: bool = False,
+) -> RecordSet:
+    records = tuple(
+        OwnedRecord("AAAA" if ":" in values else "A", tuple(values.split()), ttl, owner) for values, owner in owned
+    )
+    return RecordSet(name, "Z1", records, tuple(foreign), coexists)
+
+
+def plan(
+    there: RecordSet,
+    *wanted: DesiredRecord,
+    masters: tuple[DesiredRecord, ...] | Unknown = (),
+    gone: Sequence[str] = (),
+    adopt: bool = False,
+    private: bool = False,
+    removals: int = 3,
+    withdrawn: bool = False,
+) -> DnsPlan:
+    left = frozenset({there.name}) if withdrawn else frozenset()
+    desired = DesiredRecords("i-1", private, wanted, left, masters)
+    evidence = dict.fromkeys(gone, "terminated")
+    return plan_records(desired, {there.name: there}, evidence, adopt=adopt, removals=removals)
+
+
+def changes(plan: DnsPlan, name: str = OWN) -> list[RecordChange]:
+    return [change for batch in plan.batches if batch.name == name for change in batch.changes]
+
+
+def lines(plan: DnsPlan, name: str = OWN) -> list[str]:
+    return [change.describe() for change in changes(plan, name)]
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        here(API, ("10.0.0.1", "i-1")),
+        here(API, ("10.0.0.1", "i-1"), ("10.0.0.2", "i-2")),
+        here(ETCD, ("10.0.0.1", "i-1")),
+    ],
+    ids=["alone", "beside others", "exclusive"],
+)
+def test_what_is_right_is_left_alone(there: RecordSet) -> None:
+    assert plan(there, want(there.name)) == DnsPlan()
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (here(API), f"{API} A (i-1): nothing → 10.0.0.1"),
+        (here(API, ("10.0.0.9", "i-1")), f"{API} A (i-1): 10.0.0.9 → 10.0.0.1"),
+        (here(API, ("10.0.0.1", "i-1"), ttl=300), f"{API} A (i-1): 10.0.0.1 → 10.0.0.1"),
+        (here(API, ("10.0.0.2", "i-2")), f"{API} A (i-1): nothing → 10.0.0.1"),
+        (here(ETCD), f"{ETCD} A: nothing → 10.0.0.1"),
+        (here(ETCD, ("10.0.0.9", "i-2")), f"{ETCD} A: 10.0.0.9 → 10.0.0.1"),
+        (here(ETCD, ("10.0.0.9 10.0.0.1", None)), f"{ETCD} A: 10.0.0.9, 10.0.0.1 → 10.0.0.1"),
+        (here(ETCD, ("10.0.0.1", "i-1"), ("10.0.0.9", None)), f"{ETCD} A: 10.0.0.1, 10.0.0.9 → 10.0.0.1"),
+        (here(ETCD, ("10.0.0.1", None)), f"{ETCD} A: 10.0.0.1 → 10.0.0.1"),
+    ],
+)
+def test_what_is_missing_or_differs_is_written(there: RecordSet, expected: str) -> None:
+    assert lines(plan(there, want(there.name))) == [expected]
+
+
+def test_a_change_of_a_shared_name_never_mentions_others() -> None:
+    (change,) = changes(plan(here(API, ("10.0.0.2", "i-2"), ("10.0.0.3", "i-3")), want(API)))
+    assert (change.owner, change.values, change.shared, change.adopts) == ("i-1", ("10.0.0.1",), True, ())
+
+
+def test_a_family_that_the_node_lost_goes_in_the_same_batch() -> None:
+    there = here(ETCD, ("10.0.0.9", "i-1"), ("fd00::9", "i-1"))
+    assert lines(plan(there, want(ETCD))) == [f"{ETCD} A: 10.0.0.9 → 10.0.0.1", f"{ETCD} AAAA: fd00::9 → nothing"]
+    there = here(API, ("10.0.0.1", "i-1"), ("fd00::1", "i-1"), ("fd00::2", "i-2"))
+    assert lines(plan(there, want(API))) == [f"{API} AAAA (i-1): fd00::1 → nothing"]
+
+
+# --- other people's records ---
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+@pytest.mark.parametrize("stranger", [ALIAS, ForeignRecord("CNAME", ("lb.c1.test",), "a CNAME")])
+def test_what_others_put_there_is_reported_and_left(name: str, stranger: ForeignRecord) -> None:
+    found = plan(here(name, foreign=[stranger]), want(name))
+    assert found.batches == ()
+    ((subject, rule, evidence),) = found.refusals
+    assert (subject, rule) == (name, "dns/foreign")
+    assert "lb.c1.test" in evidence
+    assert "--dns-adopt" in evidence
+
+
+def test_a_stranger_of_another_family_is_none_of_ours() -> None:
+    aaaa = ForeignRecord("AAAA", ("lb.c1.test",), "an alias")
+    assert plan(here(API, ("10.0.0.1", "i-1"), foreign=[aaaa]), want(API)) == DnsPlan()
+
+
+def test_where_records_can_stand_side_by_side_ours_is_kept_as_well() -> None:
+    found = plan(here(API, foreign=[MULTI]), want(API))
+    assert lines(found) == [f"{API} A (i-1): nothing → 10.0.0.1"]
+    assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]
+    found = plan(here(API, ("192.0.2.9", None), coexists=True), want(API))
+    assert (len(found.batches), len(found.refusals)) == (1, 1)
+    assert plan(here(API, ("192.0.2.9", None)), want(API)).batches == ()
+
+
+def test_nothing_stands_beside_an_exclusive_record() -> None:
+    assert plan(here(ETCD, foreign=[MULTI]), want(ETCD)).batches == ()
+
+
+@pytest.mark.parametrize("values", [PLACEHOLDER, f"{PLACEHOLDER} {PLACEHOLDER}"])
+def test_placeholders_are_replaced_in_the_same_step(values: str) -> None:
+    found = plan(here(API, (values, None)), want(API))
+    (change,) = changes(found)
+    assert change.adopts[0].values[0] == PLACEHOLDER
+    assert found.refusals == ()
+
+
+def test_a_placeholder_among_real_addresses_is_somebody_elses() -> None:
+    assert plan(here(API, (f"{PLACEHOLDER} 192.0.2.1", None)), want(API)).batches == ()
+
+
+def test_adopting_gives_every_living_master_its_record_at_once() -> None:
+    masters = (want(API), want(API, "10.0.0.2", "i-2"), want(API, "fd00::2", "i-2"), want("api.c1.test", "192.0.2.1"))
+    found = plan(here(API, foreign=[ALIAS]), want(API), masters=masters, adopt=True)
+    assert [(one.owner, one.values, one.adopts) for one in changes(found)] == [
+        ("i-1", ("10.0.0.1",), (ALIAS,)),
+        ("i-2", ("10.0.0.2",), (ALIAS,)),
+    ]
+    assert found.refusals == ()
+    assert "an alias" in found.batches[0].reason
+
+
+def test_adopting_waits_for_the_peers() -> None:
+    found = plan(here(API, foreign=[ALIAS]), want(API), masters=Unknown("throttled"), adopt=True)
+    assert found.batches == ()
+    assert "throttled" in found.waiting[0][1]
+
+
+def test_a_name_without_a_zone_is_refused() -> None:
+    there = RecordSet(API, "", refusal=("dns/ambiguous-zone", "Z1 and Z2"))
+    assert plan(there, want(API)) == DnsPlan(refusals=((API, "dns/ambiguous-zone", "Z1 and Z2"),))
+    assert plan(there, withdrawn=True) == DnsPlan()
+
+
+# --- removal ---
+
+
+def test_what_gone_owners_left_is_removed_in_a_batch_of_its_own() -> None:
+    there = here(API, ("10.0.0.9", "i-1"), ("10.0.0.2", "i-2"), ("10.0.0.3", "i-3"))
+    found = plan(there, want(API), gone=["i-2"])
+    assert [batch.name for batch in found.batches] == [OWN, REMOVALS]
+    (change,) = changes(found, REMOVALS)
+    assert (change.kind, change.owner, change.before) == (ChangeKind.DELETE, "i-2", ("10.0.0.2",))
+    assert "i-2 is gone: terminated" in found.batches[1].reason
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        here(API, ("10.0.0.2", "i-2")),
+        RecordSet(API, "Z", (OwnedRecord("A", (), 60, "i-1"), OwnedRecord("A", ("10.0.0.2",), 60, "i-2"))),
+    ],
+    ids=["no record", "an empty one"],
+)
+def test_nothing_is_removed_where_ours_does_not_stand(there: RecordSet) -> None:
+    assert changes(plan(there, want(API), gone=["i-2"]), REMOVALS) == []
+
+
+def test_nobody_cleans_up_a_name_that_is_not_his() -> None:
+    there = here(API, ("10.0.0.1", "i-1"), ("10.0.0.2", "i-2"))
+    assert plan(there, gone=["i-2"], withdrawn=True, masters=()).batches == ()
+
+
+def test_an_exclusive_name_is_left_to_its_next_holder() -> None:
+    there = here(ETCD, ("10.0.0.1", "i-1"), ("10.0.0.2", "i-2"))
+    assert changes(plan(there, want(ETCD), gone=["i-2"]), REMOVALS) == []
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_removals_are_limited(limit: int) -> None:
+    dead = [f"i-{i}" for i in range(2, 9)]
+    there = here(API, ("10.0.0.1", "i-1"), *((f"10.0.0.{i}", owner) for i, owner in enumerate(dead, 2)))
+    assert len(changes(plan(there, want(API), gone=dead, removals=limit), REMOVALS)) == limit
+
+
+# --- leaving ---
+
+
+def test_a_master_leaves_a_name_only_while_a_living_one_stands_there() -> None:
+    mine, living = ("10.0.0.1", "i-1"), want(API, "10.0.0.2", "i-2")
+    both = here(API, mine, ("10.0.0.2", "i-2"))
+    assert lines(plan(both, masters=(living,), withdrawn=True)) == [f"{API} A (i-1): 10.0.0.1 → nothing"]
+    assert plan(here(API, mine), masters=(living,), withdrawn=True).batches == ()
+    assert plan(both, masters=(), withdrawn=True).batches == ()
+    assert plan(both, masters=Unknown("throttled"), withdrawn=True).batches == ()
+
+
+# --- a file of one's own ---
+
+
+def test_in_a_private_place_whole_sets_are_written() -> None:
+    wanted = DesiredRecord(API, "A", ("10.0.0.1", "10.0.0.2"), True, "i-1")
+    (change,) = changes(plan(here(API, ("10.0.0.1 10.0.0.9", None)), wanted, private=True))
+    assert (change.values, change.shared) == (("10.0.0.1", "10.0.0.2"), False)
+    assert plan(here(API, ("10.0.0.2 10.0.0.1", None), ttl=0), wanted, private=True) == DnsPlan()
+
+
+def test_addresses_of_peers_that_cannot_be_seen_stay() -> None:
+    there = here(API, ("10.0.0.9 10.0.0.2", None), ("fd00::2", None))
+    (change,) = changes(plan(there, want(API), private=True, masters=Unknown("throttled")))
+    assert change.values == ("10.0.0.1", "10.0.0.2", "10.0.0.9")
+
+
+def test_other_peoples_lines_are_reported_and_stop_nothing() -> None:
+    found = plan(
+        here(API, foreign=[ForeignRecord("A", (PLACEHOLDER,), "line 3")]), want(API), private=True, adopt=True
+    )
+    assert [one.adopts for one in changes(found)] == [()]
+    assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]
+
+
+def test_unknown_records_plan_nothing() -> None:
+    desired = DesiredRecords("i-1", records=(want(API),))
+    assert plan_records(desired, Unknown("no answer"), {}, adopt=True, removals=3) == DnsPlan()
+
+
+# --- properties ---
+
+OWNERS = st.sampled_from(["i-1", "i-2", "i-3", None])
+OWNED = st.lists(
+    st.builds(
+        OwnedRecord,
+        st.sampled_from(["A", "AAAA"]),
+        st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", PLACEHOLDER]), max_size=2).map(tuple),
+        st.sampled_from([60, 300]),
+        OWNERS,
+    ),
+    max_size=5,
+    unique_by=lambda one: (one.type, one.owner),
+)
+FOREIGN = st.lists(st.sampled_from([ALIAS, MULTI, ForeignRecord("CNAME", ("x.test",), "a CNAME")]), max_size=2)
+
+
+@given(OWNED, FOREIGN, st.booleans(), st.sets(st.sampled_from(["i-2", "i-3"])), st.booleans(), st.booleans())
+def test_without_leave_only_own_records_and_placeholders_are_touched(
+    owned: list[OwnedRecord],
+    foreign: list[ForeignRecord],
+    coexists: bool,
+    gone: set[str],
+    listed: bool,
+    withdrawn: bool,
+) -> None:
+    there = RecordSet(API, "Z", tuple(owned), tuple(foreign), coexists)
+    wanted = () if withdrawn else (want(API),)
+    masters = (want(API, "10.0.0.2", "i-2"),) if listed else ()
+    found = plan(there, *wanted, masters=masters, gone=sorted(gone), withdrawn=withdrawn)
+    for change in changes(found):
+        assert change.owner == "i-1"
+        assert all(set(one.values) == {PLACEHOLDER} for one in change.adopts)
+    for change in changes(found, REMOVALS):
+        assert change.kind is ChangeKind.DELETE
+        assert change.owner in gone
+    deleted = {
+        (one.owner, one.type) for batch in found.batches for one in batch.changes if one.kind is ChangeKind.DELETE
+    }
+    added = any(one.kind is ChangeKind.UPSERT for one in changes(found))
+    left = [one for one in owned if one.values and (one.owner, one.type) not in deleted]
+    assert added or left or not deleted, "a name became empty"

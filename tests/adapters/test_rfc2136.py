@@ -1,0 +1,177 @@
+"""Dynamic updates on a real BIND: keys, zones, conditions, and the server's answers explained."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dns.message
+import dns.tsig
+import dns.update
+import pytest
+
+from protokube.core.dns import ChangeKind, OwnedRecord, RecordChange
+from protokube.dnsprovider.rfc2136 import Rfc2136
+from protokube.errors import ConfigError, ProviderError
+from tests.lab.bind import Bind
+
+pytestmark = pytest.mark.root
+
+API, ETCD = "api.internal.c1.test", "etcd-a.internal.c1.test"
+
+
+@pytest.fixture
+def bind(tmp_path: Path) -> Iterator[Bind]:
+    with Bind(tmp_path, ("c1.test", "internal.c1.test")) as bind:
+        yield bind
+
+
+def client(bind: Bind, keyfile: Path | None = None, zone: str | None = None) -> Rfc2136:
+    return Rfc2136(server=bind.server, keyfile=keyfile or bind.keyfile, zone=zone)
+
+
+def put(name: str, value: str, owner: str = "i-1") -> RecordChange:
+    return RecordChange(ChangeKind.UPSERT, name, "A", (value,), 60, owner, name.startswith("api"))
+
+
+def drop(name: str, value: str, owner: str) -> RecordChange:
+    return RecordChange(ChangeKind.DELETE, name, "A", (), 60, owner, name.startswith("api"), (value,))
+
+
+def test_each_name_lies_in_the_zone_that_the_server_tells(bind: Bind) -> None:
+    found = client(bind).record_sets(frozenset({API, "api.c1.test"}))
+    assert {name: one.zone for name, one in found.items()} == {API: "internal.c1.test", "api.c1.test": "c1.test"}
+
+
+def test_one_batch_may_touch_two_zones(bind: Bind) -> None:
+    client(bind).change([put(API, "10.0.0.1"), put("api.c1.test", "192.0.2.1")])
+    assert bind.values(API, "A") == {"10.0.0.1"}
+    assert bind.values("api.c1.test", "A") == {"192.0.2.1"}
+
+
+def test_an_operator_sees_who_wrote_what(bind: Bind) -> None:
+    client(bind).change([put(API, "10.0.0.1"), put(API, "10.0.0.2", "i-2"), put(ETCD, "10.0.0.1")])
+    expected = {'"protokube" "i-1" "A" "10.0.0.1"', '"protokube" "i-2" "A" "10.0.0.2"'}
+    assert bind.values(f"_protokube.{API}", "TXT") == expected
+    assert bind.values(f"_protokube.{ETCD}", "TXT") == {'"protokube" "i-1" "A" "10.0.0.1"'}
+
+
+def test_text_records_of_others_beside_ours_stay(bind: Bind) -> None:
+    bind.add(f"_protokube.{ETCD}", "TXT", '"a note"')
+    client(bind).change([put(ETCD, "10.0.0.1")])
+    client(bind).change([put(ETCD, "10.0.0.2", "i-2")])
+    assert '"a note"' in bind.values(f"_protokube.{ETCD}", "TXT")
+    assert client(bind).record_sets(frozenset({ETCD}))[ETCD].owned == (OwnedRecord("A", ("10.0.0.2",), 60, "i-2"),)
+
+
+def test_an_ipv6_server(tmp_path: Path) -> None:
+    with Bind(tmp_path, host="::1") as bind:
+        assert bind.server.startswith("[::1]:")
+        client(bind).change([put(API, "10.0.0.1")])
+        assert bind.values(API, "A") == {"10.0.0.1"}
+        bind.stop()
+        with pytest.raises(ProviderError, match=rf"\[::1\]:{bind.port}.*listens on TCP"):
+            client(bind).record_sets(frozenset({API}))
+
+
+@pytest.mark.parametrize("algorithm", ["hmac-sha384", "hmac-sha512"])
+def test_stronger_keys(bind: Bind, algorithm: str) -> None:
+    bind.stop()
+    bind.make_key("protokube", algorithm, bind.keyfile)
+    bind.start()
+    client(bind).change([put(API, "10.0.0.1")])
+    assert bind.values(API, "A") == {"10.0.0.1"}
+
+
+class Between(Rfc2136):
+    """Lets something happen once between the look and the update."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
+        if isinstance(message, dns.update.UpdateMessage) and self.meanwhile is not None:
+            self.meanwhile, happens = None, self.meanwhile
+            happens()
+        return super()._ask(sock, message)
+
+
+def test_an_address_that_is_claimed_in_between_is_not_taken_away(bind: Bind) -> None:
+    client(bind).change([put(API, "10.0.0.1", "i-1"), put(API, "10.0.0.3", "i-3")])
+    remover = Between(server=bind.server, keyfile=bind.keyfile)
+    remover.meanwhile = lambda: client(bind).change([put(API, "10.0.0.1", "i-2")])
+    remover.change([drop(API, "10.0.0.1", "i-1")])
+    assert bind.values(API, "A") == {"10.0.0.1", "10.0.0.3"}
+    assert bind.values(f"_protokube.{API}", "TXT") == {
+        '"protokube" "i-2" "A" "10.0.0.1"',
+        '"protokube" "i-3" "A" "10.0.0.3"',
+    }
+
+
+def test_a_cname_that_appears_in_between_is_an_error_not_a_loss(bind: Bind) -> None:
+    writer = Between(server=bind.server, keyfile=bind.keyfile)
+    writer.meanwhile = lambda: bind.add(API, "CNAME", "lb.c1.test.")
+    with pytest.raises(ProviderError, match="a CNAME stands there"):
+        writer.change([put(API, "10.0.0.1")])
+    assert bind.values(API, "CNAME") == {"lb.c1.test."}
+
+
+# --- errors ---
+
+
+def test_a_key_that_the_server_does_not_know(bind: Bind, tmp_path: Path) -> None:
+    bind.make_key("stranger", "hmac-sha256", tmp_path / "k")
+    with pytest.raises(ProviderError, match=r"BADKEY.*--dns-tsig-keyfile"):
+        client(bind, tmp_path / "k").change([put(API, "10.0.0.1")])
+
+
+def test_a_key_with_another_secret(bind: Bind, tmp_path: Path) -> None:
+    bind.make_key("protokube", "hmac-sha256", tmp_path / "k")
+    with pytest.raises(ProviderError, match=r"BADSIG.*secret"):
+        client(bind, tmp_path / "k").change([put(API, "10.0.0.1")])
+
+
+def test_a_clock_that_is_wrong(bind: Bind, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)  # no time namespace changes the time of day
+    with pytest.raises(ProviderError, match=r"BADTIME.*clock"):
+        client(bind).change([put(API, "10.0.0.1")])
+
+
+def test_an_update_without_a_key_is_refused(bind: Bind) -> None:
+    with pytest.raises(ProviderError, match=r"REFUSED.*update-policy"):
+        Rfc2136(server=bind.server).change([put(API, "10.0.0.1")])
+
+
+def test_a_zone_that_the_server_is_not_the_primary_of(bind: Bind) -> None:
+    elsewhere = client(bind, zone="other.test")
+    with pytest.raises(ProviderError, match=r"REFUSED|NOTAUTH"):
+        elsewhere.change([put("api.other.test", "10.0.0.1")])
+
+
+def test_notauth_is_explained(bind: Bind) -> None:
+    """The name is readable here, but the zone that the operator named isn't one of this server's."""
+    with pytest.raises(ProviderError, match=r"NOTAUTH.*not the primary"):
+        client(bind, zone="test").change([put(API, "10.0.0.1")])
+
+
+def test_a_connection_that_is_cut(bind: Bind) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.listen()
+        port = listener.getsockname()[1]
+        broken = Rfc2136(server=f"127.0.0.1:{port}", keyfile=bind.keyfile)
+        listener.settimeout(5)
+        threading.Thread(target=lambda: listener.accept()[0].close(), daemon=True).start()
+        with pytest.raises(ProviderError, match="connection"):
+            broken.record_sets(frozenset({API}))
+
+
+def test_bad_configuration_names_every_fault(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text('key "a" { algorithm hmac-md5; secret "AAAA"; };')
+    with pytest.raises(ConfigError) as caught:
+        Rfc2136(server="host:dns", keyfile=tmp_path / "k")
+    assert len(caught.value.faults) == 2
+    with pytest.raises(ConfigError, match="can't be read"):
+        Rfc2136(server="127.0.0.1", keyfile=tmp_path / "missing")

@@ -1,0 +1,258 @@
+"""Route 53's own ways: zones of two kinds, pages, records of other policies, and its errors explained."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+
+from protokube import awsclient
+from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange
+from protokube.core.zones import suffixes
+from protokube.dnsprovider.route53 import PAGE, Route53
+from protokube.errors import ProviderError
+from tests.lab.route53 import Fault, Route53Server
+
+VPC = ("vpc-1", "us-east-1")
+SUFFIX = ".internal.c1.test"
+API, ETCD, PUBLIC = f"api{SUFFIX}", f"etcd-a{SUFFIX}", "api.c1.test"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Route53Server]:
+    with Route53Server() as server:
+        server.environment(monkeypatch)
+        yield server
+
+
+def provider(zone: str | None = None, *, inside: bool = True) -> Route53:
+    return Route53(internal_suffix=SUFFIX, zone=zone, vpc=lambda: VPC if inside else None)
+
+
+def put(name: str, value: str, owner: str = "i-1", *, adopts: tuple[ForeignRecord, ...] = ()) -> RecordChange:
+    shared = name.startswith("api")
+    return RecordChange(ChangeKind.UPSERT, name, "A", (value,), 60, owner, shared, adopts=adopts)
+
+
+def zones(route53: Route53, *names: str) -> dict[str, str]:
+    return {name: found.zone for name, found in route53.record_sets(frozenset(names)).items()}
+
+
+# --- zones ---
+
+
+def test_internal_names_go_to_the_private_zone_of_this_vpc_and_api_to_the_public(server: Route53Server) -> None:
+    public = server.create_zone("c1.test")
+    private = server.create_zone("c1.test", vpc="vpc-1")
+    server.create_zone("c1.test", vpc="vpc-2")
+    assert zones(provider(), API, ETCD, PUBLIC) == {API: private, ETCD: private, PUBLIC: public}
+
+
+def test_one_kind_serves_where_the_other_is_missing(server: Route53Server) -> None:
+    private = server.create_zone("c1.test", vpc="vpc-1")
+    assert zones(provider(), API, PUBLIC) == {API: private, PUBLIC: private}
+
+
+def test_outside_of_a_vpc_private_zones_do_not_count(server: Route53Server) -> None:
+    server.create_zone("c1.test", vpc="vpc-1")
+    public = server.create_zone("test")
+    assert zones(provider(inside=False), API) == {API: public}
+
+
+def test_the_longest_zone_wins(server: Route53Server) -> None:
+    server.create_zone("test")
+    middle = server.create_zone("c1.test")
+    longest = server.create_zone("internal.c1.test")
+    assert zones(provider(), API, PUBLIC) == {API: longest, PUBLIC: middle}
+
+
+def test_two_zones_of_one_kind_are_refused_naming_both(server: Route53Server) -> None:
+    one, two = server.create_zone("c1.test"), server.create_zone("c1.test")
+    private = server.create_zone("internal.c1.test", vpc="vpc-1")
+    found = provider().record_sets(frozenset({API, PUBLIC}))
+    assert found[API].zone == private
+    refusal = found[PUBLIC].refusal
+    assert refusal is not None
+    assert refusal[0] == "dns/ambiguous-zone"
+    assert one in refusal[1]
+    assert two in refusal[1]
+    with pytest.raises(ProviderError, match="ambiguous-zone"):
+        provider().change([put(PUBLIC, "192.0.2.1")])
+
+
+def test_a_zone_by_its_id_ends_the_ambiguity(server: Route53Server) -> None:
+    one, two = server.create_zone("c1.test"), server.create_zone("c1.test")
+    assert zones(provider(two), API, PUBLIC) == {API: two, PUBLIC: two}
+    assert zones(provider(f"/hostedzone/{one}"), API) == {API: one}
+
+
+def test_a_zone_by_its_name_excludes_all_others(server: Route53Server) -> None:
+    named = server.create_zone("c1.test")
+    server.create_zone("internal.c1.test")
+    assert zones(provider("c1.test"), API) == {API: named}
+    assert provider("c1.test.").record_sets(frozenset({"api.other.test"}))["api.other.test"].refusal is not None
+
+
+def test_a_zone_stays_pinned_when_a_better_one_appears(server: Route53Server) -> None:
+    first = server.create_zone("c1.test")
+    route53 = provider()
+    assert zones(route53, API) == {API: first}
+    server.create_zone("internal.c1.test")
+    assert zones(route53, API) == {API: first}
+
+
+def test_names_in_two_zones_take_one_request_each(server: Route53Server) -> None:
+    public, private = server.create_zone("c1.test"), server.create_zone("c1.test", vpc="vpc-1")
+    provider().change([put(API, "10.0.0.1"), put(ETCD, "10.0.0.1"), put(PUBLIC, "192.0.2.1")])
+    assert server.calls["ChangeResourceRecordSets"] == 2
+    written = {record["Name"] for zone in (public, private) for record in server.records(zone)}
+    assert {f"{API}.", f"{ETCD}.", f"{PUBLIC}."} <= written
+
+
+def test_a_zone_that_is_deleted_is_looked_for_again(server: Route53Server) -> None:
+    old = server.create_zone("c1.test")
+    route53 = provider()
+    assert zones(route53, API) == {API: old}
+    server.backend.zones.pop(old)
+    with pytest.raises(ProviderError, match=r"NoSuchHostedZone.*deleted"):
+        route53.record_sets(frozenset({API}))
+    new = server.create_zone("c1.test")
+    assert zones(route53, API) == {API: new}
+
+
+# --- records ---
+
+
+def test_what_an_operator_sees_tells_who_wrote_it(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    provider().change([put(API, "10.0.0.1"), put(ETCD, "10.0.0.1")])
+    seen = {
+        (one["Name"], one["Type"], one.get("SetIdentifier")): one["ResourceRecords"] for one in server.records(zone)
+    }
+    assert seen[f"{API}.", "A", "protokube:i-1"] == ["10.0.0.1"]
+    assert seen[f"{ETCD}.", "A", None] == ["10.0.0.1"]
+    assert seen[f"_protokube.{ETCD}.", "TXT", None] == ['"protokube" "i-1"']
+
+
+def test_more_owners_than_a_page_holds_are_all_read(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    count = 2 * PAGE + 5
+    for i in range(count):
+        server.put(zone, API, "A", f"10.0.1.{i}", SetIdentifier=f"protokube:i-{i:03}", MultiValueAnswer=True, TTL=60)
+    found = provider().record_sets(frozenset({API}))[API]
+    assert [one.owner for one in found.owned] == [f"i-{i:03}" for i in range(count)]
+
+
+def test_the_sign_is_found_behind_others_names(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    provider().change([put(ETCD, "10.0.0.1")])
+    for i in range(PAGE + 5):
+        server.put(zone, f"{i:02}.{ETCD}", "A", "192.0.2.1")
+    assert provider().record_sets(frozenset({ETCD}))[ETCD].owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why", "blocks"),
+    [
+        ({"SetIdentifier": "blue", "Weight": 10}, "routing policy", True),
+        ({"SetIdentifier": "blue", "MultiValueAnswer": True}, "multivalue record 'blue'", False),
+        ({"AliasTarget": {"DNSName": "lb.test.", "HostedZoneId": "Z", "EvaluateTargetHealth": False}}, "alias", True),
+    ],
+)
+def test_records_of_others_are_told_apart(
+    server: Route53Server, fields: dict[str, object], why: str, blocks: bool
+) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, API, "A", *([] if "AliasTarget" in fields else ["192.0.2.1"]), **fields)
+    found = provider().record_sets(frozenset({API}))[API]
+    assert found.owned == ()
+    (foreign,) = found.foreign
+    assert why in foreign.why
+    assert foreign.blocks is blocks
+
+
+def test_other_types_under_our_names_are_none_of_ours(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, API, "TXT", '"v=spf1 -all"')
+    route53 = provider()
+    route53.change([put(API, "10.0.0.1")])
+    found = route53.record_sets(frozenset({API}))[API]
+    assert (len(found.owned), found.foreign) == (1, ())
+    assert [one["ResourceRecords"] for one in server.records(zone) if one["Type"] == "TXT"] == [['"v=spf1 -all"']]
+
+
+def test_another_spelling_of_an_ipv6_address_is_the_same_address(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, ETCD, "AAAA", "FD00:0:0:0:0:0:0:1")
+    assert provider().record_sets(frozenset({ETCD}))[ETCD].owned[0].values == ("fd00::1",)
+
+
+def test_a_batch_is_all_or_nothing(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, API, "A", "192.0.2.1")
+    with pytest.raises(ProviderError, match=r"InvalidChangeBatch.*read again"):
+        provider().change([put(ETCD, "10.0.0.1"), put(API, "10.0.0.1")])
+    assert not [one for one in server.records(zone) if one["Name"] == f"{ETCD}."]
+
+
+def test_what_was_adopted_must_still_be_what_was_seen(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, API, "A", "192.0.2.2")
+    seen = ForeignRecord("A", ("192.0.2.1",), "addresses that no owner is recorded for")
+    with pytest.raises(ProviderError, match="InvalidChangeBatch"):
+        provider().change([put(API, "10.0.0.1", adopts=(seen,))])
+    assert [one["ResourceRecords"] for one in server.records(zone) if one["Name"] == f"{API}."] == [["192.0.2.2"]]
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "advice"),
+    [
+        ("Throttling", 400, "5 requests a second"),
+        ("PriorRequestNotComplete", 400, "under way"),
+        ("InvalidChangeBatch", 400, "read again"),
+        ("AccessDenied", 403, "lacks this permission"),
+        ("ExpiredToken", 403, "credentials"),
+        ("ServiceUnavailable", 503, "next round"),
+    ],
+)
+def test_errors_say_what_was_asked_and_what_to_do(server: Route53Server, code: str, status: int, advice: str) -> None:
+    zone = server.create_zone("c1.test")
+    route53 = provider()
+    route53.change([put(API, "10.0.0.1")])
+    server.faults.append(Fault(code, status))
+    with pytest.raises(ProviderError, match=rf"(?s){API}.*{zone}.*ChangeResourceRecordSets.*{code}.*{advice}"):
+        route53.change([put(API, "10.0.0.2")])
+    route53.change([put(API, "10.0.0.2")])
+
+
+def test_throttling_while_zones_are_looked_for_loses_no_ground(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    route53 = provider()
+    server.faults.extend([Fault(), Fault(), Fault(), Fault("Throttling")])
+    with pytest.raises(ProviderError, match="Throttling"):
+        route53.record_sets(frozenset({API}))
+    assert zones(route53, API) == {API: zone}
+    assert server.calls["ListHostedZonesByName"] == len(suffixes(API)) + 1
+
+
+def test_no_credentials_are_an_error_until_they_arrive(
+    server: Route53Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = server.create_zone("c1.test")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setattr(awsclient, "_session", functools.cache(awsclient._session.__wrapped__))  # a fresh process
+    route53 = provider()
+    with pytest.raises(ProviderError, match="credentials"):
+        route53.record_sets(frozenset({API}))
+    server.environment(monkeypatch)
+    assert zones(route53, API) == {API: zone}
+
+
+def test_a_server_that_is_not_there(server: Route53Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(ProviderError, match="endpoint"):
+        provider().record_sets(frozenset({API}))

@@ -9,7 +9,6 @@ Faults are collected, never raised: a reader goes on and reports all of them at 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -150,6 +149,8 @@ class Section:
             return cls(at, {}, faults)
         for key, item in at.value.items():
             if key not in known:
+                import difflib  # only for a fault: the start is to be quick
+
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
                 faults.append(item.fault(f"unknown key {key!r}{hint}"))

@@ -9,7 +9,6 @@ stays, whatever a forgotten backup says.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -21,8 +20,14 @@ _CHUNK = 1 << 16
 
 def pack(old: bytes, new: bytes) -> bytes:
     """A backup's content: one line that tells its parts, then the old content, then the new one."""
-    checksum = hashlib.sha256(old + new).hexdigest()
+    checksum = _checksum(old + new)
     return f"protokube backup 1: old {len(old)} bytes, new {len(new)} bytes, sha256 {checksum}\n".encode() + old + new
+
+
+def _checksum(data: bytes) -> str:
+    import hashlib  # only where a backup is: the start is to be quick
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def unpack(data: bytes) -> tuple[bytes, bytes] | None:
@@ -31,7 +36,7 @@ def unpack(data: bytes) -> tuple[bytes, bytes] | None:
     if not head:
         return None
     body, size = data[head.end() :], int(head[1])
-    whole = len(body) == size + int(head[2]) and hashlib.sha256(body).hexdigest().encode() == head[3]
+    whole = len(body) == size + int(head[2]) and _checksum(body).encode() == head[3]
     return (body[:size], body[size:]) if whole else None
 
 

@@ -30,6 +30,9 @@ volumes:
   - {id: main-a, file: volumes/main-a.img, size: 32MiB, tags: {k8s.io/etcd/main: a/a}}
 """
 
+LOOP_CTL_ADD = 0x4C80
+LOOP_CTL_REMOVE = 0x4C81
+
 Make = Callable[..., LocalCloud]
 
 
@@ -535,6 +538,27 @@ def test_without_loop_devices_it_says_what_to_do(make: Make, image: Path, tmp_pa
         assert "no free loop device can be opened: hand /dev/loop-control" in line(process)
     finally:
         end(process)
+
+
+def test_a_container_that_shows_one_loop_device_uses_that_one(make: Make, tmp_path: Path) -> None:
+    """The kernel offers a device that the container doesn't show; the one that it shows is tried then."""
+    make()
+    control = os.open("/dev/loop-control", os.O_RDWR)
+    number = fcntl.ioctl(control, LOOP_CTL_ADD, 1000 + os.getpid() % 1000)
+    code = f"""
+        os.system("mount -t tmpfs dev /dev")
+        os.mknod("/dev/loop-control", 0o20600, os.makedev(10, 237))
+        os.mknod("/dev/loop{number}", 0o60600, os.makedev(7, {number}))
+        cloud.attach("main-a", None)
+        print([os.readlink(f"/proc/self/fd/{{fd}}") for fd in cloud._kept.values()], flush=True)
+    """
+    process = run(tmp_path, code, "unshare", "--mount", "--propagation", "private")
+    try:
+        assert line(process) == f"['/dev/loop{number}']"
+    finally:
+        end(process)
+        fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
+        os.close(control)
 
 
 # --- disks of the machine --------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The node's own addresses: those of the interfaces that its default routes leave by, and word of their change.
 
-Reading speaks rtnetlink(7) directly: it happens before the first manifest, takes 1 ms, and pyroute2's import alone
-takes a hundred times that (and 14 MB). Watching is pyroute2's, imported when the daemon has time for it.
+Reading speaks rtnetlink(7) directly: it happens before the first manifest and takes 0.3 ms, while pyroute2's import
+alone takes 0.1 s and 12 MB. Watching is pyroute2's, imported when the daemon has time for it.
 """
 
 from __future__ import annotations

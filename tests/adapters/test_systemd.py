@@ -22,7 +22,10 @@ from tests.lab.systemd_node import SystemdNode
 LIMIT = 15.0
 
 UNITS = {
-    "steady.service": "[Service]\nExecStart=/bin/sleep 1000\nRestart=always\nRestartSec=100ms\n",
+    "steady.service": (
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\n"
+        "ExecStart=/bin/sleep 1000\nRestart=always\nRestartSec=100ms\n"
+    ),
     "broken.service": "[Service]\nType=oneshot\nExecStart=/bin/false\n",
     "slow.service": "[Service]\nType=notify\nTimeoutStartSec=infinity\nExecStart=/bin/sleep 1000\n",
     "unmet.service": "[Unit]\nRequires=broken.service\nAfter=broken.service\n[Service]\nExecStart=/bin/sleep 9\n",
@@ -83,8 +86,8 @@ def running(node: SystemdNode) -> Iterator[Running]:
 
 
 @contextmanager
-def counted_calls(node: SystemdNode) -> Iterator[list[str]]:
-    """Counts the method calls that PID 1 is asked on the bus meanwhile."""
+def counted_calls(node: SystemdNode, unit: str) -> Iterator[list[str]]:
+    """The method calls on a unit that systemd gets meanwhile."""
     calls: list[str] = []
     monitor = node.command("busctl", "monitor", "--system", "--match=type='method_call'", "--json=short")
     with subprocess.Popen(monitor, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -97,7 +100,7 @@ def counted_calls(node: SystemdNode) -> Iterator[list[str]]:
             for line in process.stdout:
                 if LAST_CALL[1] in line:
                     break
-                if "org.freedesktop.systemd1" in line:
+                if unit_path(unit) in line:
                     calls.append(line)
         finally:
             process.kill()
@@ -147,6 +150,7 @@ class TestStates:
     def test_restarts_are_counted(self, node: SystemdNode, running: Running) -> None:
         running.bus.start("steady.service")
         first = running.bus.state("steady.service")
+        running.drain()
         node.run("kill", "-9", str(first.main_pid))
         running.wait_for("activating")
         running.wait_for("active (running)")
@@ -248,19 +252,19 @@ class TestEvents:
     def test_a_settled_round_asks_once(self, node: SystemdNode, running: Running) -> None:
         running.bus.start("steady.service")
         first = running.bus.state("steady.service")
-        with counted_calls(node) as calls:
+        with counted_calls(node, "steady.service") as calls:
             assert [running.bus.state("steady.service") for _ in range(5)] == [first] * 5
         assert len(calls) == 5, calls
         assert all("NeedDaemonReload" in call for call in calls)
 
     def test_what_is_remembered_is_never_stale(self, node: SystemdNode, running: Running) -> None:
-        """The bus delivers in order: a stop that systemctl has seen the end of is seen in the next answer."""
+        """The bus delivers in order: a restart that systemctl has seen the end of is in the next answer."""
+        running.bus.start("steady.service")
         for _ in range(20):
-            node.run("systemctl", "start", "steady.service")
-            assert running.bus.state("steady.service").active == "active"
-            assert running.bus.state("steady.service").active == "active"
-            node.run("systemctl", "stop", "steady.service")
-            assert running.bus.state("steady.service").active == "inactive"
+            node.run("systemctl", "restart", "steady.service")
+            pid = int(node.run("systemctl", "show", "-P", "MainPID", "steady.service").stdout)
+            assert running.bus.state("steady.service").main_pid == pid
+            assert running.bus.state("steady.service").main_pid == pid
 
 
 @pytest.mark.root
@@ -321,7 +325,8 @@ def test_an_address_that_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"), [(b"", "closed the connection"), (b"REJECTED EXTERNAL\r\n", "REJECTED")]
+    ("answer", "expected"),
+    [(b"", "closed the connection"), (b"REJECTED EXTERNAL\r\n", "REJECTED")],
 )
 def test_a_bus_that_wont_have_us(answer: bytes, expected: str) -> None:
     with listening() as (address, server), Running(address) as running:
@@ -329,8 +334,11 @@ def test_a_bus_that_wont_have_us(answer: bytes, expected: str) -> None:
         def serve() -> None:
             connection, _ = server.accept()
             with connection:
-                connection.recv(64)
+                connection.recv(1)
                 connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(64):  # closing with something unread would be a reset
+                    pass
 
         peer = threading.Thread(target=serve)
         peer.start()

@@ -148,7 +148,7 @@ async def lost_events_wake(tmp: Path) -> None:
         for number in range(limit // 2 + 1):  # two events each: created, moved here
             (tmp / f"{number}").touch()
             (tmp / f"{number}").rename(tmp / "same")
-        await wakes.next("lost")
+        await wakes.next("events were lost")
         (tmp / "afterwards").touch()
         await wakes.next("afterwards")
 

@@ -27,6 +27,9 @@ _INFO = struct.Struct("=5Q4I64s64s32s2Q")
 _CONFIG_HEAD = struct.Struct("=2I")
 _RESERVED = bytes(64)
 
+_NOT_HERE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
+"""A container may show fewer loop devices than the kernel has, forbid some, or show some that aren't there."""
+
 _RACES = 64
 """How often another process may take the free device before we do."""
 
@@ -41,8 +44,10 @@ def bind(image: int) -> int:
     for path in _candidates():
         try:
             device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except (FileNotFoundError, PermissionError):
-            continue  # a container may show fewer loop devices than the kernel has, or forbid some
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            continue
         try:
             fcntl.ioctl(device, _LOOP_CONFIGURE, config)
         except OSError as error:
@@ -97,8 +102,10 @@ def _backing_of(path: str) -> tuple[int, int] | None:
     """The same, of the device at `path`; None when it is free or isn't shown here."""
     try:
         device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError):
-        return None
+    except OSError as error:
+        if error.errno in _NOT_HERE:
+            return None
+        raise
     try:
         return backing(device)
     finally:

@@ -13,6 +13,7 @@ what a crash left, and the next write of that file removes it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from protokube.host.walk import Blocked, descend, explain, make_directory, open_
 
 _TEMPORARY = ".protokube-new"
 _TEXT_LIMIT = MIB
+_DANGLING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO)
 _KINDS = {
     stat.S_IFREG: "regular file",
     stat.S_IFLNK: "symbolic link",
@@ -53,9 +55,9 @@ class NodeFiles:
     def read(self, paths: Sequence[str]) -> Mapping[str, FileState]:
         """The state of each path, not following a link at its end.
 
-        What can't be reached (a link on a volume, a file where a directory should be) is an `OtherFile` whose
-        kind says so. A relative link's target is given as the absolute path, without the root prefix, that it
-        leads to; an absolute one as written.
+        What can't be reached (a link on a volume, a file where a directory should be) or can't be read (a failing
+        disk) is an `OtherFile` whose kind says so. A relative link's target is given as the absolute path, without
+        the root prefix, that it leads to; an absolute one as written.
         """
         return {path: self._read(path) for path in paths}
 
@@ -82,6 +84,11 @@ class NodeFiles:
                 return Absent()
             except Blocked as blocked:
                 return OtherFile(str(blocked))
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                # One dead disk must not hide the state of every other path.
+                return OtherFile(f"unreadable: {error.strerror}")
 
     @contextmanager
     def _reading(self, path: str) -> Iterator[tuple[int, str]]:
@@ -124,10 +131,13 @@ class NodeFiles:
         return "/" + str(Path(f"/proc/self/fd/{folder}").readlink())[len(self._root) :].strip("/")
 
     def _mtime(self, target: str) -> int | None:
+        """When the file that a link leads to was changed; None when nothing there can be looked at."""
         try:
             return Path(f"{self._root}/{target}").stat().st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in _DANGLING:
+                return None
+            raise
 
     # --- writing -------------------------------------------------------------------------------
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from protokube.errors import ProviderError
 from protokube.host.files import NodeFiles
 
 MANIFESTS = "/etc/kubernetes/manifests"
+EXT4_IOC_SHUTDOWN = 0x8004587D
 ON_VOLUME = "/mnt/master-a/k8s.io/manifests/etcd.manifest"
 
 
@@ -248,6 +251,12 @@ def test_a_directory_gets_its_mode(files: NodeFiles, root: Path) -> None:
     assert changes(root) == before
 
 
+def test_links_in_a_circle_dangle(files: NodeFiles, root: Path) -> None:
+    files.link(MakeLink("/a", target="/b"))
+    files.link(MakeLink("/b", target="/a"))
+    assert files.read(["/a"])["/a"] == Link("/b", (root / "a").lstat().st_mtime_ns, None)
+
+
 # --- on a volume -----------------------------------------------------------------------------------
 
 
@@ -335,3 +344,26 @@ def test_a_read_only_volume_is_explained(files: NodeFiles, root: Path, volume: O
     subprocess.run(["mount", "-o", "remount,ro", root / "mnt/master-a"], check=True, timeout=20)
     with pytest.raises(ProviderError, match=r"/mnt/master-a/f: .*read-only"):
         files.write(WriteFile("/mnt/master-a/f", content="x", volume=volume))
+
+
+@pytest.mark.root
+def test_a_dead_disk_does_not_hide_the_other_paths(files: NodeFiles, root: Path, tmp_path: Path) -> None:
+    target, image = root / "mnt/master-a", tmp_path / "disk.img"
+    target.mkdir(parents=True)
+    subprocess.run(["mkfs.ext4", "-q", image, "16M"], check=True, timeout=20)
+    subprocess.run(["mount", "-o", "loop", image, target], check=True, timeout=20)
+    try:
+        device = target.stat().st_dev
+        volume = OnVolume("/mnt/master-a", (os.major(device), os.minor(device)))
+        files.write(WriteFile(ON_VOLUME, content="pod", volume=volume))
+        files.write(WriteFile("/etc/f", content="x"))
+        folder = os.open(target, os.O_RDONLY)
+        fcntl.ioctl(folder, EXT4_IOC_SHUTDOWN, struct.pack("I", 2))
+        os.close(folder)
+        states = files.read([ON_VOLUME, "/etc/f"])
+        assert states[ON_VOLUME] == OtherFile("unreadable: Input/output error")
+        assert isinstance(states["/etc/f"], File)
+        with pytest.raises(ProviderError, match="the kernel's log"):
+            files.write(WriteFile(ON_VOLUME, content="new", volume=volume))
+    finally:
+        subprocess.run(["umount", target], check=True, timeout=20)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.loaders import Loader
+from botocore.session import Session
 
 from protokube import awsclient
 from protokube.cloudprovider.aws import provider
@@ -99,7 +101,7 @@ def test_looking_only_describes(lab: Lab) -> None:
 def test_our_model_of_the_api_is_a_part_of_botocores() -> None:
     path = "ec2/2016-11-15/service-2"
     ours = json.loads((awsclient.MODELS / f"{path}.json").read_text())
-    full = awsclient.Loader().load_data(path)
+    full = Loader().load_data(path)
 
     def compare(mine: str, theirs: str, place: str) -> None:
         a, b = ours["shapes"][mine], full["shapes"][theirs]
@@ -148,12 +150,12 @@ def test_the_lean_client_asks_where_botocores_own_would(
         client.meta.events.register("before-send.ec2.DescribeVolumes", stop)
         with pytest.raises(SeenError) as caught:
             client.describe_volumes()
-        return caught.value.args  # type: ignore[return-value]
+        return caught.value.args
 
     forget_credentials()
     lean = asked(awsclient.client("ec2", region))
     forget_credentials()
-    assert lean == asked(awsclient.Session().create_client("ec2", region_name=region))
+    assert lean == asked(Session().create_client("ec2", region_name=region))
 
 
 def test_choosing_aws_does_not_load_botocore() -> None:

@@ -203,7 +203,7 @@ def _hint(status: int, for_token: bool = False) -> str:
             "`aws ec2 modify-instance-metadata-options --http-endpoint enabled --instance-id …`"
         )
     if status in (404, 405) and for_token:
-        return "; this service knows version 1 only, which has to be allowed by configuration"
+        return "; this service knows version 1 only, which the configuration has to allow (imdsV1: true)"
     if status == 429 or status >= 500:
         return "; it is asked again in the next round"
     return ""

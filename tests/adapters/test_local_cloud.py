@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from protokube.cloudprovider import loop
 from protokube.cloudprovider.local import LocalCloud, load_inventory
 from protokube.core.model import MIB, CloudVolume, Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUse
+from tests.lab.systemd_node import SystemdNode
 
 pytestmark = pytest.mark.root
 
@@ -306,6 +308,47 @@ def test_a_tool_that_outlives_its_process_still_holds_the_volume_for_this_node(m
         while Path(f"/proc/{tool}").exists() and "Z" not in Path(f"/proc/{tool}/stat").read_text().split()[2]:
             pass
     assert only(other).available
+
+
+IN_A_CONTAINER = """
+import os, subprocess, sys
+from protokube.cloudprovider.local import LocalCloud, load_inventory
+def node():
+    return LocalCloud(load_inventory("/shared/inventory.yaml"), "node-b", lambda: ("10.0.0.9",))
+cloud = node()
+cloud.attach("main-a", None)
+(device,) = cloud._kept.values()
+path = os.readlink(f"/proc/self/fd/{device}")
+subprocess.run(["mkfs.ext4", "-q", path], check=True)
+os.makedirs("/mnt/master-main-a")
+subprocess.run(["mount", path, "/mnt/master-main-a"], check=True)
+cloud.close()
+print([attachment.instance for volume in node().volumes() for attachment in volume.attachments])
+"""
+
+
+def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_path: Path) -> None:
+    """Two nodes of one machine in namespaces of their own, each with its own idea of the paths."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "inventory.yaml").write_text(INVENTORY)
+    outside = LocalCloud(load_inventory(str(shared / "inventory.yaml")), "node-a", lambda: ("10.0.0.1",))
+    binds = [f"{shared}:/shared", "/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
+    checkout = str(Path(__file__).parents[2])
+    with SystemdNode(tmp_path / "node", binds=binds) as node:
+        done = node.run("env", f"PYTHONPATH={checkout}", sys.executable, "-c", IN_A_CONTAINER)
+        assert done.stdout.strip() == "['node-b']"
+        assert holders(outside) == ["node-b"]
+        with pytest.raises(VolumeInUse, match="node-b"):
+            outside.attach("main-a", None)
+        node.kill()
+        for _ in range(500):  # the kernel takes the dead namespace's mounts away in its own time
+            if only(outside).available:
+                break
+            time.sleep(0.02)
+        outside.attach("main-a", None)
+        assert holders(outside) == ["node-a"]
+        outside.close()
 
 
 @pytest.mark.parametrize("call", ["flock", "ftruncate", "fsync", "rename", "ioctl"])

@@ -19,7 +19,7 @@ from protokube.core.kubelet_text import args_file, config_file
 from protokube.core.kubelet_values import joint
 from protokube.core.model import Fault
 
-__all__ = ["KubeletFiles", "KubeletInput", "Layer", "Machine", "render"]
+__all__ = ["KubeletFiles", "KubeletInput", "Layer", "Machine", "layer_faults", "render"]
 
 ARGS_PATH = "/etc/sysconfig/kubelet"
 CONFIG_PATH = "/var/lib/kubelet/config.yaml"
@@ -85,17 +85,22 @@ def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
 # --- what is set ---------------------------------------------------------------------------------------
 
 
+def layer_faults(layer: Layer) -> tuple[Fault, ...]:
+    """Everything that is wrong with one layer whatever kubelet's version is, for a check before there is a node."""
+    return _read(layer)[1]
+
+
 def _configured(given: KubeletInput) -> tuple[dict[str, Setting], list[Fault]]:
-    layers: list[Settings] = []
-    faults: list[Fault] = []
-    for layer in (Layer("", {"nodeLabels": given.node_labels}), *given.layers):
-        settings, wrong = read_layer(layer)
-        faults += wrong
-        labels = settings.get("nodeLabels")
-        if labels is not None and isinstance(labels.value, Mapping):
-            faults += label_faults(labels.value, labels.place)
-        layers.append(settings)
-    return merge(layers), faults
+    read = [_read(layer) for layer in (Layer("", {"nodeLabels": given.node_labels}), *given.layers)]
+    return merge(settings for settings, _ in read), [fault for _, faults in read for fault in faults]
+
+
+def _read(layer: Layer) -> tuple[Settings, tuple[Fault, ...]]:
+    settings, faults = read_layer(layer)
+    labels = settings.get("nodeLabels")
+    if labels is not None and isinstance(labels.value, Mapping):
+        faults += tuple(label_faults(labels.value, labels.place))
+    return settings, faults
 
 
 def _derived(given: KubeletInput, version: Version, configured: Settings) -> Iterator[Derived]:
@@ -182,9 +187,12 @@ def _no_way(field: Field, value: object, where: Placement) -> str:
     """Why a flag can't say it either, or nothing."""
     if not where.flag:
         return f"{str(value)!r} can't be said: kubelet reads it as its default, and there is no flag for it"
-    parts = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else []
-    if any("," in str(part) for part in parts if not isinstance(part, Mapping | list)):
+    between = joint(field.kind)
+    parts = [f"{key}{each}" for key, each in value.items()] if isinstance(value, Mapping) else value
+    if isinstance(parts, list) and any(isinstance(part, str) and "," in part for part in parts):
         return f"{value!r} can't be given as --{field.flag}: it holds a comma, which separates the flag's items"
+    if isinstance(value, Mapping) and any(between in key for key in value):
+        return f"{value!r} can't be given as --{field.flag}: a key holds {between!r}, which ends the flag's keys"
     return ""
 
 

@@ -102,13 +102,15 @@ class _Reader:
             self.faults.append(Fault(place, str(error)))
             return None
 
-    def objects(self, field: Field, place: str, value: object) -> list[object]:
-        """A list of maps, such as taints, whose keys are described by fields of their own."""
+    def objects(self, field: Field, place: str, value: object) -> list[object] | None:
+        """A list of maps, such as taints, whose keys are described by fields of their own; None after a fault."""
         if isinstance(value, str) and field.kind == "taints":
             value = value.split(",") if value else []
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise WrongValue(f"{value!r} is wrong; expected a list")
-        return [self.item(field, f"{place}[{at}]", each) for at, each in enumerate(value)]
+        before = len(self.faults)
+        items: list[object] = [self.item(field, f"{place}[{at}]", each) for at, each in enumerate(value)]
+        return items if len(self.faults) == before else None
 
     def item(self, field: Field, place: str, value: object) -> dict[str, object]:
         """One map of such a list."""
@@ -124,7 +126,8 @@ class _Reader:
                 self.faults.append(Fault(f"{place}.{key}", f"is unknown; expected {', '.join(sorted(known))}"))
             elif each is not None and (inner := self.value_of(part, f"{place}.{key}", each)) is not None:
                 result[str(key)] = inner
-        if missing := sorted(known.keys() - {key for key, each in value.items() if each is not None} - _OPTIONAL):
+        given = {key for key, each in value.items() if each not in (None, "")}
+        if missing := sorted(known.keys() - given - _OPTIONAL):
             self.faults.append(Fault(place, f"{dict(value)!r} is wrong; expected {' and '.join(missing)} as well"))
         return result
 

@@ -34,16 +34,15 @@ def node_name_fault(name: str, place: str = "node name") -> Fault | None:
 def label_faults(labels: Mapping[str, str], place: str) -> Iterator[Fault]:
     """What is wrong with labels that kubelet shall give its node: syntax, and namespaces kept from kubelet."""
     for key, value in sorted(labels.items()):
-        namespace, slash, name = key.rpartition("/")
-        if not re.fullmatch(_LABEL_NAME, name) or (slash and not _is_namespace(namespace)):
+        if not is_label_key(key):
             yield Fault(place, f"{key!r} is no label; expected a key like rack or example.com/rack")
-        if value and not re.fullmatch(_LABEL_NAME, value):
+        if not is_label_value(value):
             yield Fault(
                 place,
                 f"{value!r}, the value of {key}, is wrong; expected at most 63 letters, digits, '-', '_' and '.', "
                 "beginning and ending with a letter or digit",
             )
-        if _kept_from_kubelet(namespace, key):
+        if _kept_from_kubelet(key):
             yield Fault(
                 place,
                 f"kubelet refuses to give itself the label {key!r} and exits; expected a label outside kubernetes.io "
@@ -52,11 +51,21 @@ def label_faults(labels: Mapping[str, str], place: str) -> Iterator[Fault]:
             )
 
 
-def _is_namespace(text: str) -> bool:
-    return len(text) <= 253 and re.fullmatch(_SUBDOMAIN, text) is not None
+def is_label_key(text: str) -> bool:
+    """Whether the API takes it as the key of a label or taint: `rack`, `example.com/rack`."""
+    namespace, slash, name = text.rpartition("/")
+    right = not slash or (len(namespace) <= 253 and re.fullmatch(_SUBDOMAIN, namespace) is not None)
+    return right and re.fullmatch(_LABEL_NAME, name) is not None
 
 
-def _kept_from_kubelet(namespace: str, key: str) -> bool:
+def is_label_value(text: str) -> bool:
+    """Whether the API takes it as the value of a label or taint."""
+    return not text or re.fullmatch(_LABEL_NAME, text) is not None
+
+
+def _kept_from_kubelet(key: str) -> bool:
+    namespace = key.rpartition("/")[0]
+
     def within(*domains: str) -> bool:
         return any(namespace == domain or namespace.endswith(f".{domain}") for domain in domains)
 

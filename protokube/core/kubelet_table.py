@@ -145,8 +145,8 @@ seccompDefault bool seccomp-default .l
 memoryThrottlingFactor float - .c
 memoryReservationPolicy string - .c
 registerWithTaints taints register-with-taints fb
-registerWithTaints[].key string - fb
-registerWithTaints[].value string - fb
+registerWithTaints[].key labelKey - fb
+registerWithTaints[].value labelValue - fb
 registerWithTaints[].effect NoSchedule|PreferNoSchedule|NoExecute - fb
 registerNode bool register-node fb
 tracing.endpoint string - .c

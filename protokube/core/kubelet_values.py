@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from protokube.core.flags import Duration, Quantity
+from protokube.core.kubelet_names import is_label_key, is_label_value
 
 _SIGNALS = (
     "memory.available", "allocatableMemory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available",
@@ -83,6 +84,18 @@ def _word(value: object, words: Sequence[str]) -> str:
     if value in ("", *words):
         return str(value)
     raise _wrong(value, " or ".join(words))
+
+
+def _label_key(value: object) -> str:
+    if not isinstance(value, str) or not is_label_key(value):
+        raise _wrong(value, "a key like rack or example.com/rack")
+    return value
+
+
+def _label_value(value: object) -> str:
+    if not isinstance(value, str) or not is_label_value(value):
+        raise _wrong(value, "at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends")
+    return value
 
 
 def _ip(value: object) -> str:
@@ -206,6 +219,8 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "bool": _bool,
     "float": _float,
     "string": _string,
+    "labelKey": _label_key,
+    "labelValue": _label_value,
     "size": _size,
     "ip": _ip,
     "duration": _duration,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protokube.core.flags import Duration, Quantity, flag_args, spell_value
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 
 VECTORS = [
     ("attach-detach-reconcile-sync-period", Duration.parse("1m"), {}, ["=1m0s"]),
@@ -89,7 +91,7 @@ def test_a_duration_longer_than_gos_is_refused() -> None:
         Duration.parse("2562047h47m16.854775808s")
 
 
-@settings(deadline=None)
+@CALM
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
 def test_a_spelled_duration_reads_as_itself(nanoseconds: int) -> None:
     assert Duration.parse(str(Duration(nanoseconds))) == Duration(nanoseconds)
@@ -125,7 +127,7 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
         Quantity(text)
 
 
-@settings(deadline=None)
+@CALM
 @given(
     st.integers(-(10**12), 10**12),
     st.integers(0, 9),
@@ -142,7 +144,7 @@ def test_a_decimal_is_exact(digits: int, places: int, suffix: tuple[str, Fractio
 WORDS = st.text("abcXYZ0129.-/ äß'\"\\$%", min_size=1).filter(lambda text: text.strip() == text)
 
 
-@settings(deadline=None)
+@CALM
 @given(st.dictionaries(WORDS, WORDS))
 def test_a_map_reads_back_and_its_order_of_writing_does_not_matter(values: dict[str, str]) -> None:
     text = spell_value(values)
@@ -151,7 +153,7 @@ def test_a_map_reads_back_and_its_order_of_writing_does_not_matter(values: dict[
     assert [pair.split("=")[0] for pair in text.split(",") if text] == sorted(values)
 
 
-@settings(deadline=None)
+@CALM
 @given(st.booleans() | st.integers())
 def test_booleans_and_numbers_are_always_printed(value: bool | int) -> None:
     assert flag_args("x", value) == (f"--x={str(value).lower()}",)

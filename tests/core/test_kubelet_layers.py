@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protokube.core.flags import Duration, Quantity
 from protokube.core.kubelet_layers import Layer, Setting, merge, read_layer
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 
 
 def values_of(*layers: Mapping[str, object]) -> dict[str, object]:
@@ -43,7 +45,7 @@ LAYERS = st.fixed_dictionaries(
 SETTINGS = LAYERS.map(lambda values: read_layer(Layer("kubelet", values))[0])
 
 
-@settings(deadline=None)
+@CALM
 @given(SETTINGS, SETTINGS, SETTINGS)
 def test_merging_is_associative(
     low: dict[str, Setting], middle: dict[str, Setting], high: dict[str, Setting]
@@ -51,13 +53,13 @@ def test_merging_is_associative(
     assert merge([merge([low, middle]), high]) == merge([low, merge([middle, high])]) == merge([low, middle, high])
 
 
-@settings(deadline=None)
+@CALM
 @given(SETTINGS)
 def test_a_layer_over_itself_or_over_nothing_stays_what_it_is(layer: dict[str, Setting]) -> None:
     assert merge([layer, layer]) == merge([{}, layer]) == merge([layer, {}]) == layer
 
 
-@settings(deadline=None)
+@CALM
 @given(SETTINGS, SETTINGS)
 def test_nothing_is_lost_and_the_upper_layer_wins(low: dict[str, Setting], high: dict[str, Setting]) -> None:
     merged = merge([low, high])
@@ -74,7 +76,7 @@ def test_nothing_is_lost_and_the_upper_layer_wins(low: dict[str, Setting], high:
             assert setting == upper
 
 
-@settings(deadline=None)
+@CALM
 @given(LAYERS)
 def test_null_says_nothing(values: dict[str, object]) -> None:
     nulls = dict.fromkeys(values)
@@ -174,6 +176,8 @@ def test_every_shape_is_read_into_one_form(name: str, written: object, value: ob
         ({"registerWithTaints": ["a=b"]}, "'a=b' is wrong; expected a taint like key=value:NoSchedule"),
         ({"registerWithTaints": ["a=b:Never"]}, "'Never' is wrong; expected NoSchedule or"),
         ({"registerWithTaints": [{"key": "a"}]}, "expected effect as well"),
+        ({"registerWithTaints": ["a b=c:NoSchedule"]}, "[0].key: 'a b' is wrong; expected a key like rack"),
+        ({"registerWithTaints": [{"key": "a", "value": "b,c", "effect": "NoExecute"}]}, "[0].value: 'b,c' is wrong"),
         ({"registerWithTaints": [5]}, "5 is wrong; expected a list of maps"),
         ({"registerWithTaints": {}}, "{} is wrong; expected a list"),
         ({"reservedMemory": [{"numaNode": 0, "limits": {}, "limit": {}}]}, "[0].limit: is unknown; expected limits,"),

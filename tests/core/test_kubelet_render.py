@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protokube.core.kubelet import KubeletFiles, KubeletInput, Layer, Machine, render
+from protokube.core.kubelet import KubeletFiles, KubeletInput, Layer, Machine, layer_faults, render
 from protokube.core.kubelet_fields import choose_version, flags_of_help, parse_version
 from protokube.core.kubelet_machine import kube_cpu, kube_memory, nominal_memory, system_memory
 from protokube.core.kubelet_names import label_faults, node_name_fault
 from protokube.core.kubelet_text import args_file, config_file
 from protokube.core.model import GIB, MIB, Fault
 from tests.lab.kubelet_standin import parse_config
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -163,9 +165,19 @@ def test_a_flag_that_the_installed_kubelet_does_not_list_is_refused() -> None:
         assert fault.startswith("kubelet.networkPlugin: the installed kubelet's --help doesn't list --network-plugin")
 
 
+def test_a_broken_taint_is_a_fault_also_where_taints_are_a_flag() -> None:
+    layers = (Layer("kubelet", {"registerWithTaints": [{"key": "a"}, {"key": "b", "effect": ""}]}),)
+    first, second = faults_of(replace(MASTER, version="1.20.2", layers=layers))
+    assert first.startswith("kubelet.registerWithTaints[0]: {'key': 'a'} is wrong; expected effect as well")
+    assert second.startswith("kubelet.registerWithTaints[1]: ")
+    assert second.endswith("expected effect as well")
+
+
 def test_a_comma_that_would_split_a_flags_value_is_refused() -> None:
     [fault] = faults_of(between({"cpuManagerPolicyOptions": {"a": "b,c"}}, {"cpu-manager-policy-options"}))
     assert "can't be given as --cpu-manager-policy-options: it holds a comma" in fault
+    [fault] = faults_of(between({"cpuManagerPolicyOptions": {"a=b": "c"}}, {"cpu-manager-policy-options"}))
+    assert "can't be given as --cpu-manager-policy-options: a key holds '='" in fault
 
 
 def test_newer_than_the_newest_known_is_rendered_as_that_with_a_note() -> None:
@@ -261,7 +273,7 @@ def test_the_roles_taint_has_the_name_of_its_time(version: str, role: str) -> No
     assert not any("taint" in flag for flag in rendered(replace(MASTER, master=False)).flags)
 
 
-@settings(deadline=None)
+@CALM
 @given(st.integers(2**28, 2**42), st.integers(-(2**22), 2**22))
 def test_reserved_memory_does_not_change_from_boot_to_boot(nominal: int, jitter: int) -> None:
     """A machine reports 1 to 6 % less than the nominal size, and never quite the same."""
@@ -270,7 +282,7 @@ def test_reserved_memory_does_not_change_from_boot_to_boot(nominal: int, jitter:
     assert nominal_memory(one) == nominal_memory(other) == size
 
 
-@settings(deadline=None)
+@CALM
 @given(st.integers(2**28, 2**42), st.integers(1, 512))
 def test_reservations_are_sane(memory: int, cpus: int) -> None:
     size = nominal_memory(memory)
@@ -350,6 +362,17 @@ def test_labels_that_kubelet_refuses_to_give_itself(key: str) -> None:
 def test_labels_that_are_none(key: str, value: str) -> None:
     [fault] = label_faults({key: value}, "nodeLabels")
     assert repr(value or key) in fault.message
+
+
+def test_a_layer_is_judged_without_a_node() -> None:
+    layer = Layer("instanceGroups.gpu.kubelet", {"maxPods": "5", "nodeLabels": {"k8s.io/x": "", "a b": ""}, "v": 2})
+    assert [fault.place.removeprefix("instanceGroups.gpu.kubelet.") for fault in layer_faults(layer)] == [
+        "maxPods",
+        "v",
+        "nodeLabels",
+        "nodeLabels",
+    ]
+    assert layer_faults(Layer("kubelet", {"networkPlugin": "cni", "seccompDefault": True})) == ()
 
 
 def test_node_labels_lie_beneath_kubelets() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protokube.core.flags import Quantity
@@ -15,6 +15,8 @@ from protokube.core.kubelet import CONFIG_PATH, KubeletFiles, KubeletInput, Laye
 from protokube.core.kubelet_fields import Field, fields, flags_of_help, spell
 from protokube.core.model import Fault
 from tests.lab.kubelet_standin import VERSIONS, Refused, check, help_text, parse_argv, parse_config, rows
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])  # a busy machine is no fault
 
 LEGAL: dict[str, object] = {
     "bool": True,
@@ -228,6 +230,7 @@ def test_empty_is_left_out_unless_it_has_a_meaning(
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Cn"], blacklist_characters="\ufeff"))
 WORDS = TEXT.filter(lambda text: bool(text) and text == text.strip() and not set(text) & set(",=<:"))
+LABELS = st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", fullmatch=True)
 NOT_TEXT_IN_YAML = ["y", "no", "1e3", "0x1f", "null", "~", "1_000", "12:30", "- a", "a: b", "#x", "2026-01-01"]
 TREES = st.fixed_dictionaries(
     {},
@@ -242,14 +245,15 @@ TREES = st.fixed_dictionaries(
         "failSwapOn": st.booleans(),
         "staticPodURLHeader": st.dictionaries(WORDS, st.lists(TEXT, min_size=1), min_size=1),
         "registerWithTaints": st.lists(
-            st.fixed_dictionaries({"key": WORDS, "value": TEXT, "effect": st.just("NoExecute")}), min_size=1
+            st.fixed_dictionaries({"key": LABELS, "value": st.just("") | LABELS, "effect": st.just("NoExecute")}),
+            min_size=1,
         ),
         "authentication": st.fixed_dictionaries({"x509": st.fixed_dictionaries({"clientCAFile": TEXT.filter(bool)})}),
     },
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
+@CALM
 @given(TREES)
 def test_the_file_reads_back_as_what_was_configured(tree: dict[str, Any]) -> None:
     files = rendered(replace(BARE, layers=(Layer("kubelet", tree),)))
@@ -259,7 +263,30 @@ def test_the_file_reads_back_as_what_was_configured(tree: dict[str, Any]) -> Non
     assert rendered(replace(BARE, layers=(backwards,))) == files
 
 
-@settings(deadline=None)
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from(["", "5s", "1Gi", "10%", "a=b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT | st.just("cpu"), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from([field.name for field in CONFIGURABLE])
+
+
+@settings(CALM, max_examples=200)
+@given(version=st.sampled_from(VERSIONS), values=st.dictionaries(NAMES, JUNK, max_size=4))
+def test_whatever_is_written_is_refused_or_taken_by_kubelet(
+    version: str, values: dict[str, object], tmp_path: Path
+) -> None:
+    layers = tuple(configured(name, value) for name, value in values.items())
+    outcome = render(replace(BARE, version=version, layers=layers))
+    if isinstance(outcome, KubeletFiles):
+        accepted(outcome, version, tmp_path)
+    else:
+        assert outcome
+    between = render(replace(BARE, version="1.28.0", layers=layers, known_flags=flags_of_help(help_text("1.20.2"))))
+    assert isinstance(between, KubeletFiles | tuple)
+
+
+@CALM
 @given(st.integers(0, 2**40))
 def test_a_quantity_flag_is_a_decimal_of_the_same_size(size: int) -> None:
     assert Quantity(f"{size}Ki").decimal() == str(size * 1024)

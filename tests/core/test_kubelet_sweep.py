@@ -16,7 +16,8 @@ from protokube.core.kubelet_fields import Field, fields, flags_of_help, spell
 from protokube.core.model import Fault
 from tests.lab.kubelet_standin import VERSIONS, Refused, check, help_text, parse_argv, parse_config, rows
 
-CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])  # a busy machine is no fault
+# A busy machine is no fault.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 LEGAL: dict[str, object] = {
     "bool": True,

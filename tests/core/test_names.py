@@ -112,6 +112,15 @@ def test_a_private_provider_prefers_ourselves_then_the_running() -> None:
     assert found["etcd-b.internal", "A"] == ("10.0.0.2",)
 
 
+def test_a_private_provider_forgets_who_is_gone_and_keeps_who_is_stopped() -> None:
+    gone = Holding("i-2", ("10.0.0.2",), (), frozenset({("main", "b")}), PeerState.GONE)
+    stopped = Holding("i-3", ("10.0.0.3",), (), frozenset({("main", "c")}), PeerState.STOPPED)
+    found = table(desire(private=True, peers=(gone, stopped)))
+    assert ("etcd-b.internal", "A") not in found
+    assert found["etcd-c.internal", "A"] == ("10.0.0.3",)
+    assert found["api.internal", "A"] == ("10.0.0.1", "10.0.0.3")
+
+
 def test_a_private_provider_knows_itself_when_the_peers_cannot_be_seen() -> None:
     found = table(desire(private=True, peers=Unknown("throttled")))
     assert found["etcd-a.internal", "A"] == ("10.0.0.1",)

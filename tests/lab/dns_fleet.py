@@ -47,7 +47,10 @@ class Master:
 
 
 class Fleet:
-    """`provider` makes each master its own; `look` tells what clients of the names get, past the provider."""
+    """`provider` makes each master its own; `look` tells what clients of the names get, past the provider.
+
+    A round's batches run in any order (`trouble` decides) and each may be lost, with the probability `loss`.
+    """
 
     def __init__(self, size: int, provider: Callable[[], DNSProvider], look: Callable[[], Addresses]) -> None:
         self._provider = provider
@@ -55,6 +58,8 @@ class Fleet:
         self._size = size
         self._next_address = size + 1
         self.now = 1_000.0
+        self.trouble = random.Random(0)
+        self.loss = 0.0
         self.masters = {f"i-{i}": self._master(f"i-{i}", i - 1, str(i)) for i in range(1, size + 1)}
         self.rounds: dict[str, Iterator[None]] = {}
         self.filled: set[str] = set()
@@ -94,8 +99,11 @@ class Fleet:
             gone = gone_owners(master.id, peers, master.absences.absent_for())
             plan = plan_records(desired, observed, gone, adopt=False, removals=2)
             assert plan.refusals == ()
-            for batch in plan.batches:
+            for batch in self.trouble.sample(plan.batches, len(plan.batches)):
                 yield
+                if self.trouble.random() < self.loss:
+                    master.failures += 1
+                    continue
                 master.provider.change(batch.changes)
                 master.writes += 1
         except ProviderError:
@@ -181,6 +189,7 @@ class Fleet:
 def five_masters(fleet: Fleet, seed: int, steps: int = 120) -> None:
     """Five start at once; two die; one of them comes back with another address; kills and orders are the seed's."""
     chance = random.Random(seed)
+    fleet.trouble, fleet.loss = random.Random(-seed), 0.1
     events = {chance.randrange(10, steps - 20) for _ in range(3)}
     dead: list[str] = []
     returned = False
@@ -201,4 +210,5 @@ def five_masters(fleet: Fleet, seed: int, steps: int = 120) -> None:
         fleet.die(dead[-1], visibly=chance.random() < 0.5)
     if not returned:
         fleet.replace(dead[0])
+    fleet.loss = 0.0
     fleet.settle()

@@ -31,12 +31,14 @@ from protokube.core.model import (
 from protokube.errors import ProviderError
 from protokube.host import claim, ext4, mountinfo, process, sysblock
 from protokube.host.children import Child, ChildFailed, Probes, wait
+from protokube.host.loops import Loops
 from protokube.host.mounted import MountedSource
 from protokube.host.notes import Notes
 from protokube.host.tree import collect
 from protokube.host.worker import TOOLS, digest
 
 if TYPE_CHECKING:
+    from protokube.host.loops import File, Key
     from protokube.host.probe import Answer
 
 PROBE_LIMIT = 10.0
@@ -59,13 +61,14 @@ class BlockDevices:
         self._notes_dir = f"{run_dir}/disks"
         self._probes = Probes(PROBE_LIMIT)
         self._workers: dict[str, tuple[Child, str]] = {}
-        self._backings: dict[tuple[str, int], tuple[int, int] | None] = {}
+        self._loops = Loops({}, {})
 
     # --- reading ---
 
     def inspect(self, volumes: Sequence[CloudVolume]) -> Mapping[str, Disk | NoDisk | Unknown]:
         """Find and judge the disk of each volume. When all are mounted, this reads /proc and /sys alone."""
         running = self._tools()
+        self._loops.silent = {key: pid for key, pid in self._loops.silent.items() if process.started_at(pid)}
         lines, disks = mountinfo.read(), sysblock.disks()
         found: dict[str, Disk | NoDisk | Unknown] = {}
         requests = {}
@@ -75,7 +78,13 @@ class BlockDevices:
                 found[volume.id] = seen
             else:
                 identity = _identity(volume.identity)
-                requests[volume.id] = {"volume_id": volume.id, "size": volume.size, "identity": identity}
+                loops = self._loops.files, self._loops.silent
+                requests[volume.id] = {
+                    "volume_id": volume.id,
+                    "size": volume.size,
+                    "identity": identity,
+                    "loops": loops,
+                }
         for volume_id, answer in self._probes.ask(requests).items():
             found[volume_id] = self._judge(volume_id, answer)
         return found
@@ -93,7 +102,9 @@ class BlockDevices:
     ) -> Disk | NoDisk | Unknown | None:
         """What can be told without touching the disk; None when it takes a probe."""
         try:
-            disk = sysblock.locate(_identity(volume.identity), volume.size, disks, self._backing)
+            disk = sysblock.locate(_identity(volume.identity), volume.size, disks, self._file_of)
+            if disk is None and volume.identity.backing is not None:
+                claim.must_answer(disks, self._loops)
         except _NotAsked:
             return None
         except sysblock.Uncertain as doubt:
@@ -106,18 +117,21 @@ class BlockDevices:
             return Disk(disk.node, disk.number, disk.size, Working(running[volume.id]))
         return None
 
-    def _backing(self, disk: sysblock.BlockDisk) -> tuple[int, int] | None:
-        try:
-            return self._backings[disk.name, disk.sequence]
-        except KeyError:
-            raise _NotAsked from None
+    def _file_of(self, disk: sysblock.BlockDisk) -> tuple[int, int] | None:
+        key = disk.name, disk.sequence
+        if key not in self._loops.files and key not in self._loops.silent:
+            raise _NotAsked
+        return self._loops.file_of(disk)
+
+    def _learn(self, files: Mapping[Key, File | None], silent: Mapping[Key, int]) -> None:
+        # Kernels before 5.15 don't count disks, so that a name may mean another disk tomorrow.
+        self._loops.files.update({key: file for key, file in files.items() if key[1]})
+        self._loops.silent.update({key: pid for key, pid in silent.items() if key not in self._loops.files})
 
     def _judge(self, volume_id: str, answer: Answer | ChildFailed) -> Disk | NoDisk | Unknown:
         if isinstance(answer, ChildFailed):
             return Unknown(str(answer))
-        for name, sequence, backing in answer["backings"]:
-            if sequence:  # kernels before 5.15 don't count, so a name may mean another disk tomorrow
-                self._backings[name, sequence] = backing
+        self._learn(*answer["loops"])
         content: Blank | Ext4 | NotBlank | Mounted | Working
         match answer["state"]:
             case "absent":

@@ -12,14 +12,13 @@ import os
 import stat
 import time
 
-from protokube.host import kernel, mountinfo, sysblock
+from protokube.host import mountinfo, sysblock
 from protokube.host.rawdisk import RawDisk
 from protokube.host.sysblock import BlockDisk, Uncertain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from protokube.host.loops import Loops
     from protokube.host.sysblock import Identity
 
 _LOCK_STEP = 0.02
@@ -33,16 +32,24 @@ class InUse(Exception):  # noqa: N818 - it names a state
     """The disk is in use in a way that rules it out for us; the message is the evidence."""
 
 
-def backing_of(disk: BlockDisk) -> tuple[int, int] | None:
-    """The file behind a loop device, asked of the kernel. Can hang with the file's filesystem."""
-    return kernel.loop_backing(disk.node)
-
-
-def find(
-    identity: Identity, size: int, backing: Callable[[BlockDisk], tuple[int, int] | None] = backing_of
-) -> BlockDisk | None:
+def find(identity: Identity, size: int, loops: Loops) -> BlockDisk | None:
     """The volume's disk, None when the machine has no such disk (yet); Uncertain when in doubt."""
-    return sysblock.locate(identity, size, sysblock.disks(), backing)
+    disks = sysblock.disks()
+    backing = identity[1]
+    if backing is not None:
+        loops.ask(disks)
+    disk = sysblock.locate(identity, size, disks, loops.file_of)
+    if disk is None and backing is not None:
+        must_answer(disks, loops)
+    return disk
+
+
+def must_answer(disks: list[BlockDisk], loops: Loops) -> None:
+    """Raise Uncertain when a loop device that doesn't answer might be the one that wasn't found."""
+    for disk in disks:
+        pid = loops.silent.get((disk.name, disk.sequence))
+        if pid is not None:
+            raise Uncertain(f"{disk.node} does not answer: process {pid} waits for the file behind it")
 
 
 def mounted(disk: BlockDisk, lines: list[mountinfo.Line]) -> bool:

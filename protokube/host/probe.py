@@ -11,6 +11,7 @@ import os
 
 from protokube.host import claim, intent, mountinfo
 from protokube.host.look import DebugfsSource, LookFailed
+from protokube.host.loops import Loops
 from protokube.host.process import ToolMissing
 from protokube.host.proof import Finding, examine
 from protokube.host.sysblock import BlockDisk, Uncertain
@@ -20,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from protokube.host.loops import File, Key
     from protokube.host.sysblock import Identity
 
     class Request(TypedDict):
@@ -28,17 +30,18 @@ if TYPE_CHECKING:
         volume_id: str
         size: int
         identity: Identity
+        loops: tuple[dict[Key, File | None], dict[Key, int]]
 
     class Answer(TypedDict, total=False):
         """What was found. `state` is "absent", "uncertain", "busy", "mounted", "not-blank", "blank", "ext4" or
-        "failed"; `text` explains it. `backings` are the loop devices that were asked: name, sequence, file."""
+        "failed"; `text` explains it. `loops` is what is known of the loop devices now: files and silent ones."""
 
         state: str
         text: str
         device: str
         number: tuple[int, int]
         size: int
-        backings: list[tuple[str, int, tuple[int, int] | None]]
+        loops: tuple[dict[Key, File | None], dict[Key, int]]
         intent: intent.IntentFields | None
         superblock: bytes
         tree: tuple[list[str], dict[str, str], dict[str, int], bool] | None
@@ -50,21 +53,15 @@ _PATIENCE = 0.3
 
 def answer(request: Request) -> Answer:
     """Find, lock, claim and examine a volume's disk."""
-    backings: list[tuple[str, int, tuple[int, int] | None]] = []
-
-    def remember(disk: BlockDisk) -> tuple[int, int] | None:
-        found = claim.backing_of(disk)
-        backings.append((disk.name, disk.sequence, found))
-        return found
-
+    loops = Loops(*request["loops"])
     try:
-        disk = claim.find(request["identity"], request["size"], remember)
+        disk = claim.find(request["identity"], request["size"], loops)
     except Uncertain as doubt:
-        return {"state": "uncertain", "text": str(doubt), "backings": backings}
-    if disk is None:
-        return {"state": "absent", "backings": backings}
-    said: Answer = {"device": disk.node, "number": disk.number, "size": disk.size, "backings": backings}
-    said.update(_probe(disk, request))
+        return {"state": "uncertain", "text": str(doubt), "loops": (loops.files, loops.silent)}
+    said: Answer = {"state": "absent", "loops": (loops.files, loops.silent)}
+    if disk is not None:
+        said |= {"device": disk.node, "number": disk.number, "size": disk.size}
+        said.update(_probe(disk, request))
     return said
 
 

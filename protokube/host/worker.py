@@ -13,6 +13,7 @@ import os
 import signal
 
 from protokube.host import claim, ext4, intent, mountinfo, mountpoint
+from protokube.host.loops import Loops
 from protokube.host.notes import Notes
 from protokube.host.process import ToolMissing, run_logged, tool
 from protokube.host.proof import examine
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 TOOLS = {"format": "mkfs.ext4", "check": "e2fsck", "grow": "resize2fs", "mount": "mount"}
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 """Seconds to wait for the disk's lock: udev or a probe holds it for moments."""
 _MKFS_OPTIONS = "nodiscard,lazy_itable_init=0,lazy_journal_init=0"
 _E2FSCK_REFUSED = 4
@@ -57,7 +58,7 @@ class Refused(Exception):  # noqa: N818 - it names a state
 def work(order: Order) -> None:
     """Take hold of the disk and do the job. Refused when the ground does not hold."""
     notes = Notes(order["notes"], order["volume_id"])
-    disk = claim.find(order["identity"], order["size"])
+    disk = claim.find(order["identity"], order["size"], Loops({}, {}))
     if disk is None:
         raise Refused("the disk is gone")
     if (disk.number, disk.size) != (order["number"], order["size"]):

@@ -1,0 +1,236 @@
+"""A format that is killed anywhere is repeated and ends well; a disk that hangs takes nobody along."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from protokube.core.model import Blank, Ext4, Unknown, Working
+from protokube.host import blockdev, intent
+from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, node, run, until
+
+pytestmark = pytest.mark.root
+
+RECORD = 512 << 10
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[LoopDisk]:
+    with LoopDisk(tmp_path / "disk.img", 128 * MIB) as one:
+        yield one
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Node]:
+    with node(tmp_path / "root") as one:
+        yield one
+
+
+def assert_formats(here: Node, disk: LoopDisk) -> None:
+    """From whatever stands on the disk now to the right filesystem, sound and without a record."""
+    volume = disk.volume()
+    until(lambda: not isinstance(here.look(volume), Working), "the tools have ended")
+    found = here.look(volume)
+    if not isinstance(found, Ext4):
+        assert isinstance(found, Blank) and found.resumes in (None, intent_for(volume)), found
+        here.format(volume, disk)
+        here.finish()
+        assert here.failure(volume) == ""
+        found = here.look(volume)
+    assert isinstance(found, Ext4), found
+    assert (found.uuid, found.used, found.tree.entries) == (UUID, False, {"lost+found/"})
+    assert intent.decode(disk.read(disk.size - RECORD, intent.LENGTH)) is None
+    run("e2fsck", "-f", "-n", disk.device)
+
+
+def _record(disk: LoopDisk) -> None:
+    disk.write(disk.size - RECORD, intent.encode(vars(intent_for(disk.volume()))))
+
+
+def test_killed_before_mkfs_began(here: Node, disk: LoopDisk) -> None:
+    _record(disk)
+    assert here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
+    assert_formats(here, disk)
+
+
+@pytest.mark.parametrize("wiped", [2048, 4096, MIB])
+def test_killed_while_mkfs_wrote(here: Node, disk: LoopDisk, wiped: int) -> None:
+    disk.make_ext4()
+    disk.write(0, bytes(wiped))
+    _record(disk)
+    assert here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
+    assert_formats(here, disk)
+
+
+def test_killed_between_mkfs_and_the_records_removal(here: Node, disk: LoopDisk) -> None:
+    disk.make_ext4()
+    _record(disk)
+    assert here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
+    with pytest.raises(blockdev.ProviderError, match="its format is unfinished"):
+        here.mount(disk.volume(), disk)
+    assert_formats(here, disk)
+
+
+VICTIMS = ["worker", "mkfs", "both"]
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_killed_at_any_moment(here: Node, disk: LoopDisk, victim: str) -> None:
+    chance = random.Random(victim)
+    for _ in range(12):
+        run("blkdiscard", disk.device)
+        disk.flush()
+        here.restart()
+        here.format(disk.volume(), disk)
+        (worker,) = here.devices.running().values()
+        time.sleep(chance.uniform(0.0, 0.08))
+        if victim in ("mkfs", "both"):
+            for child in _children(worker):
+                _kill(child)
+        if victim in ("worker", "both"):
+            _kill(worker)
+        here.finish()
+        forget(here)
+        here.restart()
+        assert_formats(here, disk)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_tool_outlives_its_worker_and_keeps_the_lock(here: Node, tmp_path: Path) -> None:
+    with FaultDisk(tmp_path / "fault") as fault:
+        volume = fault.volume()
+        here.format(volume, fault)
+        (worker,) = here.devices.running().values()
+        (mkfs,) = until(lambda: _children(worker) if "mkfs" in _names(worker) else None, "mkfs runs")
+        os.kill(mkfs, signal.SIGSTOP)
+        try:
+            _kill(worker)
+            here.finish()
+            here.restart()
+            forget(here)
+            found = here.look(volume)
+            assert isinstance(found, Working), found
+            here.format(volume, fault)  # the second worker waits for the lock, then gives up
+            here.finish()
+            assert here.failure(volume)
+        finally:
+            os.kill(mkfs, signal.SIGCONT)
+        forget(here)
+        assert_formats(here, fault)
+
+
+def forget(here: Node) -> None:
+    """As if the time to wait after a failure had passed."""
+    (here.root / "run/protokube/disks/vol-a.json").unlink(missing_ok=True)
+
+
+def _names(pid: int) -> list[str]:
+    return [_comm(child) for child in _children(pid)]
+
+
+def _comm(pid: int) -> str:
+    try:
+        return "mkfs" if "mkfs" in Path(f"/proc/{pid}/comm").read_text() else ""
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def test_the_daemons_end_does_not_end_a_tool(here: Node, disk: LoopDisk) -> None:
+    here.format(disk.volume(), disk)
+    (worker,) = here.devices.running().values()
+    assert os.getsid(worker) == worker != os.getsid(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        until(lambda: _ignored(worker) & 1 << (number - 1), "the worker has begun")  # noqa: B023
+        os.kill(worker, number)
+    here.finish()
+    assert here.look(disk.volume()).uuid == UUID
+
+
+def _ignored(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("SigIgn:")).split()[1], 16)
+
+
+def test_a_disk_that_hangs_is_unknown_and_asked_by_one_child_only(
+    here: Node, disk: LoopDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blockdev, "PROBE_LIMIT", 1.0)
+    here.restart()
+    with FaultDisk(tmp_path / "fault") as fault:
+        volume, other = fault.volume("vol-f"), disk.volume()
+        fault.hang()
+        found = here.devices.inspect([volume, other])
+        hung = found[volume.id]
+        assert isinstance(hung, Unknown) and "does not answer" in hung.reason, hung
+        assert found[other.id].content == Blank()
+        assert here.look(volume) == hung, "the same process, still waiting"
+        assert here.look(other) == Blank(), "another disk is not held up"
+        fault.hang(False)
+        until(lambda: here.look(volume) == Blank(), "the disk is seen again")
+
+
+def test_the_late_answer_of_a_slow_disk_counts(here: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockdev, "PROBE_LIMIT", 0.2)
+    here.restart()
+    with FaultDisk(tmp_path / "fault") as fault:
+        volume = fault.volume()
+        fault.mode("slow")
+        assert isinstance(here.look(volume), Unknown)
+        until(lambda: here.look(volume) == Blank(), "the slow probe has ended")
+
+
+def test_mkfs_that_meets_a_write_error_is_reported_and_repeated(here: Node, tmp_path: Path) -> None:
+    with FaultDisk(tmp_path / "fault") as fault:
+        volume = fault.volume()
+        fault.mode("badwrite")
+        here.format(volume, fault)
+        here.finish()
+        assert here.failure(volume)
+        with pytest.raises(blockdev.ProviderError, match=r"mkfs.ext4 failed on .* it is tried again"):
+            here.format(volume, fault)
+        fault.mode("healthy")
+        forget(here)
+        assert_formats(here, fault)
+
+
+def test_a_filesystem_that_reports_errors_is_seen_without_asking_it(here: Node, tmp_path: Path) -> None:
+    with FaultDisk(tmp_path / "fault") as fault:
+        volume = fault.volume()
+        fault.make_ext4()
+        mount = here.mount(volume, fault)
+        try:
+            fault.mode("badwrite")
+            until(lambda: _write(mount) != 0 and here.devices.mounts()[0].read_only, "the filesystem gives up")
+            fault.hang()
+            (line,) = here.devices.mounts()
+            fault.hang(False)
+            assert line.read_only and line.errors
+        finally:
+            fault.hang(False)
+            fault.mode("healthy")
+            run("umount", mount)
+
+
+def _write(mount: Path) -> int:
+    return subprocess.run(
+        ["dd", "if=/dev/zero", f"of={mount}/file", "count=1", "conv=fsync"], capture_output=True
+    ).returncode

@@ -1,0 +1,60 @@
+# `make demo` and `make test` are all there is to know. Both set up what they need: Debian packages (.ci/packages) and
+# a virtual environment in .venv. Both need root, for disks and namespaces.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+WORKERS ?= $(shell nproc)
+# Arguments for pytest: make test ARGS="-k hosts -x"
+ARGS ?=
+
+BIN := .venv/bin
+# Network, mounts and everything under them are the test run's own, and end with it.
+PRIVATE := unshare --net --mount --propagation private
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+STYLED := protokube nodeup tests benchmarks examples/demo examples/static-pods
+
+.PHONY: help setup demo test test-fast lint bench clean
+
+help:
+	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
+	@echo 'make test       all tests: real disks, systemd, etcd, name servers, in namespaces of their own'
+	@echo 'make test-fast  the tests that need no root'
+	@echo 'make lint       ruff, mypy --strict, import contracts'
+	@echo 'make bench      the figures of docs/performance.md'
+	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
+
+setup: .venv/installed
+
+.venv/packages: .ci/packages .ci/install-packages
+	@.ci/install-packages
+	@mkdir -p .venv && touch $@
+
+.venv/installed: pyproject.toml | .venv/packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed' >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo 'Installing Python packages into .venv'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input --editable '.[test]' </dev/null
+	@touch $@
+
+demo: setup
+	@$(BIN)/python examples/demo
+
+test: setup
+	@test "$$(id -u)" = 0 || { echo 'make test needs root (make test-fast does not)' >&2; exit 1; }
+	$(PRIVATE) $(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
+
+test-fast: setup
+	$(PYTEST) -n $(WORKERS) -m 'not root' $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check $(wildcard $(STYLED))
+	$(BIN)/ruff format --check $(wildcard $(STYLED))
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+bench: setup
+	$(PRIVATE) $(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

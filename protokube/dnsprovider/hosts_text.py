@@ -1,7 +1,7 @@
 """A hosts file as text: what stands between protokube's guards, and what stands around them. No I/O.
 
 A guard is a line that holds, besides blanks, exactly `BEGIN` or `END`. Guards pair up like brackets. What lies
-between the outermost pair is ours; a guard without a partner is dropped and the lines beside it are not ours.
+between a pair is ours; a guard without a partner is dropped and the lines beside it are not ours.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ForeignEntry:
 class HostsText:
     """A hosts file taken apart: `before` and `after` are kept as they are, `entries` are ours.
 
-    `sound`: there was at most one block, and no stray guard. Otherwise `after` is empty, since the one block
+    `sound`: there was at most one pair of guards, and no stray one. Otherwise `after` is empty, since the one block
     that remains goes to the end.
     """
 
@@ -102,7 +102,7 @@ def record_type(address: str) -> RecordType:
 
 
 def _pair(lines: list[str]) -> tuple[list[tuple[int, int]], set[int]]:
-    """The outermost pairs of guards, as (first, last) line, and the guards that have no partner."""
+    """The pairs of guards, as (first, last) line, nested ones too, and the guards that have no partner."""
     open_guards: list[int] = []
     strays: set[int] = set()
     pairs: list[tuple[int, int]] = []
@@ -111,9 +111,7 @@ def _pair(lines: list[str]) -> tuple[list[tuple[int, int]], set[int]]:
         if guard == BEGIN:
             open_guards.append(number)
         elif guard == END and open_guards:
-            first = open_guards.pop()
-            pairs = [pair for pair in pairs if pair[0] < first]
-            pairs.append((first, number))
+            pairs.append((open_guards.pop(), number))
         elif guard == END:
             strays.add(number)
     return pairs, strays | set(open_guards)

@@ -44,6 +44,7 @@ def test_one_line_per_address_names_sorted_addresses_by_number() -> None:
         (f"x\n{BEGIN}\n{BEGIN}\n{BEGIN}\n{END}\n{END}\ny\n", f"x\ny\n{BLOCK}"),
         (f"x\n{BEGIN}\n1.1.1.1 stays\n{BEGIN}\n2.2.2.2 goes\n{END}\ny\n", f"x\n1.1.1.1 stays\ny\n{BLOCK}"),
         (f"{BEGIN}\na\n{BEGIN}\nb\n{END}\nc\n{END}\n", BLOCK),
+        (f"x\n{BEGIN}\n{BEGIN}\n{END}\n{END}\ny\n", f"x\ny\n{BLOCK}"),
         # a line that only resembles a guard is somebody's comment
         (f"#{BEGIN}\n", f"#{BEGIN}\n{BLOCK}"),
     ],

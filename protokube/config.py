@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from protokube.core.etcd import EtcdTemplate, parse_pod, parse_template
-from protokube.core.kubelet import Layer
+from protokube.core.kubelet import Layer, layer_faults
 from protokube.core.kubelet_fields import parse_version
 from protokube.core.located import Section, parse
 from protokube.core.model import Fault
@@ -208,7 +208,9 @@ def _layer(section: Section | None, key: str, faults: list[Fault]) -> tuple[Laye
         return ()
     values = item.plain()
     assert isinstance(values, dict)
-    return (Layer(item.path, values),)
+    layer = Layer(item.path, values)
+    faults += [Fault(f"{item.file}: {fault.place}", fault.message) for fault in layer_faults(layer)]
+    return (layer,)
 
 
 def _groups(section: Section | None, faults: list[Fault]) -> dict[str, tuple[Layer, ...]]:

@@ -12,6 +12,7 @@ import logging
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from protokube.config import Settings
@@ -191,18 +192,18 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, started: float)
     """--once: rounds until the node is settled, nothing more can happen, or the time is up."""
     rounds = Rounds(settings, wired, started)
     watches = Watches(asyncio.get_running_loop(), wired, alarm)
-    steps: list[StepReport] = []
+    earlier: list[StepReport] = []
     in_vain = 0
     try:
         while True:
             report = await rounds.run()
-            steps += report.steps
             watches.follow(report.observed, settings.root)
             in_vain = 0 if report.steps else in_vain + 1
             over = time.monotonic() - started >= settings.timeout
             trying = bool(report.failed or report.left.unknown) and in_vain < _TRIES_IN_VAIN
             if report.settled or over or not (report.in_flight or trying or report.steps):
-                return Report(tuple(steps), report.left, report.observed)
+                return replace(report, earlier=tuple(earlier))
+            earlier += report.steps
             left = settings.timeout - (time.monotonic() - started)
             await alarm.wait(min(delay_after(report, in_vain, settings), max(left, 0.0)))
     finally:

@@ -16,7 +16,8 @@ class _Text(logging.Formatter):
     """Under systemd each line bears its priority (sd-daemon(3)) and no time, which the journal keeps itself."""
 
     def __init__(self, journal: bool) -> None:
-        super().__init__("%(message)s" if journal else "%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
+        timed = "%(asctime)s.%(msecs)03d %(levelname).1s %(message)s"
+        super().__init__("%(message)s" if journal else timed, "%H:%M:%S")
         self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:

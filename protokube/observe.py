@@ -80,6 +80,13 @@ class Observer:
             facets = ALL - {Facet.RECORDS}
         return self.again(empty, facets)
 
+    def newly_asked(self, observed: Observed) -> Observed:
+        """A predicted snapshot with the names and members read that only the prediction asks for."""
+        desired = desire(self._config, observed)
+        if desired is None or not self._config.master:
+            return observed
+        return self._read_names(observed, desired, frozenset())
+
     def again(self, before: Observed, facets: frozenset[Facet]) -> Observed:
         """The snapshot with the given facets read again, and with what newly depends on them."""
         observed = replace(before, now=time.time(), uptime=time.monotonic() - self._started)
@@ -143,14 +150,14 @@ class Observer:
         if questions.keys() - observed.members.keys() or Facet.MEMBERS in facets:
             for cluster, urls in questions.items():
                 reads[f"members of {cluster}"] = self._ask(urls)
-        names = names_to_read(self._config, observed, desired)
-        known = observed.records
-        unread = isinstance(known, Unknown) or bool(names - known.keys())
+        known = {} if Facet.RECORDS in facets or isinstance(observed.records, Unknown) else observed.records
+        unread = names_to_read(self._config, observed, desired) - known.keys()
         dns = self._readers.dns
-        if dns is not None and names and (Facet.RECORDS in facets or unread):
-            reads["records"] = lambda: dns.record_sets(names)
+        if dns is not None and unread:
+            reads["records"] = lambda: dns.record_sets(unread)
         found = self._limited.run(reads)
-        records: Mapping[str, RecordSet] | Unknown = found.pop("records", known)  # type: ignore[assignment]
+        read: Mapping[str, RecordSet] | Unknown = found.pop("records", {})  # type: ignore[assignment]
+        records = read if isinstance(read, Unknown) else {**known, **read}
         if not found:
             return replace(observed, records=records)
         members = {key.removeprefix("members of "): value for key, value in found.items()}

@@ -18,7 +18,7 @@ def as_json(report: Report) -> str:
         {
             "version": 1,
             "settled": report.settled,
-            "steps": [_step(one) for one in report.steps],
+            "steps": [_step(one) for one in (*report.earlier, *report.steps)],
             "waiting": [{"subject": one.subject, "reason": one.reason} for one in left.waiting],
             "refusals": [
                 {"subject": one.subject, "rule": one.rule, "evidence": one.evidence} for one in left.refusals
@@ -52,7 +52,7 @@ def as_text(report: Report, *, planned: bool) -> str:
 
 
 def _lines(report: Report, planned: bool) -> Iterator[str]:
-    steps, left = report.steps, report.left
+    steps, left = (*report.earlier, *report.steps), report.left
     if steps:
         verb = "would be taken" if planned else "taken"
         yield f"{len(steps)} step{'' if len(steps) == 1 else 's'} {verb}:"

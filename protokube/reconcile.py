@@ -49,15 +49,19 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a round did, and what is left: the last plan's waiting, refusals, unknown parts and notes."""
+    """What a round did, and what is left: the last plan's waiting, refusals, unknown parts and notes.
+
+    `earlier` are the steps of the rounds before, where several rounds are told as one.
+    """
 
     steps: tuple[StepReport, ...]
     left: Plan
     observed: Observed
+    earlier: tuple[StepReport, ...] = ()
 
     @property
     def failed(self) -> tuple[StepReport, ...]:
-        """The steps that the world refused."""
+        """The steps of the round that the world refused."""
         return tuple(one for one in self.steps if one.status == "failed")
 
     @property
@@ -140,6 +144,7 @@ def dry_run(config: NodeConfig, observer: Observer) -> Report:
         for step in current.steps:
             steps.append(StepReport(number, step, "planned"))
             observed = predict(config, observed, step.action)
+        observed = observer.newly_asked(observed)
     raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {steps[-1].step.action.describe()}")
 
 
@@ -179,10 +184,15 @@ def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -
 def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
     """A subject whose action failed is left alone for the rest of the round, unless another try may go better."""
     failed = set(observed.failed)
+    contested = set(observed.contested)
     taken = set(observed.taken_devices)
     for outcome in outcomes:
         if isinstance(outcome.error, DeviceNameTaken):
             taken.add(outcome.error.device)
         elif outcome.error is not None:
             failed.add(outcome.step.action.subject)
-    return replace(observed, failed=frozenset(failed), taken_devices=frozenset(taken))
+        if isinstance(outcome.error, VolumeInUse):
+            contested.add(outcome.step.action.subject)
+    return replace(
+        observed, failed=frozenset(failed), contested=frozenset(contested), taken_devices=frozenset(taken)
+    )

@@ -53,6 +53,11 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
         services = SystemBus(loop, address, on_change=wake)
     from protokube.etcdpeers import HttpEtcdPeers
 
+    manifests = Path(settings.root, config.manifest_dir.lstrip("/"))
+    watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, *cloud_watch]
+    if services is not None:
+        watch.append(Path(settings.root, BUS).parent)  # a bus that comes late is no reason to wait for the clock
+
     def close() -> None:
         if services is not None:
             services.close()
@@ -62,7 +67,7 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
         config,
         Readers(cloud, disks, files, HttpEtcdPeers(), InstalledKubelet(settings.root), dns, services),
         Writers(cloud, disks, files, dns, services),
-        (Path("/dev"), Path("/dev/disk/by-id"), Path(settings.root, config.manifest_dir.lstrip("/")), *cloud_watch),
+        tuple(watch),
         disks.running,
         close,
     )

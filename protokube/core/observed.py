@@ -39,8 +39,9 @@ class Observed:
     volumes of ours, and etcd clusters whose members must be asked. `files` holds the paths that were asked for
     and every entry of the manifest folder. `unit` is None when there is no unit to start. `kubelet` is None when
     none is installed. `taken_devices` are device names that a refused attach showed to be in use;
-    `failed` are the subjects of this round's failed actions; `holds` says for a subject how many seconds it is to
-    be left alone, since it was tried too often.
+    `failed` are the subjects of this round's failed actions; `contested` are volumes that the cloud called in use
+    when we asked for them; `holds` says for a subject how many seconds it is to be left alone, since it was tried
+    too often.
     `assumed` (prediction only) says for a volume what the world has yet to confirm.
     """
 
@@ -61,6 +62,7 @@ class Observed:
     kubelet: KubeletBinary | None = None
     taken_devices: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
+    contested: frozenset[str] = frozenset()
     holds: Mapping[str, float] = field(default_factory=dict)
     machine: Machine | None = None
     absent_for: Mapping[str, float] = field(default_factory=dict)

@@ -141,10 +141,8 @@ def _plan_member(
     if isinstance(image, Rejected):
         plan.refuse(mine.id, image.rule, image.evidence)
         return True
-    if place.has_data and not identity.started:
-        _write_identity(observed, place, replace(identity, started=True), "etcd has started", plan)
-    elif place.has_data and (ran := _version_of(place)) and ran != identity.etcd_version:
-        _write_identity(observed, place, replace(identity, etcd_version=ran), f"etcd {ran} runs", plan)
+    if place.has_data:
+        _record_start(observed, place, identity, plan)
     suffix = config.suffix(desired.cluster_id)
     facts = MemberFacts(mine, identity, place.has_data)
     peers = observed.members.get(mine.member.cluster, Unknown("no peer was asked"))
@@ -189,6 +187,15 @@ def _first_identity(desired: Desired, place: Place) -> Identity:
 def _write_identity(observed: Observed, place: Place, identity: Identity, reason: str, plan: Plan) -> None:
     action = WriteFile(place.path(IDENTITY_PATH), identity.render(), 0o644, place.volume)
     plan.step(observed, action, reason, volume=place.mine.id)
+
+
+def _record_start(observed: Observed, place: Place, identity: Identity, plan: Plan) -> None:
+    """Remember that etcd started, for ever, and the version that last ran."""
+    ran = _version_of(place) or identity.etcd_version
+    if identity.started and identity.etcd_version == ran:
+        return
+    reason = f"etcd {ran or 'of an unknown version'} has started"
+    _write_identity(observed, place, replace(identity, started=True, etcd_version=ran), reason, plan)
 
 
 def _plan_tags(observed: Observed, place: Place, plan: Plan) -> None:

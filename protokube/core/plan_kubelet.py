@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from protokube.core.actions import RestartUnit, StartUnit, WriteFile
 from protokube.core.desired import Desired
-from protokube.core.kubelet import KubeletFiles, KubeletInput, render
+from protokube.core.kubelet import (
+    ARGS_PATH,
+    CONFIG_PATH,
+    KUBECONFIG_PATH,
+    KubeletFiles,
+    KubeletInput,
+    render,
+)
+from protokube.core.kubelet_fields import choose_version
 from protokube.core.model import Absent, AttachState, Fault, File, Instance, Link, UnitState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.plan_disks import attached, mount_of
@@ -12,9 +20,6 @@ from protokube.core.plan_etcd import link_path
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 
-ARGS_PATH = "/etc/sysconfig/kubelet"
-CONFIG_PATH = "/var/lib/kubelet/config.yaml"
-KUBECONFIG_PATH = "/var/lib/kubelet/kubeconfig"
 PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH)
 
 _UP = ("active", "activating", "reloading")
@@ -22,6 +27,9 @@ _UP = ("active", "activating", "reloading")
 
 def kubelet_files(config: NodeConfig, observed: Observed, instance: Instance) -> KubeletFiles | tuple[Fault, ...]:
     """Render kubelet's files for this node."""
+    version = choose_version(config.kubernetes_version, observed.kubelet.version if observed.kubelet else None)
+    if isinstance(version, Fault):
+        return (version,)
     layers = config.kubelet_layers
     if config.master:
         layers += config.master_kubelet_layers
@@ -31,7 +39,7 @@ def kubelet_files(config: NodeConfig, observed: Observed, instance: Instance) ->
     )
     return render(
         KubeletInput(
-            version=config.kubernetes_version or (observed.kubelet.version if observed.kubelet else None),
+            version=version,
             layers=layers,
             node_labels=config.node_labels,
             node_name=instance.name,

@@ -28,6 +28,10 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         if attachment and attachment.state is not AttachState.ATTACHED:
             plan.wait(mine.id, f"the cloud says {attachment.state}")
     for key in cluster_order(desired.candidates):
+        if hidden := [mine.id for mine in desired.candidates[key] if mine.id in observed.contested]:
+            # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
+            plan.wait(hidden[0], "the cloud says that it is in use, and doesn't show yet by whom")
+            return
         ready = _ready(observed, desired, desired.candidates[key], plan)
         if ready:
             _claim(observed, desired, ready[0], plan)

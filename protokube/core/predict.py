@@ -159,10 +159,9 @@ def _mounted(observed: Observed, action: MountVolume) -> Observed:
     disk = observed.disks[action.volume_id]
     assert isinstance(disk, Disk) and isinstance(disk.content, Ext4) and not isinstance(observed.mounts, Unknown)
     seen = disk.content.tree if isinstance(disk.content.tree, Tree) else Tree()
-    mount = Mount(action.target, disk.number, "ext4", read_only=False)
-    observed = _disk(observed, action.volume_id, Mounted())
-    tree = replace(seen, uuid=action.uuid)
-    return replace(observed, mounts=(*observed.mounts, mount), trees={**observed.trees, action.volume_id: tree})
+    mounts = (*observed.mounts, Mount(action.target, disk.number, "ext4", read_only=False))
+    trees = {**observed.trees, action.volume_id: replace(seen, uuid=action.uuid)}
+    return replace(_disk(observed, action.volume_id, Mounted()), mounts=mounts, trees=trees)
 
 
 def _tree_entry(observed: Observed, path: str, text: str | None) -> Observed:

@@ -79,7 +79,9 @@ def open_volume(root: str, volume: OnVolume, path: str, *, make: bool) -> int:
     if device != os.makedev(*volume.number):
         os.close(folder)
         found, wanted = f"{os.major(device)}:{os.minor(device)}", "{}:{}".format(*volume.number)
-        raise ProviderError(f"{volume.target} is on device {found}, not the volume's {wanted}: it isn't mounted there")
+        raise ProviderError(
+            f"{volume.target} is on device {found}, not the volume's {wanted}: it isn't mounted there"
+        )
     return descend(folder, parts[len(mount) :], place=volume.target, make=make)
 
 

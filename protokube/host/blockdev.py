@@ -67,13 +67,13 @@ class BlockDevices:
 
     def inspect(self, volumes: Sequence[CloudVolume]) -> Mapping[str, Disk | NoDisk | Unknown]:
         """Find and judge the disk of each volume. When all are mounted, this reads /proc and /sys alone."""
-        running = self._tools()
+        at_work = {volume_id: disk for volume_id, (_, disk) in self._at_work().items()}
         self._loops.silent = {key: pid for key, pid in self._loops.silent.items() if process.started_at(pid)}
         lines, disks = mountinfo.read(), sysblock.disks()
         found: dict[str, Disk | NoDisk | Unknown] = {}
         requests = {}
         for volume in volumes:
-            seen = self._at_a_glance(volume, disks, lines, running)
+            seen = at_work.get(volume.id) or self._at_a_glance(volume, disks, lines)
             if seen is not None:
                 found[volume.id] = seen
             else:
@@ -94,11 +94,7 @@ class BlockDevices:
         return frozenset(disk.node for disk in sysblock.disks())
 
     def _at_a_glance(
-        self,
-        volume: CloudVolume,
-        disks: list[sysblock.BlockDisk],
-        lines: list[mountinfo.Line],
-        running: Mapping[str, str],
+        self, volume: CloudVolume, disks: list[sysblock.BlockDisk], lines: list[mountinfo.Line]
     ) -> Disk | NoDisk | Unknown | None:
         """What can be told without touching the disk; None when it takes a probe."""
         try:
@@ -111,11 +107,7 @@ class BlockDevices:
             return Unknown(str(doubt))
         if disk is None:
             return NoDisk()
-        if claim.mounted(disk, lines):
-            return Disk(disk.node, disk.number, disk.size, Mounted())
-        if volume.id in running:
-            return Disk(disk.node, disk.number, disk.size, Working(running[volume.id]))
-        return None
+        return Disk(disk.node, disk.number, disk.size, Mounted()) if claim.mounted(disk, lines) else None
 
     def _file_of(self, disk: sysblock.BlockDisk) -> tuple[int, int] | None:
         key = disk.name, disk.sequence
@@ -193,21 +185,21 @@ class BlockDevices:
 
     def running(self) -> Mapping[str, int]:
         """The worker (its pid) of each volume whose disk a tool is at work on, found again after a restart too."""
-        self._reap()
-        found = {volume_id: child.pid for volume_id, (child, _) in self._workers.items()}
-        for volume_id in self._noted():
-            job = self._notes(volume_id).running()
-            if job is not None:
-                found.setdefault(volume_id, job["pid"])
-        return found
+        return {volume_id: pid for volume_id, (pid, _) in self._at_work().items()}
 
-    def _tools(self) -> dict[str, str]:
+    def _at_work(self) -> dict[str, tuple[int, Disk]]:
+        """The workers that live, ours and those of a daemon before us. One that was just started has neither lock
+        nor note yet, so that we go by what it was told."""
         self._reap()
-        found = {volume_id: tool for volume_id, (_, tool) in self._workers.items()}
+        found = {}
         for volume_id in self._noted():
             job = self._notes(volume_id).running()
             if job is not None:
-                found[volume_id] = job["tool"]
+                major, minor = job["number"]
+                found[volume_id] = job["pid"], Disk(job["device"], (major, minor), job["size"], Working(job["tool"]))
+        for volume_id, (child, tool) in self._workers.items():
+            order = child.request
+            found[volume_id] = child.pid, Disk(order["device"], order["number"], order["size"], Working(tool))
         return found
 
     def _noted(self) -> list[str]:
@@ -282,6 +274,7 @@ class BlockDevices:
         return {
             "job": job,
             "volume_id": action.volume_id,
+            "device": action.device,
             "number": action.number,
             "size": action.size,
             "identity": _identity(action.identity),

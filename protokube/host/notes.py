@@ -19,12 +19,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from protokube.host.sysblock import BlockDisk
+
     class Job(TypedDict):
-        """A tool at work: its name, the worker's pid and when that was started (clock ticks since boot)."""
+        """A tool at work: its name, the worker's pid and when that was started (clock ticks since boot), and the
+        disk: its node, number and size."""
 
         tool: str
         pid: int
         started: str
+        device: str
+        number: tuple[int, int]
+        size: int
 
     class Failure(TypedDict):
         """A tool that failed: what it said, and when (seconds since boot)."""
@@ -81,10 +87,18 @@ class Notes:
         job = self.load().get("job")
         return job if job and started_at(job["pid"]) == job["started"] else None
 
-    def begin(self, tool: str) -> None:
-        """This process is at work with a tool from now on."""
+    def begin(self, tool: str, disk: BlockDisk) -> None:
+        """This process is at work with a tool on a disk from now on."""
         pid = os.getpid()
-        self.update({"job": {"tool": tool, "pid": pid, "started": started_at(pid) or ""}})
+        job: Job = {
+            "tool": tool,
+            "pid": pid,
+            "started": started_at(pid) or "",
+            "device": disk.node,
+            "number": disk.number,
+            "size": disk.size,
+        }
+        self.update({"job": job})
 
     def end(self, failure: str | None, tool: str) -> None:
         """This process has done its work, or failed."""

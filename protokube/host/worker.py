@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
         job: str
         volume_id: str
+        device: str
         number: tuple[int, int]
         size: int
         identity: Identity
@@ -87,7 +88,7 @@ def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
         if finding.intent not in (None, wanted):
             raise Refused(f"another format was interrupted here: {finding.intent}")
         raw.write(place, record)
-    notes.begin("mkfs.ext4")
+    notes.begin("mkfs.ext4", disk)
     uuid = str(wanted["uuid"])
     options = ["-q", "-E", _MKFS_OPTIONS, "-U", uuid, "-L", order["label"]]
     code, text = run_logged([mkfs, *options, disk.node], notes.log, locked)
@@ -104,13 +105,13 @@ def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
 
 def _check(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
     _must_be(order, disk)
-    notes.begin("e2fsck")
+    notes.begin("e2fsck", disk)
     _run_e2fsck(["-p"], disk, locked, notes)
 
 
 def _grow(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
     _must_be(order, disk)
-    notes.begin("resize2fs")
+    notes.begin("resize2fs", disk)
     # resize2fs wants a full check that is younger than the last mount; -p alone skips a clean filesystem.
     if not _run_e2fsck(["-f", "-p"], disk, locked, notes):
         return

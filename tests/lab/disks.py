@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -275,13 +275,12 @@ class FaultDisk(LoopDisk):
         self.hang(False)
         try:
             self.detach()
+            # A loop device is given back only when nobody has it open any more, and until then it needs the export.
+            loops = ("losetup", "--list", "--noheadings")
+            until(lambda: str(self._export) not in run(*loops), "the loop device is free")
         finally:
             self._replies.close()
             self._socket.close()
-            # A loop device is given back only when nobody has it open any more, and until then it needs the export.
-            until(
-                lambda: str(self._export) not in run("losetup", "--list", "--noheadings"), "the loop device is free"
-            )
             self._daemon.terminate()
             self._daemon.wait(timeout=30)
             subprocess.run(["umount", "--lazy", str(self._export)], capture_output=True, timeout=30)
@@ -316,7 +315,8 @@ class FaultDisk(LoopDisk):
     def mode(self, name: str) -> None:
         """What happens to reads and writes from now on; clean pages are dropped, since they would hide it."""
         self._ask("blockdev-reopen", options=[{"driver": "raw", "node-name": "top", "file": name}])
-        self.flush()
+        with suppress(OSError):  # an earlier write error is told once, to whoever asks first
+            self.flush()
         with self._export.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 

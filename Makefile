@@ -32,7 +32,7 @@ setup: .venv/installed
 .venv/installed: pyproject.toml | .venv/packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed' >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@echo 'Installing Python packages into .venv'
+	@echo 'Installing Python packages into .venv (a minute or two)'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input --editable '.[test]' </dev/null
 	@touch $@
 

@@ -10,7 +10,8 @@ ended, one that exits is started again. Images, probes and resources are not its
         pods.sync()                             # one look; call it again, or run() in a thread
         pods.log("etcd")                        # what the pod of etcd.manifest has printed
 
-or, as a process of its own: `examples/static-pods --root DIR --work DIR`. Needs root and util-linux.
+or, as a process of its own: `examples/static-pods --root DIR --work DIR` (or python -m tests.lab.static_pods). Needs
+root and util-linux.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -176,7 +178,7 @@ class StaticPods:
     def _manifests(self) -> dict[str, str]:
         """The manifests by file name without ending. A link that dangles is no pod (kubelet skips it as well)."""
         found: dict[str, str] = {}
-        for path in sorted(self._folder.glob("[!.]*")) if self._folder.is_dir() else []:
+        for path in sorted(self._folder.glob("[!.]*"), key=lambda path: path.stem):
             if path.exists():
                 found[path.stem] = path.read_text(encoding="utf-8")
         return found
@@ -226,3 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with StaticPods(given.root, work=given.work, manifest_dir=given.manifest_dir) as pods:
         pods.run(stop)
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -43,6 +43,7 @@ MARK = b"protokube"
 ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
 _CONFLICTS = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
+_NOT_HERE = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN, dns.rcode.REFUSED, dns.rcode.NOTAUTH)
 _RCODES = {
     dns.rcode.NOTAUTH: "NOTAUTH: the server is not the primary of this zone, or the key is not valid for it; "
     "name the primary with --dns-server",
@@ -127,6 +128,8 @@ class Rfc2136:
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
         """What stands under each name; a name without a zone has a `refusal`."""
         found: dict[str, RecordSet] = {}
+        if not names:
+            return found
         with self._connection("read " + ", ".join(sorted(names))) as sock:
             for name in sorted(names):
                 zone = self._zone(sock, name)
@@ -168,6 +171,8 @@ class Rfc2136:
             zone = Zone(_plain(rrset.name.to_text()), _plain(rrset.name.to_text()))
             if rrset.rdtype == dns.rdatatype.SOA and answer.flags & dns.flags.AA and zone.holds(name):
                 return zone
+        if answer.rcode() not in _NOT_HERE:
+            self._check(answer.rcode(), f"find the zone of {name}")
         code = dns.rcode.to_text(answer.rcode())
         return NoZone("dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered)")
 
@@ -233,7 +238,9 @@ class Rfc2136:
                 yield sock
         except (dns.exception.DNSException, OSError, EOFError) as error:
             advice = next(text for kind, text in _ERRORS.items() if isinstance(error, kind))
-            raise ProviderError(f"{self._where}: can't {what}: {error or type(error).__name__}; {advice}") from error
+            raise ProviderError(
+                f"{self._where}: can't {what}: {str(error) or type(error).__name__}; {advice}"
+            ) from error
 
     def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
         return dns.query.tcp(message, self._address[0], timeout=ANSWER_LIMIT, sock=sock)

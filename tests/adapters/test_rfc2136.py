@@ -157,6 +157,13 @@ def test_notauth_is_explained(bind: Bind) -> None:
         client(bind, zone="test").change([put(API, "10.0.0.1")])
 
 
+def test_a_zone_that_failed_to_load_is_an_error_not_a_missing_zone(tmp_path: Path) -> None:
+    bind = Bind(tmp_path, ("c1.test", "broken.test"))
+    (bind.work / "broken.test.db").write_text("this is no zone file\n")
+    with bind, pytest.raises(ProviderError, match=r"SERVFAIL.*log"):
+        client(bind).record_sets(frozenset({"api.broken.test"}))
+
+
 def test_a_connection_that_is_cut(bind: Bind) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.listen()

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 from protokube import awsclient
-from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange
+from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordType
+from protokube.core.names import DesiredRecord, DesiredRecords
+from protokube.core.plan_dns import DnsPlan, plan_records
 from protokube.core.zones import suffixes
 from protokube.dnsprovider.route53 import PAGE, Route53
 from protokube.errors import ProviderError
 from tests.lab.route53 import Fault, Route53Server
 
 VPC = ("vpc-1", "us-east-1")
+ADDRESSES: tuple[tuple[RecordType, str], ...] = (("A", "10.0.0.1"), ("AAAA", "fd00::1"))
 SUFFIX = ".internal.c1.test"
 API, ETCD, PUBLIC = f"api{SUFFIX}", f"etcd-a{SUFFIX}", "api.c1.test"
 
@@ -170,6 +173,38 @@ def test_records_of_others_are_told_apart(
     (foreign,) = found.foreign
     assert why in foreign.why
     assert foreign.blocks is blocks
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("CNAME", {}),
+        ("A", {"SetIdentifier": "blue", "Weight": 10}),
+        ("A", {"SetIdentifier": "blue", "MultiValueAnswer": True}),
+        ("A", {"AliasTarget": {"DNSName": "lb.test.", "HostedZoneId": "Z", "EvaluateTargetHealth": False}}),
+    ],
+    ids=["cname", "weighted", "multivalue", "alias"],
+)
+def test_records_of_others_are_exchanged_in_one_request(
+    server: Route53Server, name: str, kind: str, fields: dict[str, object]
+) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(
+        zone,
+        name,
+        kind,
+        *([] if "AliasTarget" in fields else ["lb.test." if kind == "CNAME" else "192.0.2.1"]),
+        **fields,
+    )
+    route53 = provider()
+    wanted = tuple(DesiredRecord(name, type_, (value,), name == API, "i-1") for type_, value in ADDRESSES)
+    desired = DesiredRecords("i-1", records=wanted, masters=wanted if name == API else ())
+    (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    route53.change(batch.changes)
+    found = route53.record_sets(desired.names)
+    assert plan_records(desired, found, {}, adopt=False, removals=1) == DnsPlan()
+    assert server.calls["ChangeResourceRecordSets"] == 1
 
 
 def test_other_types_under_our_names_are_none_of_ours(server: Route53Server) -> None:

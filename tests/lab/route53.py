@@ -12,6 +12,7 @@ one zone are applied one after the other. Error codes and their HTTP status are 
 
 from __future__ import annotations
 
+import bisect
 import copy
 import io
 import ipaddress
@@ -160,22 +161,33 @@ def _order(name: str) -> tuple[str, ...]:
     return tuple(reversed(name.rstrip(".").lower().split(".")))
 
 
+_orders: dict[str, tuple[list[Any], int, list[tuple[Any, ...]], list[Any]]] = {}
+
+
+def _ordered(zone: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
+    """The zone's keys and records in order, sorted anew only when they changed: a large zone costs no more."""
+    known = _orders.get(zone.id)
+    if known is None or known[0] is not zone.rrsets or known[1] != len(zone.rrsets):
+        pairs = [((_order(one.name), one.type, one.set_identifier or ""), one) for one in zone.rrsets]
+        pairs.sort(key=lambda pair: pair[0])
+        known = zone.rrsets, len(zone.rrsets), [key for key, _ in pairs], [one for _, one in pairs]
+        _orders[zone.id] = known
+    return known[2], known[3]
+
+
 def _list(response: Any) -> ActionResult:
     get = response._get_param
     start = (_order(get("StartRecordName") or ""), get("StartRecordType") or "", get("StartRecordIdentifier") or "")
     count = response._get_int_param("MaxItems", 300)
     with _lock:
-        zone = response.backend.get_hosted_zone(get("HostedZoneId"))
-        keyed = [((_order(one.name), one.type, one.set_identifier or ""), one) for one in zone.rrsets]
-    if get("StartRecordName"):
-        keyed = [pair for pair in keyed if pair[0] >= start]
-    keyed.sort(key=lambda pair: pair[0])
-    page, rest = keyed[:count], keyed[count:]
-    result = {"ResourceRecordSets": [one for _, one in page], "IsTruncated": bool(rest), "MaxItems": count}
+        keys, records = _ordered(response.backend.get_hosted_zone(get("HostedZoneId")))
+    first = bisect.bisect_left(keys, start) if get("StartRecordName") else 0
+    page, rest = records[first : first + count], records[first + count : first + count + 1]
+    result = {"ResourceRecordSets": page, "IsTruncated": bool(rest), "MaxItems": count}
     if rest:
-        result |= {"NextRecordName": rest[0][1].name, "NextRecordType": rest[0][1].type}
-        if rest[0][1].set_identifier:
-            result["NextRecordIdentifier"] = rest[0][1].set_identifier
+        result |= {"NextRecordName": rest[0].name, "NextRecordType": rest[0].type}
+        if rest[0].set_identifier:
+            result["NextRecordIdentifier"] = rest[0].set_identifier
     return ActionResult(result)
 
 

@@ -6,8 +6,8 @@ that a disk that hangs takes nobody along. What is decided from what they find i
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,12 +62,15 @@ class BlockDevices:
         self._probes = Probes(PROBE_LIMIT)
         self._workers: dict[str, tuple[Child, str]] = {}
         self._loops = Loops({}, {})
+        self._lock = threading.Lock()
+        """Held while the workers are counted, reaped or started: actions come from several threads."""
 
     # --- reading ---
 
     def inspect(self, volumes: Sequence[CloudVolume]) -> Mapping[str, Disk | NoDisk | Unknown]:
         """Find and judge the disk of each volume. When all are mounted, this reads /proc and /sys alone."""
-        at_work = {volume_id: disk for volume_id, (_, disk) in self._at_work().items()}
+        with self._lock:
+            at_work = {volume_id: disk for volume_id, (_, disk) in self._at_work().items()}
         self._loops.silent = {key: pid for key, pid in self._loops.silent.items() if process.started_at(pid)}
         lines, disks = mountinfo.read(), sysblock.disks()
         found: dict[str, Disk | NoDisk | Unknown] = {}
@@ -185,7 +188,8 @@ class BlockDevices:
 
     def running(self) -> Mapping[str, int]:
         """The worker (its pid) of each volume whose disk a tool is at work on, found again after a restart too."""
-        return {volume_id: pid for volume_id, (pid, _) in self._at_work().items()}
+        with self._lock:
+            return {volume_id: pid for volume_id, (pid, _) in self._at_work().items()}
 
     def _at_work(self) -> dict[str, tuple[int, Disk]]:
         """The workers that live, ours and those of a daemon before us. One that was just started has neither lock
@@ -221,7 +225,7 @@ class BlockDevices:
 
     def format(self, action: FormatVolume) -> None:
         """Prove blankness under the disk's lock, then mkfs.ext4. Started, not awaited."""
-        order = {"intent": dataclasses.asdict(action.intent), "label": action.label, "uuid": action.intent.uuid}
+        order = {"intent": dict(vars(action.intent)), "label": action.label, "uuid": action.intent.uuid}
         self._start("format", action, order)
 
     def check(self, action: CheckFilesystem) -> None:
@@ -237,7 +241,8 @@ class BlockDevices:
         order = {"uuid": action.uuid, "target": action.target, "root": self._root}
         child = Child("worker", self._order("mount", action, order), session=True)
         if not wait({action.volume_id: child}, MOUNT_LIMIT):
-            self._workers[action.volume_id] = child, "mount"
+            with self._lock:
+                self._workers[action.volume_id] = child, "mount"
             raise ProviderError(
                 f"mounting {action.device} ({action.volume_id}) has taken more than {MOUNT_LIMIT} s and goes on as "
                 f"process {child.pid}; see the kernel's log for the disk"
@@ -254,19 +259,22 @@ class BlockDevices:
 
     def _start(self, job: str, action: FormatVolume | CheckFilesystem | GrowFilesystem, more: dict[str, Any]) -> None:
         tool = TOOLS[job]
+        with self._lock:
+            self._reap()
         failure = self._notes(action.volume_id).recent_failure(RETRY_AFTER)
         if failure is not None:
             raise ProviderError(
                 f"{failure['tool']} failed on {action.device} ({action.volume_id}): {failure['text']}; it is tried "
                 f"again {RETRY_AFTER:.0f} s after the failure"
             )
-        if action.volume_id in self.running():
-            raise ProviderError(f"a tool is already at work on {action.device} ({action.volume_id})")
         try:
             process.tool(tool)
         except process.ToolMissing as missing:
             raise ProviderError(f"{action.volume_id}: {missing}") from missing
-        self._workers[action.volume_id] = Child("worker", self._order(job, action, more), session=True), tool
+        with self._lock:
+            if action.volume_id in self._at_work():
+                raise ProviderError(f"a tool is already at work on {action.device} ({action.volume_id})")
+            self._workers[action.volume_id] = Child("worker", self._order(job, action, more), session=True), tool
 
     def _order(
         self, job: str, action: FormatVolume | CheckFilesystem | GrowFilesystem | MountVolume, more: dict[str, Any]

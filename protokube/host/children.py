@@ -100,10 +100,15 @@ class Probes:
                 answer = child.answer()
             except ChildFailed as failed:
                 answer = failed
-            if child.request == requests.get(key):
+            if _same_question(child.request, requests.get(key)):
                 answers[key] = answer
         for key in requests.keys() - answers.keys():
             hung = self._open.get(key)
             who = f"process {hung.pid}" if hung else "an earlier process"
             answers[key] = ChildFailed(f"the disk does not answer: {who} has waited for more than {self._limit} s")
         return answers
+
+
+def _same_question(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> bool:
+    """Whether a late answer still tells about this volume, found in the same way."""
+    return new is not None and all(old[key] == new[key] for key in ("identity", "size"))

@@ -55,9 +55,12 @@ def decode(block: bytes) -> IntentFields | None:
     text = block[_HEADER.size : _HEADER.size + length]
     if len(text) != length or hashlib.sha256(text).digest() != digest:
         raise BadIntent("its checksum is wrong")
-    fields = json.loads(text)
-    if fields.get("version") != _VERSION or set(fields) != _KEYS:
-        raise BadIntent(f"it is of version {fields.get('version')!r}, expected {_VERSION}")
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise BadIntent(f"it is no JSON: {error}") from error
+    if not isinstance(fields, dict) or fields.get("version") != _VERSION or set(fields) != _KEYS:
+        raise BadIntent(f"it says {text[:200]!r}, expected the fields of version {_VERSION}")
     del fields["version"]
     if any(type(fields[name]) is not str for name in _TEXTS) or type(fields["size"]) is not int:
         raise BadIntent("a field has the wrong type")

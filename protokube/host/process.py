@@ -9,7 +9,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _TOOL_DIRS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
 _PACKAGES = {
@@ -36,16 +36,15 @@ def tool(name: str) -> str:
     raise ToolMissing(f"{name} is not installed: install the package {_PACKAGES.get(name, name)}")
 
 
-def spawn(argv: Sequence[str], fds: Iterable[tuple[int, int]] = (), *, session: bool = False) -> int:
+def spawn(argv: Sequence[str], fds: Sequence[tuple[int, int]] = (), *, session: bool = False) -> int:
     """Start a program and return its pid; the caller waits for it.
 
     Descriptors 0, 1 and 2 are /dev/null unless `fds`, pairs of (ours, the child's), say otherwise. `session` puts it
     into a session of its own, so that it outlives us.
     """
+    given = {theirs for _, theirs in fds}
     actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-        (os.POSIX_SPAWN_DUP2, 0, 1),
-        (os.POSIX_SPAWN_DUP2, 0, 2),
+        (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2) if number not in given
     ]
     actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in fds]
     return os.posix_spawn(argv[0], list(argv), _ENVIRONMENT, file_actions=actions, setsid=session)

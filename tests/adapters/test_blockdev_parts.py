@@ -1,0 +1,224 @@
+"""The parts of the disk adapter that need no disk: records, places, identities, mountinfo."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protokube.host import intent, mountinfo, process, sysblock
+from protokube.host.children import Child, ChildFailed
+from protokube.host.notes import Notes
+from protokube.host.places import KIB, MIB, places
+from protokube.host.sysblock import Uncertain
+
+FIELDS: intent.IntentFields = {
+    "cluster_id": "dev.example.com",
+    "etcd_cluster": "main",
+    "member": "a",
+    "volume_id": "vol-0123456789abcdef0",
+    "size": 1 << 30,
+    "uuid": "0b5e7a4c-52d3-5c1e-9f00-6f2d0c7a1b11",
+}
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    record = intent.encode(FIELDS)
+    assert len(record) == intent.LENGTH
+    assert intent.decode(record) == FIELDS
+
+
+def test_a_disk_without_a_record() -> None:
+    assert intent.decode(bytes(intent.LENGTH)) is None
+
+
+@given(st.integers(0, intent.LENGTH - 1), st.integers(1, 255))
+def test_a_record_with_any_byte_changed_is_not_believed(place: int, change: int) -> None:
+    record = bytearray(intent.encode(FIELDS))
+    record[place] ^= change
+    try:
+        assert intent.decode(bytes(record)) is None and place < 8
+    except intent.BadIntent:
+        assert place >= 8
+
+
+@given(st.integers(8, intent.LENGTH))
+def test_a_torn_record_is_not_believed(length: int) -> None:
+    whole = intent.encode(FIELDS)
+    torn = whole[:length].ljust(intent.LENGTH, b"\0")
+    if torn != whole:
+        with pytest.raises(intent.BadIntent):
+            intent.decode(torn)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"version": 2}', b'{"version": 1}', b"\xff"])
+def test_a_whole_record_of_something_else_is_not_believed(text: bytes) -> None:
+    header = struct.pack("<8sI32s", b"PKINTENT", len(text), hashlib.sha256(text).digest())
+    with pytest.raises(intent.BadIntent):
+        intent.decode((header + text).ljust(intent.LENGTH, b"\0"))
+
+
+@pytest.mark.parametrize("size", [1 << 30, (1 << 30) + 512, 3 * MIB + 512])
+def test_the_record_lies_within_the_last_mib_and_on_a_page(size: int) -> None:
+    offset = intent.offset(size)
+    assert offset % 4096 == 0 and size - MIB <= offset and offset + intent.LENGTH <= size
+
+
+@pytest.mark.parametrize("size", [2 * MIB, 64 * MIB, 1 << 30, (1 << 30) + 512, 20 << 40])
+def test_places_lie_on_the_disk(size: int) -> None:
+    for place in places(size):
+        assert place.offset >= 0 and 0 < place.length <= MIB and place.offset + place.length <= size
+
+
+@pytest.mark.parametrize("block", [1024, 2048, 4096])
+def test_every_spare_superblock_of_a_real_ext4_is_read(tmp_path: Path, block: int) -> None:
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, 4 << 30)
+    command = ["mkfs.ext4", "-q", "-n", "-b", str(block), str(image)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    spares = [int(number) for number in re.findall(r"\d+", said.partition("on blocks:")[2])]
+    assert len(spares) > 5
+    for spare in spares:
+        start, end = spare * block, spare * block + KIB
+        assert any(place.offset <= start and end <= place.offset + place.length for place in places(4 << 30)), spare
+
+
+def test_mountinfo_escapes_and_optional_fields() -> None:
+    text = r"36 35 98:0 /mnt1 /mnt/a\040b\134 rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue"
+    line = mountinfo.Line(text)
+    assert (line.number, line.root, line.target, line.fstype) == ((98, 0), "/mnt1", "/mnt/a b\\", "ext4")
+    assert {"rw", "noatime", "errors=continue"} == line.options
+    assert mountinfo.Line("25 30 0:23 / /sys rw - sysfs sysfs rw").options == {"rw"}
+
+
+def test_mounts_below_a_root() -> None:
+    def line(target: str, number: str = "7:0", root: str = "/") -> mountinfo.Line:
+        return mountinfo.Line(f"36 35 {number} {root} {target} rw - ext4 /dev/x rw")
+
+    lines = [line("/"), line("/r"), line("/r/a"), line("/r/a", "7:1"), line("/r/b", root="/sub"), line("/rest")]
+    below = mountinfo.below("/r", lines)
+    assert {target: one.number for target, one in below.items()} == {"/": (7, 0), "/a": (7, 1)}
+    assert set(mountinfo.below("/", [line("/"), line("/mnt/x")])) == {"/", "/mnt/x"}
+
+
+class Machine:
+    """A picture of /sys/block: the real one here has no NVMe, virtio with serials, or Xen disks."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._path = path
+        monkeypatch.setattr(sysblock, "_SYS_BLOCK", str(path))
+
+    def add(self, name: str, size: int, *, serial: str = "", nvme: bool = False) -> None:
+        disk = self._path / name
+        disk.mkdir(parents=True)
+        (disk / "dev").write_text(f"259:{len(list(self._path.iterdir()))}\n")
+        (disk / "size").write_text(f"{size // 512}\n")
+        if serial:
+            where = disk / "device/serial" if nvme else disk / "serial"
+            where.parent.mkdir(exist_ok=True)
+            where.write_text(serial.ljust(20) + "\n")
+
+    def find(self, size: int, **identity: object) -> str | None:
+        serials = frozenset(identity.get("serials", ()))  # type: ignore[call-overload]
+        wanted = serials, None, identity.get("path"), identity.get("asked")
+        disk = sysblock.locate(wanted, size, sysblock.disks(), lambda _: None)  # type: ignore[arg-type]
+        return disk.name if disk else None
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path / "block", monkeypatch)
+
+
+def test_a_disk_is_found_by_its_serial_whatever_its_name(machine: Machine) -> None:
+    machine.add("nvme0n1", 8 * MIB, serial="vol0root", nvme=True)
+    machine.add("nvme1n1", 8 * MIB, serial="vol0123456789abcdef0", nvme=True)
+    machine.add("vdb", 8 * MIB, serial="short")
+    assert machine.find(8 * MIB, serials={"vol0123456789abcdef0"}, asked="/dev/xvdu") == "nvme1n1"
+    assert machine.find(8 * MIB, serials={"short"}) == "vdb"
+    assert machine.find(8 * MIB, serials={"absent"}) is None
+
+
+def test_two_disks_with_one_serial_are_both_named(machine: Machine) -> None:
+    machine.add("vda", 8 * MIB, serial="one")
+    machine.add("vdb", 8 * MIB, serial="one")
+    with pytest.raises(Uncertain, match=r"/dev/vda and /dev/vdb both match"):
+        machine.find(8 * MIB, serials={"one"})
+
+
+def test_the_name_asked_for_counts_only_without_a_serial_and_with_the_size(machine: Machine) -> None:
+    machine.add("xvdu", 8 * MIB)
+    assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu") == "xvdu"
+    assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdv") is None
+    with pytest.raises(Uncertain, match="not taken for it"):
+        machine.find(9 * MIB, serials={"vol0"}, asked="/dev/xvdu")
+
+
+def test_the_name_asked_for_does_not_count_for_a_disk_with_another_serial(machine: Machine) -> None:
+    machine.add("xvdu", 8 * MIB, serial="other")
+    assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu") is None
+
+
+def test_the_name_asked_for_does_not_count_beside_nvme_disks(machine: Machine) -> None:
+    machine.add("xvdu", 8 * MIB)
+    machine.add("nvme0n1", 8 * MIB, nvme=True, serial="vol1")
+    assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu") is None
+
+
+def test_a_path_leads_to_a_whole_disk_or_to_nothing(machine: Machine, tmp_path: Path) -> None:
+    machine.add("vdb", 8 * MIB, serial="one")
+    link = tmp_path / "link"
+    assert machine.find(8 * MIB, path=str(link)) is None
+    link.symlink_to("/dev/vdb")
+    assert machine.find(8 * MIB, path=str(link)) == "vdb"
+    assert machine.find(8 * MIB, path=str(link), serials={"one"}) == "vdb"
+    with pytest.raises(Uncertain, match="does not agree"):
+        machine.find(8 * MIB, path=str(link), serials={"two"})
+    link.unlink()
+    link.symlink_to("/dev/null")
+    with pytest.raises(Uncertain, match="not a whole disk"):
+        machine.find(8 * MIB, path=str(link))
+
+
+def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_TOOL_DIRS", ("/nonexistent",))
+    with pytest.raises(process.ToolMissing, match=r"mkfs\.ext4 is not installed: install the package e2fsprogs"):
+        process.tool("mkfs.ext4")
+
+
+def test_a_child_that_fails_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child("nosuch", {})
+    while not child.read():
+        pass
+    with pytest.raises(ChildFailed, match="ended with 1"):
+        child.answer()
+    assert "ModuleNotFoundError" in capfd.readouterr().err
+
+
+def test_a_program_that_talks_without_end_is_cut_off() -> None:
+    code, text, errors = process.Running([process.tool("yes")]).result(1000)
+    assert code < 0 or errors
+    assert len(text) == 1000
+
+
+def test_notes_of_another_boot_or_gone_bad_are_no_notes(tmp_path: Path) -> None:
+    notes = Notes(str(tmp_path / "disks"), "vol-a")
+    notes.end("it broke", "mkfs.ext4")
+    assert notes.recent_failure(60) is not None
+    file = tmp_path / "disks/vol-a.json"
+    text = file.read_text()
+    file.write_text(re.sub('"boot": "[^"]*"', '"boot": "another"', text))
+    assert notes.recent_failure(60) is None and notes.running() is None
+    for bad in ("", "{", "[]", "null"):
+        file.write_text(bad)
+        assert notes.load() == {}
+    with pytest.raises(ValueError, match=r"can't be part of a file's name"):
+        Notes(str(tmp_path), "../vol-a")

@@ -24,6 +24,7 @@ from tests.lab.ec2 import REGION
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setattr(shared, "SHARED_FOR", 3600.0)  # calls are counted here, on however slow a machine
     with aws_lab(monkeypatch) as running:
         yield running
 
@@ -131,8 +132,11 @@ def test_attach_asks_for_the_device_and_returns_at_once(lab: Lab) -> None:
     lab.ec2.attaching_seconds = 3600
     heard: list[tuple[str, str, str]] = []
     lab.ec2.on_attach = lambda *what: heard.append(what)
-    AwsCloud().attach(volume_id, "/dev/xvdv")
+    cloud = AwsCloud()
+    assert "/dev/xvdv" not in cloud.instance().used_devices
+    cloud.attach(volume_id, "/dev/xvdv")
     assert heard == [(volume_id, lab.node, "/dev/xvdv")]
+    assert "/dev/xvdv" in cloud.instance().used_devices  # before any look at the volumes
 
 
 def test_a_volume_that_another_node_holds(lab: Lab) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from protokube.cloudprovider.aws.errors import explain
 from protokube.core.model import GIB, Attachment, AttachState, CloudVolume, DiskIdentity, PeerState
+from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 
 if TYPE_CHECKING:

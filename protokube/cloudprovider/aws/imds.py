@@ -12,9 +12,9 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 
 IPV4_ENDPOINT = "http://169.254.169.254"

@@ -19,13 +19,13 @@ import ipaddress
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts
 from protokube.cloudprovider.aws.imds import Imds
 from protokube.cloudprovider.aws.shared import Shared
 from protokube.core.model import CloudVolume, Instance, Peer, PeerState
 from protokube.core.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, in_cluster, instance_group
+from protokube.core.value import dataclass, replace
 from protokube.errors import ProviderError, TaggingForbidden
 
 DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
@@ -115,7 +115,6 @@ class AwsCloud:
         """AttachVolume. Raises VolumeInUse, DeviceNameTaken, or ProviderError with what an operator must do."""
         if device is None:
             raise ProviderError(f"EC2 AttachVolume {volume_id}: EC2 needs a device name and none was chosen")
-        self._volumes.forget()
         try:
             self._ec2.attach(volume_id, self._imds.document().instance_id, device)
             self._devices |= {device}

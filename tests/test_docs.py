@@ -1,0 +1,77 @@
+"""The documentation tells the truth: every rule and every option is in it, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from protokube.config import FILE_ONLY
+from protokube.options import OPTIONS
+
+CHECKOUT = Path(__file__).parents[1]
+REFERENCE = (CHECKOUT / "docs/reference.md").read_text(encoding="utf-8")
+PAGES = sorted((*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")))
+
+FAMILIES = ("volume", "disk", "mount", "filesystem", "format", "etcd", "dns", "kubelet", "cloud")
+
+
+def rules_of_the_code() -> set[str]:
+    """Texts in double quotes that look like a rule's id."""
+    pattern = re.compile(rf'"((?:{"|".join(FAMILIES)})/[a-z]+(?:-[a-z]+)*)"')
+    return {
+        rule
+        for path in CHECKOUT.glob("protokube/**/*.py")
+        for rule in pattern.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+def anchor(title: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+
+
+def test_every_rule_is_explained_and_every_explanation_has_its_rule() -> None:
+    explained = re.findall(r"^#### `([a-z]+/[a-z-]+)`$", REFERENCE, flags=re.MULTILINE)
+    assert len(explained) == len(set(explained))
+    assert set(explained) == rules_of_the_code()
+
+
+def test_every_rule_belongs_to_a_family_that_this_test_knows() -> None:
+    """A refusal's or rejection's rule is its first text of that form: none may hide from the test above."""
+    pattern = re.compile(r'(?:Rejected|NoZone|refuse|RejectedVolume)\((?:[^"()]*,\s*)?"([a-z]+)/[a-z-]+"')
+    found = {
+        family for path in CHECKOUT.glob("protokube/**/*.py") for family in pattern.findall(path.read_text("utf-8"))
+    }
+    assert len(found) > 3
+    assert found <= set(FAMILIES)
+
+
+def test_every_option_is_in_the_table_and_every_row_is_an_option() -> None:
+    rows = re.findall(r"^\| (?:`-\w`, )?`--([a-z0-9-]+)", REFERENCE, flags=re.MULTILINE)
+    assert sorted(rows) == sorted([*(option.name for option in OPTIONS), "version"])
+
+
+def test_options_that_no_file_may_hold_are_marked() -> None:
+    marked = re.findall(r"^\| (?:`-\w`, )?`--([a-z0-9-]+)[^|]*†", REFERENCE, flags=re.MULTILINE)
+    assert sorted(marked) == sorted(option.name for option in OPTIONS if not option.in_file)
+
+
+@pytest.mark.parametrize("key", FILE_ONLY)
+def test_every_key_of_the_file_is_explained(key: str) -> None:
+    assert f"\n| `{key}` |" in REFERENCE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_local_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if fragment and target.suffix == ".md":
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert fragment in {anchor(title) for title in titles}, link

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
@@ -26,6 +25,7 @@ from protokube.core.actions import (
     WriteFile,
 )
 from protokube.core.steps import Step
+from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 from protokube.ports import Writers
 from protokube.together import start

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protokube.core.etcd import EtcdTemplate, parse_pod, parse_template
 from protokube.core.kubelet import Layer, layer_faults
@@ -16,8 +14,12 @@ from protokube.core.located import Section, parse
 from protokube.core.model import Fault
 from protokube.core.settings import NodeConfig
 from protokube.core.tags import is_dns_label
+from protokube.core.value import dataclass
 from protokube.errors import ConfigError
 from protokube.options import OPTIONS, Value, from_arguments, from_environment, from_file
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 DEFAULT_CONFIG = "etc/protokube/config.yaml"
 DEFAULT_INVENTORY = "etc/protokube/inventory.yaml"
@@ -244,9 +246,13 @@ def _flag(section: Section | None, key: str, faults: list[Fault]) -> bool:
 
 def shipped(folder: str) -> Traversable:
     """A folder that ships with the program: inside the package when installed, beside it in a checkout."""
-    package = resources.files("protokube")
-    inside = package.joinpath(folder)
-    return inside if inside.is_dir() else Path(str(package)).parent / folder
+    package = Path(__file__).parent
+    for place in (package / folder, package.parent / folder):
+        if place.is_dir():
+            return place
+    from importlib import resources  # only a zipapp has to pay for it
+
+    return resources.files("protokube").joinpath(folder)
 
 
 def load_templates(directory: str | None, faults: list[Fault]) -> dict[str, EtcdTemplate]:

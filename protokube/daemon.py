@@ -12,13 +12,13 @@ import logging
 import random
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from protokube.config import Settings
 from protokube.core.desired import desire
 from protokube.core.observed import Observed
 from protokube.core.plan_disks import attached
+from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.host.network import watch_addresses
 from protokube.host.notify import Notifier

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import replace
 from functools import partial
 
 from protokube.core.bootstrap import MemberFacts, needs_peers, peers_to_ask
@@ -22,6 +21,7 @@ from protokube.core.plan_etcd import identified, mounted_places
 from protokube.core.plan_kubelet import PATHS
 from protokube.core.plan_names import names_to_read
 from protokube.core.settings import NodeConfig
+from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.ports import Readers
 from protokube.together import start

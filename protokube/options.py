@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from protokube import __version__
 from protokube.core.located import Located
 from protokube.core.model import Fault
+from protokube.core.value import dataclass
 from protokube.errors import UsageError
 
 Value = str | float | bool

@@ -10,7 +10,6 @@ Each port is split in two: reading, which planners and dry run get, and writing,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from protokube.core.actions import (
@@ -40,6 +39,7 @@ from protokube.core.model import (
     Unknown,
 )
 from protokube.core.observed import KubeletBinary
+from protokube.core.value import dataclass
 
 
 class CloudReader(Protocol):

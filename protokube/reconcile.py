@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 from protokube.apply import Outcome, apply
 from protokube.core.actions import RestartUnit, StartUnit
@@ -15,6 +14,7 @@ from protokube.core.plan import plan
 from protokube.core.predict import predict
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan, Step
+from protokube.core.value import dataclass, field, replace
 from protokube.errors import DeviceNameTaken, ProtokubeError, TaggingForbidden, VolumeInUse
 from protokube.observe import Observer
 from protokube.ports import Writers

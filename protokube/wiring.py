@@ -6,11 +6,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protokube.config import Settings
 from protokube.core.settings import NodeConfig
+from protokube.core.value import dataclass, replace
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet

@@ -9,10 +9,10 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from protokube.cloudprovider.memory import sync_folder
+from protokube.core.value import dataclass
 from protokube.errors import ProviderError, VolumeInUse
 
 _LOOKS = 20

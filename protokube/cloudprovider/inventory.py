@@ -11,10 +11,10 @@ import ipaddress
 import os.path
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import MIB, Fault
+from protokube.core.value import dataclass, field
 
 SECTOR = 512
 SMALLEST = 16 * MIB

@@ -14,7 +14,6 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from protokube.cloudprovider import images, loop, memory
@@ -22,6 +21,7 @@ from protokube.cloudprovider.images import Look
 from protokube.cloudprovider.inventory import Inventory, InventoryNode, InventoryVolume, is_node_name, read_inventory
 from protokube.cloudprovider.memory import Holder, Memory
 from protokube.core.model import Attachment, AttachState, CloudVolume, DiskIdentity, Fault, Instance, Peer
+from protokube.core.value import replace
 from protokube.errors import ConfigError, ProviderError, VolumeInUse
 
 _NOBODY_KNOWN = "an unknown holder"

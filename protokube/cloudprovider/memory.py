@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from protokube.core.value import dataclass, field
 from protokube.errors import ProviderError
 
 _VERSION = 1

@@ -7,11 +7,11 @@ it changes; logs, dry run, tests and the report read the same values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from protokube.core.dns import RecordChange
 from protokube.core.model import DiskIdentity, Facet, Intent
+from protokube.core.value import dataclass
 
 KNOWN_AFTER_ATTACH = "(known after attach)"
 

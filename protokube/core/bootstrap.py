@@ -7,7 +7,6 @@ wrong `new` gives a healthy, empty cluster beside the real one, or a quorum with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from protokube.core.desired import Desired, MemberVolume
 from protokube.core.etcd import EtcdTemplate, InitialState
@@ -15,6 +14,7 @@ from protokube.core.identity import Identity
 from protokube.core.model import EtcdPeerMember, Unknown
 from protokube.core.observed import Observed
 from protokube.core.tags import Rejected
+from protokube.core.value import dataclass
 
 REPLACE_MEMBER = (
     "if its data is lost for good, replace the member: on a living one run `etcdctl member remove` for the old entry "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from protokube.core import tags as tagging
 from protokube.core.identity import filesystem_uuid
@@ -15,6 +14,7 @@ from protokube.core.model import CloudVolume, EtcdMember, Instance, Unknown
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
 from protokube.core.tags import Rejected
+from protokube.core.value import dataclass
 
 MAIN = "main"
 USABLE = ("available", "in-use", "creating")

@@ -9,9 +9,10 @@ it read, `RecordSet.refusal` says that a name has no place in it, and core/plan_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
+
+from protokube.core.value import dataclass
 
 RecordType = Literal["A", "AAAA"]
 

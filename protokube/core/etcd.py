@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import yaml
 
 from protokube.core.model import EtcdMember, Fault
+from protokube.core.value import dataclass
 
 DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
 """The image that Kubernetes 1.35 pins (build/dependencies.yaml); its command is `etcd`, on the PATH."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from protokube.core.value import dataclass
 
 _MAX_NANOSECONDS = (1 << 63) - 1
 _UNITS = {

@@ -7,13 +7,13 @@ member, the volume and the filesystem it belongs to. A volume is ours when every
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
 
 import yaml
 
 from protokube.core.etcd import EtcdTemplate, manifest_env
 from protokube.core.model import EtcdMember, Tree
 from protokube.core.tags import Rejected
+from protokube.core.value import dataclass, replace
 
 IDENTITY_PATH = "k8s.io/identity.yaml"
 MANIFESTS = "k8s.io/manifests"

@@ -8,7 +8,6 @@ faults come at once. The result is the same to the byte for the same input.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from protokube.core.flags import flag_args
 from protokube.core.kubelet_fields import NEWEST, Field, Placement, Version, fields, parse_version, place, spell
@@ -18,6 +17,7 @@ from protokube.core.kubelet_names import label_faults, node_name_fault
 from protokube.core.kubelet_text import args_file, config_file
 from protokube.core.kubelet_values import joint
 from protokube.core.model import Fault
+from protokube.core.value import dataclass
 
 __all__ = ["KubeletFiles", "KubeletInput", "Layer", "Machine", "layer_faults", "render"]
 

@@ -12,12 +12,12 @@ the same for every shape in which a value can be written:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from protokube.core.kubelet_fields import Field, fields, nearest, structs
 from protokube.core.kubelet_values import WrongValue, read, taint_of
 from protokube.core.model import Fault
+from protokube.core.value import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ a little with every kernel. So sizes are rounded up to a coarse grid of nominal 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from protokube.core.kubelet_fields import Version
 from protokube.core.model import GIB, MIB
+from protokube.core.value import dataclass
 
 # GKE's reservation for kubelet and the container runtime: a share of each slice of the memory.
 _MEMORY_SLICES = ((4 * GIB, 25), (4 * GIB, 20), (8 * GIB, 10), (112 * GIB, 6))

@@ -10,11 +10,11 @@ Faults are collected, never raised: a reader goes on and reports all of them at 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import yaml
 
 from protokube.core.model import Fault
+from protokube.core.value import dataclass
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE_LIMIT = 100_000

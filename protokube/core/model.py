@@ -8,8 +8,9 @@ same as empty. Sizes are bytes, times are seconds since the epoch, paths are abs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from protokube.core.value import dataclass, field
 
 KIB = 1 << 10
 MIB = 1 << 20

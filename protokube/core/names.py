@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from protokube.core.dns import RecordType
 from protokube.core.model import EtcdMember, Instance, Peer, PeerState, Unknown
+from protokube.core.value import dataclass
 
 MAIN = "main"
 TTL = 60

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 
 from protokube.core.model import Fault
+from protokube.core.value import dataclass
 
 DNS_PORT = 53
 STRONG = ("hmac-sha256", "hmac-sha384", "hmac-sha512")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from protokube.core.dns import RecordSet
 from protokube.core.kubelet import Machine
@@ -20,6 +19,7 @@ from protokube.core.model import (
     UnitState,
     Unknown,
 )
+from protokube.core.value import dataclass, field
 
 
 @dataclass(frozen=True)

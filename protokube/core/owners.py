@@ -8,9 +8,9 @@ yet, is no evidence. Stopped is not gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from protokube.core.model import Peer, PeerState, Unknown
+from protokube.core.value import dataclass, field
 
 ABSENCE = 600.0
 """Seconds between the first and the last answer without the owner."""

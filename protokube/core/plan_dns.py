@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from protokube.core.dns import (
     PLACEHOLDER,
@@ -25,6 +24,7 @@ from protokube.core.dns import (
 )
 from protokube.core.model import Unknown
 from protokube.core.names import DesiredRecord, DesiredRecords
+from protokube.core.value import dataclass
 
 OWN = "own-records"
 REMOVALS = "removals"

@@ -6,7 +6,6 @@ No etcd without its volume: the manifest lives on the volume and only a link to 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from protokube.core import tags as tagging
 from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, TagVolume, Unlink, WriteFile
@@ -26,6 +25,7 @@ from protokube.core.plan_disks import attached, judge_filesystem, mount_of, moun
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 from protokube.core.tags import Rejected
+from protokube.core.value import dataclass, replace
 
 NAMES_PATIENCE = 60.0
 """Seconds that a new manifest waits for the names of all members before it is linked all the same."""

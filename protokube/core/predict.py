@@ -7,7 +7,6 @@ the real adapters, so that it can't drift from the world.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import assert_never
 
 from protokube.core import tags as tagging
@@ -52,6 +51,7 @@ from protokube.core.model import (
 )
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
+from protokube.core.value import replace
 
 BLANK_ASSUMED = "the disk proves blank"
 KEPT_ASSUMED = "the disk holds the filesystem that its tag names"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from protokube.core.etcd import DEFAULT_IMAGE, EtcdTemplate
 from protokube.core.kubelet import Layer
+from protokube.core.value import dataclass, field
 
 
 @dataclass(frozen=True)

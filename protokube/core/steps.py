@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from protokube.core.actions import Action
 from protokube.core.observed import Observed
+from protokube.core.value import dataclass, field
 
 
 @dataclass(frozen=True)

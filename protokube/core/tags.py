@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from protokube.core.model import EtcdMember
+from protokube.core.value import dataclass
 
 CLUSTER_TAG = "KubernetesCluster"
 CLUSTER_TAG_PREFIX = "kubernetes.io/cluster/"

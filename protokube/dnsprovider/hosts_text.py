@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from protokube.core.dns import RecordType
+from protokube.core.value import dataclass
 
 BEGIN = "# Begin host entries managed by protokube - do not edit"
 END = "# End host entries managed by protokube"

@@ -12,9 +12,9 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 
 _READ_LIMIT = 5.0  # seconds for one answer of the kernel

@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
-from dataclasses import replace
 from string import ascii_letters, digits
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from dbus_next.errors import AuthError, DBusError, InvalidAddressError
 from dbus_next.message import Message
 
 from protokube.core.model import UnitState
+from protokube.core.value import replace
 from protokube.errors import ProviderError
 
 DEFAULT_ADDRESS = "unix:path=/run/dbus/system_bus_socket"

@@ -13,9 +13,9 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 
 # From linux/inotify.h.

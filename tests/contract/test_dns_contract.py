@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from protokube.core.dns import PLACEHOLDER, ChangeKind, ForeignRecord, OwnedReco
 from protokube.core.model import Unknown
 from protokube.core.names import DesiredRecord, DesiredRecords
 from protokube.core.plan_dns import DnsPlan, plan_records
+from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.ports import DNSProvider
 from tests.contract.dns_backends import PLACES, SERVERS, SUFFIX, ZONE, Backend, Server

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from protokube.core.kubelet_machine import kube_cpu, kube_memory, nominal_memory
 from protokube.core.kubelet_names import label_faults, node_name_fault
 from protokube.core.kubelet_text import args_file, config_file
 from protokube.core.model import GIB, MIB, Fault
+from protokube.core.value import replace
 from tests.lab.kubelet_standin import parse_config
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from protokube.core.flags import Quantity
 from protokube.core.kubelet import CONFIG_PATH, KubeletFiles, KubeletInput, Layer, render
 from protokube.core.kubelet_fields import Field, fields, flags_of_help, spell
 from protokube.core.model import Fault
+from protokube.core.value import replace
 from tests.lab.kubelet_standin import VERSIONS, Refused, check, help_text, parse_argv, parse_config, rows
 
 # A busy machine is no fault.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from protokube.core.kubelet import KubeletFiles, KubeletInput, Layer, Machine, render
 from protokube.core.kubelet_fields import flags_of_help
 from protokube.core.kubelet_text import args_file
+from protokube.core.value import replace
 from tests.lab.kubelet_standin import VERSIONS, help_text, kubelet_script
 from tests.lab.systemd_node import SystemdNode
 

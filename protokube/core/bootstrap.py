@@ -60,11 +60,13 @@ def initial_state(
     *,
     dns_suffix: str,
     vouched: bool,
+    can_tag: bool = True,
 ) -> Start | Rejected | Wait:
     """Decide how our member starts, or why that can't be decided.
 
     `peers` is what the other members' peer ports answered (Unknown when none did). `vouched`: the operator says
     with --etcd-bootstrap that these members never ran; a mark or a peer that says otherwise is still believed.
+    `can_tag`: other nodes can mark what they have prepared.
     """
     member = facts.mine.member
     if facts.has_data:
@@ -75,12 +77,10 @@ def initial_state(
         advice = REPLACE_MEMBER.format(name=name, url=url)
         lost = f"etcd ran on {facts.mine.id}, and its data directory {template.data_dir} is gone; {advice}"
         return Rejected("etcd/data-lost", lost)
-    if len(member.members) == 1:
-        return Start("new")
-    others = [
-        other for other in desired.all if other.member.cluster == member.cluster and other.member.me != member.me
-    ]
+    others = [other for other in desired.all if other.member.cluster == member.cluster and other.id != facts.mine.id]
     ran = [other.id for other in others if other.marked_bootstrapped]
+    if len(member.members) == 1:
+        return _alone(facts.mine, ran, others)
     if not isinstance(peers, Unknown):
         return _by_peers(name, url, peers, ran=bool(ran))
     if ran:
@@ -94,9 +94,33 @@ def initial_state(
             "ran; if these members never ran, say so with --etcd-bootstrap"
         )
         return Rejected("etcd/bootstrap-unknown", evidence)
-    if unproven := [other.id for other in others if not (other.made_by_us or other.volume.pristine)]:
+    unproven = _unproven(others)
+    if unproven and not can_tag:
+        evidence = (
+            f"whether etcd ever ran on {', '.join(unproven)} can't be known, since the cloud lets nobody mark volumes "
+            "here; if these members never ran, say so with --etcd-bootstrap"
+        )
+        return Rejected("etcd/bootstrap-unknown", evidence)
+    if unproven:
         return Wait(f"{', '.join(unproven)} must be prepared first (not made by protokube, nor proven blank)", True)
     return Start("new")
+
+
+def _unproven(volumes: Sequence[MemberVolume]) -> list[str]:
+    return [one.id for one in volumes if not (one.made_by_us or one.volume.pristine)]
+
+
+def _alone(mine: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume]) -> Start | Rejected:
+    """The only member of its cluster, unless the cluster's data is on another volume."""
+    twins = _unproven([other for other in others if other.member.me == mine.member.me])
+    if not ran and not twins:
+        return Start("new")
+    where = f"etcd ran on {', '.join(ran)}" if ran else f"its data may be on {', '.join(twins)}"
+    evidence = (
+        f"{mine.id} is to be the only member of etcd cluster {mine.member.cluster}, but {where}; attach the volume "
+        "with the data instead, or, if that data is given up, remove the etcd tags of the others"
+    )
+    return Rejected("etcd/member-lost", evidence)
 
 
 def _by_peers(name: str, url: str, peers: Sequence[EtcdPeerMember], *, ran: bool) -> Start | Rejected:

@@ -146,7 +146,15 @@ def _plan_member(
     suffix = config.suffix(desired.cluster_id)
     facts = MemberFacts(mine, identity, place.has_data)
     peers = observed.members.get(mine.member.cluster, Unknown("no peer was asked"))
-    start = initial_state(desired, place.template, facts, peers, dns_suffix=suffix, vouched=config.etcd_bootstrap)
+    start = initial_state(
+        desired,
+        place.template,
+        facts,
+        peers,
+        dns_suffix=suffix,
+        vouched=config.etcd_bootstrap,
+        can_tag=observed.can_tag,
+    )
     if isinstance(start, Rejected):
         plan.refuse(mine.id, start.rule, start.evidence)
         return False

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from protokube.core import tags as tagging
 from protokube.core.identity import filesystem_uuid
-from protokube.core.model import CloudVolume, EtcdMember, Instance, Unknown
+from protokube.core.model import CloudVolume, EtcdMember, Instance, Mount, Unknown
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
 from protokube.core.tags import Rejected
@@ -99,7 +99,7 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
         return Desired(cluster_id, instance, (), {}, {}, {}, ())
     accepted, rejected = _judge_tags(config, cluster_id, volumes)
     rejected += _duplicates(accepted)
-    held, surplus = _held(accepted, instance)
+    held, surplus = _held(accepted, instance, observed.mounts)
     rejected += surplus
     refused = {one.volume_id for one in rejected}
     blocked = _blocked_clusters(volumes, rejected, instance)
@@ -182,11 +182,13 @@ def _duplicates(accepted: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
 
 
 def _held(
-    accepted: tuple[MemberVolume, ...], instance: Instance
+    accepted: tuple[MemberVolume, ...], instance: Instance, mounts: tuple[Mount, ...] | Unknown
 ) -> tuple[dict[str, MemberVolume], list[RejectedVolume]]:
+    """Ours, one per etcd cluster: what is mounted already is never displaced by what was attached later."""
+    mounted = set() if isinstance(mounts, Unknown) else {mount.target for mount in mounts}
     held: dict[str, MemberVolume] = {}
     surplus: list[RejectedVolume] = []
-    for mine in accepted:
+    for mine in sorted(accepted, key=lambda mine: (mine.target not in mounted, mine.id)):
         if mine.volume.attachment_to(instance.id) is None:
             continue
         first = held.setdefault(mine.member.cluster, mine)

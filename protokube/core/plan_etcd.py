@@ -305,7 +305,8 @@ def _plan_link(
     state = files.get(path, Absent())
     written = place.tree.mtimes.get(place.manifest, 0)
     if isinstance(state, Link):
-        if state.target == target and state.mtime_ns >= written:
+        fresh = state.mtime_ns >= written or written > observed.now * 1e9  # a clock that was ahead proves nothing
+        if state.target == target and fresh:
             return
         reason = "kubelet notices a fresh link at once" if state.target == target else f"it led to {state.target}"
         plan.step(observed, MakeLink(path, target), reason, volume=place.mine.id)
@@ -315,7 +316,7 @@ def _plan_link(
         return
     if missing := _missing_names(config, observed, place):
         patience = NAMES_PATIENCE - (observed.now - written / 1e9)
-        if patience > 0 and not observed.assumed:
+        if 0 < patience <= NAMES_PATIENCE and not observed.assumed:
             plan.wait(
                 path, f"names of other members are missing: {', '.join(missing)}; waiting {patience:.0f} s more"
             )

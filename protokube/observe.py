@@ -98,7 +98,11 @@ class Observer:
             return observed
         observed = self._read_disks(observed, desired, facets)
         observed = self._read_trees(observed, desired, facets)
-        return self._read_names(observed, desired, facets)
+        asked = self._read_names(observed, desired, facets)
+        if asked.members is observed.members:
+            return asked
+        # A member may have started while its peers were asked, and they list it then: its own data is read last.
+        return self._read_trees(asked, desired, frozenset({Facet.TREES}))
 
     def _read_independent(self, observed: Observed, facets: frozenset[Facet]) -> Observed:
         readers, config = self._readers, self._config

@@ -112,15 +112,18 @@ class Observer:
             Facet.PEERS: lambda: tuple(readers.cloud.peers()),
             Facet.MOUNTS: lambda: tuple(readers.disks.mounts()),
             Facet.FILES: self._read_files,
+            "probe": lambda: (readers.probe.kubelet(), readers.probe.machine()),
         }
         if readers.services is not None and config.kubelet_unit is not None:
             services, unit = readers.services, config.kubelet_unit
             reads[Facet.UNIT] = lambda: services.state(unit)
-        wanted = facets if config.master else facets - CLOUD_FACETS
-        found = self._limited.run({key: read for key, read in reads.items() if key in wanted})
-        can_tag = readers.cloud.can_tag
+        wanted: set[str] = set(facets if config.master else facets - CLOUD_FACETS)
         if Facet.FILES in wanted:
-            found["kubelet"], found["machine"] = readers.probe.kubelet(), readers.probe.machine()
+            wanted.add("probe")
+        found = self._limited.run({key: read for key, read in reads.items() if key in wanted})
+        probed = found.pop("probe", (observed.kubelet, observed.machine))
+        found["kubelet"], found["machine"] = (probed, None) if isinstance(probed, Unknown) else probed  # type: ignore[misc]
+        can_tag = readers.cloud.can_tag
         return replace(observed, can_tag=can_tag, **found)  # type: ignore[arg-type]
 
     def _read_files(self) -> Mapping[str, FileState]:

@@ -59,7 +59,7 @@ class Observed:
     members: Mapping[str, tuple[EtcdPeerMember, ...] | Unknown] = field(default_factory=dict)
     records: Mapping[str, RecordSet] | Unknown = field(default_factory=dict)
     unit: UnitState | Unknown | None = None
-    kubelet: KubeletBinary | None = None
+    kubelet: KubeletBinary | Unknown | None = None
     taken_devices: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
     contested: frozenset[str] = frozenset()

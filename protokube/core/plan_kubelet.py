@@ -26,7 +26,8 @@ _UP = ("active", "activating", "reloading")
 
 
 def kubelet_files(config: NodeConfig, observed: Observed, instance: Instance) -> KubeletFiles | tuple[Fault, ...]:
-    """Render kubelet's files for this node."""
+    """Render kubelet's files for this node; the installed kubelet is known, or known to be absent."""
+    assert not isinstance(observed.kubelet, Unknown)
     version = choose_version(config.kubernetes_version, observed.kubelet.version if observed.kubelet else None)
     if isinstance(version, Fault):
         return (version,)
@@ -61,6 +62,11 @@ def plan_kubelet(config: NodeConfig, observed: Observed, desired: Desired | None
             plan.wait(config.kubelet_unit, "the instance is unknown", theirs=True)
         return
     if isinstance(observed.files, Unknown):
+        if not any(part.subject == "files" for part in plan.unknown):
+            plan.ignorance("files", observed.files.reason)
+        return
+    if isinstance(observed.kubelet, Unknown):
+        plan.ignorance("kubelet", observed.kubelet.reason)
         return
     rendered = kubelet_files(config, observed, observed.instance)
     if not isinstance(rendered, KubeletFiles):

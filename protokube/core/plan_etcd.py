@@ -71,7 +71,7 @@ def mounted_places(config: NodeConfig, observed: Observed, desired: Desired) -> 
     for mine in attached(desired):
         volume = mount_of(observed, mine)
         tree = observed.trees.get(mine.id)
-        if volume is None or tree is None or isinstance(tree, Unknown) or _sick(observed, mine):
+        if volume is None or not isinstance(tree, Tree) or tree.uuid is None or _sick(observed, mine):
             continue
         places.append(Place(mine, config.templates[mine.member.cluster], volume, tree))
     return places
@@ -82,8 +82,7 @@ def identified(desired: Desired, config: NodeConfig, place: Place) -> Identity |
 
     The look before the mount may have missed the newest files, so everything is judged again here.
     """
-    if place.tree.uuid is None:
-        return Rejected("volume/identity", f"the UUID of the filesystem mounted at {place.mine.target} can't be read")
+    assert place.tree.uuid is not None, "mounted_places leaves out what could not be read"
     if refused := judge_filesystem(config, desired, place.mine, place.tree.uuid, place.tree):
         return refused
     text = place.tree.texts.get(IDENTITY_PATH)
@@ -107,6 +106,8 @@ def plan_etcd(config: NodeConfig, observed: Observed, desired: Desired, plan: Pl
         tree = observed.trees.get(mine.id)
         if mount_of(observed, mine) and isinstance(tree, Unknown):
             plan.ignorance(mine.id, tree.reason)
+        elif isinstance(tree, Tree) and tree.uuid is None:
+            plan.ignorance(mine.id, f"the UUID of the filesystem mounted at {mine.target} can't be read")
     wanted: set[str] = set()
     for place in mounted_places(config, observed, desired):
         if _plan_member(config, observed, desired, place, observed.files, plan):

@@ -84,23 +84,31 @@ VICTIMS = ["worker", "mkfs", "both"]
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_killed_at_any_moment(here: Node, disk: LoopDisk, victim: str) -> None:
+    """Half of the kills at any time after the start, half while mkfs is at work, the first of them at its start."""
     chance = random.Random(victim)
-    for _ in range(12):
+    resumed = 0
+    for attempt in range(14):
         run("blkdiscard", disk.device)
         disk.flush()
         here.restart()
         here.format(disk.volume(), disk)
         (worker,) = here.devices.running().values()
-        time.sleep(chance.uniform(0.0, 0.08))
-        if victim in ("mkfs", "both"):
-            for child in _children(worker):
-                _kill(child)
-        if victim in ("worker", "both"):
-            _kill(worker)
+        if attempt % 2:
+            while "mkfs" not in _names(worker) and _comm(worker):
+                pass
+            time.sleep(chance.uniform(0.0, 0.002) * (attempt - 1))
+        else:
+            time.sleep(chance.uniform(0.0, 0.08))
+        tools = _children(worker) if victim in ("mkfs", "both") else []
+        for process in [worker, *tools] if victim != "mkfs" else tools:
+            _kill(process)
         here.finish()
         forget(here)
         here.restart()
+        until(lambda: not isinstance(here.look(disk.volume()), Working), "the tools have ended")
+        resumed += here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
         assert_formats(here, disk)
+    assert resumed, "no kill hit an unfinished format"
 
 
 def _children(pid: int) -> list[int]:
@@ -148,10 +156,13 @@ def _names(pid: int) -> list[str]:
 
 
 def _comm(pid: int) -> str:
+    """A process's name; empty when it has ended."""
     try:
-        return "mkfs" if "mkfs" in Path(f"/proc/{pid}/comm").read_text() else ""
+        status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    name, _, rest = status.partition("(")[2].rpartition(")")
+    return "" if rest.split()[0] == "Z" else "mkfs" if "mkfs" in name else name
 
 
 def test_the_daemons_end_does_not_end_a_tool(here: Node, disk: LoopDisk) -> None:

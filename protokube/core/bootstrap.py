@@ -77,7 +77,7 @@ def initial_state(
         advice = REPLACE_MEMBER.format(name=name, url=url)
         lost = f"etcd ran on {facts.mine.id}, and its data directory {template.data_dir} is gone; {advice}"
         return Rejected("etcd/data-lost", lost)
-    others = [other for other in desired.all if other.member.cluster == member.cluster and other.id != facts.mine.id]
+    others = [one for one in desired.all if one.member.cluster == member.cluster and one.id != facts.mine.id]
     ran = [other.id for other in others if other.marked_bootstrapped]
     if len(member.members) == 1:
         return _alone(facts.mine, ran, others)
@@ -97,8 +97,8 @@ def initial_state(
     unproven = _unproven(others)
     if unproven and not can_tag:
         evidence = (
-            f"whether etcd ever ran on {', '.join(unproven)} can't be known, since the cloud lets nobody mark volumes "
-            "here; if these members never ran, say so with --etcd-bootstrap"
+            f"whether etcd ever ran on {', '.join(unproven)} can't be known, since the cloud lets nobody mark "
+            "volumes here; if these members never ran, say so with --etcd-bootstrap"
         )
         return Rejected("etcd/bootstrap-unknown", evidence)
     if unproven:

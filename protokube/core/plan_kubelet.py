@@ -132,7 +132,8 @@ def _plan_restart(observed: Observed, name: str, unit: UnitState, plan: Plan) ->
     newer = [
         path
         for path in (ARGS_PATH, CONFIG_PATH)
-        if isinstance(state := observed.files.get(path), File) and unit.started_at < state.mtime_ns / 1e9 <= observed.now
+        if isinstance(state := observed.files.get(path), File)
+        and unit.started_at < state.mtime_ns / 1e9 <= observed.now
     ]
     if not newer:
         return

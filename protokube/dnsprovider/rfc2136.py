@@ -13,7 +13,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import dns.exception
@@ -32,6 +31,7 @@ import dns.update
 from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.core.model import Fault
 from protokube.core.nameserver import TsigKey, parse_keyfile, parse_server
+from protokube.core.value import dataclass, field
 from protokube.core.zones import NoZone, Zone
 from protokube.errors import ConfigError, ProviderError
 
@@ -94,6 +94,12 @@ class _Name:
 
     def values(self, type_: RecordType) -> tuple[str, ...]:
         return self.addresses.get(type_, ((), 0))[0]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every address has an owner, and every owner's address is there."""
+        claimed = {(claim.type, claim.value) for claim in self.claims}
+        return claimed == {(type_, value) for type_ in self.addresses for value in self.values(type_)}
 
     @property
     def claims(self) -> list[_Claim]:
@@ -177,6 +183,20 @@ class Rfc2136:
         return NoZone("dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered)")
 
     def _read(self, sock: socket.socket, name: str) -> _Name:
+        """What stands there, of one moment: addresses and owners are several queries, but change in one update.
+
+        Where they don't fit together they are asked for again, until they fit or are found so twice.
+        """
+        found = self._look(sock, name)
+        for _ in range(ATTEMPTS):
+            if found.fits:
+                break
+            before, found = found, self._look(sock, name)
+            if found == before:
+                break
+        return found
+
+    def _look(self, sock: socket.socket, name: str) -> _Name:
         found = _Name()
         for type_ in ADDRESS_TYPES:
             rrsets = self._rrsets(sock, name, dns.rdatatype.from_text(type_))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dns.message
+import dns.rdatatype
 import dns.tsig
 import dns.update
 import pytest
@@ -116,6 +117,27 @@ def test_a_cname_that_appears_in_between_is_an_error_not_a_loss(bind: Bind) -> N
     with pytest.raises(ProviderError, match="a CNAME stands there"):
         writer.change([put(API, "10.0.0.1")])
     assert bind.values(API, "CNAME") == {"lb.c1.test."}
+
+
+class Slow(Rfc2136):
+    """Lets something happen once between the answer for A and the next question."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
+        answer = super()._ask(sock, message)
+        if message.question[0].rdtype == dns.rdatatype.A and self.meanwhile is not None:
+            self.meanwhile, happens = None, self.meanwhile
+            happens()
+        return answer
+
+
+def test_a_change_while_it_reads_is_not_taken_for_somebody_elses_address(bind: Bind) -> None:
+    client(bind).change([put(API, "10.0.0.1"), put(API, "10.0.0.2", "i-2")])
+    reader = Slow(server=bind.server, keyfile=bind.keyfile)
+    reader.meanwhile = lambda: client(bind).change([put(API, "10.0.0.9", "i-2")])
+    owned = reader.record_sets(frozenset({API}))[API].owned
+    assert owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"), OwnedRecord("A", ("10.0.0.9",), 60, "i-2"))
 
 
 # --- errors ---

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from protokube.core.actions import (
     Action,
+    AnnounceAddresses,
     AttachVolume,
     ChangeRecords,
     CheckFilesystem,
@@ -46,6 +47,8 @@ def perform(writers: Writers, action: Action) -> None:
             writers.cloud.attach(action.volume_id, action.device)
         case TagVolume():
             writers.cloud.tag(action.volume_id, action.key, action.value)
+        case AnnounceAddresses():
+            writers.cloud.announce()
         case FormatVolume():
             writers.disks.format(action)
         case CheckFilesystem():

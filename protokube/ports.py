@@ -68,6 +68,9 @@ class CloudProvider(CloudReader, Protocol):
     def tag(self, volume_id: str, key: str, value: str) -> None:
         """Write one tag."""
 
+    def announce(self) -> None:
+        """Let the other nodes know this one's addresses, where the cloud doesn't know them by itself."""
+
     def close(self) -> None:
         """Let go of what the provider keeps open."""
 

@@ -106,7 +106,7 @@ class LocalCloud:
         for volume in self._inventory.volumes:
             remembered = memory.load(volume.state).holder
             name = self._holder(volume, looks.get(volume.id), ours, remembered)
-            if name == self._node.name:
+            if name == self._node.name and remembered is None:
                 peers[name] = self._peer(self._node)
             elif name and remembered and name not in peers:
                 peers[name] = Peer(name, remembered.internal, remembered.external)
@@ -146,7 +146,7 @@ class LocalCloud:
                 raise ProviderError(f"tag {volume_id} {key}={value}: only its holder may tag it, attach it first")
             self._remember(volume, replace(remembered, tags={**remembered.tags, key: value}), remembered)
 
-    def record_addresses(self) -> None:
+    def announce(self) -> None:
         """Bring what other nodes read about this holder up to date; writes only what has changed.
 
         A cloud knows its machines' addresses by itself. Here the holder must say them, whenever they change.

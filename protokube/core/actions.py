@@ -127,6 +127,26 @@ class TagVolume:
 
 
 @dataclass(frozen=True)
+class AnnounceAddresses:
+    """Let the other nodes know where this one is, on a cloud that doesn't know it by itself."""
+
+    kind: ClassVar[str] = "announce-addresses"
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.PEERS})
+    instance: str
+    internal: tuple[str, ...]
+    external: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        """The instance's id."""
+        return self.instance
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"announce that {self.instance} is at {', '.join((*self.internal, *self.external)) or 'no address'}"
+
+
+@dataclass(frozen=True)
 class OnVolume:
     """Says that a path lies on a mounted volume: the mount point and its device's (major, minor).
 
@@ -266,4 +286,5 @@ class RestartUnit(_UnitAction):
 
 DiskAction = FormatVolume | CheckFilesystem | GrowFilesystem | MountVolume
 FileAction = MakeDirectory | WriteFile | RemoveFile | MakeLink | Unlink
-Action = AttachVolume | DiskAction | TagVolume | FileAction | ChangeRecords | StartUnit | RestartUnit
+CloudAction = AttachVolume | TagVolume | AnnounceAddresses
+Action = CloudAction | DiskAction | FileAction | ChangeRecords | StartUnit | RestartUnit

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from protokube.core.actions import AttachVolume
+from protokube.core.actions import AnnounceAddresses, AttachVolume
 from protokube.core.desired import MAIN, Desired, MemberVolume, cluster_order, other_group
-from protokube.core.model import AttachState
+from protokube.core.model import AttachState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.steps import Plan
 from protokube.core.tags import instance_group
@@ -27,6 +27,7 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         attachment = mine.volume.attachment_to(desired.instance.id)
         if attachment and attachment.state is not AttachState.ATTACHED:
             plan.wait(mine.id, f"the cloud says {attachment.state}")
+    _announce(observed, desired, plan)
     for key in cluster_order(desired.candidates):
         if hidden := [mine.id for mine in desired.candidates[key] if mine.id in observed.contested]:
             # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
@@ -41,6 +42,18 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         if key == MAIN and holders:
             plan.notes.append("standby: other nodes hold every main volume of this zone")
             return
+
+
+def _announce(observed: Observed, desired: Desired, plan: Plan) -> None:
+    """Correct what other nodes are told about this one; a cloud that knows by itself never tells anything else."""
+    instance = desired.instance
+    peers = () if isinstance(observed.peers, Unknown) else observed.peers
+    told = next((peer for peer in peers if peer.instance == instance.id), None)
+    if told is None or (told.internal, told.external) == (instance.internal, instance.external):
+        return
+    action = AnnounceAddresses(instance.id, instance.internal, instance.external)
+    was = ", ".join((*told.internal, *told.external)) or "no address"
+    plan.step(observed, action, f"other nodes are told {was}")
 
 
 def _ready(

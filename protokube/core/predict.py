@@ -13,6 +13,7 @@ from protokube.core import tags as tagging
 from protokube.core.actions import (
     KNOWN_AFTER_ATTACH,
     Action,
+    AnnounceAddresses,
     AttachVolume,
     ChangeRecords,
     CheckFilesystem,
@@ -45,6 +46,7 @@ from protokube.core.model import (
     Link,
     Mount,
     Mounted,
+    Peer,
     Tree,
     UnitState,
     Unknown,
@@ -63,6 +65,8 @@ def predict(config: NodeConfig, observed: Observed, action: Action) -> Observed:
     match action:
         case AttachVolume():
             return _attached(config, observed, action)
+        case AnnounceAddresses():
+            return _announced(observed, action)
         case FormatVolume():
             tree = Tree(frozenset({"lost+found/"}), uuid=action.intent.uuid)
             made = Ext4(action.intent.uuid, action.label, action.size, used=False, checked=False, tree=tree)
@@ -138,6 +142,12 @@ def _attached(config: NodeConfig, observed: Observed, action: AttachVolume) -> O
         disks={**observed.disks, volume.id: disk},
         assumed={**observed.assumed, volume.id: assumed},
     )
+
+
+def _announced(observed: Observed, action: AnnounceAddresses) -> Observed:
+    assert not isinstance(observed.peers, Unknown)
+    others = tuple(peer for peer in observed.peers if peer.instance != action.instance)
+    return replace(observed, peers=(*others, Peer(action.instance, action.internal, action.external)))
 
 
 def _likely_content(config: NodeConfig, cluster_id: str, volume: CloudVolume) -> tuple[Blank | Ext4, str]:

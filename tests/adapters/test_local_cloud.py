@@ -423,13 +423,14 @@ def test_a_new_address_is_written_when_it_is_recorded_and_only_then(make: Make, 
     cloud, other = make(), make("node-b")
     cloud.attach("main-a", None)
     before = snapshot(tmp_path)
-    cloud.record_addresses()
-    other.record_addresses()
+    cloud.announce()
+    other.announce()
     assert snapshot(tmp_path) == before
     moved = make(addresses=("10.0.0.77",))
-    assert moved.peers() == [Peer("node-a", ("10.0.0.77",))]  # this node knows its own
-    assert other.peers() == [Peer("node-a", ("10.0.0.1",))]
-    moved.record_addresses()
+    # Also to itself it tells what the others are told, so that the difference is seen and announced.
+    assert moved.instance().internal == ("10.0.0.77",)
+    assert moved.peers() == other.peers() == [Peer("node-a", ("10.0.0.1",))]
+    moved.announce()
     assert other.peers() == [Peer("node-a", ("10.0.0.77",))]
 
 

@@ -137,6 +137,9 @@ class AwsCloud:
         """Let go of the connections to EC2; a later call makes new ones."""
         self._ec2.close()
 
+    def announce(self) -> None:
+        """Nothing: EC2 knows the addresses of its instances."""
+
     # --- asking ----------------------------------------------------------------------------------
 
     def _ask_instance(self) -> Instance:

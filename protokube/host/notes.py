@@ -9,7 +9,6 @@ by the disk's lock alone. What it says of a filesystem is tied to the superblock
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -67,14 +66,22 @@ class Notes:
     def load(self) -> Content:
         """The notes of this boot; empty when there are none or they can't be read."""
         try:
-            with open(self._path, encoding="utf-8") as file:
+            file = open(self._path, encoding="utf-8")  # noqa: SIM115
+        except FileNotFoundError:
+            return {}
+        import json  # as long to import as all the rest of a worker
+
+        try:
+            with file:
                 content: Content = json.load(file)
-        except (FileNotFoundError, ValueError):
+        except ValueError:
             return {}
         return content if isinstance(content, dict) and content.get("boot") == _boot_id() else {}
 
     def update(self, changes: Content) -> None:
         """Replace some of the notes."""
+        import json
+
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         content: Content = {**self.load(), **changes, "boot": _boot_id()}
         beside = f"{self._path}.{os.getpid()}.new"

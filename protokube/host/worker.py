@@ -1,16 +1,14 @@
 """The child process that works on one volume's disk: formats, checks, grows or mounts it.
 
-It runs in a session of its own and ignores the signals that end the daemon, so that a tool once started runs to its
+It runs in a session of its own with the signals blocked that end the daemon, so that a tool once started runs to its
 end. Each job proves its ground again under the disk's lock, right before it acts; the tool inherits the lock, which
 thus lasts as long as the tool does, whatever becomes of this process.
 """
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
-import signal
 
 from protokube.host import claim, ext4, intent, mountinfo, mountpoint
 from protokube.host.loops import Loops
@@ -177,13 +175,13 @@ def _failed(name: str, code: int, text: str) -> str:
 
 def digest(superblock: bytes) -> str:
     """What a note calls a superblock."""
+    import hashlib  # most orders don't need it, and it loads OpenSSL
+
     return hashlib.sha256(superblock).hexdigest()
 
 
 def main() -> None:
     """Do the one job ordered on standard input; a marshalled error text, or None, goes to standard output."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     with open(0, "rb", closefd=False) as stream:
         order: Order = marshal.loads(stream.read())
     failure = None

@@ -169,16 +169,14 @@ def test_the_daemons_end_does_not_end_a_tool(here: Node, disk: LoopDisk) -> None
     here.format(disk.volume(), disk)
     (worker,) = here.devices.running().values()
     assert os.getsid(worker) == worker != os.getsid(0)
+    while "mkfs" not in _names(worker):
+        assert _comm(worker), "mkfs was not seen"
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        until(lambda: _ignored(worker) & 1 << (number - 1), "the worker has begun")  # noqa: B023
-        os.kill(worker, number)
+        for process in [worker, *_children(worker)]:
+            os.kill(process, number)
     here.finish()
+    assert here.failure(disk.volume()) == ""
     assert here.look(disk.volume()).uuid == UUID
-
-
-def _ignored(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("SigIgn:")).split()[1], 16)
 
 
 def test_a_disk_that_hangs_is_unknown_and_asked_by_one_child_only(

@@ -59,8 +59,9 @@ _ADVICE = {
 class Route53:
     """The zones of one AWS account.
 
-    `zone` is a zone's name, or its id when it has no dot; without it the longest zone that fits is taken. `vpc`
-    tells the (id, region) of this machine's VPC, or None outside of one; it is asked once a zone is looked for.
+    `zone` is a zone's name, or its id when it has no dot; without it the longest zone that fits is taken.
+    `internal_suffix` tells how internal names end, `vpc` the (id, region) of this machine's VPC, None outside of
+    one; both are asked when a zone is looked for, since a fresh machine may not know them at its start.
     """
 
     private = False
@@ -68,11 +69,11 @@ class Route53:
     def __init__(
         self,
         *,
-        internal_suffix: str,
+        internal_suffix: Callable[[], str],
         zone: str | None = None,
         vpc: Callable[[], tuple[str, str] | None] = lambda: None,
     ) -> None:
-        self._internal_suffix = internal_suffix.lower()
+        self._internal_suffix = internal_suffix
         self._zone_option = zone
         self._vpc = vpc
         self._pinned: dict[str, Zone] = {}
@@ -170,8 +171,9 @@ class Route53:
             return found
         candidates = self._candidates(missing)
         self._looked_up.clear()  # it only serves to go on where throttling stopped the last look
+        suffix = self._internal_suffix().lower()
         for name in missing:
-            zone = choose_zone(name, candidates, internal=name.endswith(self._internal_suffix))
+            zone = choose_zone(name, candidates, internal=name.endswith(suffix))
             found[name] = zone
             if isinstance(zone, Zone):
                 self._pinned[name] = zone

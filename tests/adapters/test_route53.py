@@ -30,7 +30,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Route53Server]:
 
 
 def provider(zone: str | None = None, *, inside: bool = True) -> Route53:
-    return Route53(internal_suffix=SUFFIX, zone=zone, vpc=lambda: VPC if inside else None)
+    return Route53(internal_suffix=lambda: SUFFIX, zone=zone, vpc=lambda: VPC if inside else None)
 
 
 def put(name: str, value: str, owner: str = "i-1", *, adopts: tuple[ForeignRecord, ...] = ()) -> RecordChange:

@@ -129,7 +129,7 @@ class Route53Backend:
         self.zone = server.create_zone(ZONE)
 
     def provider(self) -> DNSProvider:
-        return Route53(internal_suffix=SUFFIX)
+        return Route53(internal_suffix=lambda: SUFFIX)
 
     def values(self, name: str, kind: str) -> set[str]:
         found = [one for one in self.server.records(self.zone) if (one["Name"], one["Type"]) == (name + ".", kind)]

@@ -49,7 +49,7 @@ def on_route53(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open
                     found[name] = found.get(name, frozenset()) | frozenset(record["ResourceRecords"])
             return found
 
-        yield lambda: Route53(internal_suffix=NAMING.internal_suffix), look
+        yield lambda: Route53(internal_suffix=lambda: NAMING.internal_suffix), look
 
 
 @pytest.fixture(params=[on_bind, on_route53], ids=["bind", "route53"])
@@ -117,7 +117,7 @@ def test_a_reading_makes_as_many_calls_in_a_large_zone_as_in_a_small_one(monkeyp
         with Route53Server() as server:
             server.environment(monkeypatch)
             server.fill(server.create_zone("c1.test"), size)
-            fleet = Fleet(3, lambda: Route53(internal_suffix=NAMING.internal_suffix), dict)
+            fleet = Fleet(3, lambda: Route53(internal_suffix=lambda: NAMING.internal_suffix), dict)
             for _ in range(2):
                 for id_ in fleet.living:
                     fleet.step(id_)
@@ -158,7 +158,7 @@ def test_twenty_masters_share_five_requests_a_second(monkeypatch: pytest.MonkeyP
         server.environment(monkeypatch)
         zone = server.create_zone("c1.test")
         server.admit = account.admit
-        fleet = Fleet(20, lambda: Route53(internal_suffix=NAMING.internal_suffix), dict)
+        fleet = Fleet(20, lambda: Route53(internal_suffix=lambda: NAMING.internal_suffix), dict)
         due = dict.fromkeys(fleet.living, 0.0)
         tries: Counter[str] = Counter()
         read: dict[str, list[float]] = {id_: [] for id_ in fleet.living}

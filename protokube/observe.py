@@ -80,6 +80,16 @@ class Observer:
             facets = ALL - {Facet.RECORDS}
         return self.again(empty, facets)
 
+    def late(self, observed: Observed) -> Observed | None:
+        """The snapshot with the disks of volumes that were attached in this round; None when there are none.
+
+        They are looked at when nothing else is left to do: a look takes long, and so all of them get one together.
+        """
+        desired = desire(self._config, observed) if self._config.master else None
+        if desired is None or {mine.id for mine in attached(desired)} <= observed.disks.keys():
+            return None
+        return self.again(observed, frozenset({Facet.DISKS}))
+
     def newly_asked(self, observed: Observed) -> Observed:
         """A predicted snapshot with the names and members read that only the prediction asks for."""
         desired = desire(self._config, observed)
@@ -132,7 +142,7 @@ class Observer:
 
     def _read_disks(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
         volumes = [mine.volume for mine in attached(desired)]
-        if Facet.DISKS not in facets and {volume.id for volume in volumes} <= observed.disks.keys():
+        if Facet.DISKS not in facets:
             return observed
         disks = self._readers.disks
         found = self._limited.run({"disks": lambda: disks.inspect(volumes), "names": disks.names})

@@ -118,6 +118,9 @@ def sync_once(
     done: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
         current = plan(config, observed)
+        if not current.steps and (more := observer.late(observed)) is not None:
+            observed = more
+            continue
         if not current.steps or stop():
             report = Report(tuple(done), current, observed)
             memory.last = report

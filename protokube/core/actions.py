@@ -21,7 +21,7 @@ class AttachVolume:
     """Ask the cloud to attach a volume under a device name. Returns at once; attaching is observed."""
 
     kind: ClassVar[str] = "attach-volume"
-    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.VOLUMES, Facet.INSTANCE, Facet.PEERS, Facet.DISKS})
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.VOLUMES, Facet.INSTANCE, Facet.PEERS})
     volume_id: str
     device: str | None
 

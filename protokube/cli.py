@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protokube.config import Settings, load
+from protokube.config import Settings, read
 from protokube.core.model import Fault
 from protokube.daemon import Alarm, serve, settle
 from protokube.errors import ConfigError, PermissionNeeded, UsageError
@@ -21,7 +21,7 @@ from protokube.logs import set_up_logging
 from protokube.observe import Observer
 from protokube.output import as_json, as_text
 from protokube.reconcile import Report, dry_run
-from protokube.wiring import RUN_DIR, wire
+from protokube.wiring import RUN_DIR, cloud_faults, wire
 
 DONE, NOT_SETTLED, WORK_FOUND, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 77, 78
 
@@ -44,9 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        settings = load(given, os.environ)
+        settings = _load(given)
         set_up_logging(settings, sys.stderr)
-        _check(settings)
         return _run(given, settings, started)
     except UsageError as error:
         print(f"protokube: {error}; see protokube --help", file=sys.stderr)
@@ -63,12 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return NOT_SETTLED
 
 
-def _check(settings: Settings) -> None:
-    """What would stop everything later stops it here, before any effect."""
+def _load(given: Sequence[str]) -> Settings:
+    """The configuration; what would stop everything later stops it here, every reason at once, before any effect."""
+    settings, faults = read(given, os.environ)
     if os.geteuid() != 0:
         raise PermissionNeeded("needs root: it reads and mounts disks; try sudo")
     folder = Path(settings.root, settings.node.manifest_dir.lstrip("/"))
-    faults = [
+    faults += [
         Fault(str(place), "a file where a directory was expected, for the manifest folder")
         for place in (folder, *folder.parents)
         if place.exists() and not place.is_dir()
@@ -79,8 +79,10 @@ def _check(settings: Settings) -> None:
             for tool, package in TOOLS.items()
             if shutil.which(tool, path=_TOOL_PATH) is None
         ]
+    faults += cloud_faults(settings)
     if faults:
         raise ConfigError(faults)
+    return settings
 
 
 def _run(given: Sequence[str], settings: Settings, started: float) -> int:
@@ -137,10 +139,8 @@ async def _daemon(given: Sequence[str], settings: Settings, started: float) -> N
 def _reloaded(given: Sequence[str], settings: Settings) -> Settings:
     """The configuration as it is now; the old one when the new one is wrong, which is said."""
     try:
-        fresh = load(given, os.environ)
-        _check(fresh)
+        return _load(given)
     except ConfigError as error:
         for fault in error.faults:
             log.error("the new configuration is not used: %s", fault)
         return settings
-    return fresh

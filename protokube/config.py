@@ -64,8 +64,12 @@ class Settings:
     imds_v1: bool
 
 
-def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Read command line, environment, file and templates. Raises UsageError, or ConfigError with every fault."""
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
+    """Read command line, environment, file and templates: the settings and every fault in them.
+
+    What is wrong reads as its default, so that others can go on and add their faults. Raises UsageError, and
+    ConfigError when the file can't be read at all, since nothing can be said then about what it names.
+    """
     given = from_arguments(arguments)
     faults: list[Fault] = []
     surroundings = from_environment(environment, faults)
@@ -76,10 +80,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     file_values = from_file(section.items, faults) if section else {}
     values: dict[str, Value | None] = {option.name: option.default for option in OPTIONS}
     values |= file_values | surroundings | given
-    settings = _settings(values, section, root, faults)
-    if faults:
-        raise ConfigError(faults)
-    return settings
+    return _settings(values, section, root, faults), faults
 
 
 def _read_file(path: Path, faults: list[Fault]) -> Section | None:
@@ -87,14 +88,13 @@ def _read_file(path: Path, faults: list[Fault]) -> Section | None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        faults.append(Fault(str(path), f"can't be read: {reason}; expected a YAML file"))
-        return None
+        raise ConfigError([*faults, Fault(str(path), f"can't be read: {reason}; expected a YAML file")]) from error
     if not text.strip():
         return None
     document, found = parse(text, str(path))
     faults += found
     if document is None:
-        return None
+        raise ConfigError(faults)
     known = [option.key for option in OPTIONS if option.in_file] + list(FILE_ONLY)
     return Section.of(document, known, faults)
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from protokube.config import Settings
+from protokube.core.model import Fault
 from protokube.core.settings import NodeConfig
 from protokube.core.value import dataclass, replace
+from protokube.errors import ConfigError
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet
@@ -71,6 +73,18 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
         disks.running,
         close,
     )
+
+
+def cloud_faults(settings: Settings) -> tuple[Fault, ...]:
+    """What is wrong with the inventory, for a report of all faults at once. Touches nothing."""
+    name = settings.cloud or detect_cloud()
+    if name != "local":
+        return ()  # nothing of it is configured in files
+    try:
+        _cloud(settings, name)
+    except ConfigError as error:
+        return error.faults
+    return ()
 
 
 def detect_cloud() -> str:

@@ -136,7 +136,7 @@ def _volume(item: Located, zone: str, inventory: str, faults: list[Fault]) -> In
     name = _name(section, "id", _VOLUME_ID)
     size = _size(section)
     image, device = _path(section, "file", inventory), _path(section, "device", inventory)
-    if isinstance(item.value, dict) and len({"file", "device"} & item.value.keys()) != 1:
+    if isinstance(item.value, dict) and (section.get("file") is None) == (section.get("device") is None):
         faults.append(item.fault("exactly one of 'file' and 'device' was expected"))
     tags = {key: str(tag.value) for key, tag in section.strings("tags").items()}
     own_zone = section.text("zone") or zone

@@ -40,7 +40,9 @@ else:
                         defaults[name] = base.__dict__[name]
             cls.__match_args__ = tuple(fields)
             cls._defaults = defaults
-            cls.__init__, cls.__eq__, cls.__repr__ = _init, _eq, _repr
+            cls.__init__, cls.__eq__ = _init, _eq
+            if "__repr__" not in cls.__dict__:  # a class's own may hide a secret
+                cls.__repr__ = _repr
             cls.__hash__ = _hash if frozen else None
             if frozen:
                 cls.__setattr__ = cls.__delattr__ = _refuse

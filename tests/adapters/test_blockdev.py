@@ -8,13 +8,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from protokube.core.model import Blank, Ext4, Mounted, NoDisk, Tree, Unknown, Working
+from protokube.core.model import Blank, DiskIdentity, Ext4, Mounted, NoDisk, Tree, Unknown, Working
+from protokube.core.value import replace
 from protokube.errors import ProviderError
-from tests.lab.disks import MIB, UUID, LoopDisk, Node, intent_for, node, run, until
+from tests.lab.disks import MIB, UUID, LoopDisk, Node, clear_root, intent_for, node, run, until
 
 pytestmark = pytest.mark.root
 
@@ -301,6 +303,32 @@ def test_two_disks_that_match_are_both_named(here: Node, disk: LoopDisk) -> None
         assert disk.digest() == before
     finally:
         twin.detach()
+
+
+def test_a_disk_of_the_machine_is_found_by_its_link(here: Node, disk: LoopDisk, tmp_path: Path) -> None:
+    link = tmp_path / "by-id"
+    link.symlink_to(disk.device)
+    volume = replace(disk.volume(), identity=DiskIdentity(path=str(link)))
+    assert here.look(volume) == Blank()
+    here.format(volume, disk)
+    here.finish()
+    here.mount(volume, disk)
+    assert here.look(volume) == Mounted()
+
+
+def test_two_volumes_are_made_side_by_side(here: Node, disk: LoopDisk, tmp_path: Path) -> None:
+    with LoopDisk(tmp_path / "other.img") as other:
+        pairs = [(disk.volume(), disk), (other.volume("vol-b"), other)]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda pair: here.format(*pair), pairs))
+        assert set(here.devices.running()) <= {"vol-a", "vol-b"}
+        here.finish()
+        with ThreadPoolExecutor() as pool:
+            mounts = list(pool.map(lambda pair: here.mount(*pair), pairs))
+        assert all(mount.is_mount() for mount in mounts)
+        found = here.devices.inspect([volume for volume, _ in pairs])
+        assert [getattr(one, "content", one) for one in found.values()] == [Mounted(), Mounted()]
+        clear_root(here.root)
 
 
 def test_a_locked_disk_is_left_alone(here: Node, disk: LoopDisk) -> None:

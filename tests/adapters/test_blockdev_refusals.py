@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from protokube.core.model import Blank, CloudVolume, Ext4, Mounted, NotBlank, Unknown
 from protokube.host import intent
 from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, node, run
+from tests.lab.foreign import FOREIGN
 
 pytestmark = pytest.mark.root
 
@@ -49,34 +50,6 @@ def assert_refused(
     failure = here.failure(volume)
     assert failure and (by_worker or evidence) in failure, failure
     assert disk.digest() == before
-
-
-def _luks(disk: LoopDisk, scratch: Path) -> None:
-    key = scratch / "key"
-    key.write_bytes(b"0123456789abcdef")
-    options = ["--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", str(key)]
-    run("cryptsetup", "luksFormat", "-q", *options, disk.device)
-
-
-def _ambivalent(disk: LoopDisk, scratch: Path) -> None:
-    run("mkfs.xfs", "-q", disk.device)
-    disk.flush()
-    start = disk.read(0, 512)
-    run("mkfs.ext4", "-q", "-F", disk.device)
-    disk.write(0, start)
-
-
-FOREIGN: dict[str, tuple[Callable[[LoopDisk, Path], object], str]] = {
-    "xfs": (lambda disk, _: run("mkfs.xfs", "-q", disk.device), "TYPE=xfs"),
-    "btrfs": (lambda disk, _: run("mkfs.btrfs", "-q", disk.device), "TYPE=btrfs"),
-    "ext2": (lambda disk, _: run("mkfs.ext2", "-q", disk.device), "TYPE=ext2"),
-    "ext3": (lambda disk, _: run("mkfs.ext3", "-q", disk.device), "TYPE=ext3"),
-    "swap": (lambda disk, _: run("mkswap", "-q", disk.device), "TYPE=swap"),
-    "gpt": (lambda disk, _: run("sgdisk", "-o", "-n", "1:0:0", disk.device), "PTTYPE=gpt"),
-    "lvm": (lambda disk, _: run("pvcreate", "-ff", "-y", disk.device), "TYPE=LVM2_member"),
-    "luks": (_luks, "TYPE=crypto_LUKS"),
-    "two filesystems": (_ambivalent, "(ambivalent)"),
-}
 
 
 @pytest.mark.parametrize("kind", FOREIGN)

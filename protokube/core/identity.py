@@ -19,6 +19,7 @@ IDENTITY_PATH = "k8s.io/identity.yaml"
 MANIFESTS = "k8s.io/manifests"
 LOST_AND_FOUND = "lost+found/"
 
+_loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "protokube.k8s.io")
 
 
@@ -72,7 +73,7 @@ class Identity:
 def parse_identity(text: str) -> Identity | Rejected:
     """Read an identity file; anything but exactly its form is rejected."""
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_loader)
     except yaml.YAMLError as error:
         return Rejected("volume/identity", f"{IDENTITY_PATH} is no YAML: {error}")
     words = {"cluster": str, "etcdCluster": str, "member": str, "volume": str, "filesystem": str, "started": bool}

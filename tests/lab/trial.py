@@ -51,9 +51,13 @@ def write_inventory(folder: Path, *volumes: Mapping[str, Any], nodes: Mapping[st
     return path
 
 
-def both(member: str = "a", members: str = "a") -> list[dict[str, Any]]:
+FOR_ETCD = "256MiB"
+"""etcd sets aside two files of 64 MB for its log, so one that really runs needs more than volume()'s default."""
+
+
+def both(member: str = "a", members: str = "a", size: str = "64MiB") -> list[dict[str, Any]]:
     """A main and an events volume."""
-    return [volume(f"{cluster}-{member}", cluster, f"{member}/{members}") for cluster in ("main", "events")]
+    return [volume(f"{cluster}-{member}", cluster, f"{member}/{members}", size) for cluster in ("main", "events")]
 
 
 def until(what: str, holds: Callable[[], Any], limit: float = 30.0) -> Any:

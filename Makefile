@@ -33,7 +33,7 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed' >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo 'Installing Python packages into .venv (a minute or two)'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input --editable '.[test]' </dev/null
+	@$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-input --editable '.[test]' </dev/null
 	@touch $@
 
 demo: setup

@@ -94,7 +94,7 @@ class BlockDevices:
 
     def names(self) -> frozenset[str]:
         """The device names that the kernel knows."""
-        return frozenset(disk.node for disk in sysblock.disks())
+        return frozenset(f"/dev/{name}" for name in os.listdir("/sys/block"))
 
     def _at_a_glance(
         self, volume: CloudVolume, disks: list[sysblock.BlockDisk], lines: list[mountinfo.Line]

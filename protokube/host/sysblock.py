@@ -8,6 +8,7 @@ Everything but a loop device's backing file is read from sysfs, which touches no
 
 from __future__ import annotations
 
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _SYS_BLOCK = "/sys/block"
 _SECTOR = 512
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO})
+"""The attribute isn't there, or the disk is just going away."""
 
 
 class Uncertain(Exception):  # noqa: N818 - it names a state
@@ -55,8 +58,11 @@ class BlockDisk:
 
     def partitions(self) -> list[tuple[str, tuple[int, int]]]:
         """The names and numbers of its partitions that the kernel knows."""
-        with os.scandir(f"{_SYS_BLOCK}/{self.name}") as entries:
-            names = sorted(entry.name for entry in entries if os.path.exists(f"{entry.path}/partition"))
+        try:
+            with os.scandir(f"{_SYS_BLOCK}/{self.name}") as entries:
+                names = sorted(entry.name for entry in entries if os.path.exists(f"{entry.path}/partition"))
+        except FileNotFoundError:
+            return []  # it has just gone
         found = []
         for name in names:
             major, _, minor = (_attribute(f"{self.name}/{name}", "dev") or "0:0").partition(":")
@@ -75,8 +81,11 @@ def _attribute(name: str, attribute: str) -> str | None:
     try:
         with open(f"{_SYS_BLOCK}/{name}/{attribute}", encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        # A serial that can't be read is not the same as none: the name asked for counts only without one.
+        raise Uncertain(f"{_SYS_BLOCK}/{name}/{attribute} can't be read: {error.strerror}") from error
 
 
 def disks() -> list[BlockDisk]:

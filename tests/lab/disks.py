@@ -48,6 +48,19 @@ def _data(fd: int) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
+def digest(image: Path) -> str:
+    """The SHA-256 of every byte of a sparse file, as far as it isn't zero, with its place."""
+    found = hashlib.sha256()
+    with image.open("rb", buffering=0) as file:
+        parts = _data(file.fileno())
+        offsets = {offset for start, end in parts for offset in range(start - start % _CHUNK, end, _CHUNK)}
+        for offset in sorted(offsets):
+            chunk = os.pread(file.fileno(), _CHUNK, offset)
+            if chunk.count(0) != len(chunk):
+                found.update(b"%d:" % offset + chunk)
+    return found.hexdigest()
+
+
 class LoopDisk:
     """A loop device over a sparse file of `size` bytes (`backing_size` if the file is to be shorter than that)."""
 
@@ -96,17 +109,9 @@ class LoopDisk:
             os.close(fd)
 
     def digest(self) -> str:
-        """The SHA-256 of every byte of the disk, as far as it isn't zero, with its place."""
+        """The digest of the disk's image."""
         self.flush()
-        found = hashlib.sha256()
-        with self.image.open("rb", buffering=0) as file:
-            parts = _data(file.fileno())
-            offsets = {offset for start, end in parts for offset in range(start - start % _CHUNK, end, _CHUNK)}
-            for offset in sorted(offsets):
-                chunk = os.pread(file.fileno(), _CHUNK, offset)
-                if chunk.count(0) != len(chunk):
-                    found.update(b"%d:" % offset + chunk)
-        return found.hexdigest()
+        return digest(self.image)
 
     def write(self, offset: int, data: bytes) -> None:
         """Write through the device."""

@@ -31,6 +31,7 @@ from protokube.core.actions import (
 )
 from protokube.core.desired import MOUNT_PREFIX
 from protokube.core.dns import ChangeKind, OwnedRecord, RecordChange, RecordSet
+from protokube.core.etcd import image_version
 from protokube.core.identity import IDENTITY_PATH, Identity
 from protokube.core.model import (
     Absent,
@@ -158,7 +159,9 @@ def _likely_content(config: NodeConfig, cluster_id: str, volume: CloudVolume) ->
         return Blank(), BLANK_ASSUMED
     started = tagging.BOOTSTRAPPED_TAG in volume.tags
     cluster = config.cluster_id or cluster_id
-    identity = Identity(cluster, member.cluster, member.me, volume.id, uuid, None, started)
+    version = image_version(config.etcd_image or config.default_image)
+    ran = ".".join(map(str, version)) if started and version else None
+    identity = Identity(cluster, member.cluster, member.me, volume.id, uuid, ran, started)
     data = config.templates[member.cluster].data_dir
     entries = {"lost+found/", IDENTITY_PATH} | ({f"{data}/", f"{data}/member/"} if started else set())
     tree = Tree(frozenset(entries), {IDENTITY_PATH: identity.render()}, {IDENTITY_PATH: 0}, uuid=uuid)

@@ -94,7 +94,8 @@ class BlockDevices:
 
     def names(self) -> frozenset[str]:
         """The device names that the kernel knows."""
-        return frozenset(f"/dev/{name}" for name in os.listdir("/sys/block"))
+        with os.scandir("/sys/block") as entries:
+            return frozenset(f"/dev/{entry.name}" for entry in entries)
 
     def _at_a_glance(
         self, volume: CloudVolume, disks: list[sysblock.BlockDisk], lines: list[mountinfo.Line]

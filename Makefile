@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Network, mounts and everything under them are the test run's own, and end with it.
 PRIVATE := unshare --net --mount --propagation private
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-STYLED := protokube nodeup tests benchmarks examples/demo examples/static-pods
+STYLED := protokube nodeup tests benchmarks examples examples/demo examples/static-pods
 
 .PHONY: help setup demo test test-fast lint bench clean
 

@@ -72,7 +72,7 @@ class BlockDevices:
         with self._lock:
             at_work = {volume_id: disk for volume_id, (_, disk) in self._at_work().items()}
         self._loops.silent = {key: pid for key, pid in self._loops.silent.items() if process.started_at(pid)}
-        lines, disks = mountinfo.read(), sysblock.disks()
+        lines, disks = mountinfo.read(), _disks()
         found: dict[str, Disk | NoDisk | Unknown] = {}
         requests = {}
         for volume in volumes:
@@ -105,13 +105,13 @@ class BlockDevices:
             disk = sysblock.locate(_identity(volume.identity), volume.size, disks, self._file_of)
             if disk is None and volume.identity.backing is not None:
                 claim.must_answer(disks, self._loops)
+            if disk is None:
+                return NoDisk()
+            return Disk(disk.node, disk.number, disk.size, Mounted()) if claim.mounted(disk, lines) else None
         except _NotAsked:
             return None
         except sysblock.Uncertain as doubt:
             return Unknown(str(doubt))
-        if disk is None:
-            return NoDisk()
-        return Disk(disk.node, disk.number, disk.size, Mounted()) if claim.mounted(disk, lines) else None
 
     def _file_of(self, disk: sysblock.BlockDisk) -> tuple[int, int] | None:
         key = disk.name, disk.sequence
@@ -297,6 +297,13 @@ class BlockDevices:
 
 def _identity(identity: DiskIdentity) -> tuple[frozenset[str], tuple[int, int] | None, str | None, str | None]:
     return identity.serials, identity.backing, identity.path, identity.asked
+
+
+def _disks() -> list[sysblock.BlockDisk]:
+    try:
+        return sysblock.disks()
+    except sysblock.Uncertain as doubt:
+        raise ProviderError(f"the machine's disks can't be listed: {doubt}; see the kernel's log") from doubt
 
 
 def _mount(target: str, line: mountinfo.Line) -> Mount:

@@ -68,7 +68,9 @@ def _start(node: str) -> tuple[int, int]:
     pid = os.fork()
     if pid == 0:
         try:
-            os.closerange(0, 3)  # whoever waits for our end must not wait for this one's
+            # Whoever waits for our end, or for the lock that we hold, must not wait for this process.
+            os.closerange(0, answering)
+            os.closerange(answering + 1, 256)
             os.write(answering, marshal.dumps(kernel.loop_backing(node)))
         finally:
             os._exit(os.EX_OK)

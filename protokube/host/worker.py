@@ -57,20 +57,28 @@ class Refused(Exception):  # noqa: N818 - it names a state
 def work(order: Order) -> None:
     """Take hold of the disk and do the job. Refused when the ground does not hold."""
     notes = Notes(order["notes"], order["volume_id"])
+    disk = _find(order)
+    if claim.mounted(disk, mountinfo.read()):
+        raise Refused(f"{disk.node} is mounted")
+    claim.refuse_used(disk)
+    locked = claim.lock(disk, _PATIENCE)
+    try:
+        # While we waited, the node may have come to mean another disk; as long as we have it open it can't any more.
+        if _find(order).sequence != disk.sequence:
+            raise Refused(f"{disk.node} has become another disk")
+        {"format": _format, "check": _check, "grow": _grow, "mount": _mount}[order["job"]](order, disk, locked, notes)
+    finally:
+        os.close(locked)
+
+
+def _find(order: Order) -> BlockDisk:
     disk = claim.find(order["identity"], order["size"], Loops({}, {}))
     if disk is None:
         raise Refused("the disk is gone")
     if (disk.number, disk.size) != (order["number"], order["size"]):
         expected = f"{order['number']} with {order['size']}"
         raise Refused(f"{disk.node} is {disk.number} with {disk.size} bytes, expected {expected}")
-    if claim.mounted(disk, mountinfo.read()):
-        raise Refused(f"{disk.node} is mounted")
-    claim.refuse_used(disk)
-    locked = claim.lock(disk, _PATIENCE)
-    try:
-        {"format": _format, "check": _check, "grow": _grow, "mount": _mount}[order["job"]](order, disk, locked, notes)
-    finally:
-        os.close(locked)
+    return disk
 
 
 def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:

@@ -167,6 +167,13 @@ def test_the_name_asked_for_does_not_count_for_a_disk_with_another_serial(machin
     assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu") is None
 
 
+def test_a_serial_that_cannot_be_read_is_not_the_same_as_none(machine: Machine, tmp_path: Path) -> None:
+    machine.add("xvdu", 8 * MIB)
+    (tmp_path / "block/xvdu/serial").mkdir()
+    with pytest.raises(Uncertain, match="can't be read"):
+        machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu")
+
+
 def test_the_name_asked_for_does_not_count_beside_nvme_disks(machine: Machine) -> None:
     machine.add("xvdu", 8 * MIB)
     machine.add("nvme0n1", 8 * MIB, nvme=True, serial="vol1")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protokube.core.etcd import EtcdTemplate, parse_pod, parse_template
+from protokube.core.etcd import EtcdTemplate, check_pod, parse_template
 from protokube.core.kubelet import Layer, layer_faults
 from protokube.core.kubelet_fields import parse_version
 from protokube.core.located import Section, parse
@@ -271,8 +271,8 @@ def load_templates(directory: str | None, faults: list[Fault]) -> dict[str, Etcd
     faults += [Fault(f"{folder}/{name}.yaml", "the template is missing") for name in missing]
     if missing:
         return {}
-    pod, found = parse_pod(f"{folder}/manifest.yaml", texts.pop("manifest"))
-    faults += found
+    pod = texts.pop("manifest")
+    faults += check_pod(f"{folder}/manifest.yaml", pod)
     templates: dict[str, EtcdTemplate] = {}
     for key, text in texts.items():
         template = parse_template(key, f"{folder}/{key}.yaml", text, pod)

@@ -129,7 +129,7 @@ def sync_once(
         done += [_account(number, outcome) for outcome in outcomes]
         _remember(memory, observed, outcomes)
         observed = _learn(observed, outcomes)
-        observed = replace(observed, holds=memory.holds(observed.now))
+        observed = replace(observed, holds=memory.holds(observed.uptime))
         changed = frozenset[Facet]().union(*(outcome.step.action.changes for outcome in outcomes))
         observed = observer.again(observed, changed)
     raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {done[-1].step.action.describe()}")
@@ -161,8 +161,8 @@ def _begin(observer: Observer, memory: Memory, records_every: int) -> Observed:
         observed = observer.first()
     if not isinstance(observed.instance, Unknown):
         owners = memory.owners(observed)
-        memory.absences = memory.absences.seen(observed.now, observed.instance.id, observed.peers, owners)
-    return replace(observed, absent_for=memory.absences.absent_for(), holds=memory.holds(observed.now))
+        memory.absences = memory.absences.seen(observed.uptime, observed.instance.id, observed.peers, owners)
+    return replace(observed, absent_for=memory.absences.absent_for(), holds=memory.holds(observed.uptime))
 
 
 def _account(number: int, outcome: Outcome) -> StepReport:
@@ -181,7 +181,7 @@ def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -
     for outcome in outcomes:
         action = outcome.step.action
         if isinstance(action, StartUnit | RestartUnit):
-            memory.starts.setdefault(action.unit, []).append(observed.now)
+            memory.starts.setdefault(action.unit, []).append(observed.uptime)
 
 
 def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:

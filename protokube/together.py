@@ -1,13 +1,20 @@
-"""Calls side by side, in daemon threads: one that hangs for ever must not keep the program from ending."""
+"""Calls side by side, in daemon threads: one that hangs for ever must not keep the program from ending.
+
+Threads that have nothing to do wait for the next call, so a settled round starts none.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+_idle = threading.Semaphore(0)
 
 
 def start(name: str, call: Callable[[], T]) -> Future[T]:
@@ -22,5 +29,13 @@ def start(name: str, call: Callable[[], T]) -> Future[T]:
         else:
             future.set_result(result)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    _calls.put(run)
+    if not _idle.acquire(blocking=False):
+        threading.Thread(target=_work, name=name, daemon=True).start()
     return future
+
+
+def _work() -> None:
+    while True:
+        _calls.get()()
+        _idle.release()

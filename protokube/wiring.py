@@ -23,6 +23,7 @@ HOSTS = "etc/hosts"
 BUS = "run/dbus/system_bus_socket"
 
 Wake = Callable[[str], None]
+Vpc = Callable[[], tuple[str, str] | None]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
     cloud_name = settings.cloud or detect_cloud()
     dns_name = settings.dns or ("route53" if cloud_name == "aws" else "hosts")
     config = replace(settings.node, dns=dns_name)
-    cloud, cloud_watch = _cloud(settings, cloud_name)
-    dns = _dns(settings, dns_name)
+    cloud, cloud_watch, vpc = _cloud(settings, cloud_name)
+    dns = _dns(settings, config, cloud, vpc)
     disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
     files = NodeFiles(settings.root)
     services = None
@@ -99,25 +100,38 @@ def detect_cloud() -> str:
     return "local"
 
 
-def _cloud(settings: Settings, name: str) -> tuple[CloudProvider, tuple[Path, ...]]:
+def _cloud(settings: Settings, name: str) -> tuple[CloudProvider, tuple[Path, ...], Vpc]:
+    """The cloud, the directories whose changes matter to it, and how to ask for this machine's VPC."""
     if name == "aws":
         from protokube.cloudprovider.aws import AwsCloud
 
-        return AwsCloud(), ()
+        aws = AwsCloud(cluster_id=settings.node.cluster_id, allow_imds_v1=settings.imds_v1)
+        return aws, (), aws.vpc
     from protokube.cloudprovider.local import LocalCloud, load_inventory
     from protokube.host.network import default_addresses
 
     inventory = load_inventory(settings.inventory)
     node = settings.node_name or socket.gethostname()
     images = sorted({Path(volume.image).parent for volume in inventory.volumes if volume.image})
-    return LocalCloud(inventory, node, default_addresses, settings.root), tuple(images)
+    return LocalCloud(inventory, node, default_addresses, settings.root), tuple(images), lambda: None
 
 
-def _dns(settings: Settings, name: str) -> DNSProvider | None:
-    if name == "none" or not settings.node.master:
+def _dns(settings: Settings, config: NodeConfig, cloud: CloudProvider, vpc: Vpc) -> DNSProvider | None:
+    if config.dns == "none" or not config.master:
         return None
-    if name == "hosts":
+    if config.dns == "hosts":
         from protokube.dnsprovider.hosts import HostsFile
 
         return HostsFile(str(Path(settings.root, HOSTS)))
-    raise NotImplementedError(name)
+    if config.dns == "rfc2136":
+        from protokube.dnsprovider.rfc2136 import Rfc2136
+
+        assert settings.dns_server is not None, "config.py refuses rfc2136 without a server"
+        keyfile = Path(settings.dns_keyfile) if settings.dns_keyfile else None
+        return Rfc2136(server=settings.dns_server, keyfile=keyfile, zone=settings.dns_zone)
+    from protokube.dnsprovider.route53 import Route53
+
+    def suffix() -> str:
+        return config.suffix(config.cluster_id or cloud.instance().cluster_id)
+
+    return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 import yaml
@@ -21,6 +22,10 @@ DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
 InitialState = Literal["new", "existing"]
 
 CONDITION = "$if"
+
+_REMEMBERED = 32
+"""How many results of pure but slow functions are kept: a settled round parses and renders nothing again."""
+
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
 _CONDITIONS = frozenset({"livez", "no-livez", "hosts"})
 _PLACEHOLDERS = frozenset(
@@ -58,7 +63,7 @@ _dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 class EtcdTemplate:
     """One etcd cluster's template: what `<key>.yaml` says, and the pod that all of them share.
 
-    `data_dir` is relative to the volume's root. `pod` is manifest.yaml as parsed, placeholders unfilled.
+    `data_dir` is relative to the volume's root. `pod` is the text of manifest.yaml, placeholders unfilled.
     """
 
     key: str
@@ -68,7 +73,7 @@ class EtcdTemplate:
     peer_port: int
     data_dir: str
     cpu_request: str
-    pod: object
+    pod: str
 
     @property
     def manifest_name(self) -> str:
@@ -80,7 +85,7 @@ class EtcdTemplate:
         return f"{self.cluster_name}-{member}"
 
 
-def parse_template(key: str, place: str, text: str, pod: object) -> EtcdTemplate | tuple[Fault, ...]:
+def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | tuple[Fault, ...]:
     """Read `<key>.yaml` (at `place`, for messages) and check it, all faults at once."""
     data, faults = _load(place, text)
     if faults:
@@ -102,16 +107,19 @@ def parse_template(key: str, place: str, text: str, pod: object) -> EtcdTemplate
         for name in ("clientPort", "peerPort")
         if type(data.get(name)) is int and not 0 < data[name] < 1 << 16
     ]
+    expected_name = "etcd" if key == "main" else f"etcd-{key}"
+    if data.get("clusterName") != expected_name:
+        found.append(Fault(place, f"clusterName is {data.get('clusterName')!r}, expected {expected_name}, as in DNS"))
     if found:
         return tuple(found)
     return EtcdTemplate(key=key, pod=pod, **{field: data[name] for name, (field, _) in _FIELDS.items()})
 
 
-def parse_pod(place: str, text: str) -> tuple[object, tuple[Fault, ...]]:
-    """Read manifest.yaml: a pod whose placeholders are exactly the known ones and whose conditions are known."""
+def check_pod(place: str, text: str) -> tuple[Fault, ...]:
+    """Check manifest.yaml: a pod whose placeholders are exactly the known ones and whose conditions are known."""
     pod, faults = _load(place, text)
     if faults:
-        return None, faults
+        return faults
     used: set[str] = set()
     conditions: set[str] = set()
     _collect(pod, used, conditions)
@@ -126,9 +134,15 @@ def parse_pod(place: str, text: str) -> tuple[object, tuple[Fault, ...]]:
     ]
     if not isinstance(pod, dict) or pod.get("kind") != "Pod" or pod.get("apiVersion") != "v1":
         found.append(Fault(place, "expected a v1 Pod"))
-    return pod, tuple(found)
+    return tuple(found)
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def _pod(text: str) -> object:
+    return yaml.load(text, Loader=_loader)
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def render_manifest(
     template: EtcdTemplate,
     member: EtcdMember,
@@ -170,7 +184,7 @@ def render_manifest(
         "mount_point": mount_point,
     }
     conditions = {"livez" if has_livez(image) else "no-livez"} | ({"hosts"} if hosts else set())
-    pod = _fill(template.pod, values, conditions)
+    pod = _fill(_pod(template.pod), values, conditions)
     return _HEADER + yaml.dump(pod, Dumper=_dumper, sort_keys=False, default_flow_style=False, width=1000)
 
 
@@ -206,6 +220,7 @@ def has_livez(image: str) -> bool:
     return version[2] >= first if first is not None else version >= (3, 6, 0)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _first_container(text: str) -> Mapping[str, object]:
     try:
         pod = yaml.load(text, Loader=_loader)

@@ -7,6 +7,7 @@ member, the volume and the filesystem it belongs to. A volume is ours when every
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 
 import yaml
 
@@ -70,6 +71,7 @@ class Identity:
         )
 
 
+@lru_cache(maxsize=32)
 def parse_identity(text: str) -> Identity | Rejected:
     """Read an identity file; anything but exactly its form is rejected."""
     try:

@@ -20,6 +20,7 @@ from protokube.core.etcd import (
 )
 from protokube.core.identity import IDENTITY_PATH, MANIFESTS, Identity, kops_manifest, parse_identity
 from protokube.core.model import Absent, Disk, FileState, Link, Mounted, Tree, Unknown
+from protokube.core.names import Naming
 from protokube.core.observed import Observed
 from protokube.core.plan_disks import attached, judge_filesystem, mount_of, mount_trouble
 from protokube.core.settings import NodeConfig
@@ -172,7 +173,7 @@ def _plan_member(
         reason = f"member {mine.member.me} of etcd cluster {mine.member.cluster}, {start.state}"
         plan.step(observed, action, reason, volume=mine.id)
         return True
-    _plan_link(config, observed, place, files, plan)
+    _plan_link(config, observed, desired, place, files, plan)
     return True
 
 
@@ -300,7 +301,12 @@ def _kubelet_may_run(config: NodeConfig, observed: Observed) -> bool:
 
 
 def _plan_link(
-    config: NodeConfig, observed: Observed, place: Place, files: Mapping[str, FileState], plan: Plan
+    config: NodeConfig,
+    observed: Observed,
+    desired: Desired,
+    place: Place,
+    files: Mapping[str, FileState],
+    plan: Plan,
 ) -> None:
     path, target = link_path(config, place.template), place.path(place.manifest)
     state = files.get(path, Absent())
@@ -315,7 +321,7 @@ def _plan_link(
     if not isinstance(state, Absent):
         plan.refuse(path, "etcd/manifest-occupied", f"{path} is no link of ours ({type(state).__name__.lower()})")
         return
-    if missing := _missing_names(config, observed, place):
+    if missing := _missing_names(config, observed, desired, place):
         patience = NAMES_PATIENCE - (observed.now - written / 1e9)
         if 0 < patience <= NAMES_PATIENCE and not observed.assumed:
             plan.wait(
@@ -325,12 +331,20 @@ def _plan_link(
     plan.step(observed, MakeLink(path, target), "the manifest is in place", volume=place.mine.id)
 
 
-def _missing_names(config: NodeConfig, observed: Observed, place: Place) -> list[str]:
-    member = place.mine.member
-    if len(member.members) == 1 or config.dns == "none" or place.has_data:
+def waits_for_names(config: NodeConfig, observed: Observed, place: Place) -> bool:
+    """Whether the names of all members matter: before the first link of a cluster with several members."""
+    if len(place.mine.member.members) == 1 or config.dns == "none" or place.has_data:
+        return False
+    return isinstance(observed.files, Unknown) or not isinstance(
+        observed.files.get(link_path(config, place.template)), Link
+    )
+
+
+def _missing_names(config: NodeConfig, observed: Observed, desired: Desired, place: Place) -> list[str]:
+    if not waits_for_names(config, observed, place):
         return []
-    suffix = config.suffix(observed.instance.cluster_id) if not isinstance(observed.instance, Unknown) else ""
-    names = [place.template.member_name(name) + suffix for name in member.members]
+    naming = Naming(desired.cluster_id, config.suffix(desired.cluster_id))
+    names = list(naming.members(place.mine.member))
     if isinstance(observed.records, Unknown):
         return names
     known = {name for name, records in observed.records.items() if records.owned or records.foreign}

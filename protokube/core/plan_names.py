@@ -9,7 +9,7 @@ from protokube.core.names import DesiredRecords, Naming, desired_records, holdin
 from protokube.core.observed import Observed
 from protokube.core.owners import gone_owners
 from protokube.core.plan_dns import plan_records
-from protokube.core.plan_etcd import mounted_places
+from protokube.core.plan_etcd import mounted_places, waits_for_names
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 
@@ -38,11 +38,17 @@ def mounted(config: NodeConfig, observed: Observed, desired: Desired) -> list[Me
 
 
 def names_to_read(config: NodeConfig, observed: Observed, desired: Desired) -> frozenset[str]:
-    """The names whose records matter: those that we keep, and all members' of the etcd clusters that we serve."""
+    """The names whose records matter: those that we keep, and those that a first link still waits for."""
     if config.dns == "none":
         return frozenset()
     naming = Naming(desired.cluster_id, config.suffix(desired.cluster_id))
-    waited = {name for mine in mounted(config, observed, desired) for name in naming.members(mine.member)}
+    places = mounted_places(config, observed, desired)
+    waited = {
+        name
+        for place in places
+        if waits_for_names(config, observed, place)
+        for name in naming.members(place.mine.member)
+    }
     return records_of(config, observed, desired).names | waited
 
 

@@ -1,0 +1,183 @@
+"""etcd as far as its bootstrap can go wrong: cluster identities, member lists, quorums, acknowledged writes.
+
+A `new` start makes a cluster whose identity follows from the initial members, as etcd's does, so that members with
+empty logs may form a quorum. Whatever that loses is noted in `violations`: two clusters formed for one etcd cluster's
+key, or an acknowledged write that the elected leader doesn't have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+from protokube.core.etcd import manifest_env
+from protokube.core.model import EtcdPeerMember
+from protokube.core.value import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from tests.rounds.world import Node, World, WorldVolume
+
+
+Members = dict[str, EtcdPeerMember]
+
+
+@cache
+def _env(text: str) -> Mapping[str, str]:
+    return manifest_env(text)
+
+
+@dataclass
+class EtcdData:
+    """A data directory: the cluster it belongs to, the members as it knows them (by peer URL), and the log."""
+
+    cluster: str
+    url: str
+    members: Members
+    log: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Running:
+    """An etcd process, on what its manifest said."""
+
+    node: Node
+    volume: WorldVolume
+    key: str
+    name: str
+    text: str
+    port: str
+    data: EtcdData
+
+
+class EtcdWorld:
+    """Everything that kubelets run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.running: dict[tuple[str, str], Running] = {}
+        self.formed: dict[str, set[str]] = {}
+        self.acknowledged: dict[str, list[str]] = {}
+        self.violations: list[str] = []
+        self.stopped: list[str] = []
+
+    def stop(self, node: Node) -> None:
+        """All of a node's members end."""
+        self.running = {key: one for key, one in self.running.items() if one.node is not node}
+
+    def tick(self) -> None:
+        """Kubelets notice their folders; members start, elect and publish themselves."""
+        wanted = {
+            (node.name, path): (node, text, volume)
+            for node in self._world.nodes.values()
+            if node.kubelet_runs
+            for path, text, volume in self._world.pods(node)
+        }
+        for key, one in list(self.running.items()):
+            if key not in wanted or wanted[key][1] != one.text or wanted[key][2] is not one.volume:
+                if key not in wanted and one.node.kubelet_runs and self._quorum(one.key, one.data.cluster):
+                    self.stopped.append(f"{one.name} on {one.node.name}")
+                del self.running[key]
+        for key, (node, text, volume) in wanted.items():
+            if key not in self.running and (started := self._start(node, text, volume)):
+                self.running[key] = started
+        for etcd_key, cluster in sorted({(one.key, one.data.cluster) for one in self.running.values()}):
+            self._elect(etcd_key, cluster)
+
+    def _start(self, node: Node, text: str, volume: WorldVolume) -> Running | None:
+        env = _env(text)
+        relative = env["ETCD_DATA_DIR"].lstrip("/")
+        filesystem = volume.filesystem
+        assert filesystem is not None
+        if relative + "/" not in filesystem.files:
+            return None  # hostPath's type Directory: the pod doesn't start
+        url = env["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
+        initial = dict(pair.split("=", 1) for pair in env["ETCD_INITIAL_CLUSTER"].split(","))
+        data = filesystem.etcd.get(relative)
+        if data is None:
+            data = self._first_start(env, url, initial)
+            if data is None:
+                return None
+            filesystem.etcd[relative] = data
+            filesystem.put(f"{relative}/member/", None)
+        key = env["ETCD_INITIAL_CLUSTER_TOKEN"]
+        return Running(node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data)
+
+    def _first_start(self, env: Mapping[str, str], url: str, initial: Mapping[str, str]) -> EtcdData | None:
+        if initial.get(env["ETCD_NAME"]) != url:
+            return None
+        if env["ETCD_INITIAL_CLUSTER_STATE"] == "new":
+            identity = f"{env['ETCD_INITIAL_CLUSTER_TOKEN']} {' '.join(sorted(initial.values()))}"
+            return EtcdData(identity, url, {one: EtcdPeerMember(name, (one,), ()) for name, one in initial.items()})
+        for peer in self.running.values():
+            if peer.key == env["ETCD_INITIAL_CLUSTER_TOKEN"] and peer.data.members.keys() == set(initial.values()):
+                return EtcdData(peer.data.cluster, url, dict(peer.data.members))
+        return None  # `existing` and no peer that agrees: etcd exits
+
+    def _quorum(self, key: str, cluster: str) -> list[Running]:
+        """The running members of a cluster if they are enough, the one with the longest log first."""
+        alive = [one for one in self.running.values() if (one.key, one.data.cluster) == (key, cluster)]
+        alive.sort(key=lambda one: (-len(one.data.log), -len(one.data.members), one.name))
+        enough = bool(alive) and len(alive) > len(alive[0].data.members) // 2
+        return alive if enough else []
+
+    def _elect(self, key: str, cluster: str) -> None:
+        alive = self._quorum(key, cluster)
+        if not alive:
+            return
+        leader = alive[0].data
+        self.formed.setdefault(key, set()).add(cluster)
+        if len(self.formed[key]) > 1:
+            self._violation(f"two clusters were formed for {key}: {sorted(self.formed[key])}")
+        if lost := [write for write in self.acknowledged.get(key, []) if write not in leader.log]:
+            self._violation(f"{key} lost acknowledged writes {lost}")
+        for one in alive:
+            if one.data.url in leader.members:
+                client = (f"http://{one.name}:4001",)
+                leader.members[one.data.url] = EtcdPeerMember(one.name, (one.data.url,), client)
+        for one in alive:
+            one.data.members, one.data.log = dict(leader.members), list(leader.log)
+
+    def _violation(self, what: str) -> None:
+        if what not in self.violations:
+            self.violations.append(what)
+
+    # --- clients ---
+
+    def write(self, key: str, value: str, *, missing: str | None = None) -> bool:
+        """Put a value; `missing` names a node that doesn't get it. The answer says whether it was acknowledged."""
+        token = f"etcd-cluster-token-{key}"
+        for cluster in {one.data.cluster for one in self.running.values() if one.key == token}:
+            alive = [one for one in self._quorum(token, cluster) if one.node.name != missing]
+            if alive and len(alive) > len(alive[0].data.members) // 2:
+                for one in alive:
+                    one.data.log.append(value)
+                self.acknowledged.setdefault(token, []).append(value)
+                return True
+        return False
+
+    def member_add(self, key: str, url: str) -> bool:
+        """`etcdctl member add`; needs a quorum."""
+        return self._change(key, lambda members: members | {url: EtcdPeerMember("", (url,), ())})
+
+    def member_remove(self, key: str, url: str) -> bool:
+        """`etcdctl member remove`; needs a quorum."""
+        return self._change(key, lambda members: {one: info for one, info in members.items() if one != url})
+
+    def _change(self, key: str, change: Callable[[Members], Members]) -> bool:
+        token = f"etcd-cluster-token-{key}"
+        for cluster in {one.data.cluster for one in self.running.values() if one.key == token}:
+            alive = self._quorum(token, cluster)
+            for one in alive:
+                one.data.members = dict(change(one.data.members))
+            if alive:
+                return True
+        return False
+
+    def members_at(self, url: str) -> tuple[EtcdPeerMember, ...] | None:
+        """What the peer port at an address answers; None when nobody listens there."""
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        for one in self.running.values():
+            if one.node.address == host and one.port == port and one.node.up:
+                return tuple(replace(member) for member in one.data.members.values())
+        return None

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.model import Blank, Ext4, Unknown, Working
+from protokube.core.model import Blank, DiskIdentity, Ext4, Unknown, Working
+from protokube.core.value import replace
 from protokube.host import blockdev, intent
 from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, node, run, until
 
@@ -163,6 +164,30 @@ def _comm(pid: int) -> str:
         return ""
     name, _, rest = status.partition("(")[2].rpartition(")")
     return "" if rest.split()[0] == "Z" else "mkfs" if "mkfs" in name else name
+
+
+def test_a_link_that_leads_elsewhere_by_the_time_the_lock_is_held(here: Node, disk: LoopDisk, tmp_path: Path) -> None:
+    link = tmp_path / "by-id"
+    link.symlink_to(disk.device)
+    with LoopDisk(tmp_path / "other.img", disk.size) as other:
+        volume = replace(disk.volume(), identity=DiskIdentity(path=str(link)))
+        before = disk.digest(), other.digest()
+        with subprocess.Popen(["flock", disk.device, "cat"], stdin=subprocess.PIPE) as holder:
+            assert holder.stdin is not None
+            until(lambda: isinstance(here.look(volume), Working), "the lock is held")
+            here.format(volume, disk)
+            (worker,) = here.devices.running().values()
+            until(lambda: disk.device in _open_files(worker), "the worker waits for the lock")
+            link.unlink()
+            link.symlink_to(other.device)
+            holder.stdin.close()
+        here.finish()
+        assert f"{other.device} is" in here.failure(volume)
+        assert (disk.digest(), other.digest()) == before
+
+
+def _open_files(pid: int) -> list[str]:
+    return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 def test_the_daemons_end_does_not_end_a_tool(here: Node, disk: LoopDisk) -> None:

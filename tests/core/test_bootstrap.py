@@ -1,0 +1,201 @@
+"""The table of when a member may start as `new`, row by row."""
+
+from __future__ import annotations
+
+import pytest
+
+from protokube.core.bootstrap import MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
+from protokube.core.desired import Desired, MemberVolume
+from protokube.core.identity import Identity, filesystem_uuid
+from protokube.core.model import (
+    Attachment,
+    AttachState,
+    CloudVolume,
+    EtcdMember,
+    EtcdPeerMember,
+    Instance,
+    Peer,
+    Unknown,
+)
+from protokube.core.observed import Observed
+from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, Rejected
+from tests.rounds.process import templates
+
+SUFFIX = ".internal.c"
+SILENT = Unknown("connection refused")
+MAIN = templates()["main"]
+Answer = tuple[EtcdPeerMember, ...] | Unknown
+
+
+def volume(
+    me: str, members: str = "a,b,c", *, id_: str = "", made: bool = False, ran: bool = False,
+    pristine: bool | None = None, holder: str | None = None, cluster: str = "main",
+) -> MemberVolume:  # fmt: skip
+    member = EtcdMember(cluster, me, tuple(members.split(",")))
+    id_ = id_ or f"vol-{me}"
+    uuid = filesystem_uuid("c", member, id_)
+    tags = ({FILESYSTEM_TAG: uuid} if made else {}) | ({BOOTSTRAPPED_TAG: "true"} if ran else {})
+    attachments = (Attachment(holder, None, AttachState.ATTACHED),) if holder else ()
+    return MemberVolume(CloudVolume(id_, "z2", 1, tags, attachments=attachments, pristine=pristine), member, uuid)
+
+
+def decide(
+    mine: MemberVolume, *others: MemberVolume, peers: Answer = SILENT, started: bool = False, data: bool = False,
+    vouched: bool = False, can_tag: bool = True,
+) -> Start | Rejected | Wait:  # fmt: skip
+    instance = Instance("n1", "n1", "z1", "c", ("10.0.0.1",))
+    desired = Desired("c", instance, (mine, *others), {"main": mine}, {}, {}, ())
+    identity = Identity("c", mine.member.cluster, mine.member.me, mine.id, mine.uuid, None, started)
+    facts = MemberFacts(mine, identity, data)
+    return initial_state(desired, MAIN, facts, peers, dns_suffix=SUFFIX, vouched=vouched, can_tag=can_tag)
+
+
+def listed(name: str, *, started: bool, url: str | None = None) -> EtcdPeerMember:
+    me = name.removeprefix("etcd-")
+    return EtcdPeerMember(
+        name, (url or f"http://etcd-{me}{SUFFIX}:2380",), (f"http://etcd-{me}:4001",) if started else ()
+    )
+
+
+ADDED = EtcdPeerMember("", (f"http://etcd-a{SUFFIX}:2380",), ())
+B, C = volume("b", made=True), volume("c", made=True)
+RAN_B = volume("b", made=True, ran=True)
+FOREIGN_B = volume("b")
+
+
+def rule(judged: object) -> str:
+    assert isinstance(judged, Rejected), judged
+    return judged.rule
+
+
+def test_data_means_existing_whatever_else_is_known() -> None:
+    assert decide(volume("a"), data=True) == Start("existing")
+    assert decide(volume("a"), RAN_B, C, data=True, started=True, peers=(listed("etcd-b", started=True),)) == Start(
+        "existing"
+    )
+
+
+@pytest.mark.parametrize("peers", [SILENT, (ADDED,), (listed("etcd-a", started=False),)])
+def test_started_without_data_is_lost(peers: Answer) -> None:
+    judged = decide(volume("a"), B, C, started=True, peers=peers, vouched=True)
+    assert rule(judged) == "etcd/data-lost"
+    assert isinstance(judged, Rejected) and "etcdctl member add etcd-a --peer-urls=http://etcd-a" in judged.evidence
+
+
+def test_the_only_member_starts_new() -> None:
+    assert decide(volume("a", "a")) == Start("new")
+
+
+def test_the_only_member_does_not_start_beside_its_data() -> None:
+    assert rule(decide(volume("a", "a"), volume("a", "a", id_="vol-old", ran=True))) == "etcd/member-lost"
+    assert rule(decide(volume("a", "a"), volume("a", "a", id_="vol-kops"))) == "etcd/member-lost"
+    assert rule(decide(volume("a", "a"), volume("b", "a,b,c", ran=True))) == "etcd/member-lost"
+    assert decide(volume("a", "a"), volume("a", "a", id_="vol-new", pristine=True)) == Start("new")
+
+
+def test_all_made_by_us_and_none_marked_is_new() -> None:
+    assert decide(volume("a"), B, C) == Start("new")
+
+
+def test_pristine_is_as_good_as_made_by_us() -> None:
+    assert decide(volume("a"), volume("b", pristine=True), C) == Start("new")
+
+
+@pytest.mark.parametrize("pristine", [None, False])
+def test_another_volume_that_nobody_knows_is_waited_for(pristine: bool | None) -> None:
+    judged = decide(volume("a"), volume("b", pristine=pristine), C)
+    assert isinstance(judged, Wait) and judged.theirs and "vol-b" in judged.reason
+
+
+def test_where_nobody_can_mark_the_operator_is_asked() -> None:
+    judged = decide(volume("a"), FOREIGN_B, C, can_tag=False)
+    assert rule(judged) == "etcd/bootstrap-unknown"
+    assert isinstance(judged, Rejected) and "--etcd-bootstrap" in judged.evidence and "vol-b" in judged.evidence
+    assert decide(volume("a"), FOREIGN_B, C, can_tag=False, vouched=True) == Start("new")
+
+
+def test_a_member_whose_volume_is_not_seen_asks_the_operator() -> None:
+    assert rule(decide(volume("a"), B)) == "etcd/bootstrap-unknown"
+    assert decide(volume("a"), B, vouched=True) == Start("new")
+
+
+def test_marks_of_another_etcd_cluster_mean_nothing() -> None:
+    assert decide(volume("a"), B, C, volume("b", id_="vol-eb", cluster="events", ran=True)) == Start("new")
+
+
+@pytest.mark.parametrize("vouched", [False, True])
+def test_some_other_ran_and_nobody_answers_is_waited_for(vouched: bool) -> None:
+    judged = decide(volume("a"), RAN_B, C, vouched=vouched)
+    assert isinstance(judged, Wait) and "vol-b" in judged.reason and "connection refused" in judged.reason
+
+
+@pytest.mark.parametrize("vouched", [False, True])
+@pytest.mark.parametrize("others", [(RAN_B, C), (B, C), (FOREIGN_B,)])
+def test_listed_as_started_is_lost(others: tuple[MemberVolume, ...], vouched: bool) -> None:
+    peers = (listed("etcd-a", started=True), listed("etcd-b", started=True))
+    judged = decide(volume("a"), *others, peers=peers, vouched=vouched)
+    assert rule(judged) == "etcd/member-lost"
+    assert isinstance(judged, Rejected) and "etcdctl member remove" in judged.evidence
+
+
+@pytest.mark.parametrize("others", [(RAN_B, C), (B, C)])
+def test_not_listed_is_lost(others: tuple[MemberVolume, ...]) -> None:
+    assert rule(decide(volume("a"), *others, peers=(listed("etcd-b", started=True),))) == "etcd/member-lost"
+    assert rule(decide(volume("a"), *others, peers=(), vouched=True)) == "etcd/member-lost"
+
+
+def test_added_joins_with_the_running_clusters_own_list() -> None:
+    judged = decide(volume("a"), RAN_B, C, peers=(listed("etcd-b", started=True), ADDED))
+    joined = f"etcd-b=http://etcd-b{SUFFIX}:2380,etcd-a=http://etcd-a{SUFFIX}:2380"
+    assert judged == Start("existing", joined)
+
+
+def test_added_beside_another_that_has_not_started() -> None:
+    other = EtcdPeerMember("", (f"http://etcd-c{SUFFIX}:2380",), ())
+    judged = decide(volume("a"), RAN_B, C, peers=(listed("etcd-b", started=True), other, ADDED))
+    assert isinstance(judged, Start) and judged.initial_cluster is not None
+    assert f"etcd-c=http://etcd-c{SUFFIX}:2380" in judged.initial_cluster.split(",")
+
+
+def test_added_under_another_url_is_not_ours() -> None:
+    stranger = EtcdPeerMember("", ("http://10.9.9.9:2380",), ())
+    assert rule(decide(volume("a"), RAN_B, C, peers=(listed("etcd-b", started=True), stranger))) == "etcd/member-lost"
+
+
+def test_a_cluster_that_is_being_born_is_new_for_everybody() -> None:
+    born = tuple(listed(f"etcd-{me}", started=False) for me in "abc")
+    assert decide(volume("a"), B, C, peers=born) == Start("new")
+
+
+def test_born_but_marked_is_joined() -> None:
+    """Somebody ran already: then `new` is never right, even if nobody has published itself."""
+    born = tuple(listed(f"etcd-{me}", started=False) for me in "abc")
+    judged = decide(volume("a"), RAN_B, C, peers=born)
+    assert isinstance(judged, Start) and judged.state == "existing"
+
+
+def test_only_a_member_that_never_started_asks_its_peers() -> None:
+    many, one = volume("a"), volume("a", "a")
+    identity = Identity("c", "main", "a", "vol-a", many.uuid)
+    assert needs_peers(MemberFacts(many, identity, has_data=False))
+    assert not needs_peers(MemberFacts(many, identity, has_data=True))
+    assert not needs_peers(MemberFacts(many, Identity("c", "main", "a", "v", "u", None, True), has_data=False))
+    assert not needs_peers(MemberFacts(one, identity, has_data=False))
+
+
+def test_the_holders_of_other_members_are_asked() -> None:
+    mine, other, free = volume("a", holder="n1"), volume("b", holder="n2"), volume("c")
+    instance = Instance("n1", "n1", "z1", "c", ("10.0.0.1",))
+    desired = Desired("c", instance, (mine, other, free), {"main": mine}, {}, {}, ())
+    peers = (
+        Peer("n1", ("10.0.0.1",)),
+        Peer("n2", ("10.0.0.2", "fd00::2")),
+        Peer("n3", ("10.0.0.3",)),
+        Peer("n4", ("10.0.0.4",), members={"main": "c"}),
+    )
+    observed = Observed(0, 0, instance, (), peers=peers)
+    assert peers_to_ask(observed, desired, MAIN, mine) == (
+        "http://10.0.0.2:2380", "http://10.0.0.4:2380", "http://[fd00::2]:2380",
+    )  # fmt: skip
+    unknown = Observed(0, 0, instance, (), peers=Unknown("throttled"))
+    assert peers_to_ask(unknown, desired, MAIN, mine) == ()

@@ -1,0 +1,136 @@
+"""Whose volume is it: the identity file, UUIDs, what a volume may hold."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protokube.core.identity import (
+    IDENTITY_PATH,
+    Identity,
+    filesystem_uuid,
+    foreign_entries,
+    is_empty,
+    kops_manifest,
+    parse_identity,
+)
+from protokube.core.model import EtcdMember, Tree
+from protokube.core.tags import Rejected
+from tests.rounds.process import templates
+
+MEMBER = EtcdMember("main", "a", ("a", "b", "c"))
+IDENTITY = Identity("c.example.com", "main", "a", "vol-1", "5f2a", "3.6.6", True)
+MANIFEST = "k8s.io/manifests/etcd.manifest"
+POD = "spec: {containers: [{env: [{name: ETCD_NAME, value: %s}]}]}"
+
+
+def test_the_uuid_is_the_same_for_ever() -> None:
+    """Formatted volumes in the field bear it: a change would make every one of them a stranger's."""
+    assert filesystem_uuid("c.example.com", EtcdMember("main", "a", ("a",)), "vol-m") == UUID
+
+
+def test_the_uuid_differs_with_everything_it_names() -> None:
+    events = EtcdMember("events", "a", ("a",))
+    other = EtcdMember("main", "b", ("a", "b"))
+    uuids = {
+        filesystem_uuid("c", MEMBER, "vol-1"),
+        filesystem_uuid("d", MEMBER, "vol-1"),
+        filesystem_uuid("c", MEMBER, "vol-2"),
+        filesystem_uuid("c", events, "vol-1"),
+        filesystem_uuid("c", other, "vol-1"),
+    }
+    assert len(uuids) == 5
+    assert filesystem_uuid("c", MEMBER, "v") == filesystem_uuid("c", EtcdMember("main", "a", ("a",)), "v")
+
+
+@given(st.builds(Identity, *[st.text()] * 5, st.none() | st.text(), st.booleans()))
+def test_a_file_says_what_was_written(identity: Identity) -> None:
+    text = identity.render()
+    if "\x85" not in text:
+        parsed = parse_identity(text)
+        assert parsed == identity or isinstance(parsed, Rejected)
+
+
+def test_a_file_is_the_same_for_the_same_identity() -> None:
+    assert IDENTITY.render() == IDENTITY.render()
+    assert parse_identity(IDENTITY.render()) == IDENTITY
+
+
+@given(st.text())
+def test_any_text_is_judged(text: str) -> None:
+    assert isinstance(parse_identity(text), Identity | Rejected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("cluster: c.example.com\n", "", "cluster is None"),
+        ("started: true", "started: 1", "started is 1, expected a boolean"),
+        ("started: true", "started: 'yes'", "expected a boolean"),
+        ("member: a", "member: [a]", "expected a text"),
+        ("etcdVersion: 3.6.6", "etcdVersion: 3.6", "etcdVersion is 3.6"),
+        ("started: true", "started: true\nmore: 1", "unknown keys more"),
+        ("member: a", "member: {", "no YAML"),
+        ("cluster: c.example.com", "cluster: !!python/object/apply:os.getcwd []", "no YAML"),
+    ],
+)
+def test_a_damaged_file_is_refused(old: str, new: str, why: str) -> None:
+    text = IDENTITY.render()
+    assert old in text
+    judged = parse_identity(text.replace(old, new))
+    assert isinstance(judged, Rejected) and judged.rule == "volume/identity" and why in judged.evidence
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a", "3"])
+def test_a_file_that_is_no_mapping(text: str) -> None:
+    judged = parse_identity(text)
+    assert isinstance(judged, Rejected) and "expected a mapping" in judged.evidence
+
+
+def test_differences_leave_out_what_changes() -> None:
+    assert IDENTITY.differences(Identity("c.example.com", "main", "a", "vol-1", "5f2a")) == ""
+    other = Identity("c.example.com", "main", "a", "vol-2", "5f2a")
+    assert "volume_id 'vol-1' ≠ 'vol-2'" in IDENTITY.differences(other)
+        Identity("c.example.com", "main", "a", "vol-2", "5f2a")
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "foreign"),
+    [
+        ({"lost+found/"}, ()),
+        ({"lost+found/", "k8s.io/", IDENTITY_PATH, "k8s.io/manifests/", MANIFEST}, ()),
+        ({"var/", "var/etcd/", "var/etcd/data/", "var/etcd/data/member/", "var/etcd/data/member/wal/"}, ()),
+        ({"k8s.io/.identity.yaml.protokube-new"}, ()),
+        ({"home/"}, ("home/",)),
+        ({"var/lib/"}, ("var/lib/",)),
+        ({"var/etcd/data-events/"}, ("var/etcd/data-events/",)),
+        ({"k8s.io/manifests/etcd-events.manifest"}, ("k8s.io/manifests/etcd-events.manifest",)),
+        ({"lost+found"}, ("lost+found",)),
+        ({"var"}, ("var",)),
+        ({"var/etcd/data"}, ("var/etcd/data",)),
+    ],
+)
+def test_foreign_entries(entries: set[str], foreign: tuple[str, ...]) -> None:
+    assert foreign_entries(Tree(frozenset(entries)), templates()["main"]) == foreign
+
+
+def test_more_than_could_be_listed_is_foreign() -> None:
+    assert foreign_entries(Tree(overflow=True), templates()["main"])
+    assert not is_empty(Tree(overflow=True))
+    assert is_empty(Tree(frozenset({"lost+found/"}))) and is_empty(Tree())
+    assert not is_empty(Tree(frozenset({"lost+found/", "a"})))
+
+
+def test_a_kops_manifest_belongs_to_its_member() -> None:
+    template = templates()["main"]
+    assert kops_manifest(Tree(), MEMBER, template) is None
+    mine = Tree(texts={MANIFEST: POD % "etcd-a"})
+    assert kops_manifest(mine, MEMBER, template) == POD % "etcd-a"
+    for text in (POD % "etcd-b", "", "spec: {}", "{", "[]"):
+        judged = kops_manifest(Tree(texts={MANIFEST: text}), MEMBER, template)
+        assert isinstance(judged, Rejected) and judged.rule == "volume/foreign-data"
+
+
+UUID = "9644bf7b-6614-5e43-9965-42f425e2b2d6"

@@ -32,6 +32,8 @@ FILE_ONLY = (
     "dnsRemovals",
     "dnsReadEvery",
     "imdsV1",
+    "kubeletProofTime",
+    "kubeletRestartsPerHour",
 )
 
 
@@ -172,6 +174,8 @@ def _node(
         dns_removals=_count(section, "dnsRemovals", 2, faults),
         kubelet_unit=None if unit == "none" else unit,
         gate_timeout=timeout,
+        kubelet_proof_time=float(_count(section, "kubeletProofTime", 60, faults)),
+        kubelet_restarts=_count(section, "kubeletRestartsPerHour", 6, faults),
         kubernetes_version=_version(section, faults),
         kubelet_layers=_layer(section, "kubelet", faults),
         master_kubelet_layers=_layer(section, "masterKubelet", faults),

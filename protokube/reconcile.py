@@ -24,9 +24,6 @@ log = logging.getLogger("protokube")
 MOST_PASSES = 60
 """More passes than the longest way takes; a round that needs more is a bug, and ends."""
 
-STARTS_AN_HOUR = 6
-"""How often kubelet is started or restarted within an hour before it is left alone for a while."""
-
 EXPECTED = (VolumeInUse, DeviceNameTaken, TaggingForbidden)
 """Refusals that the next pass or round takes into account by itself; they are no trouble of this node."""
 
@@ -84,15 +81,11 @@ class Memory:
     rounds_since_reading: int = 0
     last: Report | None = None
 
-    def holds(self, now: float) -> dict[str, float]:
-        """Seconds for which each unit is to be left alone, since it was started too often within the hour."""
+    def holds(self, now: float, most: int) -> dict[str, float]:
+        """Seconds for which each unit is to be left alone, since it was started `most` times within the hour."""
         for unit, times in self.starts.items():
             self.starts[unit] = [time for time in times if now - time < _HOUR]
-        return {
-            unit: times[-STARTS_AN_HOUR] + _HOUR - now
-            for unit, times in self.starts.items()
-            if len(times) >= STARTS_AN_HOUR
-        }
+        return {unit: times[-most] + _HOUR - now for unit, times in self.starts.items() if len(times) >= most}
 
     def owners(self, observed: Observed) -> set[str]:
         """The owners of the records that were seen."""
@@ -114,7 +107,7 @@ def sync_once(
 
     `stop` is asked between passes, so that a signal lets the actions in hand end and begins no new ones.
     """
-    observed = _begin(observer, memory, records_every)
+    observed = _begin(config, observer, memory, records_every)
     done: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
         current = plan(config, observed)
@@ -129,7 +122,7 @@ def sync_once(
         done += [_account(number, outcome) for outcome in outcomes]
         _remember(memory, observed, outcomes)
         observed = _learn(observed, outcomes)
-        observed = replace(observed, holds=memory.holds(observed.uptime))
+        observed = replace(observed, holds=memory.holds(observed.uptime, config.kubelet_restarts))
         changed = frozenset[Facet]().union(*(outcome.step.action.changes for outcome in outcomes))
         observed = observer.again(observed, changed)
     raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {done[-1].step.action.describe()}")
@@ -151,7 +144,7 @@ def dry_run(config: NodeConfig, observer: Observer) -> Report:
     raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {steps[-1].step.action.describe()}")
 
 
-def _begin(observer: Observer, memory: Memory, records_every: int) -> Observed:
+def _begin(config: NodeConfig, observer: Observer, memory: Memory, records_every: int) -> Observed:
     last = memory.last
     if last is not None and last.settled and not last.steps and memory.rounds_since_reading + 1 < records_every:
         memory.rounds_since_reading += 1
@@ -162,7 +155,11 @@ def _begin(observer: Observer, memory: Memory, records_every: int) -> Observed:
     if not isinstance(observed.instance, Unknown):
         owners = memory.owners(observed)
         memory.absences = memory.absences.seen(observed.uptime, observed.instance.id, observed.peers, owners)
-    return replace(observed, absent_for=memory.absences.absent_for(), holds=memory.holds(observed.uptime))
+    return replace(
+        observed,
+        absent_for=memory.absences.absent_for(),
+        holds=memory.holds(observed.uptime, config.kubelet_restarts),
+    )
 
 
 def _account(number: int, outcome: Outcome) -> StepReport:
@@ -196,6 +193,4 @@ def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
             failed.add(outcome.step.action.subject)
         if isinstance(outcome.error, VolumeInUse):
             contested.add(outcome.step.action.subject)
-    return replace(
-        observed, failed=frozenset(failed), contested=frozenset(contested), taken_devices=frozenset(taken)
-    )
+    return replace(observed, failed=frozenset(failed), contested=frozenset(contested), taken_devices=frozenset(taken))

@@ -13,6 +13,18 @@ from protokube.core.kubelet import (
     render,
 )
 from protokube.core.kubelet_fields import choose_version
+from protokube.core.kubelet_proof import (
+    GOOD_ARGS,
+    GOOD_CONFIG,
+    REJECTED,
+    Pair,
+    Proof,
+    is_rejected,
+    last_good,
+    pair_of,
+    prove,
+)
+from protokube.core.kubelet_proof import PATHS as PROOF_PATHS
 from protokube.core.model import Absent, AttachState, Fault, File, Instance, Link, UnitState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.plan_disks import attached, mount_of
@@ -20,7 +32,7 @@ from protokube.core.plan_etcd import link_path
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 
-PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH)
+PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH, *PROOF_PATHS)
 
 _UP = ("active", "activating", "reloading")
 
@@ -74,16 +86,29 @@ def plan_kubelet(config: NodeConfig, observed: Observed, desired: Desired | None
             plan.refuse("kubelet", "kubelet/configuration", str(fault))
         return
     plan.notes.extend(f"kubelet: {note}" for note in rendered.notes)
-    written = _plan_files(observed, rendered, plan)
+    written = _plan_files(observed, _wanted(observed, pair_of(rendered), plan), plan)
     if config.kubelet_unit is not None:
         _plan_unit(config, observed, desired, config.kubelet_unit, plan, written=written)
 
 
-def _plan_files(observed: Observed, rendered: KubeletFiles, plan: Plan) -> bool:
+def _wanted(observed: Observed, rendered: Pair, plan: Plan) -> Pair:
+    """What should stand on disk: what was rendered, unless kubelet doesn't stay up with it."""
+    good = last_good(observed)
+    if good is None or good == rendered or not is_rejected(observed, rendered):
+        return rendered
+    evidence = (
+        "kubelet did not stay up with the files of this configuration, and has the last good ones back; "
+        f"see journalctl -u kubelet. Change the configuration, or remove {REJECTED} to try it again"
+    )
+    plan.refuse("kubelet", "kubelet/rolled-back", evidence)
+    return good
+
+
+def _plan_files(observed: Observed, wanted: Pair, plan: Plan) -> bool:
     """Plan the files that differ; the answer says whether everything is already written."""
     assert not isinstance(observed.files, Unknown)
     written = True
-    for path, text in ((ARGS_PATH, rendered.args_file), (CONFIG_PATH, rendered.config_file)):
+    for path, text in ((ARGS_PATH, wanted.args), (CONFIG_PATH, wanted.config)):
         there = observed.files.get(path, Absent())
         if isinstance(there, File) and there.text == text:
             continue
@@ -105,6 +130,8 @@ def _plan_unit(
         return
     if not written:
         return
+    if _plan_proof(config, observed, unit, plan):
+        return
     if unit.active in _UP:
         _plan_restart(observed, name, unit, plan)
         return
@@ -122,6 +149,29 @@ def _plan_unit(
     if closed:
         reason += f"; the gate opened after {config.gate_timeout:.0f} s although {'; '.join(closed)}"
     plan.step(observed, StartUnit(name), reason)
+
+
+def _plan_proof(config: NodeConfig, observed: Observed, unit: UnitState, plan: Plan) -> bool:
+    """Keep what proved good, reject what proved bad; the answer says whether files are about to change."""
+    assert not isinstance(observed.files, Unknown)
+    there = tuple(observed.files[path] for path in (ARGS_PATH, CONFIG_PATH))
+    args, text = (state.text or "" if isinstance(state, File) else "" for state in there)
+    pair = Pair(args, text)
+    match prove(observed, unit, config.kubelet_proof_time):
+        case Proof.PROVEN if pair != last_good(observed):
+            reason = f"kubelet has been up with these files for {config.kubelet_proof_time:.0f} s"
+            plan.step(observed, WriteFile(GOOD_ARGS, pair.args), reason)
+            plan.step(observed, WriteFile(GOOD_CONFIG, pair.config), reason)
+        case Proof.FAILED if last_good(observed) is None:
+            evidence = "kubelet doesn't stay up, and there are no files that it ever stayed up with; see its journal"
+            plan.refuse("kubelet", "kubelet/not-coming-up", evidence)
+        case Proof.FAILED:
+            reason = f"kubelet did not stay up with these files for {config.kubelet_proof_time:.0f} s"
+            plan.step(observed, WriteFile(REJECTED, pair.digest + "\n"), reason)
+            return True
+        case _:
+            pass
+    return False
 
 
 def _plan_restart(observed: Observed, name: str, unit: UnitState, plan: Plan) -> None:

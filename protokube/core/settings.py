@@ -15,6 +15,8 @@ class NodeConfig:
 
     `etcd_image` is None unless the operator named one. `kubelet_unit` is None when no unit is to be started.
     `gate_timeout` is how long kubelet waits for volumes, counted from the program's start.
+    `kubelet_proof_time` is how long kubelet has to stay up with new files before they count as good, and
+    `kubelet_restarts` how often it is started or restarted within an hour.
     `dns_suffix` starts with a dot; `dns_removals` is how many records of gone owners are removed in a round.
     """
 
@@ -32,6 +34,8 @@ class NodeConfig:
     dns_removals: int = 2
     kubelet_unit: str | None = "kubelet.service"
     gate_timeout: float = 300.0
+    kubelet_proof_time: float = 60.0
+    kubelet_restarts: int = 6
     kubernetes_version: str | None = None
     kubelet_layers: tuple[Layer, ...] = ()
     master_kubelet_layers: tuple[Layer, ...] = ()

@@ -1,0 +1,89 @@
+"""Do kubelet's new files work? The last good ones are kept, and come back when kubelet doesn't stay up with new ones.
+
+Files are *proven* once kubelet has run with them for a while. Proven files are copied aside. When kubelet was started
+with unproven files and doesn't stay up, what was rendered is recorded as rejected: from then on the last good files
+are wanted in its place, until the configuration renders something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+from protokube.core.kubelet import ARGS_PATH, CONFIG_PATH, KubeletFiles
+from protokube.core.model import File, UnitState, Unknown
+from protokube.core.observed import Observed
+from protokube.core.value import dataclass
+
+FOLDER = "/var/lib/protokube/kubelet"
+GOOD_ARGS = f"{FOLDER}/last-good.args"
+GOOD_CONFIG = f"{FOLDER}/last-good.config.yaml"
+REJECTED = f"{FOLDER}/rejected"
+PATHS = (GOOD_ARGS, GOOD_CONFIG, REJECTED)
+
+
+class Proof(StrEnum):
+    """What is known of the files that kubelet was started with."""
+
+    PROVEN = "proven"
+    OPEN = "open"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The texts of kubelet's two files."""
+
+    args: str
+    config: str
+
+    @property
+    def digest(self) -> str:
+        """What a rejected pair is remembered by."""
+        return hashlib.sha256(f"{self.args}\0{self.config}".encode()).hexdigest()
+
+
+def pair_of(rendered: KubeletFiles) -> Pair:
+    """What was rendered."""
+    return Pair(rendered.args_file, rendered.config_file)
+
+
+def _pair_at(observed: Observed, args: str, config: str) -> Pair | None:
+    if isinstance(observed.files, Unknown):
+        return None
+    texts = [state.text for path in (args, config) if isinstance(state := observed.files.get(path), File)]
+    return Pair(*texts) if len(texts) == 2 and None not in texts else None  # type: ignore[arg-type]
+
+
+def last_good(observed: Observed) -> Pair | None:
+    """The files that kubelet last stayed up with."""
+    return _pair_at(observed, GOOD_ARGS, GOOD_CONFIG)
+
+
+def is_rejected(observed: Observed, rendered: Pair) -> bool:
+    """Whether kubelet did not stay up with exactly this."""
+    there = None if isinstance(observed.files, Unknown) else observed.files.get(REJECTED)
+    return isinstance(there, File) and there.text is not None and there.text.strip() == rendered.digest
+
+
+def prove(observed: Observed, unit: UnitState, patience: float) -> Proof:
+    """Judge the files on disk by the unit: `patience` is how long, in seconds, kubelet has to stay up with them.
+
+    Failed is only what was tried: kubelet was started with these files, time enough has passed since then and since
+    this program's own start, and kubelet has not been up for even half of it.
+    """
+    there = _pair_at(observed, ARGS_PATH, CONFIG_PATH)
+    if there is None or isinstance(observed.files, Unknown) or unit.started_at is None:
+        return Proof.OPEN
+    written = max(
+        state.mtime_ns / 1e9 for path in (ARGS_PATH, CONFIG_PATH) if isinstance(state := observed.files[path], File)
+    )
+    if unit.started_at < written:
+        return Proof.OPEN
+    up = observed.now - unit.started_at if unit.active == "active" else 0.0
+    if up >= patience:
+        return Proof.PROVEN
+    tried = min(observed.now - written, observed.uptime)
+    if there != last_good(observed) and tried >= patience and up < patience / 2:
+        return Proof.FAILED
+    return Proof.OPEN

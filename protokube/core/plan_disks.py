@@ -193,6 +193,8 @@ def judge_filesystem(
     if isinstance(tree, Unknown):
         return None
     template = config.templates[mine.member.cluster]
+    if {IDENTITY_PATH, IDENTITY_PATH + "/"} & tree.entries and IDENTITY_PATH not in tree.texts:
+        return Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read")
     if IDENTITY_PATH in tree.texts:
         return _judge_identity_text(desired, mine, uuid, tree.texts[IDENTITY_PATH])
     if foreign := foreign_entries(tree, template):

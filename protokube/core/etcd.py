@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
 from protokube.core.model import EtcdMember, Fault
+from protokube.core.strangers_yaml import load
 from protokube.core.value import dataclass
 
 DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
@@ -223,7 +224,7 @@ def has_livez(image: str) -> bool:
 @lru_cache(maxsize=_REMEMBERED)
 def _first_container(text: str) -> Mapping[str, object]:
     try:
-        pod = yaml.load(text, Loader=_loader)
+        pod: Any = load(text)
         container = pod["spec"]["containers"][0]
     except (yaml.YAMLError, KeyError, IndexError, TypeError):
         return {}
@@ -232,7 +233,7 @@ def _first_container(text: str) -> Mapping[str, object]:
 
 def _load(place: str, text: str) -> tuple[object, tuple[Fault, ...]]:
     try:
-        return yaml.load(text, Loader=_loader), ()
+        return load(text), ()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"{place}:{mark.line + 1}" if mark else place

@@ -13,6 +13,7 @@ import yaml
 
 from protokube.core.etcd import EtcdTemplate, manifest_env
 from protokube.core.model import EtcdMember, Tree
+from protokube.core.strangers_yaml import load
 from protokube.core.tags import Rejected
 from protokube.core.value import dataclass, replace
 
@@ -75,7 +76,7 @@ class Identity:
 def parse_identity(text: str) -> Identity | Rejected:
     """Read an identity file; anything but exactly its form is rejected."""
     try:
-        data = yaml.load(text, Loader=_loader)
+        data = load(text)
     except yaml.YAMLError as error:
         return Rejected("volume/identity", f"{IDENTITY_PATH} is no YAML: {error}")
     words = {"cluster": str, "etcdCluster": str, "member": str, "volume": str, "filesystem": str, "started": bool}

@@ -92,8 +92,6 @@ def test_differences_leave_out_what_changes() -> None:
     assert IDENTITY.differences(Identity("c.example.com", "main", "a", "vol-1", "5f2a")) == ""
     other = Identity("c.example.com", "main", "a", "vol-2", "5f2a")
     assert "volume_id 'vol-1' ≠ 'vol-2'" in IDENTITY.differences(other)
-        Identity("c.example.com", "main", "a", "vol-2", "5f2a")
-    )
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from protokube.config import Settings, read
@@ -16,6 +15,7 @@ from protokube.core.model import Fault
 from protokube.daemon import Alarm, serve, settle
 from protokube.errors import ConfigError, PermissionNeeded, UsageError
 from protokube.host.notify import Notifier
+from protokube.host.process import missing_tools
 from protokube.lock import AlreadyRunning, Lock
 from protokube.logs import set_up_logging
 from protokube.observe import Observer
@@ -24,17 +24,6 @@ from protokube.reconcile import Report, dry_run
 from protokube.wiring import RUN_DIR, cloud_faults, wire
 
 DONE, NOT_SETTLED, WORK_FOUND, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 77, 78
-
-TOOLS: Mapping[str, str] = {
-    "mkfs.ext4": "e2fsprogs",
-    "e2fsck": "e2fsprogs",
-    "resize2fs": "e2fsprogs",
-    "blkid": "util-linux",
-    "wipefs": "util-linux",
-}
-"""The tools that a master needs, with the Debian package that brings each."""
-
-_TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 log = logging.getLogger("protokube")
 
@@ -76,8 +65,7 @@ def _load(given: Sequence[str]) -> Settings:
     if settings.node.master:
         faults += [
             Fault(tool, f"the tool is missing; install the package {package}")
-            for tool, package in TOOLS.items()
-            if shutil.which(tool, path=_TOOL_PATH) is None
+            for tool, package in missing_tools().items()
         ]
     faults += cloud_faults(settings)
     if faults:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from protokube.config import Settings
@@ -38,6 +38,7 @@ PASS_LIMIT = 120.0
 
 _SHORT, _LONG = 8.0, 10.0
 _TRIES_IN_VAIN = 4
+_SHOWN = 3
 
 
 class Alarm:
@@ -83,11 +84,21 @@ class Rounds:
         self.last_sign = time.monotonic()
         return self.stopping
 
+    def _recover(self) -> None:
+        """What a crash left half done and no plan would notice. In trouble it is left to the round."""
+        try:
+            if self._wired.writers.dns is not None:
+                self._wired.writers.dns.recover()
+        except ProviderError as error:
+            log.warning("%s", error)
+
     async def run(self) -> Report:
         """One round."""
         self._alive()
 
         def work() -> Report:
+            if self._memory.last is None:
+                self._recover()
             return sync_once(
                 self._wired.config,
                 self._observer,
@@ -156,6 +167,8 @@ def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
     elif report.left.waiting:
         most = min(most, _LONG)
     gate = settings.node.gate_timeout - report.observed.uptime
+    import random  # a settled node never gets here
+
     jitter = random.uniform(0.5, 1.0)
     delay = min(most, 2.0 ** min(in_vain, 10)) * jitter
     return min(delay, gate + 0.1) if gate > 0 else delay
@@ -183,7 +196,8 @@ def say(report: Report, before: Report | None) -> None:
     for waiting in report.left.waiting:
         log.info("waiting: %s: %s", waiting.subject, waiting.reason)
     for note in report.left.notes:
-        log.info("%s", note)
+        if before is None or note not in before.left.notes:
+            log.info("%s", note)
     if report.settled:
         log.info("settled")
 
@@ -253,22 +267,31 @@ async def _work(settings: Settings, rounds: Rounds, watches: Watches, alarm: Ala
         say(report, before)
         watches.follow(report.observed, settings.root)
         if before is None:
-            notifier.ready(summary(report))
+            _tell(notifier.ready, summary(report))
             watches.addresses()
         elif summary(report) != summary(before):
-            notifier.status(summary(report))
+            _tell(notifier.status, summary(report))
         before = report
         in_vain = 0 if report.steps else in_vain + 1
         delay = delay_after(report, in_vain, settings)
         if not report.settled:
             log.info("next round in %.1f s, or with the next event", delay)
         reasons = await alarm.wait(delay)
-        log.info("woken by %s", ", ".join(reasons) or f"the clock, after {delay:.1f} s")
+        more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+        log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
+
+
+def _tell(send: Callable[..., None], *words: str) -> None:
+    """Tell systemd. When PID 1 doesn't listen for a moment, that is no reason to end a healthy daemon."""
+    try:
+        send(*words)
+    except ProviderError as error:
+        log.warning("%s", error)
 
 
 async def _feed(notifier: Notifier, rounds: Rounds) -> None:
     """Feed the watchdog while the round gets on: a hang then ends in a restart, which loses nothing."""
     while notifier.watchdog_interval is not None:
         if not rounds.busy or time.monotonic() - rounds.last_sign < PASS_LIMIT:
-            notifier.watchdog()
+            _tell(notifier.watchdog)
         await asyncio.sleep(notifier.watchdog_interval)

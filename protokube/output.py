@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from protokube.core.actions import Action, ChangeRecords
@@ -13,6 +12,8 @@ _MARKS = {"planned": "·", "done": "✓", "failed": "✗", "lost": "–"}
 
 def as_json(report: Report) -> str:
     """The object that scripts may rely on, version 1."""
+    import json  # only here
+
     left = report.left
     return json.dumps(
         {

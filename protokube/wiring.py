@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from protokube.config import Settings
-from protokube.core.model import Fault
+from protokube.core.model import EtcdPeerMember, Fault, Unknown
 from protokube.core.settings import NodeConfig
 from protokube.core.value import dataclass, replace
 from protokube.errors import ConfigError
@@ -24,6 +24,16 @@ BUS = "run/dbus/system_bus_socket"
 
 Wake = Callable[[str], None]
 Vpc = Callable[[], tuple[str, str] | None]
+
+
+class _Peers:
+    """etcd's peers; what asking takes is loaded when there is somebody to ask."""
+
+    def members(self, peer_urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
+        """See ports.EtcdPeers."""
+        from protokube.etcdpeers import HttpEtcdPeers
+
+        return HttpEtcdPeers().members(peer_urls)
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,6 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
 
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
         services = SystemBus(loop, address, on_change=wake)
-    from protokube.etcdpeers import HttpEtcdPeers
-
     manifests = Path(settings.root, config.manifest_dir.lstrip("/"))
     watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, *cloud_watch]
     if services is not None:
@@ -68,7 +76,7 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
 
     return Wired(
         config,
-        Readers(cloud, disks, files, HttpEtcdPeers(), InstalledKubelet(settings.root), dns, services),
+        Readers(cloud, disks, files, _Peers(), InstalledKubelet(settings.root), dns, services),
         Writers(cloud, disks, files, dns, services),
         tuple(watch),
         disks.running,

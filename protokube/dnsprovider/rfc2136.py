@@ -157,6 +157,10 @@ class Rfc2136:
             for zone_name, ours in batches.items():
                 self._send(sock, zone_name, ours)
 
+    def recover(self) -> bool:
+        """Nothing: a server takes a batch whole or not at all."""
+        return False
+
     # --- reading ---
 
     def _zone(self, sock: socket.socket, name: str) -> Zone | NoZone:

@@ -106,6 +106,10 @@ class Route53:
         for zone, ours in batches.values():
             self._send(zone, ours)
 
+    def recover(self) -> bool:
+        """Nothing: a server takes a batch whole or not at all."""
+        return False
+
     # --- records ---
 
     def _items(self, zone: Zone, name: str) -> list[Item]:

@@ -37,6 +37,15 @@ def tool(name: str) -> str:
     raise ToolMissing(f"{name} is not installed: install the package {_PACKAGES.get(name, name)}")
 
 
+def missing_tools() -> dict[str, str]:
+    """The tools that aren't installed, with the Debian package that brings each."""
+
+    def missing(name: str) -> bool:
+        return not any(os.access(f"{directory}/{name}", os.X_OK) for directory in _TOOL_DIRS)
+
+    return {name: package for name, package in _PACKAGES.items() if missing(name)}
+
+
 def spawn(argv: Sequence[str], fds: Sequence[tuple[int, int]] = (), *, session: bool = False) -> int:
     """Start a program and return its pid; the caller waits for it.
 

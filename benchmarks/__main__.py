@@ -1,0 +1,20 @@
+"""python -m benchmarks [NAME …]: run all benchmarks, or those named. As root, in namespaces of their own."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import bootstrap, dns_zone_size, settled
+
+ALL = {"bootstrap": bootstrap.main, "settled": settled.main, "dns_zone_size": dns_zone_size.main}
+
+
+def main() -> int:
+    for name in sys.argv[1:] or ALL:
+        print(f"\n## {name}")
+        ALL[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""From the start of the process to mounted volumes and linked manifests, on two blank disks of 1 GiB and again.
+
+What mkfs and mount take by themselves, one volume after the other, is measured in the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.lab.trial import TrialNode, volume, write_inventory
+
+RUNS = 10
+IDS = ("main-a", "events-a")
+LINKS = ("etcd.manifest", "etcd-events.manifest")
+
+
+def main() -> None:
+    rows: dict[str, list[float]] = {}
+    for _ in range(RUNS):
+        with tempfile.TemporaryDirectory(prefix="protokube-bench-", ignore_cleanup_errors=True) as folder:
+            for name, seconds in one_run(Path(folder)).items():
+                rows.setdefault(name, []).append(seconds)
+    alone = statistics.median(rows["mkfs and mount alone, both volumes, one after the other"])
+    for name, values in rows.items():
+        median = statistics.median(values)
+        print(
+            f"{name:57} {median:6.3f} s  (min {min(values):.3f}, max {max(values):.3f}; {median / alone:4.1f} × alone)"
+        )
+
+
+def one_run(folder: Path) -> dict[str, float]:
+    volumes = [volume(one, one.partition("-")[0], "a/a", "1GiB") for one in IDS]
+    found: dict[str, float] = {}
+    with TrialNode(folder / "node", write_inventory(folder, *volumes)) as node:
+        found["mkfs and mount alone, both volumes, one after the other"] = _alone(node, folder)
+        daemon, since = _start(node)
+        found["start → both volumes mounted"] = _until(since, lambda: all(_mounted(node, one) for one in IDS))
+        found["start → both manifests linked"] = _until(since, lambda: _linked(node))
+        node.end(daemon)
+        _unlink(node)
+        daemon, since = _start(node)
+        found["restart, volumes still mounted → both manifests linked"] = _until(since, lambda: _linked(node))
+        node.end(daemon)
+        node.power_cut()
+        _unlink(node)
+        node.power_on()
+        daemon, since = _start(node)
+        found["reboot, filesystems used before → both manifests linked"] = _until(since, lambda: _linked(node))
+        node.end(daemon)
+    return found
+
+
+def _alone(node: TrialNode, folder: Path) -> float:
+    """The two tools that no bootstrap can do without, with the same options, on disks of the same size."""
+    script = "set -e\n"
+    for one in IDS:
+        image, at = folder / f"alone-{one}.img", folder / f"alone-{one}"
+        script += f"truncate -s 1G {image}; mkdir {at}; d_{one[0]}=$(losetup -f --show {image})\n"
+    script += "date +%s.%N\n"
+    for one in IDS:
+        script += f"mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 $d_{one[0]}\n"
+        script += f"mount -o noatime,nodev,nosuid,errors=remount-ro $d_{one[0]} {folder}/alone-{one}\n"
+    script += "date +%s.%N\n"
+    for one in IDS:
+        script += f"umount {folder}/alone-{one}; losetup -d $d_{one[0]}\n"
+    before, after = node.run("sh", "-c", script).stdout.split()
+    return float(after) - float(before)
+
+
+def _start(node: TrialNode) -> tuple[subprocess.Popen[bytes], float]:
+    since = time.monotonic()
+    return node.start_daemon(), since
+
+
+def _until(since: float, holds: Callable[[], bool]) -> float:
+    while not holds():
+        if time.monotonic() - since > 30:
+            raise SystemExit("the daemon did not get there within 30 s")
+        time.sleep(0.0005)
+    return time.monotonic() - since
+
+
+def _mounted(node: TrialNode, volume_id: str) -> bool:
+    return node.path(f"/mnt/master-{volume_id}/lost+found").exists()
+
+
+def _linked(node: TrialNode) -> bool:
+    return all((node.root / "etc/kubernetes/manifests" / name).is_symlink() for name in LINKS)
+
+
+def _unlink(node: TrialNode) -> None:
+    for name in LINKS:
+        (node.root / "etc/kubernetes/manifests" / name).unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a settled daemon costs: CPU, system calls and processes of a round, allocations, memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.lab.trial import TrialNode, until, volume, write_inventory
+
+ROUNDS = 50
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="protokube-bench-", ignore_cleanup_errors=True) as folder:
+        base = Path(folder)
+        volumes = [volume(one, one.partition("-")[0], "a/a", "1GiB") for one in ("main-a", "events-a")]
+        with TrialNode(base / "node", write_inventory(base, *volumes)) as node:
+            daemon = node.start_daemon("--interval", "3600")
+            until("settled", lambda: " I settled" in node.log())
+            time.sleep(2)
+            before = _cpu(daemon.pid)
+            _rounds(node, daemon.pid, ROUNDS)
+            print(f"CPU of a settled round            {(_cpu(daemon.pid) - before) / ROUNDS * 1000:7.2f} ms")
+            calls, processes = _system_calls(node, daemon.pid)
+            print(f"system calls of a settled round   {calls:7.0f}")
+            print(f"processes started by a round      {processes:7.1f}")
+            print(f"memory of the daemon (RSS)        {_rss(daemon.pid):7.1f} MB")
+            blocks = len(re.findall("woken by", node.log()))
+            print(f"rounds in all                     {blocks:7d}")
+            node.end(daemon)
+
+
+def _rounds(node: TrialNode, pid: int, count: int) -> None:
+    for _ in range(count):
+        seen = node.log().count("woken by SIGUSR1")
+        os.kill(pid, signal.SIGUSR1)
+        until("the daemon woke", lambda seen=seen: node.log().count("woken by SIGUSR1") > seen)
+        time.sleep(0.05)
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of CPU, children that have ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(one) for one in fields[11:15]) / _TICK
+
+
+def _rss(pid: int) -> float:
+    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert match is not None
+    return int(match[1]) / 1024
+
+
+def _system_calls(node: TrialNode, pid: int) -> tuple[float, float]:
+    """System calls and new processes of a round, as strace counts them over ten rounds."""
+    out = node.base / "strace"
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-c", "-U", "name,calls", "-o", str(out), "-p", str(pid)], stderr=subprocess.DEVNULL
+    )
+    time.sleep(1)
+    _rounds(node, pid, 10)
+    tracer.send_signal(signal.SIGINT)
+    tracer.wait(10)
+    counts = {name: int(calls) for name, calls in re.findall(r"^(\w+)\s+(\d+)$", out.read_text(), re.MULTILINE)}
+    started = counts.get("execve", 0) + counts.get("vfork", 0) + counts.get("fork", 0)
+    return sum(counts.values()) / 10, started / 10
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ A read that fails or hangs becomes Unknown; a read that hangs is not started a s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 
@@ -14,7 +14,7 @@ from protokube.core.bootstrap import MemberFacts, needs_peers, peers_to_ask
 from protokube.core.desired import Desired, desire
 from protokube.core.dns import RecordSet
 from protokube.core.identity import Identity
-from protokube.core.model import EtcdPeerMember, Facet, FileState, Unknown
+from protokube.core.model import EtcdPeerMember, Facet, FileState, PeerAnswers, Unknown
 from protokube.core.observed import Observed
 from protokube.core.plan_disks import attached, mount_of
 from protokube.core.plan_etcd import identified, mounted_places
@@ -164,9 +164,10 @@ class Observer:
         """Members that must be asked, and records; again when there are new ones to ask for."""
         reads: dict[str, Callable[[], object]] = {}
         questions = self._questions(observed, desired)
-        if questions.keys() - observed.members.keys() or Facet.MEMBERS in facets:
+        asked = bool(questions.keys() - observed.members.keys() or (questions and Facet.MEMBERS in facets))
+        if asked:
             for cluster, urls in questions.items():
-                reads[f"members of {cluster}"] = self._ask(urls)
+                reads |= {f"members of {cluster} from {url}": self._ask(url) for url in urls}
         known = {} if Facet.RECORDS in facets or isinstance(observed.records, Unknown) else observed.records
         unread = names_to_read(self._config, observed, desired) - known.keys()
         dns = self._readers.dns
@@ -175,14 +176,17 @@ class Observer:
         found = self._limited.run(reads)
         read: Mapping[str, RecordSet] | Unknown = found.pop("records", {})  # type: ignore[assignment]
         records = read if isinstance(read, Unknown) else {**known, **read}
-        if not found:
+        if not asked:
             return replace(observed, records=records)
-        members = {key.removeprefix("members of "): value for key, value in found.items()}
-        return replace(observed, records=records, members=members)  # type: ignore[arg-type]
+        members = {
+            cluster: _answers([(me, found[f"members of {cluster} from {url}"]) for url, me in urls.items()])
+            for cluster, urls in questions.items()
+        }
+        return replace(observed, records=records, members=members)
 
-    def _questions(self, observed: Observed, desired: Desired) -> dict[str, tuple[str, ...]]:
-        """The etcd clusters in which a member of ours never started, with the peer URLs to ask."""
-        questions: dict[str, tuple[str, ...]] = {}
+    def _questions(self, observed: Observed, desired: Desired) -> dict[str, Mapping[str, str]]:
+        """The etcd clusters in which a member of ours never started, with the peer URLs to ask and whose they are."""
+        questions: dict[str, Mapping[str, str]] = {}
         for place in mounted_places(self._config, observed, desired):
             identity = identified(desired, self._config, place)
             if not isinstance(identity, Identity):
@@ -191,11 +195,18 @@ class Observer:
                 questions[place.mine.member.cluster] = peers_to_ask(observed, desired, place.template, place.mine)
         return questions
 
-    def _ask(self, urls: tuple[str, ...]) -> Callable[[], tuple[EtcdPeerMember, ...] | Unknown]:
+    def _ask(self, url: str) -> Callable[[], object]:
         def ask() -> tuple[EtcdPeerMember, ...] | Unknown:
-            if not urls:
-                return Unknown("no address of another member is known")
-            answer = self._readers.etcd.members(urls)
+            answer = self._readers.etcd.members((url,))
             return answer if isinstance(answer, Unknown) else tuple(answer)
 
         return ask
+
+
+def _answers(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
+    """What each member answered, at whichever of its addresses it was heard."""
+    lists = {me: answer for me, answer in found if isinstance(answer, tuple)}
+    silence = "; ".join(answer.reason for me, answer in found if isinstance(answer, Unknown) and me not in lists)
+    if lists:
+        return PeerAnswers(lists, silence)
+    return Unknown(silence or "no address of another member is known")

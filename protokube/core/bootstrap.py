@@ -6,20 +6,22 @@ wrong `new` gives a healthy, empty cluster beside the real one, or a quorum with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from protokube.core.desired import Desired, MemberVolume
 from protokube.core.etcd import EtcdTemplate, InitialState
 from protokube.core.identity import Identity
-from protokube.core.model import EtcdPeerMember, Unknown
+from protokube.core.model import EtcdPeerMember, PeerAnswers, Unknown
 from protokube.core.observed import Observed
 from protokube.core.tags import Rejected
 from protokube.core.value import dataclass
 
-REPLACE_MEMBER = (
+_REPLACE = (
     "if its data is lost for good, replace the member: on a living one run `etcdctl member remove` for the old entry "
-    "(if it is listed), then `etcdctl member add {name} --peer-urls={url}`; this node goes on by itself"
+    "(if it is listed), then `etcdctl member add {name} --peer-urls={url}`"
 )
+REPLACE_MEMBER = _REPLACE + "; this node goes on by itself"
+REPLACE_VOLUME = _REPLACE + ", and give the member a blank volume, with an id of its own, in this one's place"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def initial_state(
     desired: Desired,
     template: EtcdTemplate,
     facts: MemberFacts,
-    peers: Sequence[EtcdPeerMember] | Unknown,
+    peers: PeerAnswers | Unknown,
     *,
     dns_suffix: str,
     vouched: bool,
@@ -74,7 +76,7 @@ def initial_state(
     name = template.member_name(member.me)
     url = f"http://{name}{dns_suffix}:{template.peer_port}"
     if facts.identity.started:
-        advice = REPLACE_MEMBER.format(name=name, url=url)
+        advice = REPLACE_VOLUME.format(name=name, url=url)
         lost = f"etcd ran on {facts.mine.id}, and its data directory {template.data_dir} is gone; {advice}"
         return Rejected("etcd/data-lost", lost)
     others = [one for one in desired.all if one.member.cluster == member.cluster and one.id != facts.mine.id]
@@ -82,7 +84,10 @@ def initial_state(
     if len(member.members) == 1:
         return _alone(facts.mine, ran, others)
     if not isinstance(peers, Unknown):
-        return _by_peers(name, url, peers, ran=bool(ran))
+        names = {me: template.member_name(me) for me in member.members}
+        idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
+        idle -= {names[one.member.me] for one in others if one.member.me in names and not _never_ran(one)}
+        return _by_peers(_Asked(names, name, url, idle, bool(ran)), peers)
     if ran:
         reason = f"etcd already ran on {', '.join(ran)}; waiting for one of its peers to answer ({peers.reason})"
         return Wait(reason, theirs=True)
@@ -110,6 +115,10 @@ def _unproven(volumes: Sequence[MemberVolume]) -> list[str]:
     return [one.id for one in volumes if not (one.made_by_us or one.volume.pristine)]
 
 
+def _never_ran(volume: MemberVolume) -> bool:
+    return not volume.marked_bootstrapped and bool(volume.made_by_us or volume.volume.pristine)
+
+
 def _alone(mine: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume]) -> Start | Rejected:
     """The only member of its cluster, unless the cluster's data is on another volume."""
     twins = _unproven([other for other in others if other.member.me == mine.member.me])
@@ -123,24 +132,59 @@ def _alone(mine: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume
     return Rejected("etcd/member-lost", evidence)
 
 
-def _by_peers(name: str, url: str, peers: Sequence[EtcdPeerMember], *, ran: bool) -> Start | Rejected:
-    """A peer answered: its member list decides.
+@dataclass(frozen=True)
+class _Asked:
+    """What the answers are judged by: all members' etcd names (by member), our own name and peer URL, the names of
+    members that are known never to have run (`idle`), and whether any other member is marked as having run."""
+
+    names: Mapping[str, str]
+    name: str
+    url: str
+    idle: set[str]
+    ran: bool
+
+
+def _by_peers(asked: _Asked, peers: PeerAnswers) -> Start | Rejected | Wait:
+    """Peers answered: their member lists decide.
 
     While a cluster is being born every peer lists all members, and none with client URLs: that is the very first
     start, in which every member is `new`. A member that was added to a running cluster is listed by its peer URL,
     without client URLs and, until it started, without a name.
+
+    A peer tells what it knew when it last had a quorum: one that was down while our member first ran still lists it
+    as not started. With an empty log we would give that peer the majority which acknowledged writes were made
+    without. So everybody who may know better has to be heard, or a majority, of which one knows for certain.
     """
-    ours = next((peer for peer in peers if peer.name == name or (not peer.name and url in peer.peer_urls)), None)
-    advice = REPLACE_MEMBER.format(name=name, url=url)
-    if ours is None:
-        listed = ", ".join(peer.name or "(not started)" for peer in peers)
-        return Rejected("etcd/member-lost", f"a running cluster does not list {name} (it lists {listed}); {advice}")
-    if ours.client_urls:
-        evidence = f"a running cluster lists {name} as started, and this volume has no data; {advice}"
+    lists = list(peers.lists.values())
+    advice = REPLACE_MEMBER.format(name=asked.name, url=asked.url)
+    found = [(listed, ours) for listed in lists if (ours := _ours(asked, listed))]
+    if not found:
+        listed = ", ".join(sorted({peer.name or "(not started)" for one in lists for peer in one}))
+        evidence = f"a running cluster does not list {asked.name} (it lists {listed}); {advice}"
         return Rejected("etcd/member-lost", evidence)
-    if not ran and not any(peer.client_urls for peer in peers):
+    if any(ours.client_urls for _, ours in found):
+        evidence = f"a running cluster lists {asked.name} as started, and this volume has no data; {advice}"
+        return Rejected("etcd/member-lost", evidence)
+    newest, ours = max(found, key=lambda one: sum(bool(peer.client_urls) for peer in one[0]))
+    names = {_name_of(peer, ours, asked.name) for peer in newest}
+    heard = {asked.names[me] for me in peers.lists if me in asked.names}
+    unheard = names - {asked.name} - heard - asked.idle
+    if unheard and len(heard) <= len(newest) // 2:
+        reason = (
+            f"{', '.join(sorted(heard))} may have missed when {asked.name} first ran; waiting for "
+            f"{', '.join(sorted(unheard))} to answer ({peers.silence})"
+        )
+        return Wait(reason, theirs=True)
+    born = not any(peer.client_urls for listed in lists for peer in listed)
+    if born and (not asked.ran or names == set(asked.names.values())):
         return Start("new")
-    return Start("existing", ",".join(f"{_name_of(peer, ours, name)}={peer.peer_urls[0]}" for peer in peers))
+    return Start("existing", ",".join(f"{_name_of(peer, ours, asked.name)}={peer.peer_urls[0]}" for peer in newest))
+
+
+def _ours(asked: _Asked, listed: Sequence[EtcdPeerMember]) -> EtcdPeerMember | None:
+    return next(
+        (peer for peer in listed if peer.name == asked.name or (not peer.name and asked.url in peer.peer_urls)), None
+    )
 
 
 def _name_of(peer: EtcdPeerMember, ours: EtcdPeerMember, name: str) -> str:
@@ -150,22 +194,24 @@ def _name_of(peer: EtcdPeerMember, ours: EtcdPeerMember, name: str) -> str:
     return peer.name or peer.peer_urls[0].partition("//")[2].partition(".")[0]
 
 
-def peers_to_ask(observed: Observed, desired: Desired, template: EtcdTemplate, mine: MemberVolume) -> tuple[str, ...]:
-    """The peer URLs, by address, of the other members of our member's etcd cluster."""
+def peers_to_ask(
+    observed: Observed, desired: Desired, template: EtcdTemplate, mine: MemberVolume
+) -> Mapping[str, str]:
+    """The other members of our member's etcd cluster that live somewhere, by their peer URLs (with addresses)."""
     if isinstance(observed.peers, Unknown):
-        return ()
+        return {}
     holders = {
-        other.volume.attachments[0].instance
+        other.volume.attachments[0].instance: other.member.me
         for other in desired.all
         if other.member.cluster == mine.member.cluster
         and other.member.me != mine.member.me
         and other.volume.attachments
     }
-    addresses = [
-        address
+    return {
+        f"http://{f'[{address}]' if ':' in address else address}:{template.peer_port}": me
         for peer in observed.peers
         if peer.instance != desired.instance.id
-        and (peer.instance in holders or peer.members.get(mine.member.cluster, mine.member.me) != mine.member.me)
+        and (me := holders.get(peer.instance) or peer.members.get(mine.member.cluster))
+        and me != mine.member.me
         for address in peer.internal
-    ]
-    return tuple(f"http://{f'[{one}]' if ':' in one else one}:{template.peer_port}" for one in sorted(set(addresses)))
+    }

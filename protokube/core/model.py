@@ -339,6 +339,17 @@ class EtcdPeerMember:
     client_urls: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class PeerAnswers:
+    """What peers of an etcd cluster answered: the member list of each member that was heard, by the member.
+
+    `silence` says why the others were not.
+    """
+
+    lists: Mapping[str, tuple[EtcdPeerMember, ...]]
+    silence: str = ""
+
+
 # --- etcd members ----------------------------------------------------------------------------------
 
 

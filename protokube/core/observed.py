@@ -9,12 +9,12 @@ from protokube.core.kubelet import Machine
 from protokube.core.model import (
     CloudVolume,
     Disk,
-    EtcdPeerMember,
     FileState,
     Instance,
     Mount,
     NoDisk,
     Peer,
+    PeerAnswers,
     Tree,
     UnitState,
     Unknown,
@@ -56,7 +56,7 @@ class Observed:
     kernel_devices: frozenset[str] = frozenset()
     trees: Mapping[str, Tree | Unknown] = field(default_factory=dict)
     files: Mapping[str, FileState] | Unknown = field(default_factory=dict)
-    members: Mapping[str, tuple[EtcdPeerMember, ...] | Unknown] = field(default_factory=dict)
+    members: Mapping[str, PeerAnswers | Unknown] = field(default_factory=dict)
     records: Mapping[str, RecordSet] | Unknown = field(default_factory=dict)
     unit: UnitState | Unknown | None = None
     kubelet: KubeletBinary | Unknown | None = None

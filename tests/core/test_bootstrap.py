@@ -15,6 +15,7 @@ from protokube.core.model import (
     EtcdPeerMember,
     Instance,
     Peer,
+    PeerAnswers,
     Unknown,
 )
 from protokube.core.observed import Observed
@@ -41,13 +42,14 @@ def volume(
 
 def decide(
     mine: MemberVolume, *others: MemberVolume, peers: Answer = SILENT, started: bool = False, data: bool = False,
-    vouched: bool = False, can_tag: bool = True,
+    vouched: bool = False, can_tag: bool = True, heard: str = "b",
 ) -> Start | Rejected | Wait:  # fmt: skip
     instance = Instance("n1", "n1", "z1", "c", ("10.0.0.1",))
     desired = Desired("c", instance, (mine, *others), {"main": mine}, {}, {}, ())
     identity = Identity("c", mine.member.cluster, mine.member.me, mine.id, mine.uuid, None, started)
     facts = MemberFacts(mine, identity, data)
-    return initial_state(desired, MAIN, facts, peers, dns_suffix=SUFFIX, vouched=vouched, can_tag=can_tag)
+    answers = peers if isinstance(peers, Unknown) else PeerAnswers(dict.fromkeys(heard, peers), "no route to host")
+    return initial_state(desired, MAIN, facts, answers, dns_suffix=SUFFIX, vouched=vouched, can_tag=can_tag)
 
 
 def listed(name: str, *, started: bool, url: str | None = None) -> EtcdPeerMember:
@@ -59,7 +61,7 @@ def listed(name: str, *, started: bool, url: str | None = None) -> EtcdPeerMembe
 
 ADDED = EtcdPeerMember("", (f"http://etcd-a{SUFFIX}:2380",), ())
 B, C = volume("b", made=True), volume("c", made=True)
-RAN_B = volume("b", made=True, ran=True)
+RAN_B, RAN_C = volume("b", made=True, ran=True), volume("c", made=True, ran=True)
 FOREIGN_B = volume("b")
 
 
@@ -167,11 +169,33 @@ def test_a_cluster_that_is_being_born_is_new_for_everybody() -> None:
     assert decide(volume("a"), B, C, peers=born) == Start("new")
 
 
-def test_born_but_marked_is_joined() -> None:
-    """Somebody ran already: then `new` is never right, even if nobody has published itself."""
+def test_a_birth_that_all_who_ran_tell_of_is_a_birth() -> None:
+    """`existing` would make etcd look up the names of members that nobody has started yet."""
     born = tuple(listed(f"etcd-{me}", started=False) for me in "abc")
-    judged = decide(volume("a"), RAN_B, C, peers=born)
-    assert isinstance(judged, Start) and judged.state == "existing"
+    assert decide(volume("a"), RAN_B, C, peers=born) == Start("new")
+    assert decide(volume("a"), RAN_B, RAN_C, peers=born, heard="bc") == Start("new")
+    four = (*born, listed("etcd-d", started=False))
+    assert decide(volume("a"), RAN_B, RAN_C, peers=four, heard="bc") != Start("new")
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("ours", [listed("etcd-a", started=False), ADDED])
+def test_one_peer_may_have_missed_our_first_start(ours: EtcdPeerMember, started: bool) -> None:
+    """b was down when a and c took writes: with an empty a it would have a majority without them."""
+    stale = (ours, listed("etcd-b", started=started), listed("etcd-c", started=started))
+    for other in (RAN_C, volume("c")):
+        judged = decide(volume("a"), RAN_B, other, peers=stale)
+        assert isinstance(judged, Wait) and judged.theirs
+        assert "etcd-c" in judged.reason and "no route to host" in judged.reason
+        assert isinstance(decide(volume("a"), RAN_B, other, peers=stale, heard="bc"), Start)
+    assert isinstance(decide(volume("a"), RAN_B, peers=stale), Wait)
+
+
+def test_a_majority_is_enough_to_hear() -> None:
+    others = [volume(me, "a,b,c,d,e", ran=True) for me in "bcde"]
+    stale = (ADDED, *(listed(f"etcd-{me}", started=True) for me in "bcde"))
+    assert isinstance(decide(volume("a", "a,b,c,d,e"), *others, peers=stale, heard="bc"), Wait)
+    assert isinstance(decide(volume("a", "a,b,c,d,e"), *others, peers=stale, heard="bcd"), Start)
 
 
 def test_only_a_member_that_never_started_asks_its_peers() -> None:
@@ -194,8 +218,8 @@ def test_the_holders_of_other_members_are_asked() -> None:
         Peer("n4", ("10.0.0.4",), members={"main": "c"}),
     )
     observed = Observed(0, 0, instance, (), peers=peers)
-    assert peers_to_ask(observed, desired, MAIN, mine) == (
-        "http://10.0.0.2:2380", "http://10.0.0.4:2380", "http://[fd00::2]:2380",
-    )  # fmt: skip
+    assert peers_to_ask(observed, desired, MAIN, mine) == {
+        "http://10.0.0.2:2380": "b", "http://10.0.0.4:2380": "c", "http://[fd00::2]:2380": "b",
+    }  # fmt: skip
     unknown = Observed(0, 0, instance, (), peers=Unknown("throttled"))
-    assert peers_to_ask(unknown, desired, MAIN, mine) == ()
+    assert peers_to_ask(unknown, desired, MAIN, mine) == {}

@@ -54,9 +54,7 @@ class Cluster:
     def node(self, letter: str) -> TrialNode:
         """A machine that is switched on and runs nothing yet."""
         space = self._network.node(f"{ADDRESSES[letter]}/24")
-        one = TrialNode(
-            self._base / letter, self.inventory, f"node-{letter}", network=space, options=self._options
-        )
+        one = TrialNode(self._base / letter, self.inventory, f"node-{letter}", network=space, options=self._options)
         return self._stack.enter_context(one)
 
     def start(self, letter: str) -> TrialNode:
@@ -97,6 +95,13 @@ def members(node: TrialNode, port: int = 4001) -> dict[str, int]:
 def cluster_id(node: TrialNode, port: int = 4001) -> int:
     """The id of the etcd cluster that the node's member belongs to."""
     return int(_json(node, "endpoint", "status", port=port)[0]["Status"]["header"]["cluster_id"])
+
+
+def holders(*nodes: TrialNode) -> dict[str, TrialNode]:
+    """The node on which each member's main volume is mounted, by member."""
+    return {
+        member: node for node in nodes for member in "abc" if node.path(f"/mnt/master-main-{member}/k8s.io").is_dir()
+    }
 
 
 def etcd_pid(node: TrialNode, name: str = "etcd") -> int:

@@ -1,0 +1,168 @@
+"""Which volumes are ours, which may be claimed, in which order, and which are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from protokube.core.actions import AttachVolume
+from protokube.core.desired import Desired, cluster_order, desire
+from protokube.core.model import AttachState, CloudVolume, Mount, Unknown
+from protokube.core.observed import Observed
+from protokube.core.value import replace
+from tests.core.states import INSTANCE, config_of, planned, state, volume
+
+
+def judge(*volumes: CloudVolume, **more: Any) -> Desired:
+    desired = desire(config_of(), state(volumes=volumes, **more))
+    assert desired is not None
+    return desired
+
+
+def rejected(desired: Desired) -> dict[str, str]:
+    return {one.volume_id: one.rule for one in desired.rejected}
+
+
+def claims(observed: Observed) -> list[str]:
+    return [step.action.volume_id for step in planned(observed).steps if isinstance(step.action, AttachVolume)]
+
+
+def test_unknown_is_no_judgement() -> None:
+    assert desire(config_of(), state(volumes=Unknown("x"))) is None
+    assert desire(config_of(), state(instance=Unknown("x"))) is None
+
+
+def test_a_node_that_is_no_master_wants_no_volume() -> None:
+    desired = desire(config_of(master=False), state(volumes=(volume(),)))
+    assert desired is not None and (desired.all, desired.candidates) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (volume(spec="a/a,a"), "volume/bad-etcd-tag"),
+        (volume(tags={"k8s.io/etcd/events": "a/a"}), "volume/several-clusters"),
+        (volume(key="cilium"), "volume/unknown-etcd-cluster"),
+        (volume(multi_attach=True), "volume/multi-attach"),
+        (volume(status="error"), "volume/status"),
+        (volume(status="deleting"), "volume/status"),
+    ],
+)
+def test_refused_with_its_rule_and_never_attached(given: CloudVolume, rule: str) -> None:
+    assert rejected(judge(given)) == {given.id: rule}
+    assert claims(state(volumes=(given,))) == []
+
+
+def test_a_volume_without_the_role_is_refused() -> None:
+    given = volume()
+    tags = {key: value for key, value in given.tags.items() if "role" not in key}
+    assert rejected(judge(replace(given, tags=tags))) == {given.id: "volume/no-role"}
+
+
+@pytest.mark.parametrize(
+    "tags", [{}, {"KubernetesCluster": "other"}, {"KubernetesCluster": "c.example.com", "k8s.io/role/master": "1"}]
+)
+def test_what_is_not_ours_is_passed_over_in_silence(tags: dict[str, str]) -> None:
+    desired = judge(replace(volume(), tags=tags))
+    assert (desired.all, desired.rejected, desired.candidates) == ((), (), {})
+
+
+def test_another_zone_is_evidence_but_never_taken() -> None:
+    desired = judge(volume(zone="z2"))
+    assert [mine.id for mine in desired.all] == ["vol-1"] and desired.candidates == {}
+
+
+def test_main_before_events_before_others() -> None:
+    assert cluster_order(["x", "events", "a", "main"]) == ["main", "events", "a", "x"]
+
+
+def test_one_claim_a_pass_and_main_first() -> None:
+    events, main = volume("vol-0", key="events"), volume("vol-9")
+    assert claims(state(volumes=(events, main))) == ["vol-9"]
+    assert claims(state(volumes=(events, replace(main, attachments=volume(holder="n1").attachments)))) == ["vol-0"]
+
+
+def test_one_volume_per_cluster() -> None:
+    assert claims(state(volumes=(volume("vol-1", "a/a,b", holder="n1"), volume("vol-2", "b/a,b")))) == []
+
+
+@pytest.mark.parametrize("attach", list(AttachState))
+def test_any_phase_of_an_attachment_counts_as_held(attach: AttachState) -> None:
+    desired = judge(volume(holder="n1", state=attach), volume("vol-2", "b/a,b"))
+    assert set(desired.held) == {"main"} and desired.candidates == {}
+
+
+def test_a_standby_claims_no_events_volume() -> None:
+    volumes = (volume(holder="n2"), volume("vol-2", key="events"))
+    made = planned(state(volumes=volumes))
+    assert claims(state(volumes=volumes)) == []
+    assert any("standby" in note for note in made.notes) and any("n2" in note for note in made.notes)
+
+
+def test_two_nodes_start_with_different_volumes() -> None:
+    volumes = tuple(volume(f"vol-{number}", f"m{number}/m0,m1,m2,m3,m4") for number in range(5))
+    firsts = {claims(state(volumes=volumes, instance=replace(INSTANCE, id=f"i-{number}")))[0] for number in range(20)}
+    assert len(firsts) > 1
+
+
+def test_the_order_is_stable() -> None:
+    volumes = tuple(volume(f"vol-{number}", f"m{number}/m0,m1,m2") for number in range(3))
+    assert claims(state(volumes=volumes)) == claims(state(volumes=volumes[::-1]))
+
+
+def test_the_member_that_we_are_in_main_is_preferred() -> None:
+    others = [volume(f"vol-e{me}", f"{me}/a,b,c,d", key="events") for me in "abcd"]
+    for me in "abcd":
+        held = volume("vol-m", f"{me}/a,b,c,d", holder="n1")
+        assert claims(state(volumes=(held, *others))) == [f"vol-e{me}"]
+
+
+def test_another_groups_volume_is_left_for_a_while() -> None:
+    given = volume(tags={"kops.k8s.io/instance-group": "other"})
+    assert claims(state(volumes=(given,), uptime=119.0)) == []
+    assert claims(state(volumes=(given,), uptime=121.0)) == ["vol-1"]
+    mine = replace(INSTANCE, instance_group="other")
+    assert claims(state(volumes=(given,), uptime=0.0, instance=mine)) == ["vol-1"]
+
+
+def test_a_member_that_stands_twice_is_not_taken() -> None:
+    """A snapshot restored with its tags, in whatever zone."""
+    both = judge(volume("vol-1"), volume("vol-2", zone="z9"))
+    assert rejected(both) == {"vol-1": "volume/duplicate-member", "vol-2": "volume/duplicate-member"}
+    assert claims(state(volumes=(volume("vol-1"), volume("vol-2", zone="z9")))) == []
+    held = judge(volume("vol-1", holder="n1"), volume("vol-2"))
+    assert rejected(held) == {"vol-2": "volume/duplicate-member"} and set(held.held) == {"main"}
+
+
+def test_a_refused_volume_that_we_hold_blocks_its_cluster() -> None:
+    refused = volume("vol-1", "a/a,a", holder="n1")
+    assert claims(state(volumes=(refused, volume("vol-2", "b/a,b")))) == []
+
+
+@pytest.mark.parametrize(("at", "kept"), [("vol-1", "vol-1"), ("vol-2", "vol-2")])
+def test_of_two_that_we_hold_the_mounted_one_serves(at: str, kept: str) -> None:
+    volumes = (volume("vol-1", "a/a,b", holder="n1"), volume("vol-2", "b/a,b", holder="n1"))
+    desired = judge(*volumes, mounts=(Mount(f"/mnt/master-{at}", (259, 1), "ext4", False),))
+    assert desired.held["main"].id == kept
+    assert set(rejected(desired).values()) == {"volume/second-of-cluster"}
+
+
+def test_a_volume_that_the_cloud_calls_in_use_but_shows_as_free_is_waited_for() -> None:
+    volumes = (volume("vol-1", "a/a,b"), volume("vol-2", "b/a,b"))
+    (first,) = claims(state(volumes=volumes))
+    contested = state(volumes=volumes, failed=frozenset({first}), contested=frozenset({first}))
+    assert claims(contested) == [] and first in {one.subject for one in planned(contested).waiting}
+    refused = state(volumes=volumes, failed=frozenset({first}))
+    assert claims(refused) == [one.id for one in volumes if one.id != first]
+
+
+def test_device_names_that_are_taken_are_passed_over() -> None:
+    instance = replace(
+        INSTANCE, device_names=("/dev/xvdu", "/dev/xvdv", "/dev/xvdw"), used_devices=frozenset({"/dev/xvdu"})
+    )
+    observed = state(volumes=(volume(),), instance=instance, kernel_devices=frozenset({"/dev/xvdv"}))
+    (step,) = [one for one in planned(observed).steps if isinstance(one.action, AttachVolume)]
+    assert step.action == AttachVolume("vol-1", "/dev/xvdw")
+    full = replace(observed, taken_devices=frozenset({"/dev/xvdw"}))
+    assert claims(full) == [] and [one.rule for one in planned(full).refusals] == ["volume/no-device-name"]

@@ -28,9 +28,8 @@ def main() -> None:
     alone = statistics.median(rows["mkfs and mount alone, both volumes, one after the other"])
     for name, values in rows.items():
         median = statistics.median(values)
-        print(
-            f"{name:57} {median:6.3f} s  (min {min(values):.3f}, max {max(values):.3f}; {median / alone:4.1f} × alone)"
-        )
+        spread = f"min {min(values):.3f}, max {max(values):.3f}; {median / alone:4.1f} × alone"
+        print(f"{name:57} {median:6.3f} s  ({spread})")
 
 
 def one_run(folder: Path) -> dict[str, float]:

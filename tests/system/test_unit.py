@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,105 +12,25 @@ import pytest
 import yaml
 
 from tests.lab.disks import LoopDisk, digest, run
-from tests.lab.kubelet_standin import kubelet_script
-from tests.lab.systemd_node import SystemdNode
-from tests.lab.trial import CHECKOUT, ETCD_IMAGE, both, until, write_inventory
+from tests.lab.trial import both, write_inventory
+from tests.lab.unit_node import LINKS, LOOPS, SAW, UNIT, UnitNode
 
 pytestmark = pytest.mark.root
 
 DISKS = "/var/lib/disks"
-RECORD = "/run/kubelet-argv.jsonl"
-SAW = "/run/kubelet-saw"
-UNIT = "protokube.service"
-LIMIT = 30.0
-LINKS = ("etcd.manifest", "etcd-events.manifest")
-
-# As in a container, the node has what it is given.
-LOOPS = ["/dev/loop-control", *sorted(str(path) for path in Path("/dev").glob("loop[0-9]*"))]
-
-KUBELET = kubelet_script(record=RECORD).replace(
-    "exec ",
-    # What a pod would find; --version and --help are asked at any time.
-    f'case "$*" in *--config*) (cd /etc/kubernetes/manifests && head -qn 1 *.manifest) >>{SAW} 2>&1 ;; esac\nexec ',
-)
-
-FILES = {
-    **{f"/usr/lib/systemd/system/{path.name}": path.read_text() for path in (CHECKOUT / "systemd").glob("*.service")},
-    "/usr/bin/protokube": f'#!/bin/sh\ncd {CHECKOUT} && exec {sys.executable} -m protokube "$@"\n',
-    "/usr/bin/kubelet": KUBELET,
-    # Only what a test would otherwise wait for.
-    f"/etc/systemd/system/{UNIT}.d/quick.conf": "[Service]\nRestartSec=100ms\n",
-}
 
 
-class Machine(SystemdNode):
-    """A systemd node with two volumes, and what the tests want to know of it."""
+class Machine(UnitNode):
+    """A node with two volumes in files."""
 
     def __init__(self, base: Path, **config: Any) -> None:
         self.disks = base / "disks"
-        self.config = {"master": True, "cloud": "local", "interval": 3600, "etcdImage": ETCD_IMAGE, **config}
         write_inventory(self.disks, *both())
         (self.disks / "volumes").mkdir()
         inventory = (self.disks / "inventory.yaml").read_text().replace('"volumes/', f'"{DISKS}/volumes/')
-        files = {"/etc/protokube/inventory.yaml": inventory, "/etc/protokube/config.yaml": json.dumps(self.config)}
+        files = {"/etc/protokube/inventory.yaml": inventory}
         binds = [*LOOPS, f"{self.disks}:{DISKS}"]
-        super().__init__(base / "node", "node-a", files=FILES | files, binds=binds, all_capabilities=True)
-
-    def bring_up(self) -> None:
-        """Start the daemon, and wait until all is done and kubelet has looked around."""
-        started = self.run("systemctl", "start", UNIT, check=False)
-        assert started.returncode == 0, self.journal(UNIT)
-        self.settled()
-        self.until("kubelet is up", self.kubelets)
-
-    def settled(self, times: int = 1) -> None:
-        """Wait until the daemon has said so often that the node is settled."""
-        self.until("it is settled", lambda: self.journal(UNIT).splitlines().count("settled") >= times)
-
-    def until(self, what: str, holds: Callable[[], Any]) -> Any:
-        """The first true answer; when there is none, the daemon's log tells why."""
-        try:
-            return until(what, holds, LIMIT)
-        except AssertionError as still:
-            raise AssertionError(f"{still}\n{self.journal(UNIT)}") from None
-
-    def journal(self, unit: str) -> str:
-        """What a unit has logged since the machine was switched on."""
-        return self.run("journalctl", "--no-pager", "-b", "-o", "cat", "-u", unit).stdout
-
-    def said(self, words: str) -> int:
-        """How often the daemon has logged these words since then."""
-        return self.journal(UNIT).count(words)
-
-    def show(self, name: str, unit: str = UNIT) -> str:
-        return self.run("systemctl", "show", "-P", name, unit).stdout.strip()
-
-    def kubelets(self) -> list[dict[str, Any]]:
-        """argv and configuration of every kubelet that has started so far."""
-        record = self.path(RECORD)
-        return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-
-    def configure(self, **more: Any) -> None:
-        self.config |= more
-        self.path("/etc/protokube/config.yaml").write_text(json.dumps(self.config))
-
-    def filesystems(self) -> dict[str, str]:
-        """Mount point → UUID, as PID 1 sees them."""
-        return {
-            target: self.run("blkid", "-p", "-o", "value", "-s", "UUID", device).stdout.strip()
-            for target, device in self.mounts().items()
-        }
-
-    def links(self) -> set[str]:
-        """The manifests that kubelet would find."""
-        folder = self.path("/etc/kubernetes/manifests")
-        return {path.name for path in folder.glob("*") if path.is_symlink()}
-
-    def mounts(self) -> dict[str, str]:
-        """Mount point → device of the volumes, as PID 1 sees them."""
-        lines = self.path("/proc/1/mountinfo").read_text().splitlines()
-        found = re.findall(r"(/mnt/master-\S+) .* - ext4 (\S+)", "\n".join(lines))
-        return dict(found)
+        super().__init__(base / "node", "node-a", {"cloud": "local", **config}, files=files, binds=binds)
 
 
 @pytest.fixture

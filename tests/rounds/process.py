@@ -388,6 +388,10 @@ class _Dns(_Port):
                 else:
                     self._node.records.pop((change.name, change.type), None)
 
+    def recover(self) -> bool:
+        with self._process.effect("recover"):
+            return False
+
 
 class _Etcd(_Port):
     def members(self, peer_urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:

@@ -54,6 +54,10 @@ class Refused(Exception):  # noqa: N818 - it names a state
     """The ground does not hold, or a tool failed; the message is the evidence."""
 
 
+class Outdated(Refused):
+    """The order's disk is gone or another one by now, so nothing was tried on it and nothing is held against it."""
+
+
 def work(order: Order) -> None:
     """Take hold of the disk and do the job. Refused when the ground does not hold."""
     notes = Notes(order["notes"], order["volume_id"])
@@ -65,7 +69,7 @@ def work(order: Order) -> None:
     try:
         # While we waited, the node may have come to mean another disk; as long as we have it open it can't any more.
         if _find(order).sequence != disk.sequence:
-            raise Refused(f"{disk.node} has become another disk")
+            raise Outdated(f"{disk.node} has become another disk")
         {"format": _format, "check": _check, "grow": _grow, "mount": _mount}[order["job"]](order, disk, locked, notes)
     finally:
         os.close(locked)
@@ -74,10 +78,10 @@ def work(order: Order) -> None:
 def _find(order: Order) -> BlockDisk:
     disk = claim.find(order["identity"], order["size"], Loops({}, {}))
     if disk is None:
-        raise Refused("the disk is gone")
+        raise Outdated("the disk is gone")
     if (disk.number, disk.size) != (order["number"], order["size"]):
         expected = f"{order['number']} with {order['size']}"
-        raise Refused(f"{disk.node} is {disk.number} with {disk.size} bytes, expected {expected}")
+        raise Outdated(f"{disk.node} is {disk.number} with {disk.size} bytes, expected {expected}")
     return disk
 
 
@@ -193,11 +197,16 @@ def main() -> None:
     with open(0, "rb", closefd=False) as stream:
         order: Order = marshal.loads(stream.read())
     failure = None
+    noted = order["job"] != "mount"
     try:
         work(order)
+    except Outdated as error:
+        failure, noted = str(error), False
     except (Refused, claim.Busy, claim.InUse, Uncertain, ToolMissing, OSError) as error:
         failure = str(error)
-    if order["job"] != "mount":
+    if noted:
         Notes(order["notes"], order["volume_id"]).end(failure, TOOLS[order["job"]])
-    with open(1, "wb", closefd=False) as out:
-        out.write(marshal.dumps(failure))
+    try:  # noqa: SIM105 - contextlib would be one more import
+        os.write(1, marshal.dumps(failure))
+    except BrokenPipeError:
+        pass  # whoever ordered this has ended; the next one reads the notes

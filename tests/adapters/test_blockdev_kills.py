@@ -182,8 +182,20 @@ def test_a_link_that_leads_elsewhere_by_the_time_the_lock_is_held(here: Node, di
             link.symlink_to(other.device)
             holder.stdin.close()
         here.finish()
-        assert f"{other.device} is" in here.failure(volume)
         assert (disk.digest(), other.digest()) == before
+        assert not list((here.root / "run").rglob("vol-a.json")), "nothing was tried, and nothing is held against it"
+
+
+def test_an_order_for_a_disk_that_is_gone_holds_nothing_against_the_volume(here: Node, disk: LoopDisk) -> None:
+    """A killed daemon takes a loop device along that nobody else has open yet; the next one attaches it again."""
+    volume = disk.volume()
+    other = replace(volume, identity=DiskIdentity(backing=(0, 1)))
+    here.format(other, disk)
+    here.finish()
+    here.restart()
+    here.format(volume, disk)
+    here.finish()
+    assert here.look(volume).uuid == UUID
 
 
 def _open_files(pid: int) -> set[str]:

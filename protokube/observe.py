@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
+from typing import TYPE_CHECKING
 
 from protokube.core.bootstrap import MemberFacts, needs_peers, peers_to_ask
 from protokube.core.desired import Desired, desire
 from protokube.core.dns import RecordSet
 from protokube.core.identity import Identity
 from protokube.core.model import EtcdPeerMember, Facet, FileState, PeerAnswers, Unknown
-from protokube.core.observed import Observed
+from protokube.core.observed import KubeletBinary, Observed
 from protokube.core.plan_disks import attached, mount_of
 from protokube.core.plan_etcd import identified, mounted_places
 from protokube.core.plan_kubelet import PATHS
@@ -26,8 +27,14 @@ from protokube.errors import ProviderError
 from protokube.ports import Readers
 from protokube.together import start
 
+if TYPE_CHECKING:
+    from protokube.core.kubelet import Machine
+
 ALL = frozenset(Facet)
 CLOUD_FACETS = frozenset({Facet.VOLUMES, Facet.PEERS, Facet.MOUNTS})
+
+Probed = tuple[KubeletBinary | None, "Machine"]
+"""The installed kubelet, if there is one, and the machine that it is to serve."""
 
 
 class Limited:
@@ -69,11 +76,15 @@ class Observer:
         self._readers = readers
         self._started = started
         self._limited = Limited(limit)
+        self._probed = False
+        """Whether the installed kubelet was asked. The first time takes long, so that it waits for a quiet moment."""
 
     def first(self, *, known: Observed | None = None) -> Observed:
         """The snapshot at the start of a round. `known` is an earlier one whose records need no new reading."""
         blank = Unknown("not read yet")
-        empty = Observed(now=time.time(), uptime=0.0, instance=blank, volumes=blank, peers=blank, mounts=blank)
+        empty = Observed(
+            now=time.time(), uptime=0.0, instance=blank, volumes=blank, peers=blank, mounts=blank, kubelet=blank
+        )
         facets = ALL
         if known is not None:
             empty = replace(empty, records=known.records)
@@ -81,14 +92,19 @@ class Observer:
         return self.again(empty, facets)
 
     def late(self, observed: Observed) -> Observed | None:
-        """The snapshot with the disks of volumes that were attached in this round; None when there are none.
+        """The snapshot with what takes long, and is read when nothing else is left to do; None when that is done.
 
-        They are looked at when nothing else is left to do: a look takes long, and so all of them get one together.
+        Those are the disks of volumes that were attached in this round, all of them together, and, in the first
+        round, the installed kubelet beside them.
         """
         desired = desire(self._config, observed) if self._config.master else None
-        if desired is None or {mine.id for mine in attached(desired)} <= observed.disks.keys():
+        unseen = desired is not None and bool({mine.id for mine in attached(desired)} - observed.disks.keys())
+        if self._probed and not unseen:
             return None
-        return self.again(observed, frozenset({Facet.DISKS}))
+        probing = None if self._probed else start("probe", self._probe)
+        if unseen:
+            observed = self.again(observed, frozenset({Facet.DISKS}))
+        return observed if probing is None else self._with_probe(observed, probing)
 
     def newly_asked(self, observed: Observed) -> Observed:
         """A predicted snapshot with the names and members read that only the prediction asks for."""
@@ -122,19 +138,27 @@ class Observer:
             Facet.PEERS: lambda: tuple(readers.cloud.peers()),
             Facet.MOUNTS: lambda: tuple(readers.disks.mounts()),
             Facet.FILES: self._read_files,
-            "probe": lambda: (readers.probe.kubelet(), readers.probe.machine()),
+            "probe": self._probe,
         }
         if readers.services is not None and config.kubelet_unit is not None:
             services, unit = readers.services, config.kubelet_unit
             reads[Facet.UNIT] = lambda: services.state(unit)
         wanted: set[str] = set(facets if config.master else facets - CLOUD_FACETS)
-        if Facet.FILES in wanted:
+        if Facet.FILES in wanted and self._probed:
             wanted.add("probe")
         found = self._limited.run({key: read for key, read in reads.items() if key in wanted})
-        probed = found.pop("probe", (observed.kubelet, observed.machine))
-        found["kubelet"], found["machine"] = (probed, None) if isinstance(probed, Unknown) else probed  # type: ignore[misc]
+        probed = found.pop("probe", None)
         can_tag = readers.cloud.can_tag
-        return replace(observed, can_tag=can_tag, **found)  # type: ignore[arg-type]
+        observed = replace(observed, can_tag=can_tag, **found)  # type: ignore[arg-type]
+        return observed if probed is None else _with(observed, probed)
+
+    def _probe(self) -> Probed:
+
+        return self._readers.probe.kubelet(), self._readers.probe.machine()
+
+    def _with_probe(self, observed: Observed, probing: Future[Probed]) -> Observed:
+        self._probed = True
+        return _with(observed, self._limited.run({"probe": probing.result})["probe"])
 
     def _read_files(self) -> Mapping[str, FileState]:
         listing = self._readers.files.listing(self._config.manifest_dir)
@@ -210,3 +234,11 @@ def _answers(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
     if lists:
         return PeerAnswers(lists, silence)
     return Unknown(silence or "no address of another member is known")
+
+
+def _with(observed: Observed, probed: object) -> Observed:
+    """The snapshot with what is known of the installed kubelet and the machine."""
+    if isinstance(probed, Unknown):
+        return replace(observed, kubelet=probed, machine=None)
+    assert isinstance(probed, tuple)
+    return replace(observed, kubelet=probed[0], machine=probed[1])

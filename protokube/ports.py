@@ -10,7 +10,7 @@ Each port is split in two: reading, which planners and dry run get, and writing,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from protokube.core.actions import (
     CheckFilesystem,
@@ -24,7 +24,6 @@ from protokube.core.actions import (
     WriteFile,
 )
 from protokube.core.dns import RecordChange, RecordSet
-from protokube.core.kubelet import Machine
 from protokube.core.model import (
     CloudVolume,
     Disk,
@@ -40,6 +39,9 @@ from protokube.core.model import (
 )
 from protokube.core.observed import KubeletBinary
 from protokube.core.value import dataclass
+
+if TYPE_CHECKING:
+    from protokube.core.kubelet import Machine
 
 
 class CloudReader(Protocol):

@@ -131,6 +131,7 @@ def sync_once(
 def dry_run(config: NodeConfig, observer: Observer) -> Report:
     """The whole way to the settled node, on the pure model. Has nothing in its hands that could write."""
     before = observer.first()
+    before = observer.late(before) or before
     observed = before
     steps: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):

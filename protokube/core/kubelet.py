@@ -17,13 +17,10 @@ from protokube.core.kubelet_names import label_faults, node_name_fault
 from protokube.core.kubelet_text import args_file, config_file
 from protokube.core.kubelet_values import joint
 from protokube.core.model import Fault
+from protokube.core.paths import CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.value import dataclass
 
 __all__ = ["KubeletFiles", "KubeletInput", "Layer", "Machine", "layer_faults", "render"]
-
-ARGS_PATH = "/etc/sysconfig/kubelet"
-CONFIG_PATH = "/var/lib/kubelet/config.yaml"
-KUBECONFIG_PATH = "/var/lib/kubelet/kubeconfig"
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from protokube.core.kubelet import ARGS_PATH, CONFIG_PATH, KubeletFiles
 from protokube.core.model import File, UnitState, Unknown
 from protokube.core.observed import Observed
+from protokube.core.paths import ARGS_PATH, CONFIG_PATH
 from protokube.core.value import dataclass
+
+if TYPE_CHECKING:
+    from protokube.core.kubelet import KubeletFiles
 
 FOLDER = "/var/lib/protokube/kubelet"
 GOOD_ARGS = f"{FOLDER}/last-good.args"

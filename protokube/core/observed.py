@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from protokube.core.dns import RecordSet
-from protokube.core.kubelet import Machine
 from protokube.core.model import (
     CloudVolume,
     Disk,
@@ -20,6 +20,9 @@ from protokube.core.model import (
     Unknown,
 )
 from protokube.core.value import dataclass, field
+
+if TYPE_CHECKING:
+    from protokube.core.kubelet import Machine
 
 
 @dataclass(frozen=True)

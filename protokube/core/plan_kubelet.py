@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from protokube.core.actions import RestartUnit, StartUnit, WriteFile
 from protokube.core.desired import Desired
-from protokube.core.kubelet import (
-    ARGS_PATH,
-    CONFIG_PATH,
-    KUBECONFIG_PATH,
-    KubeletFiles,
-    KubeletInput,
-    render,
-)
-from protokube.core.kubelet_fields import choose_version
 from protokube.core.kubelet_proof import (
     GOOD_ARGS,
     GOOD_CONFIG,
@@ -27,10 +20,14 @@ from protokube.core.kubelet_proof import (
 from protokube.core.kubelet_proof import PATHS as PROOF_PATHS
 from protokube.core.model import Absent, AttachState, Fault, File, Instance, Link, UnitState, Unknown
 from protokube.core.observed import Observed
+from protokube.core.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.plan_disks import attached, mount_of
 from protokube.core.plan_etcd import link_path
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
+
+if TYPE_CHECKING:
+    from protokube.core.kubelet import KubeletFiles
 
 PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH, *PROOF_PATHS)
 
@@ -39,6 +36,9 @@ _UP = ("active", "activating", "reloading")
 
 def kubelet_files(config: NodeConfig, observed: Observed, instance: Instance) -> KubeletFiles | tuple[Fault, ...]:
     """Render kubelet's files for this node; the installed kubelet is known, or known to be absent."""
+    from protokube.core.kubelet import KubeletInput, render  # not before a plan needs it: see Observer.late
+    from protokube.core.kubelet_fields import choose_version
+
     assert not isinstance(observed.kubelet, Unknown)
     version = choose_version(config.kubernetes_version, observed.kubelet.version if observed.kubelet else None)
     if isinstance(version, Fault):
@@ -81,7 +81,7 @@ def plan_kubelet(config: NodeConfig, observed: Observed, desired: Desired | None
         plan.ignorance("kubelet", observed.kubelet.reason)
         return
     rendered = kubelet_files(config, observed, observed.instance)
-    if not isinstance(rendered, KubeletFiles):
+    if isinstance(rendered, tuple):
         for fault in rendered:
             plan.refuse("kubelet", "kubelet/configuration", str(fault))
         return

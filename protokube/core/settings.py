@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from protokube.core.etcd import DEFAULT_IMAGE, EtcdTemplate
-from protokube.core.kubelet import Layer
 from protokube.core.value import dataclass, field
+
+if TYPE_CHECKING:
+    from protokube.core.kubelet import Layer
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,5 @@
+"""Where kubelet's files stand on the node, without the root prefix."""
+
+ARGS_PATH = "/etc/sysconfig/kubelet"
+CONFIG_PATH = "/var/lib/kubelet/config.yaml"
+KUBECONFIG_PATH = "/var/lib/kubelet/kubeconfig"

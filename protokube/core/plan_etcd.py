@@ -134,7 +134,7 @@ def _plan_member(
     identity = identified(desired, config, place)
     if isinstance(identity, Rejected):
         plan.refuse(mine.id, identity.rule, identity.evidence)
-        return False
+        return place.has_data  # a member that runs is not stopped by a tag or a file; none is started by it either
     if identity is None:
         _write_identity(observed, place, _first_identity(desired, place), "whose volume this is", plan)
         return True

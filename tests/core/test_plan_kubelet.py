@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from protokube.core.actions import WriteFile
 from protokube.core.etcd import DEFAULT_IMAGE, render_manifest
 from protokube.core.identity import Identity
 from protokube.core.model import (
@@ -20,7 +21,7 @@ from protokube.core.model import (
     Unknown,
 )
 from protokube.core.observed import Observed
-from protokube.core.plan_kubelet import ARGS_PATH, CONFIG_PATH
+from protokube.core.paths import ARGS_PATH, CONFIG_PATH
 from protokube.core.steps import Plan
 from protokube.core.value import replace
 from tests.core.states import (
@@ -55,7 +56,7 @@ def written(observed: Observed, **config: Any) -> dict[str, FileState]:
     return {
         step.action.path: File(step.action.content, 0o644, MTIME)
         for step in made.steps
-        if step.action.kind == "write-file" and step.action.path in (ARGS_PATH, CONFIG_PATH)
+        if isinstance(step.action, WriteFile) and step.action.path in (ARGS_PATH, CONFIG_PATH)
     }
 
 
@@ -82,7 +83,7 @@ def waits(made: Plan) -> str:
 
 
 def up(**changes: Any) -> UnitState:
-    return UnitState(**({"load": "loaded", "active": "active", "sub": "running", "started_at": NOW - 500} | changes))
+    return replace(UnitState("loaded", "active", "running", started_at=NOW - 500), **changes)
 
 
 def test_the_gate_opens() -> None:

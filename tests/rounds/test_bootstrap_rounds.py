@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
@@ -40,7 +43,7 @@ def single() -> tuple[World, Node]:
     return world, world.node("n1")
 
 
-def cluster(*names: str, members: str = "a,b,c", **speed: int) -> tuple[World, list[Process]]:
+def cluster(*names: str, members: str = "a,b,c", **speed: Any) -> tuple[World, list[Process]]:
     """Nodes with a volume for each member, without events volumes."""
     world = World(**speed)
     for member in members.split(","):
@@ -160,7 +163,7 @@ def test_another_members_kops_volume_is_refused() -> None:
 
 
 @pytest.mark.parametrize("speed", [{}, {"attach_looks": 3, "stale_looks": 2, "appear_looks": 2, "tool_looks": 3}])
-def test_three_bare_nodes_form_one_cluster(speed: dict[str, int]) -> None:
+def test_three_bare_nodes_form_one_cluster(speed: dict[str, Any]) -> None:
     world, nodes = cluster("n1", "n2", "n3", **speed)
     reports = together(*nodes)
     assert all(report.settled for report in reports)
@@ -354,6 +357,34 @@ def test_a_second_volume_that_is_attached_by_hand_does_not_displace_the_first() 
     report = Process(world, node, uptime=1000).rounds()
     assert world.links(node) == before and not world.etcd.stopped
     assert ("vol-0", "volume/second-of-cluster") in rules(report)
+
+
+def garble_identity(volume: WorldVolume) -> None:
+    assert volume.filesystem is not None
+    volume.filesystem.files["k8s.io/identity.yaml"] = ("started: [", 0)
+
+
+EDITS: dict[str, Callable[[WorldVolume], object]] = {
+    "another filesystem": lambda volume: volume.tags.update({FILESYSTEM_TAG: "11111111"}),
+    "another member": lambda volume: volume.tags.update({"k8s.io/etcd/main": "b/a,b"}),
+    "a bad tag": lambda volume: volume.tags.update({"k8s.io/etcd/main": "a/a,a"}),
+    "no role": lambda volume: volume.tags.pop("k8s.io/role/master"),
+    "no cluster": lambda volume: volume.tags.pop("KubernetesCluster"),
+    "a damaged identity file": garble_identity,
+    "not attached": lambda volume: setattr(volume, "holder", None),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_running_member_is_not_stopped_by_a_word(edit: str) -> None:
+    world, node = single()
+    Process(world, node).rounds()
+    before = world.links(node)
+    EDITS[edit](world.volumes["vol-m"])
+    again = Process(world, node, uptime=1000)
+    again.rounds()
+    assert world.links(node) == before and not world.etcd.stopped
+    assert "format" not in again.effects and "write" not in again.effects
 
 
 # --- clocks and races within a round ---

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,6 +69,16 @@ def until(what: str, holds: Callable[[], Any], limit: float = 30.0) -> Any:
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.02)
     return answer
+
+
+def _processes_in(space: str) -> list[int]:
+    """The processes in a mount namespace, by their pid; without those that have ended and are only waited for."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(folder / "ns/mnt") == space:
+                found.append(int(folder.name))
+    return found
 
 
 class TrialNode:
@@ -120,13 +132,12 @@ class TrialNode:
             process.kill()
             process.wait()
         self._processes.clear()
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                inside = os.readlink(folder / "ns/mnt") == space
-            except OSError:
-                continue
-            if inside:
-                os.kill(int(folder.name), 9)
+        while inside := _processes_in(space):  # again, for what was just being started
+            for pid in inside:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if inside == [self._keeper.pid]:
+                break
         self._keeper.wait()
         self._keeper = None
 
@@ -179,6 +190,12 @@ class TrialNode:
         work = str(self.base / "pods")
         module = [sys.executable, "-m", "tests.lab.static_pods", "--root", str(self.root), "--work", work]
         return self.spawn("pods.log", *module)
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL, for this process alone; what it has started goes on."""
+        process.kill()
+        self._processes.remove(process)
+        process.wait()
 
     def end(self, process: subprocess.Popen[bytes]) -> int:
         """SIGTERM, and the exit code."""

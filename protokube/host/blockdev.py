@@ -61,6 +61,8 @@ class BlockDevices:
         self._notes_dir = f"{run_dir}/disks"
         self._probes = Probes(PROBE_LIMIT)
         self._workers: dict[str, tuple[Child, str]] = {}
+        self._made: dict[str, Disk] = {}
+        """Filesystems that were made a moment ago, as their workers read them back: that counts once as a look."""
         self._loops = Loops({}, {})
         self._lock = threading.Lock()
         """Held while the workers are counted, reaped or started: actions come from several threads."""
@@ -76,7 +78,7 @@ class BlockDevices:
         found: dict[str, Disk | NoDisk | Unknown] = {}
         requests = {}
         for volume in volumes:
-            seen = at_work.get(volume.id) or self._at_a_glance(volume, disks, lines)
+            seen = at_work.get(volume.id) or self._at_a_glance(volume, disks, lines) or self._made.get(volume.id)
             if seen is not None:
                 found[volume.id] = seen
             else:
@@ -88,6 +90,7 @@ class BlockDevices:
                     "identity": identity,
                     "loops": loops,
                 }
+        self._made.clear()
         for volume_id, answer in self._probes.ask(requests).items():
             found[volume_id] = self._judge(volume_id, answer)
         return found
@@ -218,9 +221,12 @@ class BlockDevices:
         for volume_id in wait({key: child for key, (child, _) in self._workers.items()}, 0):
             child, tool = self._workers.pop(volume_id)
             try:
-                child.answer()
+                _, made = child.answer()
             except ChildFailed as failed:
                 self._notes(volume_id).end(str(failed), tool)
+                continue
+            if made is not None:
+                self._made[volume_id] = _fresh(child.request, ext4.Superblock(made))
 
     # --- acting ---
 
@@ -239,6 +245,7 @@ class BlockDevices:
 
     def mount(self, action: MountVolume) -> None:
         """Mount the disk under its lock, after checking again that it is this disk with this filesystem."""
+        self._made.pop(action.volume_id, None)
         order = {"uuid": action.uuid, "target": action.target, "root": self._root}
         child = Child("worker", self._order("mount", action, order), session=True)
         if not wait({action.volume_id: child}, MOUNT_LIMIT):
@@ -252,7 +259,7 @@ class BlockDevices:
 
     def _raise(self, job: str, action: Any, child: Child) -> None:
         try:
-            failure = child.answer()
+            failure, _ = child.answer()
         except ChildFailed as failed:
             raise ProviderError(f"{job} of {action.device} ({action.volume_id}): {failed}") from failed
         if failure is not None:
@@ -293,6 +300,13 @@ class BlockDevices:
 
     def _notes(self, volume_id: str) -> Notes:
         return Notes(self._notes_dir, volume_id)
+
+
+def _fresh(order: Any, made: ext4.Superblock) -> Disk:
+    """The disk of a format that has just ended well. What mkfs.ext4 leaves is known; a mount proves it again."""
+    tree = Tree(frozenset({"lost+found/"}), uuid=made.uuid)
+    content = Ext4(made.uuid, made.label, made.size, used=False, checked=False, tree=tree)
+    return Disk(order["device"], order["number"], order["size"], content)
 
 
 def _identity(identity: DiskIdentity) -> tuple[frozenset[str], tuple[int, int] | None, str | None, str | None]:

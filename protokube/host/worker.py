@@ -58,8 +58,11 @@ class Outdated(Refused):
     """The order's disk is gone or another one by now, so nothing was tried on it and nothing is held against it."""
 
 
-def work(order: Order) -> None:
-    """Take hold of the disk and do the job. Refused when the ground does not hold."""
+def work(order: Order) -> bytes | None:
+    """Take hold of the disk and do the job. Refused when the ground does not hold.
+
+    After a format the superblock that was made, as it was read back from the disk under its lock.
+    """
     notes = Notes(order["notes"], order["volume_id"])
     disk = _find(order)
     if claim.mounted(disk, mountinfo.read()):
@@ -70,7 +73,8 @@ def work(order: Order) -> None:
         # While we waited, the node may have come to mean another disk; as long as we have it open it can't any more.
         if _find(order).sequence != disk.sequence:
             raise Outdated(f"{disk.node} has become another disk")
-        {"format": _format, "check": _check, "grow": _grow, "mount": _mount}[order["job"]](order, disk, locked, notes)
+        job = {"format": _format, "check": _check, "grow": _grow, "mount": _mount}[order["job"]]
+        return job(order, disk, locked, notes)
     finally:
         os.close(locked)
 
@@ -85,7 +89,7 @@ def _find(order: Order) -> BlockDisk:
     return disk
 
 
-def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
+def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> bytes:
     wanted = order["intent"]
     record, place = intent.encode(wanted), intent.offset(disk.size)
     if (wanted["volume_id"], wanted["size"]) != (order["volume_id"], disk.size):
@@ -111,6 +115,7 @@ def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
             raise Refused(f"mkfs.ext4 ended well, but the disk holds {_found(made)}, expected {uuid}")
         if raw.read(place, intent.LENGTH) == record:
             raw.write(place, bytes(intent.LENGTH))
+    return made.raw
 
 
 def _check(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
@@ -193,13 +198,14 @@ def digest(superblock: bytes) -> str:
 
 
 def main() -> None:
-    """Do the one job ordered on standard input; a marshalled error text, or None, goes to standard output."""
+    """Do the one job ordered on standard input. To standard output goes, marshalled, an error text or None, and the
+    superblock that a format made."""
     with open(0, "rb", closefd=False) as stream:
         order: Order = marshal.loads(stream.read())
-    failure = None
+    failure, made = None, None
     noted = order["job"] != "mount"
     try:
-        work(order)
+        made = work(order)
     except Outdated as error:
         failure, noted = str(error), False
     except (Refused, claim.Busy, claim.InUse, Uncertain, ToolMissing, OSError) as error:
@@ -207,6 +213,6 @@ def main() -> None:
     if noted:
         Notes(order["notes"], order["volume_id"]).end(failure, TOOLS[order["job"]])
     try:  # noqa: SIM105 - contextlib would be one more import
-        os.write(1, marshal.dumps(failure))
+        os.write(1, marshal.dumps((failure, made)))
     except BrokenPipeError:
         pass  # whoever ordered this has ended; the next one reads the notes

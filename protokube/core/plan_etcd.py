@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from protokube.core import tags as tagging
 from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, TagVolume, Unlink, WriteFile
-from protokube.core.bootstrap import MemberFacts, Start, Wait, initial_state
+from protokube.core.bootstrap import MemberFacts, Start, Wait, initial_state, needs_peers
 from protokube.core.desired import MOUNT_PREFIX, Desired, MemberVolume
 from protokube.core.etcd import (
     EtcdTemplate,
@@ -159,6 +159,9 @@ def _plan_member(
     )
     if isinstance(start, Rejected):
         plan.refuse(mine.id, start.rule, start.evidence)
+        if needs_peers(facts) and not isinstance(peers, Unknown):
+            # `etcdctl member add` costs a small cluster its quorum until this member has joined: look again soon.
+            plan.wait(mine.id, "its peers are asked again whether they list it anew", theirs=True)
         return False
     if isinstance(start, Wait):
         plan.wait(mine.id, start.reason, theirs=start.theirs)

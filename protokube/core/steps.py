@@ -77,9 +77,4 @@ class Plan:
     @property
     def settled(self) -> bool:
         """Nothing planned, waiting, unknown or refused."""
-        return not (
-            self.steps
-            or self.unknown
-            or any(not waiting.theirs for waiting in self.waiting)
-            or any(refusal.serious for refusal in self.refusals)
-        )
+        return not (self.steps or self.unknown or self.waiting or any(refusal.serious for refusal in self.refusals))

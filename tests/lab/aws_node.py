@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.lab.aws import CLUSTER, ZONE, etcd_tags
-from tests.lab.disks import LoopDisk, run
+from tests.lab.disks import LoopDisk
 from tests.lab.ec2 import REGION, StrictEc2
 from tests.lab.imds import ImdsServer, Metadata
 from tests.lab.netns import Namespace, Network
@@ -136,9 +137,10 @@ class AwsNode(UnitNode):
         self._region = region
         self._nitro = nitro
         self._sys = base / "sys"
+        self._power = threading.RLock()
+        self._on = False
         for folder in ("block", "dev-block", "making"):
             (self._sys / folder).mkdir(parents=True)
-        self._make_disk("nvme0n1" if nitro else "xvda", "259:0" if nitro else "202:0", 8 * GIB, "vol0root" * nitro)
         variables = "".join(f"{name}={value}\n" for name, value in environment.items())
         super().__init__(
             base / "node",
@@ -151,18 +153,29 @@ class AwsNode(UnitNode):
 
     def start(self) -> Self:
         """Boot; the disks of attached volumes are there from the start."""
-        super().start()
-        for seen, real in (("block", "/sys/block"), ("dev-block", "/sys/dev/block")):
-            self.run("mount", "--bind", f"{_SEEN_AT}/{seen}", real)
-        self.appeared.clear()
-        for volume_id, device in self._region.held(self.instance_id).items():
-            self.plug_in(volume_id, device)
+        with self._power:
+            self._unplug_all()
+            super().start()
+            for seen, real in (("block", "/sys/block"), ("dev-block", "/sys/dev/block")):
+                self.run("mount", "--bind", f"{_SEEN_AT}/{seen}", real)
+            self._on = True
+            for volume_id, device in self._region.held(self.instance_id).items():
+                self.plug_in(volume_id, device)
         return self
+
+    def kill(self) -> None:
+        """Power cut. The volumes stay attached."""
+        with self._power:
+            self._on = False
+            super().kill()
 
     def plug_in(self, volume_id: str, asked: str) -> None:
         """Make a volume's disk appear, under the name that this kind of instance gives it."""
-        if not self.leader:
-            return  # it is there when the machine is switched on
+        with self._power:
+            if self._on and volume_id not in self.appeared:  # else it is there when the machine is switched on
+                self._plug_in(volume_id, asked)
+
+    def _plug_in(self, volume_id: str, asked: str) -> None:
         number = os.stat(self._region.disk(volume_id).device).st_rdev
         name = f"nvme{len(self.appeared) + 1}n1" if self._nitro else asked.removeprefix("/dev/")
         text = f"{os.major(number)}:{os.minor(number)}"
@@ -184,10 +197,18 @@ class AwsNode(UnitNode):
                 return woken
         raise AssertionError(f"nothing was done to {volume_id}:\n{self.journal('protokube.service')}")
 
+    def _unplug_all(self) -> None:
+        """Leave the root disk alone in the machine."""
+        self.appeared.clear()
+        for disk in (self._sys / "block").iterdir():
+            shutil.rmtree(disk)
+        for link in (self._sys / "dev-block").iterdir():
+            link.unlink()
+        root, number, serial = ("nvme0n1", "259:0", "vol0root") if self._nitro else ("xvda", "202:0", "")
+        self._make_disk(root, number, 8 * GIB, serial)
+
     def _make_disk(self, name: str, number: str, size: int, serial: str) -> None:
         made, there = self._sys / "making" / name, self._sys / "block" / name
-        if there.exists():
-            return  # the machine was switched off and on
         (made / "holders").mkdir(parents=True)
         (made / "dev").write_text(f"{number}\n")
         (made / "size").write_text(f"{size // 512}\n")

@@ -178,7 +178,8 @@ def _account(number: int, outcome: Outcome) -> StepReport:
 def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         action = outcome.step.action
-        if isinstance(action, StartUnit | RestartUnit):
+        # A start that failed is followed by the round's own back-off.
+        if isinstance(action, StartUnit | RestartUnit) and outcome.error is None:
             memory.starts.setdefault(action.unit, []).append(observed.uptime)
 
 

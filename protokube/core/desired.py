@@ -227,6 +227,13 @@ def other_group(mine: MemberVolume, instance: Instance) -> bool:
     return group is not None and group != instance.instance_group
 
 
+def claimable(desired: Desired) -> dict[str, tuple[MemberVolume, ...]]:
+    """The candidates that this machine would really take: none on a standby, whose zone has every `main` held."""
+    if not desired.candidates.get(MAIN, ()) and desired.elsewhere.get(MAIN):
+        return {}
+    return {key: candidates for key, candidates in desired.candidates.items() if candidates}
+
+
 def _holders(key: str, here: list[MemberVolume]) -> dict[str, str]:
     return {
         mine.id: mine.volume.attachments[0].instance

@@ -74,7 +74,8 @@ def prove(observed: Observed, unit: UnitState, patience: float) -> Proof:
     """Judge the files on disk by the unit: `patience` is how long, in seconds, kubelet has to stay up with them.
 
     Failed is only what was tried: kubelet was started with these files, time enough has passed since then and since
-    this program's own start, and kubelet has not been up for even half of it.
+    this program's own start, and kubelet has not been up for even half of it. Who starts or stops kubelet by hand
+    proves nothing by it: the trial begins anew with that start, and a unit at rest isn't on trial.
     """
     there = _pair_at(observed, ARGS_PATH, CONFIG_PATH)
     if there is None or isinstance(observed.files, Unknown) or unit.started_at is None:
@@ -82,12 +83,11 @@ def prove(observed: Observed, unit: UnitState, patience: float) -> Proof:
     written = max(
         state.mtime_ns / 1e9 for path in (ARGS_PATH, CONFIG_PATH) if isinstance(state := observed.files[path], File)
     )
-    if unit.started_at < written:
+    if unit.started_at < written or unit.active not in ("active", "activating", "failed"):
         return Proof.OPEN
     up = observed.now - unit.started_at if unit.active == "active" else 0.0
     if up >= patience:
         return Proof.PROVEN
-    tried = min(observed.now - written, observed.uptime)
-    if there != last_good(observed) and tried >= patience and up < patience / 2:
-        return Proof.FAILED
-    return Proof.OPEN
+    fell = unit.restarts > 0 or unit.active == "failed" or unit.sub == "auto-restart"
+    tried = min(observed.now - (written if fell else unit.started_at), observed.uptime)
+    return Proof.FAILED if tried >= patience and up < patience / 2 else Proof.OPEN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protokube.core.actions import RestartUnit, StartUnit, WriteFile
-from protokube.core.desired import Desired
+from protokube.core.desired import Desired, claimable
 from protokube.core.kubelet_proof import (
     GOOD_ARGS,
     GOOD_CONFIG,
@@ -162,8 +162,9 @@ def _plan_proof(config: NodeConfig, observed: Observed, unit: UnitState, plan: P
             reason = f"kubelet has been up with these files for {config.kubelet_proof_time:.0f} s"
             plan.step(observed, WriteFile(GOOD_ARGS, pair.args), reason)
             plan.step(observed, WriteFile(GOOD_CONFIG, pair.config), reason)
-        case Proof.FAILED if last_good(observed) is None:
-            evidence = "kubelet doesn't stay up, and there are no files that it ever stayed up with; see its journal"
+        case Proof.FAILED if (good := last_good(observed)) in (None, pair):
+            than = "although it did with these very files" if good else "and there are no files with which it ever did"
+            evidence = f"kubelet doesn't stay up, {than}; see journalctl -u kubelet"
             plan.refuse("kubelet", "kubelet/not-coming-up", evidence)
         case Proof.FAILED:
             reason = f"kubelet did not stay up with these files for {config.kubelet_proof_time:.0f} s"
@@ -201,8 +202,8 @@ def gate(config: NodeConfig, observed: Observed, desired: Desired | None) -> lis
         return []
     if desired is None:
         return ["the cloud has answered"]
-    claimable = [mine.id for candidates in desired.candidates.values() for mine in candidates]
-    reasons = [f"{volume_id} is claimed" for volume_id in claimable]
+    free = [mine.id for candidates in claimable(desired).values() for mine in candidates]
+    reasons = [f"{volume_id} is claimed" for volume_id in free]
     complete = {mine.id for mine in attached(desired)}
     for mine in desired.held.values():
         attachment = mine.volume.attachment_to(desired.instance.id)

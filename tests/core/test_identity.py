@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,3 +134,9 @@ def test_a_kops_manifest_belongs_to_its_member() -> None:
 
 
 UUID = "9644bf7b-6614-5e43-9965-42f425e2b2d6"
+
+
+def test_the_uuid_is_the_standard_library_s_version_5() -> None:
+    namespace = uuid.uuid5(uuid.NAMESPACE_DNS, "protokube.k8s.io")
+    expected = uuid.uuid5(namespace, "c.example.com\nmain\na\nvol-m")
+    assert filesystem_uuid("c.example.com", EtcdMember("main", "a", ("a",)), "vol-m") == str(expected)

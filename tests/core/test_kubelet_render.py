@@ -444,7 +444,7 @@ def test_the_args_file_quotes_only_what_needs_it() -> None:
 
 
 def test_the_config_file_quotes_text_and_odd_keys() -> None:
-    tree = {"b": [{"y": "no", "x": []}, {"a": {}}], "a": {"no": 1e-7, "m.n": [1, 2]}, "c": "ä\"\\"}
+    tree = {"b": [{"y": "no", "x": []}, {"a": {}}], "a": {"no": 1e-7, "m.n": [1, 2]}, "c": 'ä"\\'}
     assert config_file(tree).split("\n")[3:] == [
         "a:",
         '  "m.n":',

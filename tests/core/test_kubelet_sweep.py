@@ -59,9 +59,7 @@ ZEROS: dict[str, object] = {
 
 BARE = KubeletInput(None, (), {}, "node-a", kubeconfig_present=True)
 CONFIGURABLE = [field for field in fields().values() if "[]" not in field.name and not field.owned]
-PAIRS = [
-    pytest.param(version, field, id=f"{version}-{field.name}") for version in VERSIONS for field in CONFIGURABLE
-]
+PAIRS = [pytest.param(version, field, id=f"{version}-{field.name}") for version in VERSIONS for field in CONFIGURABLE]
 
 
 def legal(field: Field) -> object:

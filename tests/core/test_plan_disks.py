@@ -201,3 +201,13 @@ def test_the_label_fits_into_ext4() -> None:
     observed = replace(observed, volumes=(volume(spec=f"{long}/{long}", holder="n1"),))
     (step,) = [one for one in planned(observed).steps if one.action.kind == "format-volume"]
     assert len(step.action.label.encode()) <= 16  # type: ignore[union-attr]
+
+
+def test_a_mounted_volume_that_is_no_longer_ours_is_said_and_left_alone() -> None:
+    observed = state(Mounted())
+    mounts = (Mount(TARGET, (259, 1), "ext4", read_only=False), Mount("/mnt/master-vol-9", (259, 7), "ext4", False))
+    made = planned(replace(observed, mounts=mounts))
+    assert [(one.subject, one.rule) for one in made.refusals if one.rule == "volume/not-ours"] == [
+        ("vol-9", "volume/not-ours")
+    ]
+    assert not [step for step in made.steps if "vol-9" in step.action.subject]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from protokube.core.actions import WriteFile
+from protokube.core.desired import desire
 from protokube.core.etcd import DEFAULT_IMAGE, render_manifest
 from protokube.core.identity import Identity
 from protokube.core.model import (
@@ -22,6 +23,7 @@ from protokube.core.model import (
 )
 from protokube.core.observed import Observed
 from protokube.core.paths import ARGS_PATH, CONFIG_PATH
+from protokube.core.plan_kubelet import gate
 from protokube.core.steps import Plan
 from protokube.core.value import replace
 from tests.core.states import (
@@ -40,7 +42,7 @@ from tests.core.states import (
     tree,
     volume,
 )  # fmt: skip
-from tests.rounds.process import templates
+from tests.rounds.process import node_config, templates
 
 UNIT = "kubelet.service"
 MANIFEST = "k8s.io/manifests/etcd.manifest"
@@ -215,3 +217,18 @@ def test_a_wrong_configuration_is_refused_and_starts_nothing() -> None:
 def test_without_a_unit_nothing_is_started() -> None:
     made = planned(ready(unit=None), kubelet_unit=None)
     assert made.steps == [] and made.settled
+
+
+def test_free_volumes_that_a_standby_never_claims_do_not_hold_its_kubelet() -> None:
+    volumes = (volume("vol-2", holder="n2"), volume("vol-3", key="events"))
+    observed = replace(state(), volumes=volumes, disks={})
+    config = node_config()
+    desired = desire(config, observed)
+    assert desired is not None and [mine.id for mine in desired.candidates["events"]] == ["vol-3"]
+    assert gate(config, observed, desired) == []
+
+
+def test_a_free_volume_that_will_be_claimed_holds_kubelet() -> None:
+    observed = replace(state(), volumes=(volume("vol-3", key="events"),), disks={})
+    config = node_config()
+    assert gate(config, observed, desire(config, observed)) == ["vol-3 is claimed"]

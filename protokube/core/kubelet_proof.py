@@ -85,7 +85,8 @@ def prove(observed: Observed, unit: UnitState, patience: float) -> Proof:
     )
     if unit.started_at < written or unit.active not in ("active", "activating", "failed"):
         return Proof.OPEN
-    up = observed.now - unit.started_at if unit.active == "active" else 0.0
+    # The program's own uptime knows nothing of the clock: a clock that is set right after boot proves nothing.
+    up = min(observed.now - unit.started_at, observed.uptime) if unit.active == "active" else 0.0
     if up >= patience:
         return Proof.PROVEN
     fell = unit.restarts > 0 or unit.active == "failed" or unit.sub == "auto-restart"

@@ -163,8 +163,8 @@ def _plan_proof(config: NodeConfig, observed: Observed, unit: UnitState, plan: P
             plan.step(observed, WriteFile(GOOD_ARGS, pair.args), reason)
             plan.step(observed, WriteFile(GOOD_CONFIG, pair.config), reason)
         case Proof.FAILED if (good := last_good(observed)) in (None, pair):
-            than = "although it did with these very files" if good else "and there are no files with which it ever did"
-            evidence = f"kubelet doesn't stay up, {than}; see journalctl -u kubelet"
+            once = "although it once did with these files" if good else "and there are none with which it ever did"
+            evidence = f"kubelet doesn't stay up, {once}; see journalctl -u kubelet"
             plan.refuse("kubelet", "kubelet/not-coming-up", evidence)
         case Proof.FAILED:
             reason = f"kubelet did not stay up with these files for {config.kubelet_proof_time:.0f} s"

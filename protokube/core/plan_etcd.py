@@ -135,9 +135,12 @@ def _plan_member(
     if isinstance(identity, Rejected):
         plan.refuse(mine.id, identity.rule, identity.evidence)
         return place.has_data  # a member that runs is not stopped by a tag or a file; none is started by it either
+    complete = identity is not None
     if identity is None:
-        _write_identity(observed, place, _first_identity(desired, place), "whose volume this is", plan)
-        return True
+        identity = first_identity(desired, place)
+        _write_identity(observed, place, identity, "whose volume this is", plan)
+        if place.tree.uuid != mine.uuid or place.has_data:
+            return True  # an adopted volume gets its identity before anything on it is replaced
     _plan_tags(observed, place, plan)
     image = _image(config, place, identity)
     if isinstance(image, Rejected):
@@ -169,18 +172,20 @@ def _plan_member(
     if place.data not in place.tree.entries:
         path = place.path(place.template.data_dir)
         plan.step(observed, MakeDirectory(path, 0o700, place.volume), "etcd's data directory", volume=mine.id)
-        return True
+        complete = False
     manifest = _manifest(config, observed, place, start, image, suffix)
     if manifest != place.tree.texts.get(place.manifest):
         action = WriteFile(place.path(place.manifest), manifest, 0o644, place.volume)
         reason = f"member {mine.member.me} of etcd cluster {mine.member.cluster}, {start.state}"
         plan.step(observed, action, reason, volume=mine.id)
-        return True
-    _plan_link(config, observed, desired, place, files, plan)
+        complete = False
+    if complete:
+        _plan_link(config, observed, desired, place, files, plan)
     return True
 
 
-def _first_identity(desired: Desired, place: Place) -> Identity:
+def first_identity(desired: Desired, place: Place) -> Identity:
+    """The identity of a volume that has none yet, as it will be written."""
     mine = place.mine
     assert place.tree.uuid is not None
     kops = kops_manifest(place.tree, mine.member, place.template)
@@ -347,7 +352,9 @@ def _missing_names(config: NodeConfig, observed: Observed, desired: Desired, pla
     if not waits_for_names(config, observed, place):
         return []
     naming = Naming(desired.cluster_id, config.suffix(desired.cluster_id))
-    names = list(naming.members(place.mine.member))
+    # The manifest's, not the tags': a running cluster that is joined need not have all of those yet.
+    initial = manifest_env(place.tree.texts.get(place.manifest, "")).get("ETCD_INITIAL_CLUSTER", "")
+    names = [name for name in naming.members(place.mine.member) if f"//{name}:" in initial]
     if isinstance(observed.records, Unknown):
         return names
     known = {name for name, records in observed.records.items() if records.owned or records.foreign}

@@ -18,7 +18,7 @@ from protokube.core.identity import Identity
 from protokube.core.model import EtcdPeerMember, Facet, FileState, PeerAnswers, Unknown
 from protokube.core.observed import KubeletBinary, Observed
 from protokube.core.plan_disks import attached, mount_of
-from protokube.core.plan_etcd import identified, mounted_places
+from protokube.core.plan_etcd import first_identity, identified, mounted_places
 from protokube.core.plan_kubelet import PATHS
 from protokube.core.plan_names import names_to_read
 from protokube.core.settings import NodeConfig
@@ -212,7 +212,7 @@ class Observer:
         """The etcd clusters in which a member of ours never started, with the peer URLs to ask and whose they are."""
         questions: dict[str, Mapping[str, str]] = {}
         for place in mounted_places(self._config, observed, desired):
-            identity = identified(desired, self._config, place)
+            identity = identified(desired, self._config, place) or first_identity(desired, place)
             if not isinstance(identity, Identity):
                 continue
             if needs_peers(MemberFacts(place.mine, identity, place.has_data)):

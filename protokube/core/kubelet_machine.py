@@ -55,8 +55,11 @@ def of_node(
 ) -> Iterator[Derived]:
     """nodeIP, providerID and the role's taints."""
     if node_ips:
-        yield Derived("nodeIP", _node_ip(node_ips, dual=version >= (1, 23, 0) and not cloud_provider),
-                      "the node's internal address")
+        yield Derived(
+            "nodeIP",
+            _node_ip(node_ips, dual=version >= (1, 23, 0) and not cloud_provider),
+            "the node's internal address",
+        )
     if provider_id:
         yield Derived("providerID", provider_id, "the cloud's name for this machine")
     if master:

@@ -36,8 +36,12 @@ from protokube.core.kubelet_table import TABLE  # noqa: E402 - after sys.path, s
 VERSIONS = ("1.20.2", "1.36.2")
 _PART = r"(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
-_INTS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1),
-         "uint64": (0, 2**64 - 1)}
+_INTS = {
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+    "uint32": (0, 2**32 - 1),
+    "uint64": (0, 2**64 - 1),
+}
 _SELF_LABELS = """kubernetes.io/hostname kubernetes.io/os kubernetes.io/arch beta.kubernetes.io/os
     beta.kubernetes.io/arch beta.kubernetes.io/instance-type topology.kubernetes.io/zone topology.kubernetes.io/region
     failure-domain.beta.kubernetes.io/zone failure-domain.beta.kubernetes.io/region"""

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.lab.disks import MIB, LoopDisk, digest
+from tests.lab.disks import MIB, FaultDisk, LoopDisk, digest
 from tests.lab.foreign import FOREIGN
-from tests.lab.trial import TrialNode, both, volume, write_inventory
+from tests.lab.trial import TrialNode, both, tags, volume, write_inventory
 
 pytestmark = pytest.mark.root
 
@@ -289,6 +289,25 @@ def test_the_text_report_names_the_rule_and_the_evidence(node: TrialNode, image:
     assert done.returncode == 1
     assert "main-a: format/not-blank: " in done.stdout and "byte 5 is 0x07" in done.stdout
     assert "Not settled." in done.stdout
+
+
+def test_a_disk_that_can_not_be_read(node: TrialNode, tmp_path: Path) -> None:
+    """What can't be read isn't blank; a disk of the machine's own (`device`), which comes to its senses later."""
+    with FaultDisk(tmp_path / "fault") as fault:
+        device = {"id": "main-a", "device": fault.device, "size": "64MiB", "tags": tags("main", "a/a")}
+        write_inventory(tmp_path, device, EVENTS)
+        fault.mode("badread")
+
+        report = node.report()
+
+        rule, evidence = only_refusal(report)
+        assert rule == "format/not-blank" and "read error at byte 0" in evidence
+        assert_the_other_is_up(node, report)
+        fault.mode("healthy")
+        assert fault.read(0, MIB) == bytes(MIB)
+        assert node.report()["exit"] == 0
+        assert (node.root / "etc/kubernetes/manifests/etcd.manifest").is_symlink()
+        node.power_cut()
 
 
 def test_both_volumes_refused_still_gives_kubelets_files(node: TrialNode, tmp_path: Path) -> None:

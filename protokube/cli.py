@@ -20,7 +20,7 @@ from protokube.lock import AlreadyRunning, Lock
 from protokube.logs import set_up_logging
 from protokube.observe import Observer
 from protokube.output import as_json, as_text
-from protokube.reconcile import Report, dry_run
+from protokube.reconcile import Memory, Report, dry_run
 from protokube.wiring import RUN_DIR, cloud_faults, wire
 
 DONE, NOT_SETTLED, WORK_FOUND, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 77, 78
@@ -110,17 +110,19 @@ async def _once(settings: Settings, started: float) -> Report:
 async def _daemon(given: Sequence[str], settings: Settings, started: float) -> None:
     loop = asyncio.get_running_loop()
     notifier = Notifier(os.environ)
+    memory = Memory()
     again = True
     while again:
         alarm = Alarm(loop)
         wired = wire(settings, loop, alarm.ring)
         try:
-            again = await serve(settings, wired, alarm, started, notifier)
+            again = await serve(settings, wired, alarm, started, notifier, memory)
         finally:
             wired.close()
         if again:
             notifier.reloading()
             settings = _reloaded(given, settings)
+            memory = memory.for_another_configuration()
     notifier.stopping("ending")
 
 

@@ -12,8 +12,10 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
+from protokube.alarm import Alarm
 from protokube.config import Settings
 from protokube.core.desired import desire
 from protokube.core.observed import Observed
@@ -23,9 +25,8 @@ from protokube.errors import ProviderError
 from protokube.host.network import watch_addresses
 from protokube.host.notify import Notifier
 from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
-from protokube.observe import Observer
-from protokube.reconcile import Memory, Report, StepReport, sync_once
-from protokube.together import start
+from protokube.reconcile import Report, StepReport
+from protokube.rounds import Rounds
 from protokube.wiring import Wired
 
 log = logging.getLogger("protokube")
@@ -41,78 +42,20 @@ _TRIES_IN_VAIN = 4
 _SHOWN = 3
 
 
-class Alarm:
-    """What wakes the loop. `ring` may be called from any thread; reasons that come together wake once."""
+class Sleep:
+    """The loop's sleep, which an alarm ends."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
+        self._alarm = alarm
         self._event = asyncio.Event()
-        self._reasons: list[str] = []
+        alarm.listen(lambda: loop.call_soon_threadsafe(self._event.set))
 
-    def ring(self, reason: str) -> None:
-        """Wake the loop, now or when it next would sleep."""
-
-        def note() -> None:
-            if reason not in self._reasons:
-                self._reasons.append(reason)
-            self._event.set()
-
-        self._loop.call_soon_threadsafe(note)
-
-    async def wait(self, seconds: float) -> list[str]:
+    async def until_rung(self, seconds: float) -> list[str]:
         """Sleep until an event, at most for so long. The reasons that woke; empty when the time ran out."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
         self._event.clear()
-        reasons, self._reasons = self._reasons, []
-        return reasons
-
-
-class Rounds:
-    """Runs rounds one after the other in threads, and keeps what lies between them."""
-
-    def __init__(self, settings: Settings, wired: Wired, started: float) -> None:
-        self._settings = settings
-        self._wired = wired
-        self._observer = Observer(wired.config, wired.readers, started=started)
-        self._memory = Memory()
-        self.stopping = False
-        self.busy = False
-        self.last_sign = time.monotonic()
-
-    def _alive(self) -> bool:
-        self.last_sign = time.monotonic()
-        return self.stopping
-
-    def _recover(self) -> None:
-        """What a crash left half done and no plan would notice. In trouble it is left to the round."""
-        try:
-            if self._wired.writers.dns is not None:
-                self._wired.writers.dns.recover()
-        except ProviderError as error:
-            log.warning("%s", error)
-
-    async def run(self) -> Report:
-        """One round."""
-        self._alive()
-
-        def work() -> Report:
-            if self._memory.last is None:
-                self._recover()
-            return sync_once(
-                self._wired.config,
-                self._observer,
-                self._wired.writers,
-                self._memory,
-                records_every=self._settings.records_every,
-                stop=self._alive,
-            )
-
-        self.busy = True
-        try:
-            return await asyncio.wrap_future(start("round", work))
-        finally:
-            self.busy = False
+        return self._alarm.take()
 
 
 class Watches:
@@ -158,7 +101,7 @@ class Watches:
 
 
 def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
-    """How long to sleep, in seconds, when no event comes. `in_vain` counts unsettled rounds without a step."""
+    """How long to sleep, in seconds, when no event comes. `in_vain` counts unsettled rounds that got no step done."""
     if report.settled:
         return settings.interval
     most = settings.interval
@@ -202,32 +145,37 @@ def say(report: Report, before: Report | None) -> None:
         log.info("settled")
 
 
-async def settle(settings: Settings, wired: Wired, alarm: Alarm, started: float) -> Report:
-    """--once: rounds until the node is settled, nothing more can happen, or the time is up."""
-    rounds = Rounds(settings, wired, started)
-    watches = Watches(asyncio.get_running_loop(), wired, alarm)
+async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds, first: Future[Report]) -> Report:
+    """--once: rounds until the node is settled, nothing more can happen, or the time is up. `first` has begun."""
+    loop = asyncio.get_running_loop()
+    sleep = Sleep(loop, alarm)
+    watches = Watches(loop, wired, alarm)
+    current = first
     earlier: list[StepReport] = []
     in_vain = 0
     try:
         while True:
-            report = await rounds.run()
+            report = await asyncio.wrap_future(current)
             watches.follow(report.observed, settings.root)
-            in_vain = 0 if report.steps else in_vain + 1
-            over = time.monotonic() - started >= settings.timeout
+            in_vain = 0 if report.got_on else in_vain + 1
+            left = settings.timeout - (time.monotonic() - rounds.started)
             trying = bool(report.failed or report.left.unknown) and in_vain < _TRIES_IN_VAIN
-            if report.settled or over or not (report.in_flight or trying or report.steps):
+            if report.settled or left <= 0 or not (report.in_flight or trying or report.got_on):
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps
-            left = settings.timeout - (time.monotonic() - started)
-            await alarm.wait(min(delay_after(report, in_vain, settings), max(left, 0.0)))
+            if current is not first:  # else something may have happened before anybody watched
+                await sleep.until_rung(min(delay_after(report, in_vain, settings), left))
+            current = rounds.begin()
     finally:
         watches.close()
 
 
-async def serve(settings: Settings, wired: Wired, alarm: Alarm, started: float, notifier: Notifier) -> bool:
-    """The daemon, until a signal ends it. True when the configuration is to be read again."""
+async def serve(
+    settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds, first: Future[Report], notifier: Notifier
+) -> bool:
+    """The daemon, until a signal ends it. True when the configuration is to be read again. `first` has begun."""
     loop = asyncio.get_running_loop()
-    rounds = Rounds(settings, wired, started)
+    sleep = Sleep(loop, alarm)
     watches = Watches(loop, wired, alarm)
     stop = asyncio.Event()
     reload = False
@@ -243,7 +191,7 @@ async def serve(settings: Settings, wired: Wired, alarm: Alarm, started: float, 
     loop.add_signal_handler(signal.SIGINT, end, "SIGINT", False)
     loop.add_signal_handler(signal.SIGHUP, end, "SIGHUP", True)
     loop.add_signal_handler(signal.SIGUSR1, alarm.ring, "SIGUSR1")
-    work = loop.create_task(_work(settings, rounds, watches, alarm, notifier))
+    work = loop.create_task(_work(settings, rounds, first, watches, sleep, notifier))
     helpers = [loop.create_task(_feed(notifier, rounds)), loop.create_task(stop.wait())]
     try:
         await asyncio.wait([work, helpers[1]], return_when=asyncio.FIRST_COMPLETED)
@@ -259,11 +207,14 @@ async def serve(settings: Settings, wired: Wired, alarm: Alarm, started: float, 
     return reload
 
 
-async def _work(settings: Settings, rounds: Rounds, watches: Watches, alarm: Alarm, notifier: Notifier) -> None:
+async def _work(
+    settings: Settings, rounds: Rounds, first: Future[Report], watches: Watches, sleep: Sleep, notifier: Notifier
+) -> None:
+    current = first
     before: Report | None = None
     in_vain = 0
     while not rounds.stopping:
-        report = await rounds.run()
+        report = await asyncio.wrap_future(current)
         say(report, before)
         watches.follow(report.observed, settings.root)
         if before is None:
@@ -271,14 +222,17 @@ async def _work(settings: Settings, rounds: Rounds, watches: Watches, alarm: Ala
             watches.addresses()
         elif summary(report) != summary(before):
             _tell(notifier.status, summary(report))
+        again = before is None and not report.settled  # something may have happened before anybody watched
         before = report
-        in_vain = 0 if report.steps else in_vain + 1
-        delay = delay_after(report, in_vain, settings)
-        if not report.settled:
+        in_vain = 0 if report.got_on else in_vain + 1
+        delay = 0.0 if again else delay_after(report, in_vain, settings)
+        if not report.settled and delay:
             log.info("next round in %.1f s, or with the next event", delay)
-        reasons = await alarm.wait(delay)
+        reasons = await sleep.until_rung(delay)
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-        log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
+        if reasons or delay:
+            log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
+        current = rounds.begin()
 
 
 def _tell(send: Callable[..., None], *words: str) -> None:

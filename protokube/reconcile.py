@@ -62,6 +62,11 @@ class Report:
         return tuple(one for one in self.steps if one.status == "failed")
 
     @property
+    def got_on(self) -> bool:
+        """A step was done. Where every one fails, another try at once would only wear out the other side."""
+        return any(one.status == "done" for one in self.steps)
+
+    @property
     def settled(self) -> bool:
         """Nothing planned, failed, waiting, unknown or refused."""
         return self.left.settled and not self.failed
@@ -80,6 +85,10 @@ class Memory:
     absences: Absences = field(default_factory=Absences)
     rounds_since_reading: int = 0
     last: Report | None = None
+
+    def for_another_configuration(self) -> Memory:
+        """What holds whatever is configured: how often units were started."""
+        return Memory(starts=self.starts)
 
     def holds(self, now: float, most: int) -> dict[str, float]:
         """Seconds for which each unit is to be left alone, since it was started `most` times within the hour."""

@@ -68,7 +68,7 @@ class Desired:
 
     `cluster_id` and `instance` are known by then. `all` are the accepted volumes of every zone; `held` are ours,
     one per etcd cluster; `candidates` are free ones in order of preference, for each etcd cluster that this node
-    lacks; `elsewhere` says for an etcd cluster who holds its volumes of this zone.
+    lacks; `elsewhere` says for every etcd cluster which volumes of this zone others hold, and who.
     """
 
     cluster_id: str
@@ -105,14 +105,15 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
     blocked = _blocked_clusters(volumes, rejected, instance)
     usable = tuple(mine for mine in accepted if mine.id not in refused)
     here = [mine for mine in usable if mine.volume.zone == instance.zone]
-    lacking = [key for key in cluster_order(mine.member.cluster for mine in here) if key not in held]
+    keys = cluster_order(mine.member.cluster for mine in here)
+    lacking = [key for key in keys if key not in held]
     return Desired(
         cluster_id,
         instance,
         accepted,
         held,
         {key: () if key in blocked else _candidates(key, here, held, instance) for key in lacking},
-        {key: _holders(key, here) for key in lacking},
+        {key: _holders(key, here, instance) for key in keys},
         tuple(sorted(rejected, key=lambda one: one.volume_id)),
     )
 
@@ -229,14 +230,14 @@ def other_group(mine: MemberVolume, instance: Instance) -> bool:
 
 def claimable(desired: Desired) -> dict[str, tuple[MemberVolume, ...]]:
     """The candidates that this machine would really take: none on a standby, whose zone has every `main` held."""
-    if not desired.candidates.get(MAIN, ()) and desired.elsewhere.get(MAIN):
+    if MAIN not in desired.held and not desired.candidates.get(MAIN) and desired.elsewhere.get(MAIN):
         return {}
     return {key: candidates for key, candidates in desired.candidates.items() if candidates}
 
 
-def _holders(key: str, here: list[MemberVolume]) -> dict[str, str]:
+def _holders(key: str, here: list[MemberVolume], instance: Instance) -> dict[str, str]:
     return {
         mine.id: mine.volume.attachments[0].instance
         for mine in here
-        if mine.member.cluster == key and mine.volume.attachments
+        if mine.member.cluster == key and mine.volume.attachments and not mine.volume.attachment_to(instance.id)
     }

@@ -28,6 +28,9 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         if attachment and attachment.state is not AttachState.ATTACHED:
             plan.wait(mine.id, f"the cloud says {attachment.state}")
     _announce(observed, desired, plan)
+    for key in cluster_order(desired.elsewhere):
+        for volume_id, holder in sorted(desired.elsewhere[key].items()):
+            plan.notes.append(f"{volume_id} is in use by {holder}")
     for key in cluster_order(desired.candidates):
         if hidden := [mine.id for mine in desired.candidates[key] if mine.id in observed.contested]:
             # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
@@ -37,9 +40,7 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         if ready:
             _claim(observed, desired, ready[0], plan)
             return
-        holders = desired.elsewhere[key]
-        plan.notes.extend(f"{volume_id} is in use by {holder}" for volume_id, holder in sorted(holders.items()))
-        if key == MAIN and holders:
+        if key == MAIN and desired.elsewhere[key]:
             plan.notes.append("standby: other nodes hold every main volume of this zone")
             return
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from protokube import awsclient
-from protokube.cloudprovider.aws import shared
+from protokube.cloudprovider.aws import provider, shared
 from protokube.cloudprovider.aws.ec2 import Ec2
 from protokube.cloudprovider.aws.errors import HINTS
 from protokube.cloudprovider.aws.provider import AwsCloud
@@ -239,6 +239,29 @@ def test_five_nodes_race_for_one_volume_and_one_wins(lab: Lab) -> None:
     with ThreadPoolExecutor(len(nodes)) as pool:
         winners = [node for node in pool.map(claim, nodes) if node]
     assert winners == [lab.ec2.holder(volume_id)]
+
+
+def test_a_volume_that_fell_back_is_said_and_left_alone_for_a_while(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume_id = lab.volume()
+    lab.ec2.attaching_looks = 1
+    lab.ec2.falls_back = {volume_id}
+    cloud = AwsCloud()
+    cloud.attach(volume_id, "/dev/xvdu")
+    attachment = only(cloud.volumes()).attachment_to(lab.node)
+    assert attachment and attachment.state is AttachState.ATTACHING
+    assert only(cloud.volumes()).available
+    assert "/dev/xvdu" not in cloud.instance().used_devices
+    with pytest.raises(
+        ProviderError, match=rf"{volume_id}.*fell back from attaching to available.*KMS key"
+    ) as caught:
+        cloud.attach(volume_id, "/dev/xvdu")
+    assert not isinstance(caught.value, VolumeInUse)
+    assert lab.ec2.operations().count("AttachVolume") == 1
+    monkeypatch.setattr(provider, "FALLEN_FOR", 0.0)
+    cloud.attach(volume_id, "/dev/xvdu")
+    assert lab.ec2.holder(volume_id) == lab.node
 
 
 # --- trouble on the way --------------------------------------------------------------------------------

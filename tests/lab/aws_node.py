@@ -96,13 +96,20 @@ class AwsRegion:
         mine = (volume.attachment for volume in volumes if volume.attachment and volume.id in self._disks)
         return {one.volume.id: one.device for one in mine if one.instance.id == instance_id}
 
+    def heal(self, volume_id: str) -> None:
+        """Let a volume of `ec2.falls_back` attach like any other from now on."""
+        self.ec2.falls_back.discard(volume_id)
+        node = self.nodes.get(self.ec2.holder(volume_id) or "")
+        if node is not None:
+            node.plug_in(volume_id, self.held(node.instance_id)[volume_id])
+
     def disk(self, volume_id: str) -> LoopDisk:
         """The disk behind a volume."""
         return self._disks[volume_id]
 
     def _attached(self, volume_id: str, instance_id: str, device: str) -> None:
         node = self.nodes.get(instance_id)
-        if node is not None:
+        if node is not None and volume_id not in self.ec2.falls_back:
             timer = threading.Timer(self.late, self._appear, (node, volume_id, device))
             self._timers.append(timer)
             timer.start()
@@ -185,7 +192,8 @@ class AwsNode(UnitNode):
 
     def command_line(self, *options: str) -> list[str]:
         """`protokube` on the node with the unit's environment, for `run`."""
-        return ["sh", "-c", 'set -a; . /etc/sysconfig/protokube; exec protokube "$@"', "protokube", *options]
+        script = 'set -a; . /etc/sysconfig/protokube; exec protokube "$@"'
+        return ["env", "-i", f"PATH={os.environ['PATH']}", "sh", "-c", script, "protokube", *options]
 
     def woken_for(self, volume_id: str) -> str:
         """What woke the daemon before it first did something to a volume's disk."""

@@ -6,6 +6,7 @@ What is remembered between rounds, and why losing it does no harm (it costs call
   tags name the cluster; until then every round asks again;
 - other holders' addresses and states: asked anew when the set of holders changes and every `PEERS_FOR` seconds;
 - former holders that EC2 said are gone, so that their going is seen; without it they are merely absent;
+- volumes whose attachment fell back, for `FALLEN_FOR` seconds: without it the next attempt is made at once;
 - that tagging is forbidden: after a restart it is tried, and said, once more;
 - the device names in use: EC2 itself refuses a name that is taken.
 
@@ -16,6 +17,7 @@ change while the instance runs.
 from __future__ import annotations
 
 import ipaddress
+import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts
 from protokube.cloudprovider.aws.imds import Imds
 from protokube.cloudprovider.aws.shared import Shared
-from protokube.core.model import CloudVolume, Instance, Peer, PeerState
+from protokube.core.model import AttachState, CloudVolume, Instance, Peer, PeerState
 from protokube.core.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, in_cluster, instance_group
 from protokube.core.value import dataclass, replace
 from protokube.errors import ProviderError, TaggingForbidden
@@ -33,6 +35,10 @@ DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
 
 PEERS_FOR = 600.0
 """Seconds after which other holders' addresses and states are asked anew: a stop and start changes the public one."""
+
+
+FALLEN_FOR = 60.0
+"""Seconds for which a volume that fell back from `attaching` to `available` is left alone. A reload forgets it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class AwsCloud:
         self._volumes = Shared(self._ask_volumes)
         self._devices: frozenset[str] = frozenset()
         self._told: frozenset[str] = frozenset()
+        self._attaching: frozenset[str] = frozenset()
+        self._fallen: dict[str, float] = {}
         self._peers_lock = threading.Lock()
         self._peers = _Peers(frozenset(), {}, 0.0)
         self._untaggable: str | None = None
@@ -115,6 +123,8 @@ class AwsCloud:
         """AttachVolume. Raises VolumeInUse, DeviceNameTaken, or ProviderError with what an operator must do."""
         if device is None:
             raise ProviderError(f"EC2 AttachVolume {volume_id}: EC2 needs a device name and none was chosen")
+        if time.monotonic() < self._fallen.get(volume_id, -math.inf) + FALLEN_FOR:
+            raise ProviderError(_FELL_BACK.format(volume_id))
         try:
             self._ec2.attach(volume_id, self._imds.document().instance_id, device)
             self._devices |= {device}
@@ -191,8 +201,11 @@ class AwsCloud:
     def _ask_volumes(self) -> tuple[CloudVolume, ...]:
         volumes = self._ec2.volumes()
         own = self._imds.document().instance_id
-        mine = (volume.attachment_to(own) for volume in volumes)
-        self._devices = frozenset(one.device for one in mine if one and one.device)
+        mine = {volume.id: one for volume in volumes if (one := volume.attachment_to(own))}
+        self._devices = frozenset(one.device for one in mine.values() if one.device)
+        fallen = {volume.id for volume in volumes if volume.available} & self._attaching
+        self._fallen |= dict.fromkeys(fallen, time.monotonic())
+        self._attaching = frozenset(id_ for id_, one in mine.items() if one.state is AttachState.ATTACHING)
         self._told = frozenset(volume.id for volume in volumes)
         return volumes
 
@@ -217,6 +230,13 @@ class AwsCloud:
             if id_ in holders or facts.state is PeerState.GONE
         }
         return _Peers(holders & found.keys(), peers, time.monotonic())
+
+
+_FELL_BACK = (
+    "EC2 AttachVolume {}: EC2 accepted it, but the volume fell back from attaching to available. Most often its KMS "
+    "key is disabled, or this instance's role may not use it: enable the key, and grant the role kms:CreateGrant and "
+    f"kms:Decrypt on it (docs/aws.md). It is tried again {FALLEN_FOR:.0f} s later, or at once after a reload"
+)
 
 
 def _cluster_id(facts: InstanceFacts) -> str:

@@ -1,0 +1,144 @@
+"""A node on AWS when EC2 throttles, fails or refuses; how many calls it makes; and what a dry run shows of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.aws_node import AwsNode, AwsRegion
+from tests.lab.trial import until
+from tests.lab.unit_node import LINKS, UNIT
+
+pytestmark = pytest.mark.root
+
+DESCRIBES = {"DescribeInstances", "DescribeVolumes"}
+
+
+@pytest.fixture
+def region(tmp_path: Path) -> Iterator[AwsRegion]:
+    with AwsRegion(tmp_path) as region:
+        yield region
+
+
+def throttled(region: AwsRegion, operation: str, times: int) -> None:
+    for _ in range(times):
+        region.ec2.fail_next(operation, "RequestLimitExceeded", "Request limit exceeded.", 503)
+
+
+def delays(node: AwsNode) -> list[float]:
+    """The sleeps that the daemon has announced, in seconds."""
+    return [float(one) for one in re.findall(r"next round in ([\d.]+) s", node.journal(UNIT))]
+
+
+def rounds(node: AwsNode) -> int:
+    return 1 + node.said("woken by ")
+
+
+def asked(region: AwsRegion) -> Counter[str]:
+    return Counter(region.ec2.operations())
+
+
+def assert_it_is_a_node(region: AwsRegion, node: AwsNode, *volumes: str) -> None:
+    assert node.mounts().keys() == {f"/mnt/master-{one}" for one in volumes}
+    assert node.links() == set(LINKS)
+    assert node.show("ActiveState", "kubelet.service") == "active"
+    assert node.show("NRestarts") == "0"
+    assert sorted(region.held(node.instance_id).values()) == ["/dev/xvdu", "/dev/xvdv"], "no device name was lost"
+
+
+def test_throttled_for_a_while(region: AwsRegion) -> None:
+    """Every call is refused, then answered, then refused again: it backs off, and comes through."""
+    volumes = [region.volume("main"), region.volume("events")]
+    throttled(region, "DescribeInstances", 2)
+    throttled(region, "DescribeVolumes", 5)
+    throttled(region, "AttachVolume", 2)
+    with region.node() as node:
+        node.bring_up()
+
+        assert_it_is_a_node(region, node, *volumes)
+        assert node.said("RequestLimitExceeded") >= 2
+        assert "the account's request rate is used up" in node.journal(UNIT)
+        first, second = delays(node)[:2]
+        assert 1.0 <= first <= 2.0 <= second <= 4.0, "the sleeps grow"
+        assert (first, second) != (2.0, 4.0), "with jitter"
+        refused = [call for call in region.ec2.calls if call.error == "RequestLimitExceeded"]
+        assert len(refused) == 9
+
+
+def test_one_refused_attach(region: AwsRegion) -> None:
+    volumes = [region.volume("main"), region.volume("events")]
+    region.ec2.fail_next("AttachVolume", "InternalError", "An internal error has occurred", 500)
+    with region.node() as node:
+        node.bring_up()
+        assert_it_is_a_node(region, node, *volumes)
+        assert asked(region)["AttachVolume"] == 3
+
+
+def test_a_volume_that_falls_back_to_available_is_reported_as_that(region: AwsRegion) -> None:
+    """An unusable key, say: EC2 accepts the attachment, and undoes it. Not tried again and again; a reload does."""
+    main, events = region.volume("main"), region.volume("events")
+    region.ec2.attaching_looks = 1
+    region.ec2.falls_back = {main}
+    with region.node() as node:
+        node.run("systemctl", "start", "--no-block", UNIT)
+        node.until("the other volume is up", lambda: node.links() == {"etcd-events.manifest"})
+        node.until("it is said", lambda: node.said(f"attach {main} as /dev/xvdu (known after attach) failed"))
+        assert f"{main}: EC2 accepted it, but the volume fell back from attaching to available" in node.journal(UNIT)
+        node.until("it backs off", lambda: max(delays(node)) > 2.0)
+        assert asked(region)["AttachVolume"] == 2
+        assert not node.kubelets()
+
+        region.heal(main)
+        node.run("systemctl", "reload", UNIT)
+        node.until("kubelet is up", node.kubelets)
+        node.settled()
+        assert_it_is_a_node(region, node, main, events)
+
+
+def test_the_calls_of_a_bootstrap_and_of_a_settled_round(region: AwsRegion) -> None:
+    volumes = [region.volume("main"), region.volume("events")]
+    with region.node() as node:
+        node.bring_up()
+        node.run("systemctl", "stop", UNIT)
+        calls = asked(region)
+        own = {"DescribeInstances": 1, "AttachVolume": len(volumes), "CreateTags": len(volumes)}
+        assert {name: calls[name] for name in own} == own
+        # One at the start of each round, and one after each change of its own: attached, mounted, tagged.
+        assert calls["DescribeVolumes"] <= rounds(node) + len(volumes) * 3, node.journal(UNIT)
+        assert calls.keys() == own.keys() | {"DescribeVolumes"}
+
+        node.run("systemctl", "start", UNIT)
+        node.settled(2)
+        for _ in range(3):
+            before, seen = node.said("woken by SIGUSR1"), asked(region)
+            woken = rounds(node)
+            node.run("systemctl", "kill", "--kill-who=main", "--signal=USR1", UNIT)
+            node.until("it woke", lambda: node.said("woken by SIGUSR1") > before)  # noqa: B023 - called at once
+            until("it asked", lambda: asked(region) != seen)  # noqa: B023 - called at once
+            more = asked(region) - seen
+            assert more == {"DescribeVolumes": rounds(node) - woken}, "a settled round is one call"
+        assert len(region.imds.paths("PUT")) <= 4, "a token of the node's and one of the SDK's for each process"
+
+
+def test_a_dry_run_describes_and_shows_who_holds_what(region: AwsRegion) -> None:
+    volumes = {key: region.volume(key) for key in ("main", "events")}
+    other = region.ec2.run_instance("us-east-1a", {"KubernetesCluster": "c.example.com"})["InstanceId"]
+    held = region.volume("main", "b/a,b")
+    region.ec2.attach(held, other, "/dev/xvdu")
+    with region.node() as node:
+        answer = node.run(*node.command_line("--dry-run", "-o", "json"))
+        planned = json.loads(answer.stdout)
+        assert asked(region).keys() <= DESCRIBES
+        assert asked(region)["DescribeVolumes"] == 1
+        attached = [step["subject"] for step in planned["steps"] if step["action"] == "attach-volume"]
+        assert attached == list(volumes.values())
+        assert all(step["status"] == "planned" for step in planned["steps"])
+        told = node.run(*node.command_line("--dry-run")).stdout
+        assert f"{held} is in use by {other}" in told
+        assert all(region.ec2.holder(one) is None for one in volumes.values())
+        assert not node.mounts() and not node.links() and not node.kubelets()

@@ -118,8 +118,8 @@ def test_the_calls_of_a_bootstrap_and_of_a_settled_round(region: AwsRegion) -> N
             before, seen = node.said("woken by SIGUSR1"), asked(region)
             woken = rounds(node)
             node.run("systemctl", "kill", "--kill-who=main", "--signal=USR1", UNIT)
-            node.until("it woke", lambda: node.said("woken by SIGUSR1") > before)  # noqa: B023 - called at once
-            until("it asked", lambda: asked(region) != seen)  # noqa: B023 - called at once
+            node.until("it woke", lambda: node.said("woken by SIGUSR1") > before)
+            until("it asked", lambda: asked(region) != seen)
             more = asked(region) - seen
             assert more == {"DescribeVolumes": rounds(node) - woken}, "a settled round is one call"
         assert len(region.imds.paths("PUT")) <= 4, "a token of the node's and one of the SDK's for each process"

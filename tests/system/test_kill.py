@@ -126,7 +126,7 @@ def test_power_cuts(node: TrialNode, tmp_path: Path, untroubled: End, seed: int)
         lines = chance.randrange(12)
         node.start_daemon()
         before = len(node.log())
-        until("it has said enough", lambda: _said_enough(node, before, lines))  # noqa: B023 - called at once
+        until("it has said enough", lambda: _said_enough(node, before, lines))
         time.sleep(chance.choice((0.0, chance.uniform(0.0, 0.1))))
         story.append(f"power cut after line {lines}: {node.log().splitlines()[-1:]}")
         switch_off_and_on(node)

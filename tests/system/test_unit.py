@@ -68,9 +68,9 @@ def test_a_bare_machine_becomes_a_node(machine: Machine) -> None:
 
 def test_an_event_brings_a_stopped_kubelet_back(machine: Machine) -> None:
     machine.bring_up()
-    for ends, how in enumerate((("systemctl", "stop", "kubelet"), ("systemctl", "stop", "kubelet")), start=1):
-        machine.run(*how)
-        machine.until("kubelet is back", lambda: len(machine.kubelets()) == ends + 1)  # noqa: B023 - called at once
+    for again in (2, 3):
+        machine.run("systemctl", "stop", "kubelet")
+        machine.until("kubelet is back", lambda: len(machine.kubelets()) == again)
     machine.until("it is active", lambda: machine.show("ActiveState", "kubelet.service") == "active")
     log = machine.journal(UNIT)
     assert "woken by the clock" not in log, log
@@ -119,7 +119,7 @@ def test_kill_9_of_the_daemon(machine: Machine) -> None:
     """systemd starts it again, as often as it takes, while it makes a node of the machine."""
     machine.run("systemctl", "start", "--no-block", UNIT)
     for words in ("attach main-a", "format (", "mount ", "link "):
-        machine.until(f"it said {words}", lambda: machine.said(words))  # noqa: B023 - called at once
+        machine.until(f"it said {words}", lambda: machine.said(words))
         machine.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", UNIT, check=False)
     machine.until("it is settled", lambda: machine.show("StatusText") == "settled")
     assert_it_is_a_node(machine)

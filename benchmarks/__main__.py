@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import bootstrap, dns_zone_size, settled
+from benchmarks import aws, bootstrap, dns_zone_size, settled
 
-ALL = {"bootstrap": bootstrap.main, "settled": settled.main, "dns_zone_size": dns_zone_size.main}
+ALL = {"bootstrap": bootstrap.main, "settled": settled.main, "aws": aws.main, "dns_zone_size": dns_zone_size.main}
 
 
 def main() -> int:

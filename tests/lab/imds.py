@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -186,5 +187,9 @@ def _server(imds: ImdsServer, address: str, port: int) -> ThreadingHTTPServer:
         address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         daemon_threads = True
         block_on_close = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            if not isinstance(sys.exception(), ConnectionError):  # the caller was killed
+                super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     return Server((address, port), Handler)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from protokube.alarm import Alarm
 from protokube.config import Settings, read
 from protokube.core.model import Fault
-from protokube.daemon import Alarm, serve, settle
 from protokube.errors import ConfigError, PermissionNeeded, UsageError
 from protokube.host.notify import Notifier
 from protokube.host.process import missing_tools
@@ -21,7 +22,13 @@ from protokube.logs import set_up_logging
 from protokube.observe import Observer
 from protokube.output import as_json, as_text
 from protokube.reconcile import Memory, Report, dry_run
+from protokube.rounds import Rounds
 from protokube.wiring import RUN_DIR, cloud_faults, wire
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from protokube.daemon import Running
 
 DONE, NOT_SETTLED, WORK_FOUND, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 77, 78
 
@@ -75,62 +82,93 @@ def _load(given: Sequence[str]) -> Settings:
 
 def _run(given: Sequence[str], settings: Settings, started: float) -> int:
     if settings.dry_run:
-        report = asyncio.run(_dry_run(settings, started))
+        report = _dry_run(settings, started)
         print(as_json(report) if settings.output == "json" else as_text(report, planned=True))
         return WORK_FOUND if settings.detailed_exitcode and report.steps else DONE
     with Lock(Path(settings.root, RUN_DIR, "lock")):
-        if settings.once:
-            report = asyncio.run(_once(settings, started))
-            print(as_json(report) if settings.output == "json" else as_text(report, planned=False))
-            return DONE if report.settled else NOT_SETTLED
-        asyncio.run(_daemon(given, settings, started))
-        return DONE
+        return _work(given, settings, started)
 
 
-async def _dry_run(settings: Settings, started: float) -> Report:
-    loop = asyncio.get_running_loop()
-    wired = wire(settings, loop, lambda _reason: None)
-    try:
-        # Only the reading half of the ports goes in: there is nothing in its hands that could write.
-        return await asyncio.to_thread(dry_run, wired.config, Observer(wired.config, wired.readers, started=started))
-    finally:
-        wired.close()
-
-
-async def _once(settings: Settings, started: float) -> Report:
-    loop = asyncio.get_running_loop()
-    alarm = Alarm(loop)
+def _work(given: Sequence[str], settings: Settings, started: float) -> int:
+    """Begin the first round, and load what runs it meanwhile: asyncio takes a fifth of the way to a mounted disk."""
+    loop: Future[asyncio.AbstractEventLoop] = Future()
+    alarm = Alarm()
     wired = wire(settings, loop, alarm.ring)
-    try:
-        return await settle(settings, wired, alarm, started)
-    finally:
-        wired.close()
+    rounds = Rounds(settings, wired, started, Memory())
+    first = rounds.begin()
+    import asyncio
 
+    from protokube import daemon
 
-async def _daemon(given: Sequence[str], settings: Settings, started: float) -> None:
-    loop = asyncio.get_running_loop()
-    notifier = Notifier(os.environ)
-    memory = Memory()
-    again = True
-    while again:
-        alarm = Alarm(loop)
-        wired = wire(settings, loop, alarm.ring)
+    async def once() -> Report:
+        loop.set_result(asyncio.get_running_loop())
         try:
-            again = await serve(settings, wired, alarm, started, notifier, memory)
+            return await daemon.settle(settings, wired, alarm, rounds, first)
         finally:
             wired.close()
-        if again:
-            notifier.reloading()
-            settings = _reloaded(given, settings)
-            memory = memory.for_another_configuration()
+
+    async def serve() -> None:
+        loop.set_result(asyncio.get_running_loop())
+        await _serve(given, daemon.Running(settings, wired, alarm, rounds, first))
+
+    if not settings.once:
+        asyncio.run(serve())
+        return DONE
+    report = asyncio.run(once())
+    print(as_json(report) if settings.output == "json" else as_text(report, planned=False))
+    return DONE if report.settled else NOT_SETTLED
+
+
+async def _serve(given: Sequence[str], running: Running) -> None:
+    """The daemon; a SIGHUP ends one configuration and begins the next."""
+    from protokube import daemon
+
+    notifier = Notifier(os.environ)
+    while True:
+        try:
+            again = await daemon.serve(running, notifier)
+        finally:
+            running.wired.close()
+        if not again:
+            break
+        notifier.reloading()
+        try:
+            running = _begin_again(_load(given), running)
+        except ConfigError as error:
+            for fault in error.faults:
+                log.error("the new configuration is not used: %s", fault)
+            running = _begin_again(running.settings, running)
     notifier.stopping("ending")
 
 
-def _reloaded(given: Sequence[str], settings: Settings) -> Settings:
-    """The configuration as it is now; the old one when the new one is wrong, which is said."""
-    try:
-        return _load(given)
-    except ConfigError as error:
-        for fault in error.faults:
-            log.error("the new configuration is not used: %s", fault)
-        return settings
+def _begin_again(settings: Settings, before: Running) -> Running:
+    """The next configuration's first round."""
+    import asyncio
+
+    from protokube import daemon
+
+    loop: Future[asyncio.AbstractEventLoop] = Future()
+    loop.set_result(asyncio.get_running_loop())
+    alarm = Alarm()
+    wired = wire(settings, loop, alarm.ring)
+    memory = before.rounds.memory.for_another_configuration()
+    rounds = Rounds(settings, wired, before.rounds.started, memory)
+    return daemon.Running(settings, wired, alarm, rounds, rounds.begin())
+
+
+def _dry_run(settings: Settings, started: float) -> Report:
+    import asyncio
+
+    loop: Future[asyncio.AbstractEventLoop] = Future()
+    wired = wire(settings, loop, lambda _reason: None)
+
+    async def look() -> Report:
+        loop.set_result(asyncio.get_running_loop())
+        # Only the reading half of the ports goes in: there is nothing in its hands that could write.
+        observer = Observer(wired.config, wired.readers, started=started)
+        try:
+            return await asyncio.to_thread(dry_run, wired.config, observer)
+        finally:
+            wired.close()
+
+    return asyncio.run(look())

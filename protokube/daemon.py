@@ -18,9 +18,10 @@ from pathlib import Path
 from protokube.alarm import Alarm
 from protokube.config import Settings
 from protokube.core.desired import desire
+from protokube.core.model import NoDisk
 from protokube.core.observed import Observed
 from protokube.core.plan_disks import attached
-from protokube.core.value import replace
+from protokube.core.value import dataclass, replace
 from protokube.errors import ProviderError
 from protokube.host.network import watch_addresses
 from protokube.host.notify import Notifier
@@ -163,20 +164,30 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
             if report.settled or left <= 0 or not (report.in_flight or trying or report.got_on):
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps
-            if current is not first:  # else something may have happened before anybody watched
+            if current is not first or not _may_have_missed(report):
                 await sleep.until_rung(min(delay_after(report, in_vain, settings), left))
             current = rounds.begin()
     finally:
         watches.close()
 
 
-async def serve(
-    settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds, first: Future[Report], notifier: Notifier
-) -> bool:
-    """The daemon, until a signal ends it. True when the configuration is to be read again. `first` has begun."""
+@dataclass(frozen=True)
+class Running:
+    """A configuration at work: everything that serves it. `first` is its first round, which has begun."""
+
+    settings: Settings
+    wired: Wired
+    alarm: Alarm
+    rounds: Rounds
+    first: Future[Report]
+
+
+async def serve(running: Running, notifier: Notifier) -> bool:
+    """The daemon, until a signal ends it. True when the configuration is to be read again."""
+    rounds, alarm = running.rounds, running.alarm
     loop = asyncio.get_running_loop()
     sleep = Sleep(loop, alarm)
-    watches = Watches(loop, wired, alarm)
+    watches = Watches(loop, running.wired, alarm)
     stop = asyncio.Event()
     reload = False
 
@@ -191,7 +202,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGINT, end, "SIGINT", False)
     loop.add_signal_handler(signal.SIGHUP, end, "SIGHUP", True)
     loop.add_signal_handler(signal.SIGUSR1, alarm.ring, "SIGUSR1")
-    work = loop.create_task(_work(settings, rounds, first, watches, sleep, notifier))
+    work = loop.create_task(_work(running, watches, sleep, notifier))
     helpers = [loop.create_task(_feed(notifier, rounds)), loop.create_task(stop.wait())]
     try:
         await asyncio.wait([work, helpers[1]], return_when=asyncio.FIRST_COMPLETED)
@@ -207,10 +218,8 @@ async def serve(
     return reload
 
 
-async def _work(
-    settings: Settings, rounds: Rounds, first: Future[Report], watches: Watches, sleep: Sleep, notifier: Notifier
-) -> None:
-    current = first
+async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Notifier) -> None:
+    settings, rounds, current = running.settings, running.rounds, running.first
     before: Report | None = None
     in_vain = 0
     while not rounds.stopping:
@@ -222,7 +231,7 @@ async def _work(
             watches.addresses()
         elif summary(report) != summary(before):
             _tell(notifier.status, summary(report))
-        again = before is None and not report.settled  # something may have happened before anybody watched
+        again = before is None and _may_have_missed(report)
         before = report
         in_vain = 0 if report.got_on else in_vain + 1
         delay = 0.0 if again else delay_after(report, in_vain, settings)
@@ -233,6 +242,11 @@ async def _work(
         if reasons or delay:
             log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
         current = rounds.begin()
+
+
+def _may_have_missed(first: Report) -> bool:
+    """Whether what the first round waits for may have come before anybody watched for it."""
+    return any(isinstance(disk, NoDisk) for disk in first.observed.disks.values())
 
 
 def _tell(send: Callable[..., None], *words: str) -> None:

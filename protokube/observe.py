@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from protokube.core.bootstrap import MemberFacts, needs_peers, peers_to_ask
@@ -83,7 +84,14 @@ class Observer:
         """The snapshot at the start of a round. `known` is an earlier one whose records need no new reading."""
         blank = Unknown("not read yet")
         empty = Observed(
-            now=time.time(), uptime=0.0, instance=blank, volumes=blank, peers=blank, mounts=blank, kubelet=blank
+            now=time.time(),
+            uptime=0.0,
+            instance=blank,
+            volumes=blank,
+            peers=blank,
+            mounts=blank,
+            kubelet=blank,
+            unit=blank,
         )
         facets = ALL
         if known is not None:
@@ -95,16 +103,21 @@ class Observer:
         """The snapshot with what takes long, and is read when nothing else is left to do; None when that is done.
 
         Those are the disks of volumes that were attached in this round, all of them together, and, in the first
-        round, the installed kubelet beside them.
+        round, the installed kubelet and its unit beside them.
         """
         desired = desire(self._config, observed) if self._config.master else None
         unseen = desired is not None and bool({mine.id for mine in attached(desired)} - observed.disks.keys())
         if self._probed and not unseen:
             return None
-        probing = None if self._probed else start("probe", self._probe)
+        slow = None if self._probed else start("what is slow at first", self._slow)
         if unseen:
             observed = self.again(observed, frozenset({Facet.DISKS}))
-        return observed if probing is None else self._with_probe(observed, probing)
+        if slow is None:
+            return observed
+        self._probed = True
+        found = slow.result()
+        observed = _with(observed, found.pop("probe"))
+        return replace(observed, **found)  # type: ignore[arg-type]
 
     def newly_asked(self, observed: Observed) -> Observed:
         """A predicted snapshot with the names and members read that only the prediction asks for."""
@@ -140,9 +153,8 @@ class Observer:
             Facet.FILES: self._read_files,
             "probe": self._probe,
         }
-        if readers.services is not None and config.kubelet_unit is not None:
-            services, unit = readers.services, config.kubelet_unit
-            reads[Facet.UNIT] = lambda: services.state(unit)
+        if self._probed:
+            reads |= self._unit()
         wanted: set[str] = set(facets if config.master else facets - CLOUD_FACETS)
         if Facet.FILES in wanted and self._probed:
             wanted.add("probe")
@@ -152,13 +164,17 @@ class Observer:
         observed = replace(observed, can_tag=can_tag, **found)  # type: ignore[arg-type]
         return observed if probed is None else _with(observed, probed)
 
-    def _probe(self) -> Probed:
+    def _unit(self) -> dict[str, Callable[[], object]]:
+        services, unit = self._readers.services, self._config.kubelet_unit
+        return {Facet.UNIT: lambda: services.state(unit)} if services is not None and unit is not None else {}
 
+    def _probe(self) -> Probed:
+        import_module("protokube.core.kubelet")  # in this quiet moment, for the planner that needs it next
         return self._readers.probe.kubelet(), self._readers.probe.machine()
 
-    def _with_probe(self, observed: Observed, probing: Future[Probed]) -> Observed:
-        self._probed = True
-        return _with(observed, self._limited.run({"probe": probing.result})["probe"])
+    def _slow(self) -> dict[str, object]:
+        """The installed kubelet, and the state of its unit: the first time, both load a library."""
+        return self._limited.run({"probe": self._probe, **self._unit()})
 
     def _read_files(self) -> Mapping[str, FileState]:
         listing = self._readers.files.listing(self._config.manifest_dir)

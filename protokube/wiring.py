@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protokube.config import Settings
-from protokube.core.model import EtcdPeerMember, Fault, Unknown
+from protokube.core.model import EtcdPeerMember, Fault, UnitState, Unknown
 from protokube.core.settings import NodeConfig
 from protokube.core.value import dataclass, replace
 from protokube.errors import ConfigError
@@ -17,6 +19,11 @@ from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet
 from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from protokube.host.systemd import SystemBus
 
 RUN_DIR = "run/protokube"
 HOSTS = "etc/hosts"
@@ -36,6 +43,42 @@ class _Peers:
         return HttpEtcdPeers().members(peer_urls)
 
 
+class _Bus:
+    """The service manager; its library is loaded, and the event loop waited for, when it is first asked."""
+
+    def __init__(self, loop: Future[asyncio.AbstractEventLoop], address: str, wake: Wake) -> None:
+        self._loop = loop
+        self._address = address
+        self._wake = wake
+        self._made: SystemBus | None = None
+        self._lock = threading.Lock()
+
+    def _bus(self) -> SystemBus:
+        from protokube.host.systemd import SystemBus
+
+        with self._lock:
+            if self._made is None:
+                self._made = SystemBus(self._loop.result(), self._address, on_change=self._wake)
+            return self._made
+
+    def state(self, unit: str) -> UnitState:
+        """See ports.ServiceManager."""
+        return self._bus().state(unit)
+
+    def start(self, unit: str) -> None:
+        """See ports.ServiceManager."""
+        self._bus().start(unit)
+
+    def restart(self, unit: str) -> None:
+        """See ports.ServiceManager."""
+        self._bus().restart(unit)
+
+    def close(self) -> None:
+        """Let go of the bus, if it was ever asked."""
+        if self._made is not None:
+            self._made.close()
+
+
 @dataclass(frozen=True)
 class Wired:
     """The configuration with its open questions answered, and the ports. `watch` are directories whose changes
@@ -49,8 +92,11 @@ class Wired:
     close: Callable[[], None]
 
 
-def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wired:
-    """Make the adapters. Raises ConfigError when the inventory or a key file is wrong. Touches nothing yet."""
+def wire(settings: Settings, loop: Future[asyncio.AbstractEventLoop], wake: Wake) -> Wired:
+    """Make the adapters. Raises ConfigError when the inventory or a key file is wrong. Touches nothing yet.
+
+    `loop` is the event loop of the main thread, which need not be there before an adapter is asked that lives in it.
+    """
     cloud_name = settings.cloud or detect_cloud()
     dns_name = settings.dns or ("route53" if cloud_name == "aws" else "hosts")
     config = replace(settings.node, dns=dns_name)
@@ -60,10 +106,8 @@ def wire(settings: Settings, loop: asyncio.AbstractEventLoop, wake: Wake) -> Wir
     files = NodeFiles(settings.root)
     services = None
     if config.kubelet_unit is not None:
-        from protokube.host.systemd import SystemBus
-
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
-        services = SystemBus(loop, address, on_change=wake)
+        services = _Bus(loop, address, wake)
     manifests = Path(settings.root, config.manifest_dir.lstrip("/"))
     watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, *cloud_watch]
     if services is not None:

@@ -1,0 +1,37 @@
+"""What wakes the run loop. Rung from any thread, also before there is a loop to wake."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Alarm:
+    """Collects reasons and tells one listener that there are some. Reasons that come together wake once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reasons: dict[str, None] = {}
+        self._listener: Callable[[], object] | None = None
+
+    def ring(self, reason: str) -> None:
+        """Wake the loop, now or when it next would sleep."""
+        with self._lock:
+            self._reasons[reason] = None
+            listener = self._listener
+        if listener is not None:
+            listener()
+
+    def listen(self, listener: Callable[[], object]) -> None:
+        """From now on call `listener` with every ring, and at once when it rang before."""
+        with self._lock:
+            self._listener = listener
+            rung = bool(self._reasons)
+        if rung:
+            listener()
+
+    def take(self) -> list[str]:
+        """The reasons since the last time, in their order."""
+        with self._lock:
+            reasons, self._reasons = self._reasons, {}
+        return list(reasons)

@@ -1,0 +1,65 @@
+"""Rounds in threads, one after the other. The first one begins before the run loop is even loaded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future
+
+from protokube.config import Settings
+from protokube.errors import ProviderError
+from protokube.observe import Observer
+from protokube.reconcile import Memory, Report, sync_once
+from protokube.together import start
+from protokube.wiring import Wired
+
+log = logging.getLogger("protokube")
+
+
+class Rounds:
+    """Runs rounds one after the other in threads, and keeps what lies between them."""
+
+    def __init__(self, settings: Settings, wired: Wired, started: float, memory: Memory) -> None:
+        self._settings = settings
+        self._wired = wired
+        self._observer = Observer(wired.config, wired.readers, started=started)
+        self.memory = memory
+        self.started = started
+        self.stopping = False
+        self.busy = False
+        self.last_sign = time.monotonic()
+
+    def _alive(self) -> bool:
+        self.last_sign = time.monotonic()
+        return self.stopping
+
+    def _recover(self) -> None:
+        """What a crash left half done and no plan would notice. In trouble it is left to the round."""
+        try:
+            if self._wired.writers.dns is not None:
+                self._wired.writers.dns.recover()
+        except ProviderError as error:
+            log.warning("%s", error)
+
+    def begin(self) -> Future[Report]:
+        """Start one round in a thread of its own; its report, or the bug that ended it, is the future's."""
+        self.busy = True
+        self._alive()
+        future = start("round", self._work)
+        future.add_done_callback(self._ended)
+        return future
+
+    def _work(self) -> Report:
+        if self.memory.last is None:
+            self._recover()
+        return sync_once(
+            self._wired.config,
+            self._observer,
+            self._wired.writers,
+            self.memory,
+            records_every=self._settings.records_every,
+            stop=self._alive,
+        )
+
+    def _ended(self, _: Future[Report]) -> None:
+        self.busy = False

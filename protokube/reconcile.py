@@ -175,7 +175,8 @@ def _begin(config: NodeConfig, observer: Observer, memory: Memory, records_every
 def _account(number: int, outcome: Outcome) -> StepReport:
     action, error = outcome.step.action, outcome.error
     if error is None:
-        log.info("%s (%s)", action.describe(), outcome.step.reason, extra={"action": action.kind})
+        level = logging.WARNING if outcome.step.loud else logging.INFO
+        log.log(level, "%s (%s)", action.describe(), outcome.step.reason, extra={"action": action.kind})
         return StepReport(number, outcome.step, "done")
     if isinstance(error, EXPECTED):
         log.info("%s: %s", action.describe(), error, extra={"action": action.kind})

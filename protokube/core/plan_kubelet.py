@@ -147,8 +147,8 @@ def _plan_unit(
         return
     reason = f"it is {unit.active}"
     if closed:
-        reason += f"; the gate opened after {config.gate_timeout:.0f} s although {'; '.join(closed)}"
-    plan.step(observed, StartUnit(name), reason)
+        reason += f"; the gate opened after {config.gate_timeout:.0f} s, before {'; '.join(closed)}"
+    plan.step(observed, StartUnit(name), reason, loud=bool(closed))
 
 
 def _plan_proof(config: NodeConfig, observed: Observed, unit: UnitState, plan: Plan) -> bool:
@@ -168,7 +168,7 @@ def _plan_proof(config: NodeConfig, observed: Observed, unit: UnitState, plan: P
             plan.refuse("kubelet", "kubelet/not-coming-up", evidence)
         case Proof.FAILED:
             reason = f"kubelet did not stay up with these files for {config.kubelet_proof_time:.0f} s"
-            plan.step(observed, WriteFile(REJECTED, pair.digest + "\n"), reason)
+            plan.step(observed, WriteFile(REJECTED, pair.digest + "\n"), reason, loud=True)
             return True
         case _:
             pass

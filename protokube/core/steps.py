@@ -9,11 +9,13 @@ from protokube.core.value import dataclass, field
 
 @dataclass(frozen=True)
 class Step:
-    """An action whose ground is laid. `depends` says what only the world can confirm (dry run)."""
+    """An action whose ground is laid. `depends` says what only the world can confirm (dry run); `loud` that it is
+    taken although something is wrong, and people should hear of it."""
 
     action: Action
     reason: str
     depends: str | None = None
+    loud: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ class Plan:
     unknown: list[UnknownPart] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def step(self, observed: Observed, action: Action, reason: str, *, volume: str | None = None) -> None:
+    def step(
+        self, observed: Observed, action: Action, reason: str, *, volume: str | None = None, loud: bool = False
+    ) -> None:
         """Add a step, unless its subject already failed in this round."""
         if action.subject in observed.failed:
             return
-        self.steps.append(Step(action, reason, observed.assumed.get(volume) if volume else None))
+        self.steps.append(Step(action, reason, observed.assumed.get(volume) if volume else None, loud))
 
     def wait(self, subject: str, reason: str, *, theirs: bool = False) -> None:
         """Say what is being waited for."""

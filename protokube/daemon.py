@@ -39,7 +39,8 @@ PASS_LIMIT = 120.0
 """Seconds within which a pass of a round ends; beyond that the watchdog is no longer fed."""
 
 _SHORT, _LONG = 8.0, 10.0
-_TRIES_IN_VAIN = 4
+_FIRST_AFTER_TROUBLE = 0.25
+_TRIES_IN_VAIN = 6
 _SHOWN = 3
 
 
@@ -114,7 +115,9 @@ def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
     import random  # a settled node never gets here
 
     jitter = random.uniform(0.5, 1.0)
-    delay = min(most, 2.0 ** min(in_vain, 10)) * jitter
+    # What fails often passes at once; what goes on by itself ends with an event.
+    first = _FIRST_AFTER_TROUBLE if report.failed or report.left.unknown else 1.0
+    delay = min(most, first * 2.0 ** min(in_vain, 12)) * jitter
     return min(delay, gate + 0.1) if gate > 0 else delay
 
 

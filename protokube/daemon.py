@@ -20,6 +20,7 @@ from protokube.config import Settings
 from protokube.core.desired import desire
 from protokube.core.model import NoDisk
 from protokube.core.observed import Observed
+from protokube.core.paths import KUBECONFIG_PATH
 from protokube.core.plan_disks import attached
 from protokube.core.value import dataclass, replace
 from protokube.errors import ProviderError
@@ -85,11 +86,14 @@ class Watches:
             self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
 
     def follow(self, observed: Observed, root: str) -> None:
-        """Watch what this round brought: tools at work, and data directories in which etcd will appear."""
+        """Watch what may come now: ends of tools at work, kubelet's kubeconfig, etcd in its data directories."""
         for volume_id, pid in self._wired.running().items():
             if pid not in self._processes:
                 self._processes.add(pid)
                 wake_at_exit(self._loop, pid, self._alarm.ring, f"the tool at work on {volume_id} has ended")
+        if self._wired.config.kubelet_unit is not None:
+            kubeconfig = Path(root, KUBECONFIG_PATH.lstrip("/"))  # whoever brings it tells nobody
+            self._directories.watch(kubeconfig.parent, CHANGE, names=frozenset({kubeconfig.name}))
         desired = desire(self._wired.config, observed)
         for mine in attached(desired) if desired else ():
             template = self._wired.config.templates[mine.member.cluster]

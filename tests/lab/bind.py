@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -34,7 +35,9 @@ START_LIMIT = 20.0
 class Bind:
     """One named process. `server` is HOST:PORT for clients; `keyfile` holds the key that may write."""
 
-    def __init__(self, work: Path, zones: Sequence[str] = ("c1.test",), host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, work: Path, zones: Sequence[str] = ("c1.test",), host: str = "127.0.0.1", *, port: int = 0
+    ) -> None:
         self.work = work / f"named-{os.urandom(4).hex()}"
         self.work.mkdir(parents=True)
         self.zones = tuple(zones)
@@ -45,7 +48,7 @@ class Bind:
         for zone in self.zones:
             text = f"$TTL 10\n@ IN SOA ns.{zone}. root.{zone}. 1 60 60 600 1\n@ IN NS ns.{zone}.\nns IN A 127.0.0.1\n"
             (self.work / f"{zone}.db").write_text(text)
-        self.port = 0
+        self.port = port
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -86,6 +89,24 @@ class Bind:
             self._process.terminate()
             self._process.wait(timeout=10)
             self._process = None
+
+    def freeze(self) -> None:
+        """Let named take connections, as the kernel does for it, and answer nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def asked(self, name: str, rdtype: str) -> int:
+        """How often it has been asked for a name and type since the beginning."""
+        return (self.work / "queries").read_text().count(f" query: {name} IN {rdtype} ")
+
+    def updates(self) -> int:
+        """How many times somebody has changed its zones, or tried to."""
+        return (self.work / "updates").read_text().count("updating zone")
 
     # --- as somebody else ---
 
@@ -144,7 +165,12 @@ class Bind:
         return f"""options {{
   directory "{self.work}"; pid-file "{self.work}/named.pid"; session-keyfile "{self.work}/session.key";
   managed-keys-directory "{self.work}"; {listen}
-  recursion no; dnssec-validation no; allow-query {{ any; }}; notify no; minimal-responses no;
+  recursion no; dnssec-validation no; allow-query {{ any; }}; notify no; minimal-responses no; querylog yes;
+}};
+logging {{
+  channel queries {{ file "{self.work}/queries"; }}; category queries {{ queries; }};
+  channel updates {{ file "{self.work}/updates"; severity info; }};
+  category update {{ updates; }}; category update-security {{ updates; }};
 }};
 controls {{ }};
 include "{self.keyfile}";

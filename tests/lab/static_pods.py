@@ -2,7 +2,8 @@
 
 Every file of the manifest folder that doesn't start with a dot is a pod. Its command runs from the machine's own
 /usr, in a mount namespace and a root file system of its own: it sees what the manifest mounts and nothing else of
-the node, its environment is the manifest's, its network is the caller's (`hostNetwork`). As with kubelet a hostPath
+the node, its environment is the manifest's, its network is the caller's (`hostNetwork`), and it resolves names by a
+copy of the node's /etc/resolv.conf. As with kubelet a hostPath
 must be there and be what its `type` says; a pod whose manifest changes is restarted, one whose manifest vanishes is
 ended, one that exits is started again. Images, probes and resources are not its business.
 
@@ -104,6 +105,8 @@ def script(pod: Pod, root: Path, rootfs: Path) -> str:
             lines.append(f"mkdir {place.name}; mount --bind {place} {place.name}")
     lines += ["mount --bind /usr usr", "mount --rbind /dev dev", "mount --rbind /proc proc"]
     lines += ["mount -o remount,bind,ro usr", "echo hosts: files dns >etc/nsswitch.conf"]
+    resolver = at(f"{str(root).rstrip('/')}/etc/resolv.conf")
+    lines.append(f"test ! -f {resolver} || cp {resolver} etc/resolv.conf")
     for mount in pod.mounts:
         source, target = at(f"{str(root).rstrip('/')}{mount.source}"), at(mount.target.lstrip("/"))
         test = _TESTS[mount.type]

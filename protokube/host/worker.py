@@ -138,7 +138,17 @@ def _grow(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
 
 
 def _mount(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:  # noqa: ARG001 - held by the caller
-    superblock = _must_be(order, disk)
+    # The look that planned this asked blkid and wipefs too; what the mount leans on is read again from the disk.
+    with claim.claim(disk) as raw:
+        superblock, record = _superblock(raw), raw.read(intent.offset(disk.size), intent.LENGTH)
+    if superblock is None or superblock.uuid != order["uuid"]:
+        raise Refused(f"{disk.node} holds the filesystem {_found(superblock)}, expected {order['uuid']}")
+    try:
+        unfinished = intent.decode(record) is not None
+    except intent.BadIntent:
+        unfinished = not superblock.used  # else it is a file's data, as far as anybody can tell
+    if unfinished:
+        raise Refused(f"{disk.node} is blank, or its format is unfinished")
     checked = notes.load().get("checked")
     passed = checked is not None and checked["superblock"] == digest(superblock.raw) and checked["error"] is None
     fresh = not superblock.used and superblock.clean

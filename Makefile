@@ -13,12 +13,13 @@ PRIVATE := unshare --net --mount --propagation private
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 STYLED := protokube nodeup tests benchmarks examples examples/demo examples/static-pods
 
-.PHONY: help setup demo test test-fast lint bench clean
+.PHONY: help setup demo test test-fast test-vm lint bench clean
 
 help:
 	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
 	@echo 'make test       all tests: real disks, systemd, etcd, name servers, in namespaces of their own'
 	@echo 'make test-fast  the tests that need no root'
+	@echo 'make test-vm    a virtual machine with a real udev and NVMe disks (fetches Debian; minutes; not part of test)'
 	@echo 'make lint       ruff, mypy --strict, import contracts'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
@@ -45,6 +46,16 @@ test: setup
 
 test-fast: setup
 	$(PYTEST) -n $(WORKERS) -m 'not root' $(ARGS)
+
+test-vm: setup build/vm/made
+	@test "$$(id -u)" = 0 || { echo 'make test-vm needs root' >&2; exit 1; }
+	$(PRIVATE) $(PYTEST) tests/vm $(ARGS)
+
+build/vm/made: .ci/packages-vm | setup
+	@.ci/install-packages packages-vm
+	@echo 'Fetching Debian for a virtual machine into build/vm (a minute or two)'
+	@$(BIN)/python -m tests.lab.vm build/vm
+	@touch $@
 
 lint: setup
 	$(BIN)/ruff check $(wildcard $(STYLED))

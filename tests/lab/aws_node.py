@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tests.lab.aws import CLUSTER, ZONE, etcd_tags
 from tests.lab.disks import LoopDisk
@@ -36,6 +36,13 @@ IMDS = "169.254.169.254"
 _SEEN_AT = "/srv/lab-sys"
 
 
+class Machine(Protocol):
+    """What an instance runs on."""
+
+    def plug_in(self, volume_id: str, asked: str) -> None:
+        """Make the disk of an attached volume appear."""
+
+
 class AwsRegion:
     """A region with its network: EC2, the metadata service, volumes and the disks behind them."""
 
@@ -44,9 +51,9 @@ class AwsRegion:
         self._open = ExitStack()
         self._disks: dict[str, LoopDisk] = {}
         self._timers: list[threading.Timer] = []
-        self.nodes: dict[str, AwsNode] = {}
+        self.nodes: dict[str, Machine] = {}
         self.late = 0.0
-        self.ready: Callable[[AwsNode], object] = lambda node: None
+        self.ready: Callable[[Machine], object] = lambda node: None
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
@@ -79,16 +86,21 @@ class AwsRegion:
         environment: Mapping[str, str] | None = None,
     ) -> AwsNode:
         """An instance that isn't switched on yet. `config` and `environment` are the daemon's, beside the usual."""
-        number = len(self.nodes) + 11
+        instance_id, address = self.instance()
+        place = self.network.node(f"{address}/24", gateway=GATEWAY)
+        variables = {"AWS_ENDPOINT_URL_EC2": self.ec2.url, **(environment or {})}
+        node = AwsNode(self, self._base / instance_id, instance_id, place, nitro, config or {}, variables)
+        self.nodes[instance_id] = node
+        return node
+
+    def instance(self) -> tuple[str, str]:
+        """Start an instance of the cluster, of which nobody has made a machine yet: its id and address."""
+        number = len(self.imds.by_address) + 11
         address = f"10.77.0.{number}"
         made = self.ec2.run_instance(ZONE, {"KubernetesCluster": CLUSTER}, address)
         told = Metadata(made["InstanceId"], REGION, ZONE, address, public_ipv4=f"203.0.113.{number}")
         self.imds.by_address[address] = told
-        place = self.network.node(f"{address}/24", gateway=GATEWAY)
-        variables = {"AWS_ENDPOINT_URL_EC2": self.ec2.url, **(environment or {})}
-        node = AwsNode(self, self._base / f"n{number}", told.instance_id, place, nitro, config or {}, variables)
-        self.nodes[told.instance_id] = node
-        return node
+        return told.instance_id, address
 
     def held(self, instance_id: str) -> dict[str, str]:
         """The volumes that EC2 says an instance holds, with the device names asked for."""
@@ -114,7 +126,7 @@ class AwsRegion:
             self._timers.append(timer)
             timer.start()
 
-    def _appear(self, node: AwsNode, volume_id: str, device: str) -> None:
+    def _appear(self, node: Machine, volume_id: str, device: str) -> None:
         self.ready(node)
         node.plug_in(volume_id, device)
 

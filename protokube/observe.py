@@ -16,10 +16,10 @@ from protokube.core.bootstrap import MemberFacts, needs_peers, peers_to_ask
 from protokube.core.desired import Desired, desire
 from protokube.core.dns import RecordSet
 from protokube.core.identity import Identity
+from protokube.core.member_places import first_identity, identified, mounted_places
 from protokube.core.model import EtcdPeerMember, Facet, FileState, PeerAnswers, Unknown
 from protokube.core.observed import KubeletBinary, Observed
 from protokube.core.plan_disks import attached, mount_of
-from protokube.core.plan_etcd import first_identity, identified, mounted_places
 from protokube.core.plan_kubelet import PATHS
 from protokube.core.plan_names import names_to_read
 from protokube.core.settings import NodeConfig

@@ -212,6 +212,11 @@ def image_version(image: str) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
+def spell_version(version: tuple[int, int, int] | None) -> str | None:
+    """A version in words, `3.6.6`."""
+    return ".".join(map(str, version)) if version else None
+
+
 def has_livez(image: str) -> bool:
     """Whether the image's etcd answers /livez: 3.6, 3.5.11 and 3.4.29 brought it (etcd's changelogs)."""
     version = image_version(image)

@@ -8,94 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protokube.core import tags as tagging
-from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, TagVolume, Unlink, WriteFile
+from protokube.core.actions import MakeDirectory, TagVolume, WriteFile
 from protokube.core.bootstrap import MemberFacts, Start, Wait, initial_state, needs_peers
-from protokube.core.desired import MOUNT_PREFIX, Desired, MemberVolume
+from protokube.core.desired import Desired
 from protokube.core.etcd import (
-    EtcdTemplate,
     image_version,
     manifest_env,
     manifest_image,
     render_manifest,
+    spell_version,
 )
-from protokube.core.identity import IDENTITY_PATH, MANIFESTS, Identity, kops_manifest, parse_identity
-from protokube.core.model import Absent, Disk, FileState, Link, Mounted, Tree, Unknown
-from protokube.core.names import Naming
+from protokube.core.identity import IDENTITY_PATH, Identity
+from protokube.core.member_places import Place, first_identity, identified, link_path, mounted_places
+from protokube.core.model import FileState, Tree, Unknown
 from protokube.core.observed import Observed
-from protokube.core.plan_disks import attached, judge_filesystem, mount_of, mount_trouble
+from protokube.core.plan_disks import attached, mount_of
+from protokube.core.plan_links import plan_link, remove_stale_links
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 from protokube.core.tags import Rejected
-from protokube.core.value import dataclass, replace
-
-NAMES_PATIENCE = 60.0
-"""Seconds that a new manifest waits for the names of all members before it is linked all the same."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A mounted volume of ours with everything that its manifest needs."""
-
-    mine: MemberVolume
-    template: EtcdTemplate
-    volume: OnVolume
-    tree: Tree
-
-    def path(self, relative: str) -> str:
-        """A path on the volume, without the root prefix."""
-        return f"{self.mine.target}/{relative}"
-
-    @property
-    def manifest(self) -> str:
-        """The manifest's path relative to the volume."""
-        return f"{MANIFESTS}/{self.template.manifest_name}.manifest"
-
-    @property
-    def data(self) -> str:
-        """The data directory as a tree's entry."""
-        return self.template.data_dir + "/"
-
-    @property
-    def has_data(self) -> bool:
-        """Whether etcd ever started there: it makes `member` first of all."""
-        return f"{self.template.data_dir}/member/" in self.tree.entries
-
-
-def link_path(config: NodeConfig, template: EtcdTemplate) -> str:
-    """Where kubelet finds an etcd cluster's manifest."""
-    return f"{config.manifest_dir}/{template.manifest_name}.manifest"
-
-
-def mounted_places(config: NodeConfig, observed: Observed, desired: Desired) -> list[Place]:
-    """Our volumes that are mounted in their place, in good health, and whose content could be read."""
-    places = []
-    for mine in attached(desired):
-        volume = mount_of(observed, mine)
-        tree = observed.trees.get(mine.id)
-        if volume is None or not isinstance(tree, Tree) or tree.uuid is None or _sick(observed, mine):
-            continue
-        places.append(Place(mine, config.templates[mine.member.cluster], volume, tree))
-    return places
-
-
-def identified(desired: Desired, config: NodeConfig, place: Place) -> Identity | Rejected | None:
-    """The identity of a mounted volume as its file tells it; None when there is no file yet.
-
-    The look before the mount may have missed the newest files, so everything is judged again here.
-    """
-    assert place.tree.uuid is not None, "mounted_places leaves out what could not be read"
-    if refused := judge_filesystem(config, desired, place.mine, place.tree.uuid, place.tree):
-        return refused
-    text = place.tree.texts.get(IDENTITY_PATH)
-    if text is None:
-        return None
-    identity = parse_identity(text)
-    if isinstance(identity, Rejected):
-        return identity
-    if place.mine.marked_bootstrapped and not identity.started and not place.has_data:
-        evidence = f"{IDENTITY_PATH} says started: false, the volume is tagged {tagging.BOOTSTRAPPED_TAG}"
-        return Rejected("volume/identity", evidence)
-    return identity
+from protokube.core.value import replace
 
 
 def plan_etcd(config: NodeConfig, observed: Observed, desired: Desired, plan: Plan) -> None:
@@ -113,12 +45,7 @@ def plan_etcd(config: NodeConfig, observed: Observed, desired: Desired, plan: Pl
     for place in mounted_places(config, observed, desired):
         if _plan_member(config, observed, desired, place, observed.files, plan):
             wanted.add(link_path(config, place.template))
-    _remove_stale_links(config, observed, desired, observed.files, wanted, plan)
-
-
-def _sick(observed: Observed, mine: MemberVolume) -> bool:
-    assert not isinstance(observed.mounts, Unknown)
-    return any(mount.target == mine.target and mount_trouble(mount) for mount in observed.mounts)
+    remove_stale_links(config, observed, desired, observed.files, wanted, plan)
 
 
 def _plan_member(
@@ -180,26 +107,8 @@ def _plan_member(
         plan.step(observed, action, reason, volume=mine.id)
         complete = False
     if complete:
-        _plan_link(config, observed, desired, place, files, plan)
+        plan_link(config, observed, desired, place, files, plan)
     return True
-
-
-def first_identity(desired: Desired, place: Place) -> Identity:
-    """The identity of a volume that has none yet, as it will be written."""
-    mine = place.mine
-    assert place.tree.uuid is not None
-    kops = kops_manifest(place.tree, mine.member, place.template)
-    image = manifest_image(kops) if isinstance(kops, str) else None
-    version = _spell(image_version(image)) if image else None
-    return Identity(
-        desired.cluster_id,
-        mine.member.cluster,
-        mine.member.me,
-        mine.id,
-        place.tree.uuid,
-        version if place.has_data else None,
-        place.has_data,
-    )
 
 
 def _write_identity(observed: Observed, place: Place, identity: Identity, reason: str, plan: Plan) -> None:
@@ -233,11 +142,7 @@ def _plan_tags(observed: Observed, place: Place, plan: Plan) -> None:
 def _version_of(place: Place) -> str | None:
     """The etcd version in the manifest that stands on the volume."""
     image = manifest_image(place.tree.texts.get(place.manifest, ""))
-    return _spell(image_version(image)) if image else None
-
-
-def _spell(version: tuple[int, int, int] | None) -> str | None:
-    return ".".join(map(str, version)) if version else None
+    return spell_version(image_version(image)) if image else None
 
 
 def _image(config: NodeConfig, place: Place, identity: Identity) -> str | Rejected:
@@ -306,94 +211,3 @@ def _kubelet_may_run(config: NodeConfig, observed: Observed) -> bool:
     if config.kubelet_unit is None or observed.unit is None or isinstance(observed.unit, Unknown):
         return True
     return observed.unit.active not in ("inactive", "failed")
-
-
-def _plan_link(
-    config: NodeConfig,
-    observed: Observed,
-    desired: Desired,
-    place: Place,
-    files: Mapping[str, FileState],
-    plan: Plan,
-) -> None:
-    path, target = link_path(config, place.template), place.path(place.manifest)
-    state = files.get(path, Absent())
-    written = place.tree.mtimes.get(place.manifest, 0)
-    if isinstance(state, Link):
-        fresh = state.mtime_ns >= written or written > observed.now * 1e9  # a clock that was ahead proves nothing
-        if state.target == target and fresh:
-            return
-        reason = "kubelet notices a fresh link at once" if state.target == target else f"it led to {state.target}"
-        plan.step(observed, MakeLink(path, target), reason, volume=place.mine.id)
-        return
-    if not isinstance(state, Absent):
-        plan.refuse(path, "etcd/manifest-occupied", f"{path} is no link of ours ({type(state).__name__.lower()})")
-        return
-    if missing := _missing_names(config, observed, desired, place):
-        patience = NAMES_PATIENCE - (observed.now - written / 1e9)
-        if 0 < patience <= NAMES_PATIENCE and not observed.assumed:
-            plan.wait(
-                path, f"names of other members are missing: {', '.join(missing)}; waiting {patience:.0f} s more"
-            )
-            return
-    plan.step(observed, MakeLink(path, target), "the manifest is in place", volume=place.mine.id)
-
-
-def waits_for_names(config: NodeConfig, observed: Observed, place: Place) -> bool:
-    """Whether the names of all members matter: before the first link of a cluster with several members."""
-    if len(place.mine.member.members) == 1 or config.dns == "none" or place.has_data:
-        return False
-    return isinstance(observed.files, Unknown) or not isinstance(
-        observed.files.get(link_path(config, place.template)), Link
-    )
-
-
-def _missing_names(config: NodeConfig, observed: Observed, desired: Desired, place: Place) -> list[str]:
-    if not waits_for_names(config, observed, place):
-        return []
-    naming = Naming(desired.cluster_id, config.suffix(desired.cluster_id))
-    # The manifest's, not the tags': a running cluster that is joined need not have all of those yet.
-    initial = manifest_env(place.tree.texts.get(place.manifest, "")).get("ETCD_INITIAL_CLUSTER", "")
-    names = [name for name in naming.members(place.mine.member) if f"//{name}:" in initial]
-    if isinstance(observed.records, Unknown):
-        return names
-    known = {name for name, records in observed.records.items() if records.owned or records.foreign}
-    return [name for name in names if name not in known]
-
-
-def _remove_stale_links(
-    config: NodeConfig,
-    observed: Observed,
-    desired: Desired,
-    files: Mapping[str, FileState],
-    wanted: set[str],
-    plan: Plan,
-) -> None:
-    """Remove links to volumes that aren't mounted here, and links that a mounted volume of ours must not have.
-
-    A volume whose mount or content can't be judged right now keeps its link: unknown is not empty.
-    """
-    if isinstance(observed.mounts, Unknown):
-        return
-    mounted = {mount.target for mount in observed.mounts}
-    judged = {place.mine.target for place in mounted_places(config, observed, desired)}
-    for path, state in sorted(files.items()):
-        if path.rpartition("/")[0] != config.manifest_dir or not isinstance(state, Link) or path in wanted:
-            continue
-        if not state.target.startswith(MOUNT_PREFIX):
-            continue
-        target = "/".join(state.target.split("/")[:3])
-        if target not in mounted:
-            plan.step(observed, Unlink(path), f"{target} is not mounted here")
-        elif target in judged:
-            plan.step(observed, Unlink(path), f"no member may run from {target} under this name")
-
-
-def lost_mounts(observed: Observed, desired: Desired) -> list[str]:
-    """Our attached volumes that are not (yet) mounted in their place."""
-    return [
-        mine.id
-        for mine in attached(desired)
-        if not (isinstance(disk := observed.disks.get(mine.id), Disk) and isinstance(disk.content, Mounted))
-        or mount_of(observed, mine) is None
-    ]

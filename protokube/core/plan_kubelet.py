@@ -18,11 +18,11 @@ from protokube.core.kubelet_proof import (
     prove,
 )
 from protokube.core.kubelet_proof import PATHS as PROOF_PATHS
+from protokube.core.member_places import link_path
 from protokube.core.model import Absent, AttachState, Fault, File, Instance, Link, UnitState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.plan_disks import attached, mount_of
-from protokube.core.plan_etcd import link_path
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 

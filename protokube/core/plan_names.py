@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from protokube.core.actions import ChangeRecords
 from protokube.core.desired import Desired, MemberVolume
+from protokube.core.member_places import mounted_places
 from protokube.core.model import EtcdMember, Unknown
 from protokube.core.names import DesiredRecords, Naming, desired_records, holdings
 from protokube.core.observed import Observed
 from protokube.core.owners import gone_owners
 from protokube.core.plan_dns import plan_records
-from protokube.core.plan_etcd import mounted_places, waits_for_names
+from protokube.core.plan_links import waits_for_names
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 

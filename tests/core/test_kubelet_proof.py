@@ -62,6 +62,7 @@ STATES: dict[str, tuple[UnitState, dict[str, Any], Proof]] = {
     "up for long enough after a crash": (unit("active", "running", 60, restarts=1), {}, Proof.PROVEN),
     "not up for long enough yet": (unit("active", "running", ago=59), {"written": 60.0}, Proof.OPEN),
     "crashing, between two starts": (unit("activating", "auto-restart", 1, 30), {}, Proof.FAILED),
+    "crashed for the first time": (unit("activating", "auto-restart", 1, 0), {}, Proof.FAILED),
     "crashing, just started again": (unit("active", "running", 1, 30), {}, Proof.FAILED),
     "crashing, given up by systemd": (unit("failed", "failed", 1), {}, Proof.FAILED),
     "crashing, but not for long": (unit("activating", "auto-restart", 1, 5), {"written": 59.0}, Proof.OPEN),
@@ -155,8 +156,9 @@ def test_half_of_the_last_good_files_is_none(missing: str) -> None:
     assert writes(made_of(half, RUNNING)) == {GOOD_ARGS: NEW.args, GOOD_CONFIG: NEW.config}
 
 
-def test_files_that_failed_are_rejected_before_anything_else_is_done() -> None:
-    made = made_of(on_disk(), CRASHING)
+@pytest.mark.parametrize("there", [CRASHING, unit("failed", "failed", 1)])
+def test_files_that_failed_are_rejected_before_anything_else_is_done(there: UnitState) -> None:
+    made = made_of(on_disk(), there)
     assert writes(made) == {REJECTED: NEW.digest + "\n"} and len(made.steps) == 1
 
 

@@ -95,16 +95,21 @@ def test_a_change_that_the_daemon_did_not_live_to_act_on(node: Node) -> None:
     """The files are newer than kubelet, whoever wrote them: the next daemon restarts it, the one after doesn't."""
     node.bring_up()
     node.run("systemctl", "stop", UNIT)
-    node.configure(kubelet={"maxPods": 42}, kubeletUnit="none")
+    node.configure(kubelet={"maxPods": 42})
+    because = f"kubelet restarts because {CONFIG} changed after it was started"
+    assert because in node.run("/usr/bin/protokube", "--dry-run").stdout
+    node.configure(kubeletUnit="none")
     written = node.run("/usr/bin/protokube", "--once")
     assert written.returncode == 0, written.stderr
     assert "maxPods: 42" in node.path(CONFIG).read_text() and node.pods() == [40]
 
     node.configure(kubeletUnit=KUBELET)
+    assert because in node.run("/usr/bin/protokube", "--dry-run").stdout
+    assert node.pods() == [40]
     node.run("systemctl", "start", UNIT)
     node.until("kubelet runs with what is on disk", lambda: node.pods() == [40, 42])
     node.settled(2)
-    assert node.said(f"kubelet restarts because {CONFIG} changed after it was started") == 1
+    assert node.said(because) == 1
 
     node.run("systemctl", "restart", UNIT)
     node.settled(3)

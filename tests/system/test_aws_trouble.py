@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.lab.aws_node import AwsNode, AwsRegion
-from tests.lab.trial import until
 from tests.lab.unit_node import LINKS, UNIT
 
 pytestmark = pytest.mark.root
@@ -41,6 +41,14 @@ def rounds(node: AwsNode) -> int:
 
 def asked(region: AwsRegion) -> Counter[str]:
     return Counter(region.ec2.operations())
+
+
+def quiet(region: AwsRegion) -> None:
+    """Wait until what was done has woken nobody any more."""
+    seen = -1
+    while len(region.ec2.calls) != seen:
+        seen = len(region.ec2.calls)
+        time.sleep(0.7)
 
 
 def assert_it_is_a_node(region: AwsRegion, node: AwsNode, *volumes: str) -> None:
@@ -115,11 +123,11 @@ def test_the_calls_of_a_bootstrap_and_of_a_settled_round(region: AwsRegion) -> N
         node.run("systemctl", "start", UNIT)
         node.settled(2)
         for _ in range(3):
-            before, seen = node.said("woken by SIGUSR1"), asked(region)
-            woken = rounds(node)
+            quiet(region)
+            before, seen, woken = node.said("woken by SIGUSR1"), asked(region), rounds(node)
             node.run("systemctl", "kill", "--kill-who=main", "--signal=USR1", UNIT)
             node.until("it woke", lambda: node.said("woken by SIGUSR1") > before)
-            until("it asked", lambda: asked(region) != seen)
+            quiet(region)
             more = asked(region) - seen
             assert more == {"DescribeVolumes": rounds(node) - woken}, "a settled round is one call"
         assert len(region.imds.paths("PUT")) <= 4, "a token of the node's and one of the SDK's for each process"

@@ -170,8 +170,8 @@ class Vm:
     def reboot(self) -> Self:
         """Reboot in order."""
         assert self._process is not None
-        self.run("systemctl --no-block reboot")
-        self._process.wait(90)
+        self._agent.sendall(b'"systemctl --no-block reboot"\n')  # which may end the agent before it answers
+        self._process.wait(120)
         self._ended()
         return self.start()
 

@@ -8,6 +8,7 @@ are wanted in its place, until the configuration renders something else.
 from __future__ import annotations
 
 import hashlib
+import json
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from protokube.core.kubelet import KubeletFiles
 
 FOLDER = "/var/lib/protokube/kubelet"
-GOOD_ARGS = f"{FOLDER}/last-good.args"
-GOOD_CONFIG = f"{FOLDER}/last-good.config.yaml"
+GOOD = f"{FOLDER}/last-good.json"
+"""Both texts in one file, which is replaced whole: half of one pair and half of another would be no pair."""
 REJECTED = f"{FOLDER}/rejected"
-PATHS = (GOOD_ARGS, GOOD_CONFIG, REJECTED)
+PATHS = (GOOD, REJECTED)
 
 
 class Proof(StrEnum):
@@ -46,22 +47,37 @@ class Pair:
         """What a rejected pair is remembered by."""
         return hashlib.sha256(f"{self.args}\0{self.config}".encode()).hexdigest()
 
+    def render(self) -> str:
+        """The text in which a good pair is kept."""
+        return json.dumps({"args": self.args, "config": self.config}, indent=1) + "\n"
+
 
 def pair_of(rendered: KubeletFiles) -> Pair:
     """What was rendered."""
     return Pair(rendered.args_file, rendered.config_file)
 
 
-def _pair_at(observed: Observed, args: str, config: str) -> Pair | None:
+def _on_disk(observed: Observed) -> Pair | None:
+    """The files that kubelet starts with."""
     if isinstance(observed.files, Unknown):
         return None
-    texts = [state.text for path in (args, config) if isinstance(state := observed.files.get(path), File)]
-    return Pair(*texts) if len(texts) == 2 and None not in texts else None  # type: ignore[arg-type]
+    args, config = (observed.files.get(path) for path in (ARGS_PATH, CONFIG_PATH))
+    if not isinstance(args, File) or not isinstance(config, File) or args.text is None or config.text is None:
+        return None
+    return Pair(args.text, config.text)
 
 
 def last_good(observed: Observed) -> Pair | None:
     """The files that kubelet last stayed up with."""
-    return _pair_at(observed, GOOD_ARGS, GOOD_CONFIG)
+    there = None if isinstance(observed.files, Unknown) else observed.files.get(GOOD)
+    if not isinstance(there, File) or there.text is None:
+        return None
+    try:
+        kept = json.loads(there.text)
+    except ValueError:
+        return None  # kubelet's next good hour writes it anew
+    args, config = (kept.get("args"), kept.get("config")) if isinstance(kept, dict) else (None, None)
+    return Pair(args, config) if isinstance(args, str) and isinstance(config, str) else None
 
 
 def is_rejected(observed: Observed, rendered: Pair) -> bool:
@@ -77,7 +93,7 @@ def prove(observed: Observed, unit: UnitState, patience: float) -> Proof:
     this program's own start, and kubelet has not been up for even half of it. Who starts or stops kubelet by hand
     proves nothing by it: the trial begins anew with that start, and a unit at rest isn't on trial.
     """
-    there = _pair_at(observed, ARGS_PATH, CONFIG_PATH)
+    there = _on_disk(observed)
     if there is None or isinstance(observed.files, Unknown) or unit.started_at is None:
         return Proof.OPEN
     written = max(

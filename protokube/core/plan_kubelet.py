@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from protokube.core.actions import RestartUnit, StartUnit, WriteFile
 from protokube.core.desired import Desired, claimable
 from protokube.core.kubelet_proof import (
-    GOOD_ARGS,
-    GOOD_CONFIG,
+    GOOD,
     REJECTED,
     Pair,
     Proof,
@@ -160,8 +159,7 @@ def _plan_proof(config: NodeConfig, observed: Observed, unit: UnitState, plan: P
     match prove(observed, unit, config.kubelet_proof_time):
         case Proof.PROVEN if pair != last_good(observed):
             reason = f"kubelet has been up with these files for {config.kubelet_proof_time:.0f} s"
-            plan.step(observed, WriteFile(GOOD_ARGS, pair.args), reason)
-            plan.step(observed, WriteFile(GOOD_CONFIG, pair.config), reason)
+            plan.step(observed, WriteFile(GOOD, pair.render()), reason)
         case Proof.FAILED if (good := last_good(observed)) in (None, pair):
             once = "although it once did with these files" if good else "and there are none with which it ever did"
             evidence = f"kubelet doesn't stay up, {once}; see journalctl -u kubelet"

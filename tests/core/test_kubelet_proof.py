@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from protokube.core.actions import RestartUnit, StartUnit, WriteFile
-from protokube.core.kubelet_proof import GOOD_ARGS, GOOD_CONFIG, REJECTED, Pair, Proof, last_good, prove
+from protokube.core.kubelet_proof import GOOD as KEPT
+from protokube.core.kubelet_proof import REJECTED, Pair, Proof, last_good, prove
 from protokube.core.model import Absent, File, FileState, UnitState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.paths import ARGS_PATH, CONFIG_PATH
@@ -40,7 +41,7 @@ def on_disk(pair: Pair = NEW, *, ago: float = WRITTEN, good: Pair | None = GOOD,
     """A node whose program has run for an hour, with these files."""
     files: dict[str, FileState] = {ARGS_PATH: file(pair.args, ago), CONFIG_PATH: file(pair.config, ago)}
     if good is not None:
-        files |= {GOOD_ARGS: file(good.args), GOOD_CONFIG: file(good.config)}
+        files[KEPT] = file(good.render())
     if rejected:
         files[REJECTED] = file(f"{rejected}\n")
     return replace(state(), files=files, uptime=3600.0)
@@ -141,19 +142,19 @@ CRASHING = unit("activating", "auto-restart", 1, 30)
 
 def test_proven_files_are_kept_once() -> None:
     made = made_of(on_disk(), RUNNING)
-    assert writes(made) == {GOOD_ARGS: NEW.args, GOOD_CONFIG: NEW.config}
+    assert writes(made) == {KEPT: NEW.render()}
     kept = made_of(on_disk(good=NEW), RUNNING)
     assert kept.steps == [] and kept.settled
 
 
-@pytest.mark.parametrize("missing", [GOOD_ARGS, GOOD_CONFIG])
-def test_half_of_the_last_good_files_is_none(missing: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"args": "a"}', '{"args": "a", "config": 1}', None])
+def test_a_damaged_copy_of_the_last_good_files_is_none(text: str | None) -> None:
     observed = on_disk()
     assert not isinstance(observed.files, Unknown)
-    half = replace(observed, files={**observed.files, missing: Absent()})
+    half = replace(observed, files={**observed.files, KEPT: file(text)})
     assert last_good(half) is None
     assert rules(made_of(half, CRASHING)) == ["kubelet/not-coming-up"]
-    assert writes(made_of(half, RUNNING)) == {GOOD_ARGS: NEW.args, GOOD_CONFIG: NEW.config}
+    assert writes(made_of(half, RUNNING)) == {KEPT: NEW.render()}
 
 
 @pytest.mark.parametrize("there", [CRASHING, unit("failed", "failed", 1)])
@@ -210,7 +211,4 @@ def test_a_rolled_back_kubelet_restarts_with_the_last_good_files() -> None:
 
 
 def test_the_patience_is_configured() -> None:
-    assert writes(made_of(on_disk(), unit("active", "running", 3), kubelet_proof_time=3.0)).keys() == {
-        GOOD_ARGS,
-        GOOD_CONFIG,
-    }
+    assert writes(made_of(on_disk(), unit("active", "running", 3), kubelet_proof_time=3.0)).keys() == {KEPT}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.root
 KUBELET = "kubelet.service"
 ARGS, CONFIG = "/etc/sysconfig/kubelet", "/var/lib/kubelet/config.yaml"
 KUBECONFIG = "/var/lib/kubelet/kubeconfig"
-GOOD = "/var/lib/protokube/kubelet/last-good.config.yaml"
+GOOD = "/var/lib/protokube/kubelet/last-good.json"
 REJECTED = "/var/lib/protokube/kubelet/rejected"
 
 DISLIKES = (
@@ -56,7 +57,7 @@ class Node(UnitNode):
         def kept() -> bool:
             self.run("systemctl", "kill", "--kill-who=main", "--signal=USR1", UNIT)
             good = self.path(GOOD)
-            return good.exists() and yaml.safe_load(good.read_text()).get("maxPods") == pods
+            return good.exists() and yaml.safe_load(json.loads(good.read_text())["config"]).get("maxPods") == pods
 
         self.until(f"{pods} pods have proved good", kept)
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protokube.core.etcd import EtcdTemplate, check_pod, parse_template
-from protokube.core.kubelet import Layer, layer_faults
-from protokube.core.kubelet_fields import parse_version
 from protokube.core.located import Section, parse
 from protokube.core.model import Fault
 from protokube.core.settings import NodeConfig
@@ -20,6 +18,8 @@ from protokube.options import OPTIONS, Value, from_arguments, from_environment, 
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+
+    from protokube.core.kubelet import Layer
 
 DEFAULT_CONFIG = "etc/protokube/config.yaml"
 DEFAULT_INVENTORY = "etc/protokube/inventory.yaml"
@@ -199,6 +199,8 @@ def _version(section: Section | None, faults: list[Fault]) -> str | None:
     text = section.text("kubernetesVersion") if section else None
     if section is None or text is None:
         return None
+    from protokube.core.kubelet_fields import parse_version  # kubelet's schema waits for a quiet moment
+
     parsed = parse_version(text)
     if isinstance(parsed, Fault):
         faults.append(section.items["kubernetesVersion"].fault(parsed.message))
@@ -214,6 +216,8 @@ def _layer(section: Section | None, key: str, faults: list[Fault]) -> tuple[Laye
         return ()
     values = item.plain()
     assert isinstance(values, dict)
+    from protokube.core.kubelet import Layer, layer_faults
+
     layer = Layer(item.path, values)
     faults += [Fault(f"{item.file}: {fault.place}", fault.message) for fault in layer_faults(layer)]
     return (layer,)

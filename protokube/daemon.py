@@ -42,8 +42,8 @@ PASS_LIMIT = 120.0
 _SHORT, _LONG = 8.0, 10.0
 _FIRST_AFTER_TROUBLE = 0.25
 _TRIES_IN_VAIN = 6
-_SHOWN = 3
-_BURST, _BURSTS = 0.01, 5
+_SHOWN = 4
+_BURST, _BURSTS = 0.005, 10
 """Seconds without an event that end a burst, and how many times a burst is prolonged at most."""
 
 
@@ -69,7 +69,8 @@ class Sleep:
                 break
             self._event.clear()
             reasons += self._alarm.take()
-        return list(dict.fromkeys(reasons))
+        # A person's signal comes first: only the first few reasons are shown.
+        return sorted(dict.fromkeys(reasons), key=lambda reason: not reason.startswith("SIG"))
 
 
 class Watches:

@@ -11,7 +11,6 @@ from protokube.core.model import Facet, Unknown
 from protokube.core.observed import Observed
 from protokube.core.owners import Absences
 from protokube.core.plan import plan
-from protokube.core.predict import predict
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan, Step
 from protokube.core.value import dataclass, field, replace
@@ -139,6 +138,8 @@ def sync_once(
 
 def dry_run(config: NodeConfig, observer: Observer) -> Report:
     """The whole way to the settled node, on the pure model. Has nothing in its hands that could write."""
+    from protokube.core.predict import predict  # nobody else predicts
+
     before = observer.first()
     before = observer.late(before) or before
     observed = before

@@ -95,9 +95,7 @@ class MountVolume(_DiskAction):
     """Mount a volume's filesystem. `target` is without the root prefix."""
 
     kind: ClassVar[str] = "mount-volume"
-    changes: ClassVar[frozenset[Facet]] = frozenset(
-        {Facet.DISKS, Facet.MOUNTS, Facet.TREES, Facet.FILES, Facet.VOLUMES}
-    )
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.DISKS, Facet.MOUNTS, Facet.TREES, Facet.FILES})
     uuid: str
     target: str
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from protokube.core.kubelet import Machine
-from protokube.core.kubelet_fields import flags_of_help
 from protokube.core.observed import KubeletBinary
 from protokube.errors import ProviderError
+
+if TYPE_CHECKING:
+    from protokube.core.kubelet import Machine
 
 PLACES = ("usr/bin/kubelet", "usr/local/bin/kubelet", "opt/bin/kubelet")
 _LIMIT = 10.0
@@ -26,7 +28,9 @@ class InstalledKubelet:
     def machine(self) -> Machine:
         """Memory and CPUs; whether systemd is PID 1, as sd_booted(3) tells."""
         if self._machine is None:
-            import psutil  # here, since a node that renders nothing needn't pay for it
+            import psutil  # like kubelet's schema, when it is first asked for
+
+            from protokube.core.kubelet import Machine
 
             memory, cpus = psutil.virtual_memory().total, psutil.cpu_count() or 1
             self._machine = Machine(memory, cpus, Path(self._root, "run/systemd/system").is_dir())
@@ -40,6 +44,8 @@ class InstalledKubelet:
         state = found.stat()
         key = (state.st_ino, state.st_mtime_ns, state.st_size)
         if self._asked is None or self._asked[0] != key:
+            from protokube.core.kubelet_fields import flags_of_help
+
             version, text = self._ask(found, "--version").strip(), self._ask(found, "--help")
             self._asked = key, KubeletBinary(version.removeprefix("Kubernetes").strip(), flags_of_help(text))
         return self._asked[1]

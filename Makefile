@@ -3,7 +3,8 @@
 
 SHELL := /bin/bash
 PYTHON ?= python3
-WORKERS ?= $(shell nproc)
+# More workers than cores: many tests wait for machines to boot, and for clocks.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 # Arguments for pytest: make test ARGS="-k hosts -x"
 ARGS ?=
 

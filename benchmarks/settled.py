@@ -1,4 +1,7 @@
-"""What a settled daemon costs: CPU, system calls and processes of a round, allocations, memory."""
+"""What a settled daemon costs: CPU, system calls and processes of a round, allocations, memory.
+
+As a program of its own, with protokube's options, it counts the allocations of rounds in its own process.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.lab.trial import TrialNode, until, volume, write_inventory
+from tests.lab.trial import CHECKOUT, TrialNode, until, volume, write_inventory
 
 ROUNDS = 50
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -34,6 +38,40 @@ def main() -> None:
             blocks = len(re.findall("woken by", node.log()))
             print(f"rounds in all                     {blocks:7d}")
             node.end(daemon)
+            inside = [sys.executable, str(Path(__file__).resolve()), *node.arguments()[3:]]
+            print(node.run("env", f"PYTHONPATH={CHECKOUT}", *inside, timeout=120).stdout, end="")
+
+
+def allocations(arguments: list[str]) -> None:
+    """Run settled rounds in this process, and print what they allocate at their peak and what they keep."""
+    import tracemalloc
+    from concurrent.futures import Future
+
+    from protokube.config import read
+    from protokube.observe import Observer
+    from protokube.reconcile import Memory, sync_once
+    from protokube.wiring import wire
+
+    settings, _ = read(arguments, {})
+    wired = wire(settings, Future(), lambda _reason: None)
+    observer, memory = Observer(wired.config, wired.readers, started=time.monotonic()), Memory()
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            assert not sync_once(wired.config, observer, wired.writers, memory).steps
+
+    run(5)
+    tracemalloc.start()
+    run(1)
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    run(1)
+    _, peak = tracemalloc.get_traced_memory()
+    run(ROUNDS)
+    after, _ = tracemalloc.get_traced_memory()
+    print(f"allocated at the peak of a round  {(peak - before) / 1024:7.0f} KiB")
+    print(f"kept by each of {ROUNDS} rounds          {(after - before) / ROUNDS:7.0f} bytes")
+    wired.close()
 
 
 def _rounds(node: TrialNode, pid: int, count: int) -> None:
@@ -72,4 +110,4 @@ def _system_calls(node: TrialNode, pid: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    allocations(sys.argv[1:])

@@ -232,8 +232,6 @@ class Disk:
     number: tuple[int, int]
     size: int
     content: DiskContent
-    assumed: str | None = None
-    """Set by prediction only: what the world has to confirm before this can be true."""
 
 
 @dataclass(frozen=True)

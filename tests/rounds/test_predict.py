@@ -11,7 +11,7 @@ import pytest
 
 from protokube.core.actions import WriteFile
 from protokube.reconcile import StepReport
-from tests.rounds.process import Process
+from tests.rounds.process import Killed, Process
 from tests.rounds.test_bootstrap_rounds import kops_volume
 from tests.rounds.world import Node, World
 
@@ -111,11 +111,9 @@ def names_gone() -> tuple[World, Node]:
 def halfway() -> tuple[World, Node]:
     world, node = fresh()
     process = Process(world, node, kill=(9, "before"))
-    try:
+    with pytest.raises(Killed):
         process.rounds()
-    except BaseException:  # noqa: BLE001 - the kill that was ordered
-        return world, node
-    raise AssertionError("not killed")
+    return world, node
 
 
 SCENARIOS: list[Scenario] = [

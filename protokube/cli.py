@@ -94,7 +94,7 @@ def _work(given: Sequence[str], settings: Settings, started: float) -> int:
     loop: Future[asyncio.AbstractEventLoop] = Future()
     alarm = Alarm()
     wired = wire(settings, loop, alarm.ring)
-    rounds = Rounds(settings, wired, started, Memory())
+    rounds = Rounds(settings, wired, started, Memory(), alarm.ring)
     first = rounds.begin()
     import asyncio
 
@@ -152,7 +152,7 @@ def _begin_again(settings: Settings, before: Running) -> Running:
     alarm = Alarm()
     wired = wire(settings, loop, alarm.ring)
     memory = before.rounds.memory.for_another_configuration()
-    rounds = Rounds(settings, wired, before.rounds.started, memory)
+    rounds = Rounds(settings, wired, before.rounds.started, memory, alarm.ring)
     return daemon.Running(settings, wired, alarm, rounds, rounds.begin())
 
 

@@ -82,7 +82,7 @@ class Watches:
         self._alarm = alarm
         self._directories = DirectoryWatcher(loop, alarm.ring)
         self._processes: set[int] = set()
-        self._addresses: asyncio.Task[None] | None = None
+        self._addresses = loop.create_task(self._watch_addresses())
         for directory in wired.watch:
             self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
 
@@ -100,21 +100,15 @@ class Watches:
             template = self._wired.config.templates[mine.member.cluster]
             self._directories.watch(Path(root, mine.target.lstrip("/"), template.data_dir), CHANGE)
 
-    def addresses(self) -> None:
-        """Watch the machine's addresses too. After the first round: the library behind it takes time to load."""
-
-        async def watch() -> None:
-            try:
-                await watch_addresses(self._alarm.ring)
-            except ProviderError as error:
-                log.warning("addresses are looked at only in every round: %s", error)
-
-        self._addresses = self._loop.create_task(watch())
+    async def _watch_addresses(self) -> None:
+        try:
+            await watch_addresses(self._alarm.ring)
+        except ProviderError as error:
+            log.warning("addresses are looked at only in every round: %s", error)
 
     def close(self) -> None:
         """Watch nothing any more."""
-        if self._addresses is not None:
-            self._addresses.cancel()
+        self._addresses.cancel()
         self._directories.close()
 
 
@@ -183,9 +177,11 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
             if report.settled or left <= 0 or not (report.in_flight or trying or report.got_on):
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps
-            if current is not first or not _may_have_missed(report):
-                await sleep.until_rung(min(delay_after(report, in_vain, settings), left))
-            current = rounds.begin()
+            if current is first and _may_have_missed(report):
+                current = rounds.begin(local=True)
+                continue
+            reasons = await sleep.until_rung(min(delay_after(report, in_vain, settings), left))
+            current = rounds.begin(local=_local(reasons))
     finally:
         watches.close()
 
@@ -247,7 +243,6 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         watches.follow(report.observed, settings.root)
         if before is None:
             _tell(notifier.ready, summary(report))
-            watches.addresses()
         elif summary(report) != summary(before):
             _tell(notifier.status, summary(report))
         again = before is None and _may_have_missed(report)
@@ -260,7 +255,12 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         if reasons or delay:
             log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
-        current = rounds.begin()
+        current = rounds.begin(local=_local(reasons) if reasons else again)
+
+
+def _local(reasons: list[str]) -> bool:
+    """Whether events of the node itself woke the loop: not the clock, and nobody who wants everything looked at."""
+    return bool(reasons) and not any(reason.startswith("SIG") for reason in reasons)
 
 
 def _may_have_missed(first: Report) -> bool:

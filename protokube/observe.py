@@ -17,7 +17,7 @@ from protokube.core.desired import Desired, desire
 from protokube.core.dns import RecordSet
 from protokube.core.identity import Identity
 from protokube.core.member_places import first_identity, identified, mounted_places
-from protokube.core.model import EtcdPeerMember, Facet, FileState, PeerAnswers, Unknown
+from protokube.core.model import Disk, EtcdPeerMember, Facet, FileState, PeerAnswers, Unknown, Unread, Working
 from protokube.core.observed import KubeletBinary, Observed
 from protokube.core.plan_disks import attached, mount_of
 from protokube.core.plan_kubelet import PATHS
@@ -54,10 +54,12 @@ class Limited:
                 results[key] = Unknown(f"an earlier read of {key} still hangs")
             else:
                 begun[key] = start(f"read {key}", read)
+        self._hanging.update(begun)
         wait(begun.values(), timeout=self._limit)
-        self._hanging = {key: one for key, one in {**self._hanging, **begun}.items() if not one.done()}
         for key, future in begun.items():
             results[key] = self._result(key, future)
+            if future.done():
+                del self._hanging[key]
         return results
 
     def _result(self, key: str, future: Future[object]) -> object:
@@ -70,18 +72,35 @@ class Limited:
 
 
 class Observer:
-    """Reads the world for one configuration. What it keeps between rounds (hanging reads) may be lost."""
+    """Reads the world for one configuration. What it keeps between rounds (hanging reads) may be lost.
 
-    def __init__(self, config: NodeConfig, readers: Readers, *, started: float, limit: float = 30.0) -> None:
+    `wake` is called with a reason when something has become known that no round waited for; without it they all wait.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        readers: Readers,
+        *,
+        started: float,
+        limit: float = 30.0,
+        wake: Callable[[str], None] | None = None,
+    ) -> None:
         self._config = config
         self._readers = readers
         self._started = started
+        self._wake = wake
         self._limited = Limited(limit)
         self._probed = False
         """Whether the installed kubelet was asked. The first time takes long, so that it waits for a quiet moment."""
+        self._slow: Future[dict[str, object]] | None = None
 
-    def first(self, *, known: Observed | None = None) -> Observed:
-        """The snapshot at the start of a round. `known` is an earlier one whose records need no new reading."""
+    def uptime(self) -> float:
+        """Seconds since the program started."""
+        return time.monotonic() - self._started
+
+    def first(self, before: Observed | None = None, kept: frozenset[Facet] = frozenset()) -> Observed:
+        """The snapshot at the start of a round. The facets in `kept` are taken over from `before`."""
         blank = Unknown("not read yet")
         empty = Observed(
             now=time.time(),
@@ -90,32 +109,32 @@ class Observer:
             volumes=blank,
             peers=blank,
             mounts=blank,
-            kubelet=blank,
+            kubelet=Unread("it is asked for its version and flags"),
             unit=blank,
         )
-        facets = ALL
-        if known is not None:
-            empty = replace(empty, records=known.records)
-            facets = ALL - {Facet.RECORDS}
-        return self.again(empty, facets)
+        taken_over = {facet.value: getattr(before, facet) for facet in kept}
+        return self.again(replace(empty, **taken_over), ALL - kept)
 
     def late(self, observed: Observed) -> Observed | None:
         """The snapshot with what takes long, and is read when nothing else is left to do; None when that is done.
 
         Those are the disks of volumes that were attached in this round, all of them together, and, in the first
-        round, the installed kubelet and its unit beside them.
+        round, the installed kubelet and its unit. These are looked at beside the disks. While a tool is at work on a
+        disk, the round doesn't wait for kubelet: the end of either begins the next.
         """
         desired = desire(self._config, observed) if self._config.master else None
         unseen = desired is not None and bool({mine.id for mine in attached(desired)} - observed.disks.keys())
-        if self._probed and not unseen:
-            return None
-        slow = None if self._probed else start("what is slow at first", self._slow)
+        if not self._probed and self._slow is None:
+            self._slow = start("what is slow at first", self._look_slowly)
         if unseen:
-            observed = self.again(observed, frozenset({Facet.DISKS}))
-        if slow is None:
-            return observed
-        self._probed = True
-        found = slow.result()
+            return self.again(observed, frozenset({Facet.DISKS}))
+        if self._slow is None:
+            return None
+        if self._wake is not None and not self._slow.done() and _at_work(observed):
+            self._slow.add_done_callback(partial(_tell, self._wake))
+            return None
+        found = self._slow.result()
+        self._slow, self._probed = None, True
         observed = _with(observed, found.pop("probe"))
         return replace(observed, **found)  # type: ignore[arg-type]
 
@@ -128,7 +147,7 @@ class Observer:
 
     def again(self, before: Observed, facets: frozenset[Facet]) -> Observed:
         """The snapshot with the given facets read again, and with what newly depends on them."""
-        observed = replace(before, now=time.time(), uptime=time.monotonic() - self._started)
+        observed = replace(before, now=time.time(), uptime=self.uptime())
         observed = self._read_independent(observed, facets)
         if not self._config.master:
             return observed
@@ -172,7 +191,7 @@ class Observer:
         import_module("protokube.core.kubelet")  # in this quiet moment, for the planner that needs it next
         return self._readers.probe.kubelet(), self._readers.probe.machine()
 
-    def _slow(self) -> dict[str, object]:
+    def _look_slowly(self) -> dict[str, object]:
         """The installed kubelet, and the state of its unit: the first time, both load a library."""
         return self._limited.run({"probe": self._probe, **self._unit()})
 
@@ -250,6 +269,15 @@ def _answers(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
     if lists:
         return PeerAnswers(lists, silence)
     return Unknown(silence or "no address of another member is known")
+
+
+def _at_work(observed: Observed) -> bool:
+    """Whether a tool works on a disk, whose end wakes the daemon."""
+    return any(isinstance(disk, Disk) and isinstance(disk.content, Working) for disk in observed.disks.values())
+
+
+def _tell(wake: Callable[[str], None], _: Future[dict[str, object]]) -> None:
+    wake("the installed kubelet is known")
 
 
 def _with(observed: Observed, probed: object) -> Observed:

@@ -45,7 +45,12 @@ if TYPE_CHECKING:
 
 
 class CloudReader(Protocol):
-    """What a cloud tells. `can_tag`: False once the cloud has refused to let us write tags."""
+    """What a cloud tells. `can_tag`: False once the cloud has refused to let us write tags.
+
+    `remote`: it is asked over the network, and what happens on this machine doesn't change its answers.
+    """
+
+    remote: bool
 
     @property
     def can_tag(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from protokube.apply import Outcome, apply
 from protokube.core.actions import RestartUnit, StartUnit
-from protokube.core.model import Facet, Unknown
+from protokube.core.model import AttachState, Facet, Unknown
 from protokube.core.observed import Observed
 from protokube.core.owners import Absences
 from protokube.core.plan import plan
@@ -25,6 +25,10 @@ MOST_PASSES = 60
 
 EXPECTED = (VolumeInUse, DeviceNameTaken, TaggingForbidden)
 """Refusals that the next pass or round takes into account by itself; they are no trouble of this node."""
+
+CLOUD_ANSWERS = frozenset({Facet.VOLUMES, Facet.PEERS})
+CLOUD_FOR = 10.0
+"""Seconds for which the cloud's answer may serve later rounds, if only the node itself has given cause for them."""
 
 _HOUR = 3600.0
 
@@ -83,6 +87,7 @@ class Memory:
     starts: dict[str, list[float]] = field(default_factory=dict)
     absences: Absences = field(default_factory=Absences)
     rounds_since_reading: int = 0
+    cloud_asked: float = 0.0
     last: Report | None = None
 
     def for_another_configuration(self) -> Memory:
@@ -109,16 +114,24 @@ def sync_once(
     memory: Memory,
     *,
     records_every: int = 1,
+    local: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """One round. `records_every`: on a settled node records are read only in every so manyth round.
 
+    `local`: the cause is an event of the node itself. The round then begins with the cloud's last answer, as long as
+    that is young and nothing is under way there; but before anything is done the cloud is asked again.
     `stop` is asked between passes, so that a signal lets the actions in hand end and begins no new ones.
     """
-    observed = _begin(config, observer, memory, records_every)
+    kept = _kept(memory, records_every, remote=local and writers.cloud.remote, now=observer.uptime())
+    observed = _begin(config, observer, memory, kept)
+    old = kept & CLOUD_ANSWERS
     done: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
         current = plan(config, observed)
+        if current.steps and old:
+            observed, old = _cloud_asked(memory, observer.again(observed, old)), frozenset()
+            continue
         if not current.steps and (more := observer.late(observed)) is not None:
             observed = more
             continue
@@ -141,7 +154,8 @@ def dry_run(config: NodeConfig, observer: Observer) -> Report:
     from protokube.core.predict import predict  # nobody else predicts
 
     before = observer.first()
-    before = observer.late(before) or before
+    while (more := observer.late(before)) is not None:
+        before = more
     observed = before
     steps: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
@@ -155,22 +169,45 @@ def dry_run(config: NodeConfig, observer: Observer) -> Report:
     raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {steps[-1].step.action.describe()}")
 
 
-def _begin(config: NodeConfig, observer: Observer, memory: Memory, records_every: int) -> Observed:
+def _kept(memory: Memory, records_every: int, *, remote: bool, now: float) -> frozenset[Facet]:
+    """What a round need not read anew. `remote`: the cloud's answers are not changed by what has caused the round."""
     last = memory.last
-    if last is not None and last.settled and not last.steps and memory.rounds_since_reading + 1 < records_every:
-        memory.rounds_since_reading += 1
-        observed = observer.first(known=last.observed)
+    kept: set[Facet] = set()
+    if last is None:
+        return frozenset()
+    if last.settled and not last.steps and memory.rounds_since_reading + 1 < records_every:
+        kept.add(Facet.RECORDS)
+    if remote and now - memory.cloud_asked < CLOUD_FOR and _cloud_rests(last):
+        kept |= CLOUD_ANSWERS
+    return frozenset(kept)
+
+
+def _cloud_rests(last: Report) -> bool:
+    """Whether the cloud has answered, and nothing of ours was changing there."""
+    seen = last.observed
+    if isinstance(seen.instance, Unknown) or isinstance(seen.volumes, Unknown) or isinstance(seen.peers, Unknown):
+        return False
+    ours = [one for volume in seen.volumes if (one := volume.attachment_to(seen.instance.id))]
+    return not (last.failed or seen.contested) and all(one.state is AttachState.ATTACHED for one in ours)
+
+
+def _begin(config: NodeConfig, observer: Observer, memory: Memory, kept: frozenset[Facet]) -> Observed:
+    memory.rounds_since_reading = memory.rounds_since_reading + 1 if Facet.RECORDS in kept else 0
+    observed = observer.first(memory.last.observed if memory.last else None, kept)
+    if not kept & CLOUD_ANSWERS:
+        observed = _cloud_asked(memory, observed)
     else:
-        memory.rounds_since_reading = 0
-        observed = observer.first()
+        observed = replace(observed, absent_for=memory.absences.absent_for())
+    return replace(observed, holds=memory.holds(observed.uptime, config.kubelet_restarts))
+
+
+def _cloud_asked(memory: Memory, observed: Observed) -> Observed:
+    """Remember what the cloud's answer says of the others."""
+    memory.cloud_asked = observed.uptime
     if not isinstance(observed.instance, Unknown):
         owners = memory.owners(observed)
         memory.absences = memory.absences.seen(observed.uptime, observed.instance.id, observed.peers, owners)
-    return replace(
-        observed,
-        absent_for=memory.absences.absent_for(),
-        holds=memory.holds(observed.uptime, config.kubelet_restarts),
-    )
+    return replace(observed, absent_for=memory.absences.absent_for())
 
 
 def _account(number: int, outcome: Outcome) -> StepReport:

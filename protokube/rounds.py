@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 
 from protokube.config import Settings
 from protokube.errors import ProviderError
@@ -19,10 +21,12 @@ log = logging.getLogger("protokube")
 class Rounds:
     """Runs rounds one after the other in threads, and keeps what lies between them."""
 
-    def __init__(self, settings: Settings, wired: Wired, started: float, memory: Memory) -> None:
+    def __init__(
+        self, settings: Settings, wired: Wired, started: float, memory: Memory, wake: Callable[[str], None]
+    ) -> None:
         self._settings = settings
         self._wired = wired
-        self._observer = Observer(wired.config, wired.readers, started=started)
+        self._observer = Observer(wired.config, wired.readers, started=started, wake=wake)
         self.memory = memory
         self.started = started
         self.stopping = False
@@ -41,15 +45,18 @@ class Rounds:
         except ProviderError as error:
             log.warning("%s", error)
 
-    def begin(self) -> Future[Report]:
-        """Start one round in a thread of its own; its report, or the bug that ended it, is the future's."""
+    def begin(self, *, local: bool = False) -> Future[Report]:
+        """Start one round in a thread of its own; its report, or the bug that ended it, is the future's.
+
+        `local`: nothing but events of the node itself have given cause for it.
+        """
         self.busy = True
         self._alive()
-        future = start("round", self._work)
+        future = start("round", partial(self._work, local))
         future.add_done_callback(self._ended)
         return future
 
-    def _work(self) -> Report:
+    def _work(self, local: bool) -> Report:
         if self.memory.last is None:
             self._recover()
         return sync_once(
@@ -58,6 +65,7 @@ class Rounds:
             self._wired.writers,
             self.memory,
             records_every=self._settings.records_every,
+            local=local,
             stop=self._alive,
         )
 

@@ -69,6 +69,7 @@ class LocalCloud:
                 os.close(self._kept.popitem()[1])
 
     can_tag = True
+    remote = False
 
     # --- reading -------------------------------------------------------------------------------
 

@@ -35,6 +35,10 @@ class Unknown:
     reason: str
 
 
+class Unread(Unknown):
+    """A part of the world that is being read, so that it will be known without another action."""
+
+
 class Facet(StrEnum):
     """The parts of the world that are read separately."""
 

@@ -18,7 +18,7 @@ from protokube.core.kubelet_proof import (
 )
 from protokube.core.kubelet_proof import PATHS as PROOF_PATHS
 from protokube.core.member_places import link_path
-from protokube.core.model import Absent, AttachState, Fault, File, Instance, Link, UnitState, Unknown
+from protokube.core.model import Absent, AttachState, Fault, File, Instance, Link, UnitState, Unknown, Unread
 from protokube.core.observed import Observed
 from protokube.core.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.plan_disks import attached, mount_of
@@ -75,6 +75,9 @@ def plan_kubelet(config: NodeConfig, observed: Observed, desired: Desired | None
     if isinstance(observed.files, Unknown):
         if not any(part.subject == "files" for part in plan.unknown):
             plan.ignorance("files", observed.files.reason)
+        return
+    if isinstance(observed.kubelet, Unread):
+        plan.wait("kubelet", observed.kubelet.reason)
         return
     if isinstance(observed.kubelet, Unknown):
         plan.ignorance("kubelet", observed.kubelet.reason)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protokube.core.observed import KubeletBinary
 from protokube.errors import ProviderError
+from protokube.together import start
 
 if TYPE_CHECKING:
     from protokube.core.kubelet import Machine
 
 PLACES = ("usr/bin/kubelet", "usr/local/bin/kubelet", "opt/bin/kubelet")
+OPTIONS = ("--version", "--help")
 _LIMIT = 10.0
 
 
@@ -46,8 +49,9 @@ class InstalledKubelet:
         if self._asked is None or self._asked[0] != key:
             from protokube.core.kubelet_fields import flags_of_help
 
-            version, text = self._ask(found, "--version").strip(), self._ask(found, "--help")
-            self._asked = key, KubeletBinary(version.removeprefix("Kubernetes").strip(), flags_of_help(text))
+            asking = [start(f"kubelet {option}", partial(self._ask, found, option)) for option in OPTIONS]
+            version, text = (answer.result() for answer in asking)
+            self._asked = key, KubeletBinary(version.strip().removeprefix("Kubernetes").strip(), flags_of_help(text))
         return self._asked[1]
 
     def _ask(self, binary: Path, option: str) -> str:

@@ -165,6 +165,7 @@ def _server(imds: ImdsServer, address: str, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 10
+        wbufsize = -1  # one write an answer: two small ones cost 40 ms (Nagle's algorithm and delayed ACKs)
 
         def _reply(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -175,6 +176,7 @@ def _server(imds: ImdsServer, address: str, port: int) -> ThreadingHTTPServer:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body.encode())
+                self.wfile.flush()
             except OSError:
                 self.close_connection = True  # the caller gave up
 

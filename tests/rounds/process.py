@@ -108,9 +108,9 @@ class Process:
         self.observer = Observer(self.config, self.readers, started=time.monotonic() - uptime)
         self.memory = Memory()
 
-    def round(self) -> Report:
-        """One round."""
-        return sync_once(self.config, self.observer, self.writers, self.memory)
+    def round(self, *, local: bool = False) -> Report:
+        """One round; `local`: an event of the node itself has caused it."""
+        return sync_once(self.config, self.observer, self.writers, self.memory, local=local)
 
     def rounds(self, most: int = 40) -> Report:
         """Rounds until nothing is done or waited for any more; etcd lives in between."""
@@ -186,6 +186,7 @@ class _Port:
 
 
 class _Cloud(_Port):
+    remote = True
     _forbidden = False
 
     @property

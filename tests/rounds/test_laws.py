@@ -25,7 +25,7 @@ from protokube.ports import (
     ServiceReader,
     Writers,
 )
-from protokube.reconcile import Memory
+from protokube.reconcile import CLOUD_FOR, Memory
 from tests.rounds.process import Killed, Process, node_config, survive
 from tests.rounds.test_bootstrap_rounds import kops_volume
 from tests.rounds.world import MANIFESTS, Node, World
@@ -337,6 +337,52 @@ def test_8_a_settled_nonmaster_asks_the_cloud_once() -> None:
     process.reads.clear()
     assert process.round().settled
     assert process.reads == {"instance": 1, "listing": 1, "read": 1, "unit": 1, "kubelet": 1, "machine": 1}
+
+
+def test_8_an_event_of_the_node_itself_asks_the_cloud_nothing_while_there_is_nothing_to_do() -> None:
+    world, node = fresh()
+    process = Process(world, node)
+    process.rounds()
+    process.reads.clear()
+    assert process.round(local=True).settled
+    assert process.reads["volumes"] == process.reads["peers"] == 0
+    assert process.reads["inspect"] == process.reads["instance"] == 1
+
+
+def test_8_before_anything_is_done_the_cloud_is_asked() -> None:
+    """Here it has given a volume to another node, whose manifest must then not be linked again."""
+    world, node = fresh()
+    process = Process(world, node)
+    process.rounds()
+    before = world.links(node)
+    for path in before:
+        del node.files[path]
+    lost = next(volume for volume in world.held(node) if volume.id.startswith("vol-m"))
+    lost.holder = "another"
+    process.reads.clear()
+    report = process.round(local=True)
+    assert process.reads["volumes"] == 1
+    assert {step.step.action.subject for step in report.steps} == {path for path in before if "events" in path}
+
+
+@pytest.mark.parametrize("trouble", ["long ago", "unknown", "under way"])
+def test_8_an_old_answer_of_the_cloud_is_not_good_enough(trouble: str) -> None:
+    world, node = fresh()
+    process = Process(world, node)
+    if trouble == "under way":
+        world.attach_looks = 2
+        process.round()
+    elif trouble == "unknown":
+        process.rounds()
+        process.broken["volumes"] = ProviderError("throttled")
+        process.round()
+        process.broken.clear()
+    else:
+        process.rounds()
+        process.memory.cloud_asked -= CLOUD_FOR
+    process.reads.clear()
+    process.round(local=True)
+    assert process.reads["volumes"] >= 1 and process.reads["peers"] >= 1
 
 
 # --- 9 ---

@@ -62,6 +62,9 @@ class Race:
     def finish(self) -> None:
         """Everybody comes to rest, in turns."""
         for _ in range(60):
+            for node in self.nodes:
+                self.lives[node.name][0].round(local=True)
+            self.check()
             reports = [self.lives[node.name][0].round() for node in self.nodes]
             self.world.etcd.tick()
             self.check()

@@ -57,6 +57,8 @@ class AwsCloud:
     `allow_imds_v1` lets the metadata service be asked without a token where it gives none.
     """
 
+    remote = True
+
     def __init__(self, *, cluster_id: str | None = None, allow_imds_v1: bool = False) -> None:
         self._cluster_id = cluster_id
         self._imds = Imds(allow_v1=allow_imds_v1)

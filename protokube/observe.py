@@ -17,7 +17,7 @@ from protokube.core.desired import Desired, desire
 from protokube.core.dns import RecordSet
 from protokube.core.identity import Identity
 from protokube.core.member_places import first_identity, identified, mounted_places
-from protokube.core.model import Disk, EtcdPeerMember, Facet, FileState, PeerAnswers, Unknown, Unread, Working
+from protokube.core.model import Disk, EtcdPeerMember, Facet, FileState, NoDisk, PeerAnswers, Unknown, Unread, Working
 from protokube.core.observed import KubeletBinary, Observed
 from protokube.core.plan_disks import attached, mount_of
 from protokube.core.plan_kubelet import PATHS
@@ -130,7 +130,7 @@ class Observer:
             return self.again(observed, frozenset({Facet.DISKS}))
         if self._slow is None:
             return None
-        if self._wake is not None and not self._slow.done() and _at_work(observed):
+        if self._wake is not None and not self._slow.done() and any(map(_is_working, observed.disks.values())):
             self._slow.add_done_callback(partial(_tell, self._wake))
             return None
         found = self._slow.result()
@@ -200,16 +200,21 @@ class Observer:
         return {**listing, **self._readers.files.read(PATHS)}
 
     def _read_disks(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
+        """The disks; unasked, those at work: when a tool has ended, its volume goes on with the others."""
         volumes = [mine.volume for mine in attached(desired)]
+        kept: Mapping[str, Disk | NoDisk | Unknown] = {}
         if Facet.DISKS not in facets:
-            return observed
+            kept = observed.disks
+            volumes = [volume for volume in volumes if _is_working(kept.get(volume.id))]
+            if not volumes:
+                return observed
         disks = self._readers.disks
         found = self._limited.run({"disks": lambda: disks.inspect(volumes), "names": disks.names})
         inspected, names = found["disks"], found["names"]
         if isinstance(inspected, Unknown):
             inspected = {volume.id: inspected for volume in volumes}
         kernel = frozenset() if isinstance(names, Unknown) else names
-        return replace(observed, disks=inspected, kernel_devices=kernel)  # type: ignore[arg-type]
+        return replace(observed, disks={**kept, **inspected}, kernel_devices=kernel)  # type: ignore[dict-item,arg-type]
 
     def _read_trees(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
         mounted = {mine.id: mine.target for mine in attached(desired) if mount_of(observed, mine)}
@@ -271,9 +276,9 @@ def _answers(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
     return Unknown(silence or "no address of another member is known")
 
 
-def _at_work(observed: Observed) -> bool:
-    """Whether a tool works on a disk, whose end wakes the daemon."""
-    return any(isinstance(disk, Disk) and isinstance(disk.content, Working) for disk in observed.disks.values())
+def _is_working(disk: Disk | NoDisk | Unknown | None) -> bool:
+    """Whether a tool works on the disk. Its end wakes the daemon."""
+    return isinstance(disk, Disk) and isinstance(disk.content, Working)
 
 
 def _tell(wake: Callable[[str], None], _: Future[dict[str, object]]) -> None:

@@ -36,8 +36,8 @@ def rules(report: Report) -> set[tuple[str, str]]:
     return {(one.subject, one.rule) for one in report.left.refusals}
 
 
-def single() -> tuple[World, Node]:
-    world = World()
+def single(**speed: Any) -> tuple[World, Node]:
+    world = World(**speed)
     world.volume("vol-m", "a/a")
     world.volume("vol-e", "a/a", "events")
     return world, world.node("n1")
@@ -96,6 +96,19 @@ def test_kubelet_waits_for_both_volumes() -> None:
         assert step.action.kind != "start-unit" or len(world.links(node)) == 2
     process.rounds()
     assert node.kubelet_runs
+
+
+def test_a_volume_whose_tool_ends_a_little_later_still_joins_the_round() -> None:
+    world, node = single(attach_looks=0, appear_looks=0)
+    process = Process(world, node)
+    process.round()
+    looks = {"vol-m": 0, "vol-e": 2}  # the second of them comes after the mount of the other
+    for volume_id, more in looks.items():
+        job = world.volumes[volume_id].job
+        assert job is not None
+        job.looks = more
+    process.round()
+    assert len(world.links(node)) == 2
 
 
 def test_a_restarted_program_does_nothing() -> None:

@@ -99,7 +99,7 @@ def test_kubelet_waits_for_both_volumes() -> None:
 
 
 def test_a_volume_whose_tool_ends_a_little_later_still_joins_the_round() -> None:
-    world, node = single(attach_looks=0, appear_looks=0)
+    world, node = single(attach_looks=0, appear_looks=0, tool_looks=20)
     process = Process(world, node)
     process.round()
     looks = {"vol-m": 0, "vol-e": 2}  # the second of them comes after the mount of the other

@@ -68,7 +68,8 @@ class Desired:
 
     `cluster_id` and `instance` are known by then. `all` are the accepted volumes of every zone; `held` are ours,
     one per etcd cluster; `candidates` are free ones in order of preference, for each etcd cluster that this node
-    lacks; `elsewhere` says for every etcd cluster which volumes of this zone others hold, and who.
+    lacks; `elsewhere` says for every etcd cluster which volumes of this zone others hold, and who. `foreign` are
+    the volumes that are passed over, since their tags name another cluster or none.
     """
 
     cluster_id: str
@@ -78,6 +79,7 @@ class Desired:
     candidates: Mapping[str, tuple[MemberVolume, ...]]
     elsewhere: Mapping[str, Mapping[str, str]]
     rejected: tuple[RejectedVolume, ...]
+    foreign: tuple[CloudVolume, ...] = ()
 
     def of_member(self, cluster: str, member: str) -> tuple[MemberVolume, ...]:
         """The volumes that carry a member of an etcd cluster."""
@@ -97,7 +99,8 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
     cluster_id = config.cluster_id or instance.cluster_id
     if not config.master:
         return Desired(cluster_id, instance, (), {}, {}, {}, ())
-    accepted, rejected = _judge_tags(config, cluster_id, volumes)
+    ours, foreign = _of_cluster(cluster_id, volumes)
+    accepted, rejected = _judge_tags(config, cluster_id, ours)
     rejected += _duplicates(accepted)
     held, surplus = _held(accepted, instance, observed.mounts)
     rejected += surplus
@@ -115,7 +118,19 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
         {key: () if key in blocked else _candidates(key, here, held, instance) for key in lacking},
         {key: _holders(key, here, instance) for key in keys},
         tuple(sorted(rejected, key=lambda one: one.volume_id)),
+        foreign,
     )
+
+
+def _of_cluster(
+    cluster_id: str, volumes: tuple[CloudVolume, ...]
+) -> tuple[tuple[CloudVolume, ...], tuple[CloudVolume, ...]]:
+    """The cluster's volumes and the others. There may be a thousand others, so no more is done with them here."""
+    ours: list[CloudVolume] = []
+    foreign: list[CloudVolume] = []
+    for volume in volumes:
+        (ours if tagging.in_cluster(volume.tags, cluster_id) else foreign).append(volume)
+    return tuple(ours), tuple(foreign)
 
 
 def _judge_tags(
@@ -124,8 +139,6 @@ def _judge_tags(
     accepted: list[MemberVolume] = []
     rejected: list[RejectedVolume] = []
     for volume in sorted(volumes, key=lambda volume: volume.id):
-        if not tagging.in_cluster(volume.tags, cluster_id):
-            continue
         judged = tagging.etcd_member(volume.tags)
         if judged is None:
             continue

@@ -13,6 +13,7 @@ from protokube.core.plan_disks import plan_disks
 from protokube.core.plan_etcd import plan_etcd
 from protokube.core.plan_kubelet import plan_kubelet
 from protokube.core.plan_names import plan_names
+from protokube.core.plan_notes import plan_notes
 from protokube.core.plan_volumes import plan_volumes
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
@@ -34,6 +35,7 @@ def plan(config: NodeConfig, observed: Observed) -> Plan:
 
 def _plan_master(config: NodeConfig, observed: Observed, desired: Desired, out: Plan) -> None:
     plan_volumes(observed, desired, out)
+    plan_notes(desired, out)
     plan_disks(config, observed, desired, out)
     plan_etcd(config, observed, desired, out)
     plan_names(config, observed, desired, out)

@@ -48,14 +48,27 @@ class UnknownPart:
     reason: str
 
 
+@dataclass(frozen=True)
+class Held:
+    """A volume of this cluster, in whatever zone, that another instance holds: no trouble, a fact."""
+
+    subject: str
+    holder: str
+    zone: str
+
+
 @dataclass
 class Plan:
-    """A plan under construction; planners add to it, one after the other. `notes` are for people only."""
+    """A plan under construction; planners add to it, one after the other. `notes` are for people only.
+
+    `held` are the volumes that other instances hold.
+    """
 
     steps: list[Step] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     unknown: list[UnknownPart] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def step(

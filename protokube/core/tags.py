@@ -43,6 +43,18 @@ def in_cluster(tags: Mapping[str, str], cluster_id: str) -> bool:
     return tags.get(CLUSTER_TAG) == cluster_id or tags.get(CLUSTER_TAG_PREFIX + cluster_id) in ("owned", "shared")
 
 
+def cluster_names(tags: Mapping[str, str]) -> list[str]:
+    """The clusters that the tags name, in either spelling, whoever they are; for people only."""
+    if CLUSTER_TAG in tags:
+        return [tags[CLUSTER_TAG]]
+    return sorted(tag.removeprefix(CLUSTER_TAG_PREFIX) for tag in tags if tag.startswith(CLUSTER_TAG_PREFIX))
+
+
+def has_etcd_tag(tags: Mapping[str, str]) -> bool:
+    """Whether a volume is for etcd, well tagged or not."""
+    return any(tag.startswith(ETCD_TAG_PREFIX) for tag in tags)
+
+
 def has_master_role(tags: Mapping[str, str]) -> bool:
     """Whether a volume is for control-plane nodes; the tag's value doesn't matter."""
     return any(tag in tags for tag in ROLE_TAGS)

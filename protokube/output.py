@@ -25,6 +25,7 @@ def as_json(report: Report) -> str:
                 {"subject": one.subject, "rule": one.rule, "evidence": one.evidence} for one in left.refusals
             ],
             "unknown": [{"subject": one.subject, "reason": one.reason} for one in left.unknown],
+            "held": [{"subject": one.subject, "holder": one.holder, "zone": one.zone} for one in left.held],
         },
         indent=1,
         ensure_ascii=False,

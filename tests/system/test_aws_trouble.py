@@ -146,6 +146,7 @@ def test_a_dry_run_describes_and_shows_who_holds_what(region: AwsRegion) -> None
         attached = [step["subject"] for step in planned["steps"] if step["action"] == "attach-volume"]
         assert attached == list(volumes.values())
         assert all(step["status"] == "planned" for step in planned["steps"])
+        assert planned["held"] == [{"subject": held, "holder": other, "zone": "us-east-1a"}]
         told = node.run(*node.command_line("--dry-run")).stdout
         assert f"{held} is in use by {other}" in told
         assert all(region.ec2.holder(one) is None for one in volumes.values())

@@ -39,6 +39,14 @@ class VolumeInUse(ProviderError):  # noqa: N818 - the field's own word
     """Another node won the race for a volume."""
 
 
+class VolumeRefused(ProviderError):  # noqa: N818 - it names what is the case
+    """The cloud will not attach this volume to this machine, while it may well attach another one."""
+
+
+class OutcomeUnknown(ProviderError):  # noqa: N818 - it names what is the case
+    """The call was sent and no usable answer came, so that it may have been carried out all the same."""
+
+
 class DeviceNameTaken(ProviderError):  # noqa: N818 - it names what is the case
     """The cloud says that a device name is in use already. `device` is that name; another one may be free."""
 

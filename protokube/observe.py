@@ -213,8 +213,7 @@ class Observer:
         inspected, names = found["disks"], found["names"]
         if isinstance(inspected, Unknown):
             inspected = {volume.id: inspected for volume in volumes}
-        kernel = frozenset() if isinstance(names, Unknown) else names
-        return replace(observed, disks={**kept, **inspected}, kernel_devices=kernel)  # type: ignore[dict-item,arg-type]
+        return replace(observed, disks={**kept, **inspected}, kernel_devices=names)  # type: ignore[dict-item,arg-type]
 
     def _read_trees(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
         mounted = {mine.id: mine.target for mine in attached(desired) if mount_of(observed, mine)}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from protokube.apply import Outcome, apply
-from protokube.core.actions import RestartUnit, StartUnit
+from protokube.core.actions import AttachVolume, RestartUnit, StartUnit
 from protokube.core.model import AttachState, Facet, Unknown
 from protokube.core.observed import Observed
 from protokube.core.owners import Absences
@@ -14,7 +14,14 @@ from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan, Step
 from protokube.core.value import dataclass, field, replace
-from protokube.errors import DeviceNameTaken, ProtokubeError, TaggingForbidden, VolumeInUse
+from protokube.errors import (
+    DeviceNameTaken,
+    OutcomeUnknown,
+    ProtokubeError,
+    TaggingForbidden,
+    VolumeInUse,
+    VolumeRefused,
+)
 from protokube.observe import Observer
 from protokube.ports import Writers
 
@@ -31,6 +38,8 @@ CLOUD_FOR = 10.0
 """Seconds for which the cloud's answer may serve later rounds, if only the node itself has given cause for them."""
 
 _HOUR = 3600.0
+_CONFLICT_FOR = 600.0
+"""Seconds after which a device name that was in use is asked for again."""
 
 
 class NoConvergence(ProtokubeError):  # noqa: N818 - it names what is the case
@@ -85,6 +94,7 @@ class Memory:
     """What is kept between rounds. Any of it may be lost at any moment; it costs delay, never an effect."""
 
     starts: dict[str, list[float]] = field(default_factory=dict)
+    conflicts: dict[str, float] = field(default_factory=dict)
     absences: Absences = field(default_factory=Absences)
     rounds_since_reading: int = 0
     cloud_asked: float = 0.0
@@ -99,6 +109,17 @@ class Memory:
         for unit, times in self.starts.items():
             self.starts[unit] = [time for time in times if now - time < _HOUR]
         return {unit: times[-most] + _HOUR - now for unit, times in self.starts.items() if len(times) >= most}
+
+    def recall(self, observed: Observed, restarts: int) -> Observed:
+        """The snapshot with what only memory can tell: for how long something has been so."""
+        now = observed.uptime
+        self.conflicts = {name: since for name, since in self.conflicts.items() if now - since < _CONFLICT_FOR}
+        return replace(
+            observed,
+            absent_for=self.absences.absent_for(),
+            holds=self.holds(now, restarts),
+            taken_devices={name: now - since for name, since in self.conflicts.items()},
+        )
 
     def owners(self, observed: Observed) -> set[str]:
         """The owners of the records that were seen."""
@@ -128,9 +149,11 @@ def sync_once(
     old = kept & CLOUD_ANSWERS
     done: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
-        current = plan(config, observed)
+        current = _without(plan(config, observed), done)
         if current.steps and old:
-            observed, old = _cloud_asked(memory, observer.again(observed, old)), frozenset()
+            observed, old = observer.again(observed, old), frozenset()
+            _cloud_asked(memory, observed)
+            observed = memory.recall(observed, config.kubelet_restarts)
             continue
         if not current.steps and (more := observer.late(observed)) is not None:
             observed = more
@@ -143,7 +166,7 @@ def sync_once(
         done += [_account(number, outcome) for outcome in outcomes]
         _remember(memory, observed, outcomes)
         observed = _learn(observed, outcomes)
-        observed = replace(observed, holds=memory.holds(observed.uptime, config.kubelet_restarts))
+        observed = memory.recall(observed, config.kubelet_restarts)
         changed = frozenset[Facet]().union(*(outcome.step.action.changes for outcome in outcomes))
         observed = observer.again(observed, changed)
     raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {done[-1].step.action.describe()}")
@@ -188,26 +211,34 @@ def _cloud_rests(last: Report) -> bool:
     if isinstance(seen.instance, Unknown) or isinstance(seen.volumes, Unknown) or isinstance(seen.peers, Unknown):
         return False
     ours = [one for volume in seen.volumes if (one := volume.attachment_to(seen.instance.id))]
-    return not (last.failed or seen.contested) and all(one.state is AttachState.ATTACHED for one in ours)
+    shown = {volume.id for volume in seen.volumes if volume.attachments}
+    return not last.failed and seen.asked <= shown and all(one.state is AttachState.ATTACHED for one in ours)
 
 
 def _begin(config: NodeConfig, observer: Observer, memory: Memory, kept: frozenset[Facet]) -> Observed:
     memory.rounds_since_reading = memory.rounds_since_reading + 1 if Facet.RECORDS in kept else 0
     observed = observer.first(memory.last.observed if memory.last else None, kept)
     if not kept & CLOUD_ANSWERS:
-        observed = _cloud_asked(memory, observed)
-    else:
-        observed = replace(observed, absent_for=memory.absences.absent_for())
-    return replace(observed, holds=memory.holds(observed.uptime, config.kubelet_restarts))
+        _cloud_asked(memory, observed)
+    return memory.recall(observed, config.kubelet_restarts)
 
 
-def _cloud_asked(memory: Memory, observed: Observed) -> Observed:
+def _cloud_asked(memory: Memory, observed: Observed) -> None:
     """Remember what the cloud's answer says of the others."""
     memory.cloud_asked = observed.uptime
     if not isinstance(observed.instance, Unknown):
         owners = memory.owners(observed)
         memory.absences = memory.absences.seen(observed.uptime, observed.instance.id, observed.peers, owners)
-    return replace(observed, absent_for=memory.absences.absent_for())
+
+
+def _without(current: Plan, done: Sequence[StepReport]) -> Plan:
+    """The plan without what this round has done already and the world doesn't show yet: answers may lag behind."""
+    actions = {one.step.action for one in done if one.status == "done"}
+    for step in current.steps:
+        if step.action in actions:
+            current.wait(step.action.subject, f"{step.action.describe()}: done, and not seen yet")
+    current.steps = [step for step in current.steps if step.action not in actions]
+    return current
 
 
 def _account(number: int, outcome: Outcome) -> StepReport:
@@ -229,18 +260,19 @@ def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -
         # A start that failed is followed by the round's own back-off.
         if isinstance(action, StartUnit | RestartUnit) and outcome.error is None:
             memory.starts.setdefault(action.unit, []).append(observed.uptime)
+        if isinstance(outcome.error, DeviceNameTaken):
+            memory.conflicts.setdefault(outcome.error.device, observed.uptime)
 
 
 def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
     """A subject whose action failed is left alone for the rest of the round, unless another try may go better."""
-    failed = set(observed.failed)
-    contested = set(observed.contested)
-    taken = set(observed.taken_devices)
+    failed, asked, refused = set(observed.failed), set(observed.asked), set(observed.refused)
     for outcome in outcomes:
-        if isinstance(outcome.error, DeviceNameTaken):
-            taken.add(outcome.error.device)
-        elif outcome.error is not None:
-            failed.add(outcome.step.action.subject)
-        if isinstance(outcome.error, VolumeInUse):
-            contested.add(outcome.step.action.subject)
-    return replace(observed, failed=frozenset(failed), contested=frozenset(contested), taken_devices=frozenset(taken))
+        action, error = outcome.step.action, outcome.error
+        if error is not None and not isinstance(error, DeviceNameTaken):
+            failed.add(action.subject)
+        if isinstance(error, VolumeRefused):
+            refused.add(action.subject)
+        if isinstance(action, AttachVolume) and (error is None or isinstance(error, VolumeInUse | OutcomeUnknown)):
+            asked.add(action.subject)
+    return replace(observed, failed=frozenset(failed), asked=frozenset(asked), refused=frozenset(refused))

@@ -240,7 +240,9 @@ class Disk:
 
 @dataclass(frozen=True)
 class NoDisk:
-    """The cloud says attached, the machine has no such device yet."""
+    """The cloud says attached, the machine has no such device yet. `hint` says what was looked for, for people."""
+
+    hint: str
 
 
 @dataclass(frozen=True)

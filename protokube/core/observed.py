@@ -41,10 +41,11 @@ class Observed:
     `members` hold an entry for each volume (or etcd cluster) that was looked at: volumes attached here, mounted
     volumes of ours, and etcd clusters whose members must be asked. `files` holds the paths that were asked for
     and every entry of the manifest folder. `unit` is None when there is no unit to start. `kubelet` is None when
-    none is installed. `taken_devices` are device names that a refused attach showed to be in use;
-    `failed` are the subjects of this round's failed actions; `contested` are volumes that the cloud called in use
-    when we asked for them; `holds` says for a subject how many seconds it is to be left alone, since it was tried
-    too often.
+    none is installed. `taken_devices` are device names that a refused attach showed to be in use, each with the
+    seconds since then;
+    `failed` are the subjects of this round's failed actions; `asked` are volumes that this round asked the cloud
+    for and may have got, `refused` those that it won't give us; `holds` says for a subject how many seconds it is to
+    be left alone, since it was tried too often.
     `assumed` (prediction only) says for a volume what the world has yet to confirm.
     """
 
@@ -56,16 +57,17 @@ class Observed:
     can_tag: bool = True
     mounts: tuple[Mount, ...] | Unknown = ()
     disks: Mapping[str, Disk | NoDisk | Unknown] = field(default_factory=dict)
-    kernel_devices: frozenset[str] = frozenset()
+    kernel_devices: frozenset[str] | Unknown = frozenset()
     trees: Mapping[str, Tree | Unknown] = field(default_factory=dict)
     files: Mapping[str, FileState] | Unknown = field(default_factory=dict)
     members: Mapping[str, PeerAnswers | Unknown] = field(default_factory=dict)
     records: Mapping[str, RecordSet] | Unknown = field(default_factory=dict)
     unit: UnitState | Unknown | None = None
     kubelet: KubeletBinary | Unknown | None = None
-    taken_devices: frozenset[str] = frozenset()
+    taken_devices: Mapping[str, float] = field(default_factory=dict)
     failed: frozenset[str] = frozenset()
-    contested: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
     holds: Mapping[str, float] = field(default_factory=dict)
     machine: Machine | None = None
     absent_for: Mapping[str, float] = field(default_factory=dict)

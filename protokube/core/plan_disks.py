@@ -72,7 +72,7 @@ def plan_disks(config: NodeConfig, observed: Observed, desired: Desired, plan: P
             if occupant:
                 plan.refuse(mine.id, "volume/disk-lost", f"{mine.target} is mounted, but the disk is gone")
             else:
-                plan.wait(mine.id, "attached; the disk has not appeared yet")
+                plan.wait(mine.id, f"attached; the disk has not appeared yet: {disk.hint}")
         elif isinstance(disk.content, Mounted):
             _judge_mount(observed, mine, disk, plan)
         elif occupant:

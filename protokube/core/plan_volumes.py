@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from protokube.core.actions import AnnounceAddresses, AttachVolume
-from protokube.core.desired import MAIN, Desired, MemberVolume, cluster_order, other_group
+from protokube.core.desired import MAIN, MOUNT_PREFIX, Desired, MemberVolume, cluster_order, other_group
 from protokube.core.model import AttachState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.steps import Plan
 from protokube.core.tags import instance_group
+
+NAME_PATIENCE = 30.0
+"""Seconds after which a device name that the cloud calls in use, and never shows as used, is passed over."""
+
+_FIRST_NAME = {MAIN: 0, "events": 1}
 
 GROUP_GRACE = 120.0
 """Seconds that a volume made for another instance group is left for that group's machines."""
 
 
 def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
-    """Report what is refused, wait for what is under way, and claim at most one volume a pass.
+    """Report what is refused, wait for what is under way, and claim at most one volume a pass, each once a round.
 
     Only when the attachment of the `main` volume is seen does the next etcd cluster choose, so that a machine
     ends with one member's volumes; and a machine that finds every `main` volume of its zone held is a standby
@@ -31,11 +36,17 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
     for key in cluster_order(desired.elsewhere):
         for volume_id, holder in sorted(desired.elsewhere[key].items()):
             plan.notes.append(f"{volume_id} is in use by {holder}")
+    assert not isinstance(observed.volumes, Unknown)
+    shown = {volume.id for volume in observed.volumes if volume.attachments}
+    if hidden := sorted(observed.asked - shown):
+        # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
+        plan.wait(hidden[0], "it was asked for, and the cloud doesn't show yet who has it")
+        return
+    if _strangers(observed, desired):
+        return
     for key in cluster_order(desired.candidates):
-        if hidden := [mine.id for mine in desired.candidates[key] if mine.id in observed.contested]:
-            # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
-            plan.wait(hidden[0], "the cloud says that it is in use, and doesn't show yet by whom")
-            return
+        if any(mine.id in observed.failed - observed.refused for mine in desired.candidates[key]):
+            return  # what failed there would fail with the next one as well, or works again in a moment
         ready = _ready(observed, desired, desired.candidates[key], plan)
         if ready:
             _claim(observed, desired, ready[0], plan)
@@ -43,6 +54,17 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         if key == MAIN and desired.elsewhere[key]:
             plan.notes.append("standby: other nodes hold every main volume of this zone")
             return
+
+
+def _strangers(observed: Observed, desired: Desired) -> bool:
+    """Whether a volume stands in one of our places that the cloud doesn't show as ours: its answer may be incomplete.
+
+    The disk planner says which.
+    """
+    if isinstance(observed.mounts, Unknown):
+        return True
+    known = {mine.target for mine in desired.held.values()}
+    return any(mount.target.startswith(MOUNT_PREFIX) and mount.target not in known for mount in observed.mounts)
 
 
 def _announce(observed: Observed, desired: Desired, plan: Plan) -> None:
@@ -73,13 +95,33 @@ def _ready(
 
 
 def _claim(observed: Observed, desired: Desired, mine: MemberVolume, plan: Plan) -> None:
-    names = desired.instance.device_names
-    taken = desired.instance.used_devices | observed.taken_devices | observed.kernel_devices
-    device = next((name for name in names if name not in taken), None)
-    if names and device is None:
-        plan.refuse(mine.id, "volume/no-device-name", f"all device names are in use: {', '.join(sorted(taken))}")
-        return
+    device = None
+    if desired.instance.device_names:
+        if isinstance(observed.kernel_devices, Unknown):
+            plan.ignorance(mine.id, f"device names in use: {observed.kernel_devices.reason}")
+            return
+        used = desired.instance.used_devices | observed.kernel_devices
+        free = [name for name in _names_for(mine.member.cluster, desired.instance.device_names) if name not in used]
+        device = next((name for name in free if observed.taken_devices.get(name, 0.0) < NAME_PATIENCE), None)
+        if device is None:
+            taken = ", ".join(sorted(used | observed.taken_devices.keys()))
+            plan.refuse(mine.id, "volume/no-device-name", f"all device names are in use: {taken}")
+            return
+        if device in observed.taken_devices:
+            # By a volume of ours, perhaps, that isn't shown yet: another one could be a second of its kind.
+            plan.wait(mine.id, f"the cloud says that {device} is in use, and doesn't show by what")
+            return
     member = f"member {mine.member.me} of etcd cluster {mine.member.cluster}"
     plan.step(
         observed, AttachVolume(mine.id, device), f"{member} is free in zone {desired.instance.zone}", volume=mine.id
     )
+
+
+def _names_for(cluster: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in the order of an etcd cluster, each of which begins with one of its own.
+
+    So two volumes of one cluster are asked for under one name, and the cloud itself refuses the second, even when
+    its answers don't show the first.
+    """
+    first = _FIRST_NAME.get(cluster, len(_FIRST_NAME)) % len(names)
+    return names[first:] + names[:first]

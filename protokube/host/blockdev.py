@@ -106,10 +106,10 @@ class BlockDevices:
         """What can be told without touching the disk; None when it takes a probe."""
         try:
             disk = sysblock.locate(_identity(volume.identity), volume.size, disks, self._file_of)
-            if disk is None and volume.identity.backing is not None:
-                claim.must_answer(disks, self._loops)
-            if disk is None:
-                return NoDisk()
+            if isinstance(disk, sysblock.Missing):
+                if volume.identity.backing is not None:
+                    claim.must_answer(disks, self._loops)
+                return NoDisk(disk.hint)
             return Disk(disk.node, disk.number, disk.size, Mounted()) if claim.mounted(disk, lines) else None
         except _NotAsked:
             return None
@@ -134,7 +134,7 @@ class BlockDevices:
         content: Blank | Ext4 | NotBlank | Mounted | Working
         match answer["state"]:
             case "absent":
-                return NoDisk()
+                return NoDisk(answer["text"])
             case "busy":
                 content = Working(answer["text"])
             case "mounted":

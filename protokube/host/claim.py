@@ -14,7 +14,7 @@ import time
 
 from protokube.host import mountinfo, sysblock
 from protokube.host.rawdisk import RawDisk
-from protokube.host.sysblock import BlockDisk, Uncertain
+from protokube.host.sysblock import BlockDisk, Missing, Uncertain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class InUse(Exception):  # noqa: N818 - it names a state
     """The disk is in use in a way that rules it out for us; the message is the evidence."""
 
 
-def find(identity: Identity, size: int, loops: Loops) -> BlockDisk | None:
-    """The volume's disk, None when the machine has no such disk (yet); Uncertain when in doubt."""
+def find(identity: Identity, size: int, loops: Loops) -> BlockDisk | Missing:
+    """The volume's disk, Missing when the machine has no such disk (yet); Uncertain when in doubt."""
     disks = sysblock.disks()
     backing = identity[1]
     if backing is not None:
         loops.ask(disks)
     disk = sysblock.locate(identity, size, disks, loops.file_of)
-    if disk is None and backing is not None:
+    if isinstance(disk, Missing) and backing is not None:
         must_answer(disks, loops)
     return disk
 

@@ -14,7 +14,7 @@ from protokube.host.look import DebugfsSource, LookFailed
 from protokube.host.loops import Loops
 from protokube.host.process import ToolMissing
 from protokube.host.proof import Finding, examine
-from protokube.host.sysblock import BlockDisk, Uncertain
+from protokube.host.sysblock import BlockDisk, Missing, Uncertain
 from protokube.host.tree import collect
 
 TYPE_CHECKING = False
@@ -58,10 +58,11 @@ def answer(request: Request) -> Answer:
         disk = claim.find(request["identity"], request["size"], loops)
     except Uncertain as doubt:
         return {"state": "uncertain", "text": str(doubt), "loops": (loops.files, loops.silent)}
-    said: Answer = {"state": "absent", "loops": (loops.files, loops.silent)}
-    if disk is not None:
-        said |= {"device": disk.node, "number": disk.number, "size": disk.size}
-        said.update(_probe(disk, request))
+    if isinstance(disk, Missing):
+        return {"state": "absent", "text": disk.hint, "loops": (loops.files, loops.silent)}
+    said: Answer = {"device": disk.node, "number": disk.number, "size": disk.size}
+    said |= {"loops": (loops.files, loops.silent)}
+    said.update(_probe(disk, request))
     return said
 
 

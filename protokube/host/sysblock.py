@@ -28,6 +28,15 @@ class Uncertain(Exception):  # noqa: N818 - it names a state
     """Several disks match, or what is given disagrees. The message names them."""
 
 
+class Missing:
+    """The machine has no such disk (yet). `hint` tells what was looked for, and what came near without counting."""
+
+    __slots__ = ("hint",)
+
+    def __init__(self, hint: str) -> None:
+        self.hint = hint
+
+
 class BlockDisk:
     """A whole disk. `name` is the kernel's, `number` (major, minor), `size` in bytes; `sequence` grows with each
     disk that appears, so that it tells one disk from the next under the same name."""
@@ -96,8 +105,8 @@ def disks() -> list[BlockDisk]:
 
 def locate(
     identity: Identity, size: int, found: list[BlockDisk], backing_of: Callable[[BlockDisk], tuple[int, int] | None]
-) -> BlockDisk | None:
-    """The disk that is the volume's, None when it isn't there (yet); Uncertain when there is any doubt.
+) -> BlockDisk | Missing:
+    """The disk that is the volume's, Missing when it isn't there (yet); Uncertain when there is any doubt.
 
     Serials, backing file and path must all agree, as far as they are given. The name asked for counts only for a
     disk without a serial, with exactly the volume's size, on a machine without NVMe disks.
@@ -124,16 +133,43 @@ def locate(
         return next(disk for disk in found if disk.name in names)
     if path is not None and os.path.exists(path):
         raise Uncertain(f"{path} leads to {os.path.realpath(path)}, which is not a whole disk")
-    return _asked(asked, size, found) if asked is not None and backing is None and path is None else None
+    if path is not None:
+        return Missing(f"there is no {path}")
+    if backing is not None:
+        return Missing("no loop device stands on its file")
+    sought = f"no disk has the serial {max(serials, key=len)}" if serials else "nothing tells its disk by a serial"
+    return Missing(sought) if asked is None else _asked(asked, size, found, sought)
 
 
-def _asked(asked: str, size: int, found: list[BlockDisk]) -> BlockDisk | None:
-    disk = next((disk for disk in found if disk.node == asked), None)
-    if disk is None or disk.serial or any(other.name.startswith("nvme") for other in found):
-        return None
+def _asked(asked: str, size: int, found: list[BlockDisk], sought: str) -> BlockDisk | Missing:
+    """The disk under the very name asked for, /dev/ or not in front of it.
+
+    What an old kernel makes of another name isn't followed: /dev/sdf becomes xvdf here and xvdj there.
+    """
+    bare = asked.removeprefix("/dev/")
+    disk = next((disk for disk in found if disk.node == f"/dev/{bare}"), None)
+    nvme = next((other.node for other in found if other.name.startswith("nvme")), None)
+    if disk is None:
+        named = f", and there is no /dev/{bare}{_other_name(bare, found)}" if nvme is None else ""
+        return Missing(sought + named)
+    if disk.serial:
+        return Missing(f"{sought}; {disk.node} is another disk, with the serial {disk.serial}")
+    if nvme is not None:
+        return Missing(f"{sought}, and beside NVMe disks ({nvme}) the name {disk.node} does not count")
     if disk.size != size:
-        raise Uncertain(f"{asked} has no serial and {disk.size} bytes, the volume has {size}: not taken for it")
+        raise Uncertain(f"{disk.node} has no serial and {disk.size} bytes, the volume has {size}: not taken for it")
     return disk
+
+
+def _other_name(bare: str, found: list[BlockDisk]) -> str:
+    """What to do about a disk under the name that Xen's kernel driver may have made of the one asked for."""
+    other = "xvd" + bare.removeprefix("sd")
+    if not bare.startswith("sd") or not any(disk.name == other and not disk.serial for disk in found):
+        return ""
+    return (
+        f"; /dev/{other} may be it, but without a serial only the very name asked for counts: detach the volume, and "
+        "it is attached again under a name that can be recognised"
+    )
 
 
 def swaps() -> set[int]:

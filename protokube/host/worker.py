@@ -15,7 +15,7 @@ from protokube.host.loops import Loops
 from protokube.host.notes import Notes
 from protokube.host.process import ToolMissing, run_logged, tool
 from protokube.host.proof import examine
-from protokube.host.sysblock import BlockDisk, Uncertain
+from protokube.host.sysblock import BlockDisk, Missing, Uncertain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def work(order: Order) -> bytes | None:
 
 def _find(order: Order) -> BlockDisk:
     disk = claim.find(order["identity"], order["size"], Loops({}, {}))
-    if disk is None:
-        raise Outdated("the disk is gone")
+    if isinstance(disk, Missing):
+        raise Outdated(f"the disk is gone: {disk.hint}")
     if (disk.number, disk.size) != (order["number"], order["size"]):
         expected = f"{order['number']} with {order['size']}"
         raise Outdated(f"{disk.node} is {disk.number} with {disk.size} bytes, expected {expected}")

@@ -10,6 +10,7 @@ from protokube.core.actions import AttachVolume
 from protokube.core.desired import Desired, cluster_order, desire
 from protokube.core.model import AttachState, CloudVolume, Mount, Unknown
 from protokube.core.observed import Observed
+from protokube.core.plan_volumes import NAME_PATIENCE
 from protokube.core.value import replace
 from tests.core.states import INSTANCE, config_of, planned, state, volume
 
@@ -148,13 +149,52 @@ def test_of_two_that_we_hold_the_mounted_one_serves(at: str, kept: str) -> None:
     assert set(rejected(desired).values()) == {"volume/second-of-cluster"}
 
 
-def test_a_volume_that_the_cloud_calls_in_use_but_shows_as_free_is_waited_for() -> None:
-    volumes = (volume("vol-1", "a/a,b"), volume("vol-2", "b/a,b"))
+def test_a_volume_that_was_asked_for_and_is_not_shown_is_waited_for() -> None:
+    """Whether EC2 said yes, that it is in use, or nothing: it may be ours. So nothing else is claimed either."""
+    volumes = (volume("vol-1", "a/a,b"), volume("vol-2", "b/a,b"), volume("vol-e", "a/a,b", "events"))
     (first,) = claims(state(volumes=volumes))
-    contested = state(volumes=volumes, failed=frozenset({first}), contested=frozenset({first}))
-    assert claims(contested) == [] and first in {one.subject for one in planned(contested).waiting}
-    refused = state(volumes=volumes, failed=frozenset({first}))
-    assert claims(refused) == [one.id for one in volumes if one.id != first]
+    for failed in (frozenset({first}), frozenset[str]()):
+        asked = state(volumes=volumes, failed=failed, asked=frozenset({first}))
+        assert claims(asked) == [] and first in {one.subject for one in planned(asked).waiting}
+        vanished = replace(asked, volumes=tuple(one for one in volumes if one.id != first))
+        assert claims(vanished) == []
+    taken = state(volumes=(volume("vol-1", "a/a,b", holder="n2"), volumes[1]), asked=frozenset({"vol-1"}))
+    assert claims(taken) == ["vol-2"]
+
+
+def test_only_a_refusal_of_the_volume_itself_leads_to_the_next() -> None:
+    """Throttling, say: `events` now could end as the other half of two split members."""
+    volumes = (volume("vol-1", "a/a,b"), volume("vol-2", "b/a,b"), volume("vol-e", "a/a,b", "events"))
+    (first,) = claims(state(volumes=volumes))
+    assert claims(state(volumes=volumes, failed=frozenset({first}))) == []
+    refused = state(volumes=volumes, failed=frozenset({first}), refused=frozenset({first}))
+    assert claims(refused) == [one.id for one in volumes[:2] if one.id != first]
+    both = frozenset({"vol-1", "vol-2"})
+    assert claims(state(volumes=volumes, failed=both, refused=both)) == ["vol-e"]
+
+
+def test_each_etcd_cluster_asks_for_its_own_name_first() -> None:
+    """So the cloud itself refuses a second volume of a cluster whose first one its answers don't show."""
+    instance = replace(INSTANCE, device_names=("/dev/xvdu", "/dev/xvdv", "/dev/xvdw"))
+    for key, name in (("main", "/dev/xvdu"), ("events", "/dev/xvdv")):
+        (step,) = [
+            one
+            for one in planned(state(volumes=(volume("vol-1", "a/a", key),), instance=instance)).steps
+            if isinstance(one.action, AttachVolume)
+        ]
+        assert step.action == AttachVolume("vol-1", name)
+
+
+def test_nothing_is_claimed_beside_a_mounted_volume_that_the_cloud_does_not_show() -> None:
+    mounted = (Mount("/mnt/master-vol-9", (259, 9), "ext4", False),)
+    assert claims(state(volumes=(volume(),), mounts=mounted)) == []
+    assert claims(state(volumes=(volume(),), mounts=Unknown("not read"))) == []
+
+
+def test_nothing_is_claimed_while_the_kernels_names_are_unknown() -> None:
+    instance = replace(INSTANCE, device_names=("/dev/xvdu",))
+    observed = state(volumes=(volume(),), instance=instance, kernel_devices=Unknown("hangs"))
+    assert claims(observed) == [] and "vol-1" in {one.subject for one in planned(observed).unknown}
 
 
 def test_device_names_that_are_taken_are_passed_over() -> None:
@@ -164,5 +204,7 @@ def test_device_names_that_are_taken_are_passed_over() -> None:
     observed = state(volumes=(volume(),), instance=instance, kernel_devices=frozenset({"/dev/xvdv"}))
     (step,) = [one for one in planned(observed).steps if isinstance(one.action, AttachVolume)]
     assert step.action == AttachVolume("vol-1", "/dev/xvdw")
-    full = replace(observed, taken_devices=frozenset({"/dev/xvdw"}))
+    conflict = replace(observed, taken_devices={"/dev/xvdw": NAME_PATIENCE - 1})
+    assert claims(conflict) == [] and "/dev/xvdw is in use" in planned(conflict).waiting[0].reason
+    full = replace(observed, taken_devices={"/dev/xvdw": NAME_PATIENCE})
     assert claims(full) == [] and [one.rule for one in planned(full).refusals] == ["volume/no-device-name"]

@@ -54,10 +54,17 @@ from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Step
 from protokube.core.value import replace
-from protokube.errors import ProviderError, TaggingForbidden, VolumeInUse
+from protokube.errors import (
+    DeviceNameTaken,
+    OutcomeUnknown,
+    ProviderError,
+    TaggingForbidden,
+    VolumeInUse,
+    VolumeRefused,
+)
 from protokube.observe import Observer
 from protokube.ports import Readers, Writers
-from protokube.reconcile import MOST_PASSES, Memory, Report, _learn, dry_run, sync_once
+from protokube.reconcile import MOST_PASSES, Memory, Report, _learn, _remember, dry_run, sync_once
 from tests.rounds.world import KUBELET, Filesystem, Impossible, Job, Node, World, WorldVolume
 
 
@@ -138,7 +145,8 @@ class Process:
             for step in planned:
                 yield step
                 outcomes += apply(self.writers, [step])
-            observed = _learn(observed, outcomes)
+            _remember(self.memory, observed, outcomes)
+            observed = self.memory.recall(_learn(observed, outcomes), self.config.kubelet_restarts)
             changed = frozenset[Facet]().union(*(one.step.action.changes for one in outcomes))
             observed = self.observer.again(observed, changed)
         raise AssertionError(f"no end: {planned}")
@@ -211,8 +219,15 @@ class _Cloud(_Port):
             if volume.holder is not None:
                 raise VolumeInUse(f"{volume_id} is already attached to an instance")
             if volume.error:
-                raise ProviderError(volume.error)
+                raise VolumeRefused(volume.error)
+            if device in {one.device for one in self._world.held(self._node)}:
+                raise DeviceNameTaken(str(device), f"{device} is already in use")
+            trouble = self._world.trouble()
+            if trouble == "throttled":
+                raise ProviderError("request limit exceeded")
             self._world.attach(self._node, volume, device)
+            if trouble == "lost":
+                raise OutcomeUnknown("no answer")
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
         with self._process.effect("tag"):

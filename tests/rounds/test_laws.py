@@ -316,6 +316,21 @@ def test_7_nothing_can_be_said_that_destroys() -> None:
 # --- 8 ---
 
 
+def test_8_what_was_done_and_is_not_seen_is_not_done_again_in_the_round() -> None:
+    """Tags, say, may be missing from the cloud's answers for a while."""
+    world, node = fresh()
+    process = Process(world, node)
+    world.late_tags = True
+    for _ in range(12):
+        before = process.effects.count("tag")
+        report = process.round()
+        assert process.effects.count("tag") - before <= 2 * len(world.volumes)
+    assert "done, and not seen yet" in " ".join(one.reason for one in report.left.waiting)
+    assert node.kubelet_runs
+    world.late_tags = False
+    assert process.rounds().settled
+
+
 def test_8_a_settled_round_writes_nothing_and_reads_each_thing_once() -> None:
     world, node = fresh()
     process = Process(world, node)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from protokube.core.model import (
     GIB,
@@ -38,6 +38,7 @@ from protokube.core.model import (
     UnitState,
     Working,
 )
+from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 from protokube.core.value import dataclass, field, replace
 from tests.rounds.etcd import EtcdData, EtcdWorld
 
@@ -137,6 +138,12 @@ class World:
         self.volumes: dict[str, WorldVolume] = {}
         self.nodes: dict[str, Node] = {}
         self.can_tag = True
+        self.trouble: Callable[[], str | None] = lambda: None
+        """What goes wrong with the next AttachVolume: `throttled`, or `lost` (carried out, and not answered)."""
+        self.hides: Callable[[], bool] = lambda: False
+        """Whether an answer leaves out an attachment that it could show."""
+        self.late_tags = False
+        """Whether answers lack the tags that nodes have written."""
         self.etcd = EtcdWorld(self)
 
     def node(self, name: str) -> Node:
@@ -154,7 +161,7 @@ class World:
     # --- the cloud ---
 
     def instance(self, node: Node) -> Instance:
-        used = frozenset(volume.device for volume in self.volumes.values() if volume.holder == node.name)
+        used = frozenset(one.device for one in self.volumes.values() if one.holder == node.name and not one.unseen)
         names = tuple(f"/dev/xvd{letter}" for letter in "uvwxyz")
         return Instance(
             node.name, node.name, node.zone, CLUSTER, (node.address,), (), None, None,
@@ -167,17 +174,21 @@ class World:
 
     def _described(self, volume: WorldVolume) -> CloudVolume:
         attachments: tuple[Attachment, ...] = ()
-        if volume.holder is not None and volume.unseen:
-            volume.unseen -= 1
+        if volume.holder is not None and (volume.unseen or self.hides()):
+            volume.unseen = max(volume.unseen - 1, 0)
         elif volume.holder is not None:
             state = AttachState.ATTACHING if volume.attaching else AttachState.ATTACHED
             volume.attaching = max(volume.attaching - 1, 0)
             attachments = (Attachment(volume.holder, volume.device, state),)
         return CloudVolume(
-            volume.id, volume.zone, volume.size, dict(volume.tags), "in-use" if attachments else "available",
+            volume.id, volume.zone, volume.size, self._shown_tags(volume), "in-use" if attachments else "available",
             attachments, identity=DiskIdentity(serials=frozenset({volume.id})),
             pristine=volume.pristine and not (volume.evidence or volume.intent or volume.filesystem),
         )  # fmt: skip
+
+    def _shown_tags(self, volume: WorldVolume) -> dict[str, str]:
+        ours = (FILESYSTEM_TAG, BOOTSTRAPPED_TAG) if self.late_tags else ()
+        return {key: value for key, value in volume.tags.items() if key not in ours}
 
     def peers(self) -> tuple[Peer, ...]:
         holders = {volume.holder for volume in self.volumes.values()}
@@ -215,7 +226,7 @@ class World:
         """What the node finds where the volume's disk should be. Disks appear and tools end by being looked at."""
         if volume.holder != node.name or volume.attaching or volume.appears:
             volume.appears = max(volume.appears - 1, 0)
-            return NoDisk()
+            return NoDisk(f"no disk has the serial {volume.id}")
         number = self.number(volume)
         return Disk(f"/dev/nvme{number[1]}n1", number, volume.size, self._content(node, volume))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from protokube.cloudprovider.aws.errors import explain
 from protokube.core.model import GIB, Attachment, AttachState, CloudVolume, DiskIdentity, PeerState
 from protokube.core.value import dataclass
-from protokube.errors import ProviderError
+from protokube.errors import OutcomeUnknown, ProviderError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -131,7 +131,8 @@ class Ec2:
                 "they don't, give the instance a profile whose role has the policy in docs/aws.md"
             ) from error
         except awsclient.CALL_ERRORS as error:
-            raise ProviderError(
+            unclear = OutcomeUnknown if operation == "AttachVolume" else ProviderError
+            raise unclear(
                 f"EC2 {operation} {subject}: no usable answer ({type(error).__name__}: {error}); it may have been "
                 "carried out all the same, the next look decides. If it stays so, check the way to EC2's endpoint: "
                 "routes, NAT or VPC endpoint, proxy, security groups"

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protokube.errors import DeviceNameTaken, ProviderError, TaggingForbidden, VolumeInUse
+from protokube.errors import (
+    DeviceNameTaken,
+    OutcomeUnknown,
+    ProviderError,
+    TaggingForbidden,
+    VolumeInUse,
+    VolumeRefused,
+)
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -17,6 +24,7 @@ _THROTTLED = "the account's request rate is used up; the loop backs off and come
 _SERVER = "an error inside AWS; the loop backs off and comes again"
 _CREDENTIALS = "check the instance profile's role, and this machine's clock"
 
+_SERVER_ERROR = 500
 _NEXT_NAME = "the next free device name is tried"
 
 HINTS = {
@@ -65,6 +73,21 @@ HINTS = {
 """Error code → what happens next and what an operator must do."""
 
 
+VOLUME_REFUSED = frozenset(
+    {
+        "InvalidVolume.ZoneMismatch",
+        "InvalidVolume.NotFound",
+        "InvalidVolumeID.Malformed",
+        "InvalidParameterValue",
+        "UnsupportedOperation",
+        "EncryptedVolumesNotSupported",
+        "UnknownVolumeType.Unsupported",
+        "CustomerKeyHasBeenRevoked",
+    }
+)
+"""Codes with which EC2 refuses one volume for what it is; another one may be had."""
+
+
 def explain(operation: str, subject: str, error: ClientError, device: str | None = None) -> ProviderError:
     """The ProviderError for a refused call; raise it from `error`.
 
@@ -77,11 +100,24 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
     message = f"EC2 {operation} {subject}: {code}: {said.rstrip('.')} ({hint})"
     if taken and device is not None:
         return DeviceNameTaken(device, message)
-    if code == "VolumeInUse":
-        return VolumeInUse(message)
+    if operation == "AttachVolume":
+        return _attach_error(code, said, subject, error)(message)
     if code in ("UnauthorizedOperation", "TagPolicyViolation") and operation == "CreateTags":
         return TaggingForbidden(
             f"{message}; the node runs without its marks on volumes, which are evidence against starting an etcd "
             "member anew"
         )
     return ProviderError(message)
+
+
+def _attach_error(code: str, said: str, subject: str, error: ClientError) -> type[ProviderError]:
+    """What a refused AttachVolume means for what is claimed next."""
+    volume_id = subject.split(" ", 1)[0]
+    if code == "VolumeInUse" or (code == "IncorrectState" and volume_id in said):
+        return VolumeInUse
+    if code in VOLUME_REFUSED:
+        return VolumeRefused
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status >= _SERVER_ERROR and HINTS.get(code) != _THROTTLED:
+        return OutcomeUnknown
+    return ProviderError

@@ -6,7 +6,7 @@ What is remembered between rounds, and why losing it does no harm (it costs call
   tags name the cluster; until then every round asks again;
 - other holders' addresses and states: asked anew when the set of holders changes and every `PEERS_FOR` seconds;
 - former holders that EC2 said are gone, so that their going is seen; without it they are merely absent;
-- volumes whose attachment fell back, for `FALLEN_FOR` seconds: without it the next attempt is made at once;
+- volumes whose attachment EC2 has accepted, until it is seen: without it the next attempt is made at once;
 - that tagging is forbidden: after a restart it is tried, and said, once more;
 - the device names in use: EC2 itself refuses a name that is taken.
 
@@ -28,7 +28,7 @@ from protokube.cloudprovider.aws.shared import Shared
 from protokube.core.model import AttachState, CloudVolume, Instance, Peer, PeerState
 from protokube.core.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, in_cluster, instance_group
 from protokube.core.value import dataclass, replace
-from protokube.errors import ProviderError, TaggingForbidden
+from protokube.errors import DeviceNameTaken, OutcomeUnknown, ProviderError, TaggingForbidden, VolumeRefused
 
 DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
 """The names offered for attaching, in order: the ones that kops uses, then the rest of what EC2 recommends."""
@@ -37,8 +37,11 @@ PEERS_FOR = 600.0
 """Seconds after which other holders' addresses and states are asked anew: a stop and start changes the public one."""
 
 
+LAG = 5.0
+"""Seconds for which EC2's answers may lag behind what it accepted. Later, an `available` volume has fallen back."""
+
 FALLEN_FOR = 60.0
-"""Seconds for which a volume that fell back from `attaching` to `available` is left alone. A reload forgets it."""
+"""Seconds for which a volume that fell back to `available` is left alone. A reload forgets it."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ class AwsCloud:
         self._volumes = Shared(self._ask_volumes)
         self._devices: frozenset[str] = frozenset()
         self._told: frozenset[str] = frozenset()
-        self._attaching: frozenset[str] = frozenset()
-        self._fallen: dict[str, float] = {}
+        self._accepted: dict[str, float] = {}
+        """Volumes on their way to us, and when (monotonic) that was last certain."""
         self._peers_lock = threading.Lock()
         self._peers = _Peers(frozenset(), {}, 0.0)
         self._untaggable: str | None = None
@@ -122,14 +125,24 @@ class AwsCloud:
     # --- writing ---------------------------------------------------------------------------------
 
     def attach(self, volume_id: str, device: str | None) -> None:
-        """AttachVolume. Raises VolumeInUse, DeviceNameTaken, or ProviderError with what an operator must do."""
+        """AttachVolume. Raises what errors.py tells apart, with what an operator must do.
+
+        What EC2 has accepted and doesn't show is not asked for again until its answers can't lag any more.
+        """
         if device is None:
             raise ProviderError(f"EC2 AttachVolume {volume_id}: EC2 needs a device name and none was chosen")
-        if time.monotonic() < self._fallen.get(volume_id, -math.inf) + FALLEN_FOR:
-            raise ProviderError(_FELL_BACK.format(volume_id))
+        waited = time.monotonic() - self._accepted.get(volume_id, -math.inf)
+        if waited < LAG:
+            raise OutcomeUnknown(_UNSEEN.format(volume_id))
+        if waited < FALLEN_FOR:
+            raise VolumeRefused(_FELL_BACK.format(volume_id))
         try:
             self._ec2.attach(volume_id, self._imds.document().instance_id, device)
+            self._accepted[volume_id] = time.monotonic()
             self._devices |= {device}
+        except DeviceNameTaken:
+            self._facts = None  # who has it stands in the block device mapping
+            raise
         finally:
             self._volumes.forget()
 
@@ -205,9 +218,11 @@ class AwsCloud:
         own = self._imds.document().instance_id
         mine = {volume.id: one for volume in volumes if (one := volume.attachment_to(own))}
         self._devices = frozenset(one.device for one in mine.values() if one.device)
-        fallen = {volume.id for volume in volumes if volume.available} & self._attaching
-        self._fallen |= dict.fromkeys(fallen, time.monotonic())
-        self._attaching = frozenset(id_ for id_, one in mine.items() if one.state is AttachState.ATTACHING)
+        for volume in volumes:
+            if volume.id in mine and mine[volume.id].state is AttachState.ATTACHING:
+                self._accepted[volume.id] = time.monotonic()
+            elif volume.attachments:
+                self._accepted.pop(volume.id, None)
         self._told = frozenset(volume.id for volume in volumes)
         return volumes
 
@@ -233,6 +248,8 @@ class AwsCloud:
         }
         return _Peers(holders & found.keys(), peers, time.monotonic())
 
+
+_UNSEEN = "EC2 AttachVolume {}: EC2 has accepted it, and its answers don't show the attachment; they may lag behind"
 
 _FELL_BACK = (
     "EC2 AttachVolume {}: EC2 accepted it, but the volume fell back from attaching to available. Most often its KMS "

@@ -114,6 +114,7 @@ class Machine:
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._path = path
+        self.hint = ""
         monkeypatch.setattr(sysblock, "_SYS_BLOCK", str(path))
 
     def add(self, name: str, size: int, *, serial: str = "", nvme: bool = False) -> None:
@@ -129,8 +130,9 @@ class Machine:
     def find(self, size: int, **identity: object) -> str | None:
         serials = frozenset(identity.get("serials", ()))  # type: ignore[call-overload]
         wanted = serials, None, identity.get("path"), identity.get("asked")
-        disk = sysblock.locate(wanted, size, sysblock.disks(), lambda _: None)  # type: ignore[arg-type]
-        return disk.name if disk else None
+        found = sysblock.locate(wanted, size, sysblock.disks(), lambda _: None)  # type: ignore[arg-type]
+        self.hint = found.hint if isinstance(found, sysblock.Missing) else ""
+        return found.name if isinstance(found, sysblock.BlockDisk) else None
 
 
 @pytest.fixture
@@ -145,6 +147,7 @@ def test_a_disk_is_found_by_its_serial_whatever_its_name(machine: Machine) -> No
     assert machine.find(8 * MIB, serials={"vol0123456789abcdef0"}, asked="/dev/xvdu") == "nvme1n1"
     assert machine.find(8 * MIB, serials={"short"}) == "vdb"
     assert machine.find(8 * MIB, serials={"absent"}) is None
+    assert machine.hint == "no disk has the serial absent"
 
 
 def test_two_disks_with_one_serial_are_both_named(machine: Machine) -> None:
@@ -157,7 +160,9 @@ def test_two_disks_with_one_serial_are_both_named(machine: Machine) -> None:
 def test_the_name_asked_for_counts_only_without_a_serial_and_with_the_size(machine: Machine) -> None:
     machine.add("xvdu", 8 * MIB)
     assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu") == "xvdu"
+    assert machine.find(8 * MIB, serials={"vol0"}, asked="xvdu") == "xvdu"
     assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdv") is None
+    assert machine.hint == "no disk has the serial vol0, and there is no /dev/xvdv"
     with pytest.raises(Uncertain, match="not taken for it"):
         machine.find(9 * MIB, serials={"vol0"}, asked="/dev/xvdu")
 
@@ -165,6 +170,20 @@ def test_the_name_asked_for_counts_only_without_a_serial_and_with_the_size(machi
 def test_the_name_asked_for_does_not_count_for_a_disk_with_another_serial(machine: Machine) -> None:
     machine.add("xvdu", 8 * MIB, serial="other")
     assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu") is None
+    assert machine.hint.endswith("/dev/xvdu is another disk, with the serial other")
+
+
+@pytest.mark.parametrize("asked", ["/dev/sdf", "sdf"])
+def test_a_name_that_the_kernel_may_have_changed_does_not_count_and_is_explained(
+    machine: Machine, asked: str
+) -> None:
+    """/dev/sdf, as a person asks for it, is xvdf for one Xen kernel and xvdj for another."""
+    machine.add("xvdf", 8 * MIB)
+    machine.add("xvdj", 8 * MIB)
+    assert machine.find(8 * MIB, serials={"vol0"}, asked=asked) is None
+    assert "there is no /dev/sdf; /dev/xvdf may be it, but" in machine.hint and "detach the volume" in machine.hint
+    assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/sdg") is None
+    assert machine.hint == "no disk has the serial vol0, and there is no /dev/sdg"
 
 
 def test_a_serial_that_cannot_be_read_is_not_the_same_as_none(machine: Machine, tmp_path: Path) -> None:
@@ -178,12 +197,15 @@ def test_the_name_asked_for_does_not_count_beside_nvme_disks(machine: Machine) -
     machine.add("xvdu", 8 * MIB)
     machine.add("nvme0n1", 8 * MIB, nvme=True, serial="vol1")
     assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu") is None
+    assert machine.hint.endswith("and beside NVMe disks (/dev/nvme0n1) the name /dev/xvdu does not count")
+    assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdv") is None
+    assert machine.hint == "no disk has the serial vol0", "no name is expected here"
 
 
 def test_a_path_leads_to_a_whole_disk_or_to_nothing(machine: Machine, tmp_path: Path) -> None:
     machine.add("vdb", 8 * MIB, serial="one")
     link = tmp_path / "link"
-    assert machine.find(8 * MIB, path=str(link)) is None
+    assert machine.find(8 * MIB, path=str(link)) is None and machine.hint == f"there is no {link}"
     link.symlink_to("/dev/vdb")
     assert machine.find(8 * MIB, path=str(link)) == "vdb"
     assert machine.find(8 * MIB, path=str(link), serials={"one"}) == "vdb"

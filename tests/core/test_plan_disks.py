@@ -163,9 +163,10 @@ def test_what_cannot_be_read_is_unknown() -> None:
         assert kinds(made) == [] and rules(made) == [] and made.unknown and not made.settled
 
 
-def test_a_late_disk_is_waited_for() -> None:
-    made = planned(state(disks={VOLUME: NoDisk()}))
-    assert VOLUME in {one.subject for one in made.waiting} and rules(made) == []
+def test_a_late_disk_is_waited_for_and_what_was_looked_for_is_said() -> None:
+    made = planned(state(disks={VOLUME: NoDisk("no disk has the serial vol1")}))
+    (waiting,) = [one for one in made.waiting if one.subject == VOLUME]
+    assert "no disk has the serial vol1" in waiting.reason and rules(made) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_another_device_in_our_place() -> None:
     other = Mount(TARGET, (8, 0), "ext4", False)
     assert rules(planned(state(ext4(), mounts=(other,)))) == ["mount/occupied"]
     assert rules(planned(state(Blank(), mounts=(other,)))) == ["mount/occupied"]
-    assert rules(planned(state(disks={VOLUME: NoDisk()}, mounts=(other,)))) == ["volume/disk-lost"]
+    assert rules(planned(state(disks={VOLUME: NoDisk("-")}, mounts=(other,)))) == ["volume/disk-lost"]
 
 
 def test_a_failed_disk_is_left_alone_for_the_round() -> None:

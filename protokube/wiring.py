@@ -97,8 +97,7 @@ def wire(settings: Settings, loop: Future[asyncio.AbstractEventLoop], wake: Wake
 
     `loop` is the event loop of the main thread, which need not be there before an adapter is asked that lives in it.
     """
-    cloud_name = settings.cloud or detect_cloud()
-    dns_name = settings.dns or ("route53" if cloud_name == "aws" else "hosts")
+    cloud_name, dns_name = _names(settings)
     config = replace(settings.node, dns=dns_name)
     cloud, cloud_watch, vpc = _cloud(settings, cloud_name)
     dns = _dns(settings, config, cloud, vpc)
@@ -129,15 +128,26 @@ def wire(settings: Settings, loop: Future[asyncio.AbstractEventLoop], wake: Wake
 
 
 def cloud_faults(settings: Settings) -> tuple[Fault, ...]:
-    """What is wrong with the inventory, for a report of all faults at once. Touches nothing."""
-    name = settings.cloud or detect_cloud()
-    if name != "local":
-        return ()  # nothing of it is configured in files
-    try:
-        _cloud(settings, name)
-    except ConfigError as error:
-        return error.faults
-    return ()
+    """What is wrong with the inventory, or with what the environment says to whoever talks to AWS, for a report of
+    all faults at once. Touches nothing."""
+    name, dns = _names(settings)
+    faults: tuple[Fault, ...] = ()
+    if name == "aws" or dns == "route53":
+        from protokube.awsenv import environment_faults
+
+        faults = environment_faults(os.environ)
+    if name == "local":
+        try:
+            _cloud(settings, name)
+        except ConfigError as error:
+            faults += error.faults
+    return faults
+
+
+def _names(settings: Settings) -> tuple[str, str]:
+    """The cloud and the DNS provider, found out where they are not configured."""
+    cloud = settings.cloud or detect_cloud()
+    return cloud, settings.dns or ("route53" if cloud == "aws" else "hosts")
 
 
 def detect_cloud() -> str:

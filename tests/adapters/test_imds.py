@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from protokube.awsenv import environment_faults
 from protokube.cloudprovider.aws.imds import IPV4_ENDPOINT, IPV6_ENDPOINT, IdentityDocument, Imds, endpoint
 from protokube.errors import ProviderError
 from tests.lab.imds import DOCUMENT_PATH, ImdsServer, Metadata
@@ -123,8 +126,47 @@ def test_a_failing_service_is_an_error_and_not_an_absent_item(server: ImdsServer
 
 
 @pytest.mark.parametrize(
+    "answer", ["", "abc\n", "a b", "<html>\n<body>Log in</body>\r\n</html>", "\x00abc", "jeton-é"]
+)
+def test_what_is_no_token_is_refused(server: ImdsServer, answer: str) -> None:
+    server.not_a_token = answer
+    with pytest.raises(ProviderError, match=r"/latest/api/token: the answer is no token \(b.*something else"):
+        Imds().document()
+    assert server.paths() == []
+
+
+@pytest.mark.parametrize("lifetime", ["-3", "soon", "²", "9" * 400])
+def test_a_lifetime_that_is_none_counts_as_the_longest(server: ImdsServer, lifetime: str) -> None:
+    server.told_ttl = lifetime
+    imds = Imds()
+    assert imds.document().instance_id == INSTANCE
+    assert imds.get("public-ipv4") == "203.0.113.9"
+    assert len(server.paths("PUT")) == 1
+
+
+def document(**fields: object) -> str:
+    """An identity document with other fields than usual."""
+    usual = {"instanceId": INSTANCE, "region": "us-east-1", "availabilityZone": "us-east-1a", "privateIp": "10.0.0.1"}
+    return json.dumps(usual | fields)
+
+
+@pytest.mark.parametrize(
     "body",
-    ["", "<html>proxy login</html>", "[]", '"text"', '{"instanceId": "i-1"}', '{"instanceId": 1, "region": 2}'],
+    [
+        "",
+        "<html>proxy login</html>",
+        "[]",
+        '"text"',
+        '{"instanceId": "i-1"}',
+        '{"instanceId": 1, "region": 2}',
+        "[" * 65000,
+        document(region="us east/1"),
+        document(instanceId=""),
+        document(availabilityZone=["us-east-1a"]),
+        document(instanceId=json.loads("[" * 150 + "]" * 150)),
+        document(privateIp=5),
+        document(privateIp={"v4": "10.0.0.1"}),
+    ],
 )
 def test_what_is_no_document_is_refused(server: ImdsServer, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     monkeypatch.setattr(server.metadata, "item", lambda _: body)
@@ -167,6 +209,89 @@ def test_the_endpoint_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv5")
     with pytest.raises(ProviderError, match="'IPv5', expected IPv4 or IPv6"):
         endpoint()
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ftp://x")
-    with pytest.raises(ProviderError, match="expected http://HOST"):
-        endpoint()
+
+
+BAD_URLS = [
+    "ftp://x",
+    "https://h",
+    "169.254.169.254",
+    "http://",
+    "http://h:abc",
+    "http://h:0",
+    "http://h:99999",
+    "http://[::1",
+    "http://[::g]",
+    "http://x y/",
+    "http://x..y/",
+    "http://" + "x" * 64,
+    "http://häuschen",
+    "http://h/a\nb",
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_an_endpoint_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
+    with pytest.raises(ProviderError, match=re.escape(f"{url!r}, expected http://HOST[:PORT]")):
+        Imds().document()
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path"),
+    [
+        ("http://h", "h", 80, ""),
+        ("http://Metadata_1.example.com.:8080/a/b/", "metadata_1.example.com.", 8080, "/a/b"),
+        ("http://[fd00:ec2::254]/", "fd00:ec2::254", 80, ""),
+        ("http://[fe80::1%25eth0]:81", "fe80::1%25eth0", 81, ""),
+    ],
+)
+def test_an_endpoint_in_its_parts(monkeypatch: pytest.MonkeyPatch, url: str, host: str, port: int, path: str) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
+    found = endpoint()
+    assert (found.text, found.host, found.port, found.path) == (url.rstrip("/"), host, port, path)
+
+
+# --- the environment as a whole ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("AWS_ENDPOINT_URL", "ec2.us-east-1.amazonaws.com", "https://HOST"),
+        ("AWS_ENDPOINT_URL_EC2", "10.77.0.1:5000", "https://HOST"),
+        ("AWS_ENDPOINT_URL_ROUTE_53", "not a url", "https://HOST"),
+        ("AWS_ENDPOINT_URL_STS", "ftp://sts", "https://HOST"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "https://169.254.169.254", "http://HOST"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv5", "IPv4 or IPv6"),
+        ("AWS_METADATA_SERVICE_TIMEOUT", "abc", "a whole number from 1"),
+        ("AWS_METADATA_SERVICE_TIMEOUT", "", "a whole number from 1"),
+        ("AWS_METADATA_SERVICE_TIMEOUT", "0", "a whole number from 1"),
+        ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "2.5", "a whole number from 1"),
+    ],
+)
+def test_a_bad_variable_is_named_with_its_value_and_what_was_expected(name: str, value: str, expected: str) -> None:
+    (fault,) = environment_faults({name: value})
+    assert fault.place == f"environment variable {name}"
+    assert f"{value!r} where " in fault.message
+    assert expected in fault.message
+
+
+def test_every_bad_variable_is_named_at_once() -> None:
+    found = environment_faults({"AWS_ENDPOINT_URL": "x", "AWS_METADATA_SERVICE_TIMEOUT": "y", "AWS_PROFILE": "z"})
+    assert [fault.place.split()[-1] for fault in found] == ["AWS_ENDPOINT_URL", "AWS_METADATA_SERVICE_TIMEOUT"]
+
+
+def test_good_variables_are_no_faults() -> None:
+    assert not environment_faults(
+        {
+            "AWS_ENDPOINT_URL": "",
+            "AWS_ENDPOINT_URL_EC2": "https://vpce-1.ec2.us-east-1.vpce.amazonaws.com",
+            "AWS_ENDPOINT_URL_ROUTE_53": "http://[::1]:5000/route53/",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": "",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "ipv6",
+            "AWS_METADATA_SERVICE_TIMEOUT": "5",
+            "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "03",
+        }
+    )

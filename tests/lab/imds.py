@@ -81,7 +81,8 @@ class ImdsServer:
 
     `disabled`: the instance's endpoint is switched off (403). `hop_limit_reached`: the answer to a token request
     never arrives. `version_1_only`: it knows no tokens. `tokens_required`: version 1 is refused (401).
-    `longest_ttl`: grants no longer-lived tokens (seconds). `failing`: answers everything with this status.
+    `longest_ttl`: grants no longer-lived tokens (seconds). `not_a_token`: is given for a token, where something else
+    answers; `told_ttl`: is said of its lifetime. `failing`: answers everything with this status.
     `requests` records every (method, path).
     """
 
@@ -93,6 +94,8 @@ class ImdsServer:
         self.version_1_only = False
         self.tokens_required = True
         self.longest_ttl = 21600
+        self.not_a_token: str | None = None
+        self.told_ttl: str | None = None
         self.failing: int | None = None
         self.requests: list[tuple[str, str]] = []
         self._tokens: dict[str, float] = {}
@@ -152,13 +155,15 @@ class ImdsServer:
             return 404, "", {}
         if self.hop_limit_reached:
             self._closing.wait()
+        if self.not_a_token is not None:
+            return 200, self.not_a_token, {}
         wanted = headers.get("x-aws-ec2-metadata-token-ttl-seconds", "")
         if not wanted.isdigit() or not 1 <= int(wanted) <= 21600 or "x-forwarded-for" in headers:
             return 400, "", {}
         ttl = min(int(wanted), self.longest_ttl)
         token = secrets.token_urlsafe(32)
         self._tokens[token] = time.monotonic() + ttl
-        return 200, token, {"X-aws-ec2-metadata-token-ttl-seconds": str(ttl)}
+        return 200, token, {"X-aws-ec2-metadata-token-ttl-seconds": self.told_ttl or str(ttl)}
 
 
 def _server(imds: ImdsServer, address: str, port: int) -> ThreadingHTTPServer:

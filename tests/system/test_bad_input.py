@@ -354,6 +354,23 @@ def test_environment(node: TrialNode, tmp_path: Path, variable: str, said: str) 
     assert_refused(node, tmp_path, 78, f"environment variable {name}: {said}", around=("env", variable))
 
 
+@pytest.mark.parametrize(
+    "options", [("--once", "--cloud", "aws"), ("--cloud", "aws", "--dns", "none"), ("--once", "--dns", "route53")]
+)
+def test_environment_of_aws(node: TrialNode, tmp_path: Path, options: tuple[str, ...]) -> None:
+    bad = ("AWS_ENDPOINT_URL_EC2=10.77.0.1:5000", "AWS_METADATA_SERVICE_TIMEOUT=abc")
+    said = (
+        "environment variable AWS_ENDPOINT_URL_EC2: '10.77.0.1:5000' where http://HOST[:PORT] or https://HOST[:PORT]",
+        "environment variable AWS_METADATA_SERVICE_TIMEOUT: 'abc' where a whole number from 1 was expected",
+    )
+    assert_refused(node, tmp_path, 78, *said, options=options, around=("env", *bad))
+
+
+def test_environment_of_aws_concerns_nobody_else(node: TrialNode) -> None:
+    done = node.run("env", "AWS_ENDPOINT_URL=x", *node.arguments("--dry-run"))
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_command_line_overrules_a_bad_file_not(node: TrialNode, tmp_path: Path) -> None:
     """A wrong value is wrong even where a better one wins: it would strike when that one is taken away."""
     put(tmp_path, {CONFIG: "interval: often\n"})

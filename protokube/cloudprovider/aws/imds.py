@@ -10,15 +10,17 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
+import reprlib
 import threading
 import time
-from urllib.parse import urlsplit
 
+from protokube.awsenv import IMDS_ENDPOINT, IMDS_MODE, Endpoint, parse_endpoint
 from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 
-IPV4_ENDPOINT = "http://169.254.169.254"
-IPV6_ENDPOINT = "http://[fd00:ec2::254]"
+IPV4_ENDPOINT = Endpoint("http://169.254.169.254", "169.254.169.254", 80, "")
+IPV6_ENDPOINT = Endpoint("http://[fd00:ec2::254]", "fd00:ec2::254", 80, "")
 
 TOKEN_TTL = 21600
 """Seconds; the longest that the service grants."""
@@ -28,6 +30,9 @@ _MARGIN = 60.0
 _LONGEST_ANSWER = 1 << 16
 _TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN_HEADER = "X-aws-ec2-metadata-token"
+_TOKEN = re.compile(rb"[!-~]+")
+_WORD = re.compile(r"[A-Za-z0-9-]+")
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Imds:
 
     def __init__(self, *, allow_v1: bool = False) -> None:
         self._allow_v1 = allow_v1
-        self._url: str | None = None
+        self._endpoint: Endpoint | None = None
         self._lock = threading.Lock()
         self._token: str | None = None
         self._expires = 0.0
@@ -77,19 +82,28 @@ class Imds:
         answer = self._fetch(path)
         try:
             data = json.loads(answer.body) if answer else {}
-            document = IdentityDocument(
-                data["instanceId"], data["region"], data["availabilityZone"], data.get("privateIp")
-            )
-        except (ValueError, LookupError, TypeError) as error:
+            instance_id, region, zone = (data[key] for key in ("instanceId", "region", "availabilityZone"))
+            private_ip = data.get("privateIp")
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ProviderError(
                 f"instance metadata: {self._url}{path} is no identity document ({error!r}); is this EC2?"
             ) from error
-        words = (document.instance_id, document.region, document.zone)
-        if not all(isinstance(word, str) and word for word in words):
+        if not all(isinstance(word, str) and _WORD.fullmatch(word) for word in (instance_id, region, zone)):
             raise ProviderError(
-                f"instance metadata: {self._url}{path} has instanceId, region and availabilityZone {words!r}"
+                f"instance metadata: {self._url}{path} is no identity document: instanceId, region and "
+                f"availabilityZone are {reprlib.repr((instance_id, region, zone))}; is this EC2?"
             )
-        return document
+        if not isinstance(private_ip, str | None):
+            raise ProviderError(
+                f"instance metadata: {self._url}{path} is no identity document: privateIp is "
+                f"{reprlib.repr(private_ip)}, expected a text; is this EC2?"
+            )
+        return IdentityDocument(instance_id, region, zone, private_ip)
+
+    @property
+    def _url(self) -> str:
+        """For messages: where was asked."""
+        return self._endpoint.text if self._endpoint else ""
 
     def _fetch(self, path: str) -> _Answer | None:
         """GET with a valid token; None for 404. A token that is refused (401) is replaced once."""
@@ -125,9 +139,15 @@ class Imds:
                 "container; run on the host's network, or `aws ec2 modify-instance-metadata-options "
                 "--http-put-response-hop-limit 2 --instance-id …`"
             ) from error
-        if answer.status == 200 and answer.body:
-            ttl = float(answer.ttl) if answer.ttl and answer.ttl.isdigit() else TOKEN_TTL
-            self._token = answer.body.decode("ascii", "replace")
+        if answer.status == 200:
+            if not _TOKEN.fullmatch(answer.body):
+                raise ProviderError(
+                    f"instance metadata: PUT {self._url}/latest/api/token: the answer is no token "
+                    f"({answer.body[:_SHOWN]!r}); is something else answering there, a proxy or a login page?"
+                )
+            granted = answer.ttl if answer.ttl and answer.ttl.isascii() and answer.ttl.isdigit() else TOKEN_TTL
+            ttl = min(float(granted), TOKEN_TTL)
+            self._token = answer.body.decode("ascii")
             self._expires = time.monotonic() + ttl - min(_MARGIN, ttl / 10)
         elif self._allow_v1 and answer.status in (403, 404, 405):
             self._v1 = True
@@ -137,11 +157,10 @@ class Imds:
             )
 
     def _request(self, method: str, path: str, headers: dict[str, str]) -> _Answer:
-        if self._url is None:
-            self._url = endpoint()
-        url = self._url
-        where = urlsplit(url)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port or 80, timeout=_TIMEOUT)
+        if self._endpoint is None:
+            self._endpoint = endpoint()
+        where, url = self._endpoint, self._endpoint.text
+        connection = http.client.HTTPConnection(where.host, where.port, timeout=_TIMEOUT)
         try:
             try:
                 connection.connect()
@@ -151,7 +170,7 @@ class Imds:
                     "unreachable from this network namespace, or a firewall rule forbids it"
                 ) from error
             try:
-                connection.request(method, where.path.rstrip("/") + path, headers=headers)
+                connection.request(method, where.path + path, headers=headers)
                 response = connection.getresponse()
                 return _Answer(response.status, response.read(_LONGEST_ANSWER), response.getheader(_TTL_HEADER))
             except TimeoutError as error:
@@ -168,26 +187,21 @@ class _NoAnswerError(ProviderError):
     """Connected, but nothing came back."""
 
 
-def endpoint() -> str:
-    """The service's URL, from the environment or the well-known address."""
+def endpoint() -> Endpoint:
+    """Where the service is, from the environment or at the well-known address."""
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         raise ProviderError(
             "instance metadata: AWS_EC2_METADATA_DISABLED=true forbids asking who this instance is; unset it"
         )
-    if url := os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ProviderError(
-                f"instance metadata: AWS_EC2_METADATA_SERVICE_ENDPOINT={url!r}, expected http://HOST[:PORT]"
-            )
-        return url.rstrip("/")
-    mode = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv4")
+    if url := os.environ.get(IMDS_ENDPOINT):
+        if (found := parse_endpoint(url, ("http",))) is None:
+            raise ProviderError(f"instance metadata: {IMDS_ENDPOINT}={url!r}, expected http://HOST[:PORT]")
+        return found
+    mode = os.environ.get(IMDS_MODE, "IPv4")
     try:
         return {"ipv4": IPV4_ENDPOINT, "ipv6": IPV6_ENDPOINT}[mode.lower()]
     except KeyError as error:
-        raise ProviderError(
-            f"instance metadata: AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE={mode!r}, expected IPv4 or IPv6"
-        ) from error
+        raise ProviderError(f"instance metadata: {IMDS_MODE}={mode!r}, expected IPv4 or IPv6") from error
 
 
 def _status(answer: _Answer) -> str:

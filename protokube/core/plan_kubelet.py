@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protokube.core.actions import RestartUnit, StartUnit, WriteFile
-from protokube.core.desired import Desired, claimable
+from protokube.core.desired import MAIN, Desired, MemberVolume, claimable
 from protokube.core.kubelet_proof import (
     GOOD,
     REJECTED,
@@ -22,6 +22,7 @@ from protokube.core.model import Absent, AttachState, Fault, File, Instance, Lin
 from protokube.core.observed import Observed
 from protokube.core.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.plan_disks import attached, mount_of
+from protokube.core.plan_volumes import coming
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 
@@ -205,6 +206,9 @@ def gate(config: NodeConfig, observed: Observed, desired: Desired | None) -> lis
         return ["the cloud has answered"]
     free = [mine.id for candidates in claimable(desired).values() for mine in candidates]
     reasons = [f"{volume_id} is claimed" for volume_id in free]
+    reasons += [f"{volume_id} is free ({why})" for volume_id, why in coming(observed, desired).items()]
+    if MAIN not in desired.held and not any(_is_main_here(mine, desired) for mine in desired.all):
+        reasons.append(f"a volume of etcd cluster {MAIN} is known in zone {desired.instance.zone}")
     complete = {mine.id for mine in attached(desired)}
     for mine in desired.held.values():
         attachment = mine.volume.attachment_to(desired.instance.id)
@@ -219,3 +223,7 @@ def gate(config: NodeConfig, observed: Observed, desired: Desired | None) -> lis
             if not (isinstance(there, Link) and there.target.startswith(mine.target + "/")):
                 reasons.append(f"{path} stands")
     return reasons
+
+
+def _is_main_here(mine: MemberVolume, desired: Desired) -> bool:
+    return mine.member.cluster == MAIN and mine.volume.zone == desired.instance.zone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protokube.core.actions import AnnounceAddresses, AttachVolume
 from protokube.core.desired import MAIN, MOUNT_PREFIX, Desired, MemberVolume, cluster_order, other_group
-from protokube.core.model import AttachState, Unknown
+from protokube.core.model import AttachState, PeerState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.steps import Plan
 from protokube.core.tags import instance_group
@@ -28,10 +28,6 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
     for one in desired.rejected:
         server = desired.held.get(one.cluster or "")
         plan.refuse(one.volume_id, one.rule, one.evidence, serious=server is None or server.id == one.volume_id)
-    for mine in desired.held.values():
-        attachment = mine.volume.attachment_to(desired.instance.id)
-        if attachment and attachment.state is not AttachState.ATTACHED:
-            plan.wait(mine.id, f"the cloud says {attachment.state}")
     _announce(observed, desired, plan)
     for key in cluster_order(desired.elsewhere):
         for volume_id, holder in sorted(desired.elsewhere[key].items()):
@@ -44,6 +40,9 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         return
     if _strangers(observed, desired):
         return
+    soon = coming(observed, desired)
+    for volume_id, why in soon.items():
+        plan.wait(volume_id, why, theirs=True)
     for key in cluster_order(desired.candidates):
         if any(mine.id in observed.failed - observed.refused for mine in desired.candidates[key]):
             return  # what failed there would fail with the next one as well, or works again in a moment
@@ -51,9 +50,36 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         if ready:
             _claim(observed, desired, ready[0], plan)
             return
+        if soon and key == MAIN:
+            return
         if key == MAIN and desired.elsewhere[key]:
             plan.notes.append("standby: other nodes hold every main volume of this zone")
             return
+
+
+def coming(observed: Observed, desired: Desired) -> dict[str, str]:
+    """Volumes of this zone that will be free for this machine soon, without anybody's doing, and what they wait for.
+
+    Of the etcd clusters that it lacks, and of `main` alone while it lacks that.
+    """
+    peers = () if isinstance(observed.peers, Unknown) else observed.peers
+    gone = {peer.instance for peer in peers if peer.state is PeerState.GONE}
+    found = {}
+    for mine in desired.all:
+        volume, cluster = mine.volume, mine.member.cluster
+        lacking = cluster not in desired.held and (cluster == MAIN or MAIN in desired.held)
+        if not lacking or volume.zone != desired.instance.zone or volume.available:
+            continue
+        holders = [one.instance for one in volume.attachments if one.state is not AttachState.DETACHING]
+        if not volume.attachments and volume.status == "creating":
+            found[mine.id] = "it is still being created"
+        elif not volume.attachments and volume.status == "in-use":
+            found[mine.id] = "the cloud says that it is in use, and doesn't show by whom"
+        elif volume.attachments and not holders:
+            found[mine.id] = f"it is being detached from {volume.attachments[0].instance}"
+        elif holders and gone.issuperset(holders):
+            found[mine.id] = f"{holders[0]}, which holds it, is terminated"
+    return found
 
 
 def _strangers(observed: Observed, desired: Desired) -> bool:

@@ -18,6 +18,8 @@ from protokube.core.model import (
     FileState,
     Link,
     Mounted,
+    Peer,
+    PeerState,
     UnitState,
     Unknown,
 )
@@ -136,6 +138,50 @@ def test_what_is_detaching_or_held_by_others_does_not_close_the_gate() -> None:
     assert unit_steps(made) == ["start-unit"]
 
 
+GONE = (Peer("n2", ("10.0.0.2",), (), PeerState.GONE),)
+SOON: dict[str, tuple[dict[str, Any], tuple[Peer, ...], str]] = {
+    "being created": ({"status": "creating"}, (), "it is still being created"),
+    "in use by nobody": ({"status": "in-use"}, (), "doesn't show by whom"),
+    "being detached": ({"holder": "n2", "state": AttachState.DETACHING}, (), "it is being detached from n2"),
+    "its holder is gone": ({"holder": "n2"}, GONE, "n2, which holds it, is terminated"),
+}
+
+
+@pytest.mark.parametrize(("soon", "peers", "why"), SOON.values(), ids=SOON)
+def test_a_volume_that_will_be_free_soon_closes_the_gate_and_is_waited_for(
+    soon: dict[str, Any], peers: tuple[Peer, ...], why: str
+) -> None:
+    """For `events` beside our own `main`, and for `main` before anything else is claimed."""
+    ours, other = volume(holder="n1", tags=RAN), free("vol-2", "events")
+    events = ready(volumes=(ours, free("vol-3", "events", **soon)), peers=peers)
+    main = replace(state(), volumes=(free("vol-3", "main", **soon), other), disks={}, peers=peers)
+    for observed in (events, replace(main, files=written(main))):
+        made = planned(observed)
+        assert unit_steps(made) == [] and why in waits(made)
+        assert [one.theirs for one in made.waiting if one.subject == "vol-3"] == [True]
+        assert not [step for step in made.steps if step.action.kind == "attach-volume"]
+
+
+def test_a_standby_does_not_wait_for_what_a_running_node_holds() -> None:
+    observed = replace(state(), volumes=(volume("vol-2", holder="n2"),), disks={}, peers=(
+        Peer("n2", ("10.0.0.2",), (), PeerState.STOPPED),
+    ))  # fmt: skip
+    made = planned(replace(observed, files=written(observed)))
+    assert unit_steps(made) == ["start-unit"] and not made.waiting
+
+
+@pytest.mark.parametrize("volumes", [(), (volume(zone="z2"),), (volume(tags={"KubernetesCluster": "other"}),)])
+def test_a_master_without_any_main_volume_starts_kubelet_only_at_the_deadline(
+    volumes: tuple[CloudVolume, ...],
+) -> None:
+    """Tags may come late, and an answer may be incomplete; a master without etcd is nothing to hurry to."""
+    observed = replace(state(), volumes=volumes, disks={})
+    observed = replace(observed, files=written(observed))
+    made = planned(observed)
+    assert unit_steps(made) == [] and "a volume of etcd cluster main is known in zone z1" in waits(made)
+    assert unit_steps(planned(replace(observed, uptime=300.0))) == ["start-unit"]
+
+
 def test_names_are_not_in_the_gate() -> None:
     assert unit_steps(planned(ready(records=Unknown("the name server is down")), dns="route53")) == ["start-unit"]
 
@@ -231,4 +277,4 @@ def test_free_volumes_that_a_standby_never_claims_do_not_hold_its_kubelet() -> N
 def test_a_free_volume_that_will_be_claimed_holds_kubelet() -> None:
     observed = replace(state(), volumes=(volume("vol-3", key="events"),), disks={})
     config = node_config()
-    assert gate(config, observed, desire(config, observed)) == ["vol-3 is claimed"]
+    assert gate(config, observed, desire(config, observed))[0] == "vol-3 is claimed"

@@ -117,8 +117,12 @@ def desired_records(
     mounted: Iterable[EtcdMember],
     private: bool,
     master: bool = True,
+    incomplete: bool = False,
 ) -> DesiredRecords:
-    """Decide what this node keeps: `held` are the members on volumes attached to it, `mounted` those mounted."""
+    """Decide what this node keeps: `held` are the members on volumes attached to it, `mounted` those mounted.
+
+    `incomplete`: the cloud's answer doesn't show everything that is mounted here, so that nothing is withdrawn.
+    """
     here = frozenset((member.cluster, member.me) for member in mounted)
     if not master:
         return DesiredRecords(instance.id, private)
@@ -126,7 +130,7 @@ def desired_records(
     others = tuple(one for one in seen if one.instance != instance.id and one.state is not PeerState.GONE)
     api_names = frozenset({naming.api_internal, naming.api})
     if not _has_main(here):
-        returning = _has_main((member.cluster, member.me) for member in held)
+        returning = incomplete or _has_main((member.cluster, member.me) for member in held)
         if private or returning:
             return DesiredRecords(instance.id, private)
         masters = peers if isinstance(peers, Unknown) else _masters(naming, others)

@@ -11,6 +11,7 @@ from protokube.core.observed import Observed
 from protokube.core.owners import gone_owners
 from protokube.core.plan_dns import plan_records
 from protokube.core.plan_links import waits_for_names
+from protokube.core.plan_volumes import strangers
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 
@@ -30,6 +31,7 @@ def records_of(config: NodeConfig, observed: Observed, desired: Desired) -> Desi
         mounted=[mine.member for mine in mounted(config, observed, desired)],
         private=config.private_dns,
         master=config.master,
+        incomplete=strangers(observed, desired),
     )
 
 

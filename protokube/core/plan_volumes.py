@@ -38,7 +38,7 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
         plan.wait(hidden[0], "it was asked for, and the cloud doesn't show yet who has it")
         return
-    if _strangers(observed, desired):
+    if strangers(observed, desired):
         return
     soon = coming(observed, desired)
     for volume_id, why in soon.items():
@@ -64,11 +64,12 @@ def coming(observed: Observed, desired: Desired) -> dict[str, str]:
     """
     peers = () if isinstance(observed.peers, Unknown) else observed.peers
     gone = {peer.instance for peer in peers if peer.state is PeerState.GONE}
+    refused = {one.volume_id for one in desired.rejected}
     found = {}
     for mine in desired.all:
         volume, cluster = mine.volume, mine.member.cluster
         lacking = cluster not in desired.held and (cluster == MAIN or MAIN in desired.held)
-        if not lacking or volume.zone != desired.instance.zone or volume.available:
+        if not lacking or mine.id in refused or volume.zone != desired.instance.zone or volume.available:
             continue
         holders = [one.instance for one in volume.attachments if one.state is not AttachState.DETACHING]
         if not volume.attachments and volume.status == "creating":
@@ -82,7 +83,7 @@ def coming(observed: Observed, desired: Desired) -> dict[str, str]:
     return found
 
 
-def _strangers(observed: Observed, desired: Desired) -> bool:
+def strangers(observed: Observed, desired: Desired) -> bool:
     """Whether a volume stands in one of our places that the cloud doesn't show as ours: its answer may be incomplete.
 
     The disk planner says which.

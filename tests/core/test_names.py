@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from protokube.core.model import EtcdMember, Instance, Peer, PeerState, Unknown
+from protokube.core.desired import desire as desired_state
+from protokube.core.model import EtcdMember, Instance, Mount, Peer, PeerState, Unknown
 from protokube.core.names import DesiredRecords, Holding, Naming, desired_records, holdings
+from protokube.core.plan_names import records_of
+from tests.core.states import config_of, mounted, state
 
 NAMING = Naming("c1.test", ".internal.c1.test")
 MAIN_A = EtcdMember("main", "a", ("a", "b", "c"))
@@ -67,6 +70,17 @@ def test_a_standby_leaves_the_api_names_and_a_booting_master_does_not() -> None:
     assert desire(held=(), mounted=()).withdrawn == {NAMING.api, NAMING.api_internal}
     assert desire(mounted=()).names == frozenset()
     assert desire(master=False, held=(), mounted=()).names == frozenset()
+
+
+@pytest.mark.parametrize(("mounts", "withdrawn"), [((), True), ((mounted(),), False)])
+def test_nothing_is_withdrawn_while_a_mounted_volume_is_missing_from_the_answer(
+    mounts: tuple[Mount, ...], withdrawn: bool
+) -> None:
+    observed = state(volumes=(), mounts=mounts)
+    config = config_of(dns="route53")
+    judged = desired_state(config, observed)
+    assert judged is not None
+    assert bool(records_of(config, observed, judged).withdrawn) == withdrawn
 
 
 def test_a_master_without_an_external_address_has_no_place_under_the_public_name() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from protokube.apply import Outcome, apply
 from protokube.core.actions import AttachVolume, RestartUnit, StartUnit
+from protokube.core.arrivals import Arrivals
 from protokube.core.model import AttachState, Facet, Unknown
 from protokube.core.observed import Observed
 from protokube.core.owners import Absences
@@ -96,6 +97,7 @@ class Memory:
     starts: dict[str, list[float]] = field(default_factory=dict)
     conflicts: dict[str, float] = field(default_factory=dict)
     absences: Absences = field(default_factory=Absences)
+    arrivals: Arrivals = field(default_factory=Arrivals)
     rounds_since_reading: int = 0
     cloud_asked: float = 0.0
     last: Report | None = None
@@ -114,9 +116,11 @@ class Memory:
         """The snapshot with what only memory can tell: for how long something has been so."""
         now = observed.uptime
         self.conflicts = {name: since for name, since in self.conflicts.items() if now - since < _CONFLICT_FOR}
+        self.arrivals = self.arrivals.seen(observed)
         return replace(
             observed,
             absent_for=self.absences.absent_for(),
+            arrivals=self.arrivals,
             holds=self.holds(now, restarts),
             taken_devices={name: now - since for name, since in self.conflicts.items()},
         )

@@ -14,7 +14,7 @@ from protokube.core.model import CloudVolume, EtcdMember, Instance, Mount, Unkno
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
 from protokube.core.tags import Rejected
-from protokube.core.value import dataclass
+from protokube.core.value import dataclass, replace
 
 MAIN = "main"
 USABLE = ("available", "in-use", "creating")
@@ -100,7 +100,7 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
     if not config.master:
         return Desired(cluster_id, instance, (), {}, {}, {}, ())
     ours, foreign = _of_cluster(cluster_id, volumes)
-    accepted, rejected = _judge_tags(config, cluster_id, ours)
+    accepted, rejected = _judge_tags(config, cluster_id, instance, ours)
     rejected += _duplicates(accepted)
     held, surplus = _held(accepted, instance, observed.mounts)
     rejected += surplus
@@ -134,7 +134,7 @@ def _of_cluster(
 
 
 def _judge_tags(
-    config: NodeConfig, cluster_id: str, volumes: tuple[CloudVolume, ...]
+    config: NodeConfig, cluster_id: str, instance: Instance, volumes: tuple[CloudVolume, ...]
 ) -> tuple[tuple[MemberVolume, ...], list[RejectedVolume]]:
     accepted: list[MemberVolume] = []
     rejected: list[RejectedVolume] = []
@@ -146,12 +146,21 @@ def _judge_tags(
             member = judged
             judged = _unfit(config, volume, member)
             if judged is None:
-                accepted.append(MemberVolume(volume, member, filesystem_uuid(cluster_id, member, volume.id)))
+                uuid = filesystem_uuid(cluster_id, member, volume.id)
+                accepted.append(MemberVolume(_as_attached_here(volume, instance), member, uuid))
                 continue
             rejected.append(RejectedVolume(volume.id, member.cluster, judged.rule, judged.evidence))
         else:
             rejected.append(RejectedVolume(volume.id, _cluster_key(volume), judged.rule, judged.evidence))
     return tuple(accepted), rejected
+
+
+def _as_attached_here(volume: CloudVolume, instance: Instance) -> CloudVolume:
+    """The volume with the name that was asked for on this machine, beside an attachment elsewhere that isn't over."""
+    ours, asked = volume.attachment_to(instance.id), volume.identity.asked
+    if ours is None or asked is None or asked == ours.device:
+        return volume
+    return replace(volume, identity=replace(volume.identity, asked=ours.device))
 
 
 def _unfit(config: NodeConfig, volume: CloudVolume, member: EtcdMember) -> Rejected | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from protokube.core.arrivals import Arrivals
 from protokube.core.dns import RecordSet
 from protokube.core.model import (
     CloudVolume,
@@ -45,7 +46,7 @@ class Observed:
     seconds since then;
     `failed` are the subjects of this round's failed actions; `asked` are volumes that this round asked the cloud
     for and may have got, `refused` those that it won't give us; `holds` says for a subject how many seconds it is to
-    be left alone, since it was tried too often.
+    be left alone, since it was tried too often; `arrivals` since when volumes of ours have been on their way.
     `assumed` (prediction only) says for a volume what the world has yet to confirm.
     """
 
@@ -71,4 +72,5 @@ class Observed:
     holds: Mapping[str, float] = field(default_factory=dict)
     machine: Machine | None = None
     absent_for: Mapping[str, float] = field(default_factory=dict)
+    arrivals: Arrivals = Arrivals()
     assumed: Mapping[str, str] = field(default_factory=dict)

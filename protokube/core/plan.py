@@ -9,6 +9,7 @@ from __future__ import annotations
 from protokube.core.desired import Desired, desire
 from protokube.core.model import Unknown
 from protokube.core.observed import Observed
+from protokube.core.plan_arrivals import plan_arrivals
 from protokube.core.plan_disks import plan_disks
 from protokube.core.plan_etcd import plan_etcd
 from protokube.core.plan_kubelet import plan_kubelet
@@ -35,6 +36,7 @@ def plan(config: NodeConfig, observed: Observed) -> Plan:
 
 def _plan_master(config: NodeConfig, observed: Observed, desired: Desired, out: Plan) -> None:
     plan_volumes(observed, desired, out)
+    plan_arrivals(observed, desired, out)
     plan_notes(desired, out)
     plan_disks(config, observed, desired, out)
     plan_etcd(config, observed, desired, out)

@@ -27,6 +27,7 @@ from protokube.core.model import (
     Working,
 )
 from protokube.core.observed import Observed
+from protokube.core.plan_arrivals import await_disk
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
 from protokube.core.tags import Rejected
@@ -72,7 +73,7 @@ def plan_disks(config: NodeConfig, observed: Observed, desired: Desired, plan: P
             if occupant:
                 plan.refuse(mine.id, "volume/disk-lost", f"{mine.target} is mounted, but the disk is gone")
             else:
-                plan.wait(mine.id, f"attached; the disk has not appeared yet: {disk.hint}")
+                await_disk(observed, mine, disk, plan)
         elif isinstance(disk.content, Mounted):
             _judge_mount(observed, mine, disk, plan)
         elif occupant:

@@ -1,0 +1,35 @@
+"""A disk or an attachment that never comes: said, without end to the round, and used once it comes."""
+
+from __future__ import annotations
+
+import pytest
+
+from protokube.core.arrivals import DEADLINE
+from protokube.core.value import replace
+from tests.rounds.process import Process
+from tests.rounds.world import World
+
+NEVER = 10**6
+
+
+@pytest.mark.parametrize(
+    ("lacks", "rule"), [({"appear_looks": NEVER}, "volume/no-disk"), ({"attach_looks": NEVER}, "volume/attach-stuck")]
+)
+def test_what_never_comes_is_refused_and_used_when_it_comes(lacks: dict[str, int], rule: str) -> None:
+    world = World(**lacks)
+    stuck = world.volume("vol-1", "a/a")
+    node = world.node("n1")
+    process = Process(world, node)
+    for _ in range(3):
+        report = process.round()
+    assert report.in_flight and not report.left.refusals
+
+    since, when = process.memory.arrivals.since["vol-1"]
+    process.memory.arrivals = replace(process.memory.arrivals, since={"vol-1": (since, when - DEADLINE)})
+    report = process.round()
+    assert [(one.subject, one.rule) for one in report.left.refusals] == [("vol-1", rule)]
+    assert not report.in_flight and not report.settled, "--once ends with it"
+
+    stuck.appears = stuck.attaching = 0
+    report = process.rounds()
+    assert report.left.refusals == [] and node.mounts == {"/mnt/master-vol-1": "vol-1"}

@@ -17,7 +17,14 @@ from protokube.cloudprovider.aws.errors import HINTS
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.model import AttachState
 from protokube.core.tags import FILESYSTEM_TAG
-from protokube.errors import DeviceNameTaken, ProviderError, TaggingForbidden, VolumeInUse
+from protokube.errors import (
+    DeviceNameTaken,
+    OutcomeUnknown,
+    ProviderError,
+    TaggingForbidden,
+    VolumeInUse,
+    VolumeRefused,
+)
 from tests.lab.aws import CLUSTER, ZONE, Lab, aws_lab, forget_credentials, one_round, only
 from tests.lab.ec2 import REGION
 
@@ -149,7 +156,7 @@ def test_a_volume_that_another_node_holds(lab: Lab) -> None:
 def test_a_volume_that_is_ours_already_is_in_use_and_the_next_look_shows_it(lab: Lab) -> None:
     volume_id = lab.volume()
     cloud = AwsCloud()
-    cloud.attach(volume_id, "/dev/xvdu")
+    lab.ec2.attach(volume_id, lab.node, "/dev/xvdu")  # by a daemon that was killed then
     with pytest.raises(VolumeInUse, match="our own earlier request"):
         cloud.attach(volume_id, "/dev/xvdv")
     attachment = only(cloud.volumes()).attachment_to(lab.node)
@@ -241,23 +248,88 @@ def test_five_nodes_race_for_one_volume_and_one_wins(lab: Lab) -> None:
     assert winners == [lab.ec2.holder(volume_id)]
 
 
-def test_a_volume_that_fell_back_is_said_and_left_alone_for_a_while(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("operation", "code", "status", "kind"),
+    [
+        ("AttachVolume", "InternalError", 500, OutcomeUnknown),
+        ("AttachVolume", "Unavailable", 503, OutcomeUnknown),
+        ("AttachVolume", "RequestLimitExceeded", 503, ProviderError),
+        ("AttachVolume", "UnauthorizedOperation", 403, ProviderError),
+        ("AttachVolume", "AttachmentLimitExceeded", 400, ProviderError),
+        ("AttachVolume", "InvalidVolume.ZoneMismatch", 400, VolumeRefused),
+        ("AttachVolume", "UnsupportedOperation", 400, VolumeRefused),
+        ("AttachVolume", "IncorrectState", 400, ProviderError),
+        ("DescribeVolumes", "InternalError", 500, ProviderError),
+    ],
+)
+def test_what_a_refusal_means_for_the_next_claim(
+    lab: Lab, operation: str, code: str, status: int, kind: type[ProviderError]
 ) -> None:
     volume_id = lab.volume()
-    lab.ec2.attaching_looks = 1
+    lab.ec2.fail_next(operation, code, "because", status)
+    cloud = AwsCloud()
+    with pytest.raises(ProviderError) as caught:
+        cloud.attach(volume_id, "/dev/xvdu") if operation == "AttachVolume" else cloud.volumes()
+    assert type(caught.value) is kind
+
+
+def test_an_incorrect_state_of_the_volume_means_that_somebody_has_it(lab: Lab) -> None:
+    volume_id = lab.volume()
+    lab.ec2.fail_next("AttachVolume", "IncorrectState", f"{volume_id} is not 'available'.")
+    with pytest.raises(VolumeInUse):
+        AwsCloud().attach(volume_id, "/dev/xvdu")
+
+
+def test_a_lost_answer_leaves_it_open_and_the_next_attempt_tells(lab: Lab) -> None:
+    volume_id = lab.volume()
+    lab.ec2.lose_next("AttachVolume")
+    cloud = AwsCloud()
+    with pytest.raises(OutcomeUnknown):
+        cloud.attach(volume_id, "/dev/xvdu")
+    with pytest.raises(VolumeInUse):
+        cloud.attach(volume_id, "/dev/xvdu")
+    assert only(cloud.volumes()).attachment_to(lab.node)
+
+
+def test_what_ec2_has_accepted_is_not_asked_for_again_while_its_answers_may_lag(lab: Lab) -> None:
+    volume_id = lab.volume()
+    lab.ec2.lagging_looks = 2
+    cloud = AwsCloud()
+    cloud.attach(volume_id, "/dev/xvdu")
+    for _ in range(2):
+        assert only(cloud.volumes()).available
+        with pytest.raises(OutcomeUnknown, match="may lag behind"):
+            cloud.attach(volume_id, "/dev/xvdu")
+    assert only(cloud.volumes()).attachment_to(lab.node)
+    assert lab.ec2.operations().count("AttachVolume") == 1
+
+
+def test_after_a_conflict_the_block_device_mapping_is_asked_anew(lab: Lab) -> None:
+    cloud = AwsCloud()
+    assert "/dev/xvdu" not in cloud.instance().used_devices
+    lab.ec2.attach(lab.ec2.create_volume(ZONE, {}), lab.node, "/dev/xvdu")  # by hand, and no volume of etcd
+    with pytest.raises(DeviceNameTaken):
+        cloud.attach(lab.volume(), "/dev/xvdu")
+    assert "/dev/xvdu" in cloud.instance().used_devices
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_volume_that_fell_back_is_said_and_left_alone_for_a_while(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    volume_id = lab.volume()
+    lab.ec2.attaching_looks = looks
     lab.ec2.falls_back = {volume_id}
     cloud = AwsCloud()
     cloud.attach(volume_id, "/dev/xvdu")
-    attachment = only(cloud.volumes()).attachment_to(lab.node)
-    assert attachment and attachment.state is AttachState.ATTACHING
+    for _ in range(looks):
+        attachment = only(cloud.volumes()).attachment_to(lab.node)
+        assert attachment and attachment.state is AttachState.ATTACHING
     assert only(cloud.volumes()).available
     assert "/dev/xvdu" not in cloud.instance().used_devices
-    with pytest.raises(
-        ProviderError, match=rf"{volume_id}.*fell back from attaching to available.*KMS key"
-    ) as caught:
+    monkeypatch.setattr(provider, "LAG", 0.0)
+    with pytest.raises(VolumeRefused, match=rf"{volume_id}.*fell back from attaching to available.*KMS key"):
         cloud.attach(volume_id, "/dev/xvdu")
-    assert not isinstance(caught.value, VolumeInUse)
     assert lab.ec2.operations().count("AttachVolume") == 1
     monkeypatch.setattr(provider, "FALLEN_FOR", 0.0)
     cloud.attach(volume_id, "/dev/xvdu")

@@ -61,7 +61,8 @@ class StrictEc2:
     """The server. Everything may be changed while it runs.
 
     `attaching_looks`: how many DescribeVolumes show a new attachment as `attaching`; `attaching_seconds`: for how
-    long it is so at least. `falls_back`: volumes that return to `available` instead of becoming `attached`.
+    long it is so at least; `lagging_looks`: how many show the volume as it was before. `falls_back`: volumes that
+    return to `available` instead of becoming `attached`.
     `on_attach(volume, instance, device)` is called when an attachment is accepted: there a test makes the device
     appear, sooner or later. `page_size`: volumes per page at most. `attachment_limit`: volumes per instance,
     the root volume included. `denied`: operations that the caller's role may not use.
@@ -71,6 +72,7 @@ class StrictEc2:
         self.calls: list[Call] = []
         self.attaching_looks = 0
         self.attaching_seconds = 0.0
+        self.lagging_looks = 0
         self.falls_back: set[str] = set()
         self.on_attach: Callable[[str, str, str], None] | None = None
         self.page_size = 500
@@ -78,6 +80,8 @@ class StrictEc2:
         self.denied: set[str] = set()
         self.account = "".join(secrets.choice("123456789") for _ in range(12))
         self._attaching: dict[str, tuple[int, float]] = {}
+        self._unseen: dict[str, int] = {}
+        self._lost: list[str] = []
         self._throttled_until = 0.0
         self._failures: list[tuple[str, Ec2Error]] = []
         self._lock = threading.RLock()
@@ -195,6 +199,10 @@ class StrictEc2:
         """Answer the next call of `operation` with an error."""
         self._failures.append((operation, Ec2Error(code, message, status)))
 
+    def lose_next(self, operation: str) -> None:
+        """Carry the next call of `operation` out, and answer with an error all the same."""
+        self._lost.append(operation)
+
     # --- what was asked ----------------------------------------------------------------------------
 
     def operations(self) -> list[str]:
@@ -245,12 +253,21 @@ class StrictEc2:
                 if failing == operation:
                     del self._failures[position]
                     raise error
-            if operation == "AttachVolume":
-                return self._attach(asked, environ)
-            if operation == "DescribeVolumes":
-                self._pass_time()
-                return self._page(asked, self._ask(environ))
-            return self._ask(environ)
+            answer = self._carry_out(operation, asked, environ)
+            if operation in self._lost:
+                self._lost.remove(operation)
+                raise Ec2Error("InternalError", "An internal error has occurred", 500)
+            return answer
+
+    def _carry_out(
+        self, operation: str, asked: dict[str, str], environ: dict[str, Any]
+    ) -> tuple[str, list[Any], bytes]:
+        if operation == "AttachVolume":
+            return self._attach(asked, environ)
+        if operation == "DescribeVolumes":
+            self._pass_time()
+            return self._page(asked, self._ask(environ))
+        return self._ask(environ)
 
     def _ask(self, environ: dict[str, Any]) -> tuple[str, list[Any], bytes]:
         seen: list[Any] = []
@@ -286,6 +303,7 @@ class StrictEc2:
             )
         answer = self._ask(environ)
         volume.attachment.status = "attaching"
+        self._unseen[volume_id] = self.lagging_looks
         self._attaching[volume_id] = (self.attaching_looks, time.monotonic() + self.attaching_seconds)
         if self.on_attach:
             self.on_attach(volume_id, instance_id, device)
@@ -315,12 +333,23 @@ class StrictEc2:
         volumes = root.find(f"{{{NAMESPACE}}}volumeSet")
         if volumes is None:
             raise AssertionError(f"moto's DescribeVolumes has no volumeSet: {body!r}")
+        self._leave_out(volumes)
         items = list(volumes)
         for item in [*items[:start], *items[start + limit :]]:
             volumes.remove(item)
         if start + limit < len(items):
             ET.SubElement(root, f"{{{NAMESPACE}}}nextToken").text = f"page-{start + limit}"
         return status, headers, ET.tostring(root)
+
+    def _leave_out(self, volumes: ET.Element) -> None:
+        """Show volumes that were attached a moment ago as they were before."""
+        for item in volumes:
+            volume_id = item.findtext(f"{{{NAMESPACE}}}volumeId", "")
+            status, attached = item.find(f"{{{NAMESPACE}}}status"), item.find(f"{{{NAMESPACE}}}attachmentSet")
+            if self._unseen.get(volume_id, 0) and status is not None and attached is not None:
+                self._unseen[volume_id] -= 1
+                status.text = "available"
+                attached.clear()
 
 
 class _Quiet(WSGIRequestHandler):

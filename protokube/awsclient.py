@@ -9,7 +9,8 @@ botocore (boto3's own core) is used directly, through its public loader interfac
   rules; ours have them, and the rules know partitions (China, GovCloud, …), FIPS and dual-stack endpoints.
 
 Everything else is botocore's: credentials, `AWS_ENDPOINT_URL_EC2` and its kin, `AWS_CA_BUNDLE`, proxies. One
-session serves the process, so all clients share its credentials.
+session serves all clients of a region, so they share its credentials. Before each call it is made sure that there are
+credentials that hold: whether a call was made, and may have been carried out, is then never in doubt.
 
 A call is tried once: the reconcile loop comes round again and backs off, and an AttachVolume must not be
 repeated behind its back. Importing this module costs 0.1 s; import it when a client is needed.
@@ -25,18 +26,38 @@ from typing import Any
 
 from botocore.client import BaseClient
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, MetadataRetrievalError
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
-__all__ = ["CALL_ERRORS", "BotoCoreError", "ClientError", "NoCredentialsError", "ResponseParserError", "client"]
+__all__ = ["CALL_ERRORS", "ClientError", "NotReadyError", "client"]
 
 MODELS = Path(__file__).parent / "awsmodels"
-SERVICES = ["ec2", "route53"]
+SERVICES = ["ec2", "route53", "sts", "sso", "sso-oidc", "signin"]
+"""What is asked here, and what botocore asks for credentials: for a role, for a web identity, for a log-in."""
+
+
+class NotReadyError(Exception):
+    """The SDK's configuration or credentials are missing or wrong: it is certain that no request was made. Says what
+    an operator must do."""
+
 
 CALL_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
-"""Everything that a call, or making a client, raises for reasons that lie outside the program."""
+"""Everything else that a call raises for reasons that lie outside the program."""
+
+_BROKEN = (*CALL_ERRORS, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What botocore raises, or lets through, where a file, a program, the environment or a metadata service gives
+something else than credentials or configuration."""
+
+_NO_CREDENTIALS = (
+    "no AWS credentials yet{}; they may arrive late on a fresh instance. If they don't, give the instance a profile "
+    "whose role trusts ec2.amazonaws.com and has the permissions in docs/aws.md and docs/dns.md"
+)
+_CHECK = (
+    "check the AWS_… variables of the environment, ~/.aws/config and ~/.aws/credentials, and the way to what they "
+    "name (docs/aws.md)"
+)
 
 _CONFIG = Config(
     connect_timeout=3,
@@ -70,17 +91,49 @@ class _LeanLoader(Loader):
 
 
 @functools.cache
-def _session() -> Session:
+def _session(region: str, imds_v1: bool) -> Session:
     session = Session()
     session.register_component("data_loader", _LeanLoader())
+    session.set_default_client_config(_CONFIG)  # for the clients that it makes itself, to ask for credentials
+    session.set_config_variable("region", region)
+    if not imds_v1:
+        session.set_config_variable("ec2_metadata_v1_disabled", True)
     return session
 
 
-def client(service: str, region: str) -> BaseClient:
+def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
     """A client for `service` ("ec2", "route53") in `region`; thread-safe.
 
-    Makes no call, but looks for credentials, which may ask the instance metadata service. A client that was
-    made before there were any never finds them: on NoCredentialsError throw it away and make a new one.
+    `imds_v1`: the metadata service may be asked for credentials without a token, where it gives none.
+    Makes no call to the service, but looks for credentials, which may ask the instance metadata service or STS.
+    This and every call raise NotReadyError while there are none: throw the client away then and make a new one,
+    which reads the SDK's files anew.
     """
-    made: BaseClient = _session().create_client(service, region_name=region, config=_CONFIG)
+    session = _session(region, imds_v1)
+    _check_credentials(session)
+    try:
+        made: BaseClient = session.create_client(service, region_name=region)
+    except _BROKEN as error:
+        raise _not_ready("configuration", error) from error
+    made.meta.events.register_first("provide-client-params", lambda **_: _check_credentials(session))
     return made
+
+
+def _check_credentials(session: Session) -> None:
+    try:
+        if (credentials := session.get_credentials()) is not None:
+            credentials.get_frozen_credentials()
+            return
+    except MetadataRetrievalError as error:
+        _session.cache_clear()
+        raise NotReadyError(_NO_CREDENTIALS.format(f" ({error})")) from error
+    except _BROKEN as error:
+        raise _not_ready("credentials", error) from error
+    _session.cache_clear()
+    raise NotReadyError(_NO_CREDENTIALS.format(""))
+
+
+def _not_ready(what: str, error: Exception) -> NotReadyError:
+    _session.cache_clear()
+    said = " ".join(str(error).split())
+    return NotReadyError(f"the AWS SDK has no usable {what} ({type(error).__name__}: {said}); {_CHECK}")

@@ -196,4 +196,4 @@ def _dns(settings: Settings, config: NodeConfig, cloud: CloudProvider, vpc: Vpc)
     def suffix() -> str:
         return config.suffix(config.cluster_id or cloud.instance().cluster_id)
 
-    return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc)
+    return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc, imds_v1=settings.imds_v1)

@@ -37,7 +37,7 @@ DEFAULT_REGION = "us-east-1"
 ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
 _CREDENTIALS = "check the instance profile, or the credentials in the environment, and the clock"
-_NO_ANSWER = "check the route to the endpoint, and the credentials"
+_NO_ANSWER = "check the way to the endpoint: routes, NAT or VPC endpoint, proxy, security groups"
 _PERMISSIONS = "the instance profile lacks this permission; docs/dns.md lists what is needed"
 _THROTTLED = "Route 53 allows 5 requests a second for the whole account; the next round tries again, more slowly"
 _ADVICE = {
@@ -61,7 +61,8 @@ class Route53:
 
     `zone` is a zone's name, or its id when it has no dot; without it the longest zone that fits is taken.
     `internal_suffix` tells how internal names end, `vpc` the (id, region) of this machine's VPC, None outside of
-    one; both are asked when a zone is looked for, since a fresh machine may not know them at its start.
+    one; both are asked when a zone is looked for, since a fresh machine may not know them at its start. `imds_v1`
+    lets credentials be fetched from the instance metadata service without a token where it gives none.
     """
 
     private = False
@@ -72,8 +73,10 @@ class Route53:
         internal_suffix: Callable[[], str],
         zone: str | None = None,
         vpc: Callable[[], tuple[str, str] | None] = lambda: None,
+        imds_v1: bool = False,
     ) -> None:
         self._internal_suffix = internal_suffix
+        self._imds_v1 = imds_v1
         self._zone_option = zone
         self._vpc = vpc
         self._pinned: dict[str, Zone] = {}
@@ -237,7 +240,7 @@ class Route53:
         if self._made is None:
             vpc = self._vpc()
             region = vpc[1] if vpc is not None else os.environ.get("AWS_DEFAULT_REGION", DEFAULT_REGION)
-            self._made = cast("Route53Client", awsclient().client("route53", region))
+            self._made = cast("Route53Client", awsclient().client("route53", region, imds_v1=self._imds_v1))
         return self._made
 
     @contextmanager
@@ -245,12 +248,13 @@ class Route53:
         aws = awsclient()
         try:
             yield
+        except aws.NotReadyError as error:
+            self._made = None
+            raise ProviderError(f"Route 53: can't {what}: {error}") from error
         except aws.CALL_ERRORS as error:
             code = error.response["Error"].get("Code", "") if isinstance(error, aws.ClientError) else ""
             if code == "NoSuchHostedZone":
                 self._pinned.clear()
-            if isinstance(error, aws.NoCredentialsError):
-                self._made = None
             advice = _ADVICE.get(code, "the next round tries again") if code else _NO_ANSWER
             raise ProviderError(f"Route 53: can't {what} ({permission}): {error}; {advice}") from error
 

@@ -53,7 +53,9 @@ def test_the_documented_policy_is_every_call_and_nothing_else() -> None:
     assert not [one for one in allowed if "*" in one]
 
 
-def test_no_other_call_can_be_made() -> None:
+def test_no_other_call_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     made = awsclient.client("ec2", REGION)
     assert set(made.meta.service_model.operation_names) == set(METHODS)
     assert {made.meta.method_to_api_mapping[method] for method in METHODS.values()} == set(METHODS)
@@ -134,8 +136,9 @@ def test_our_model_of_the_api_is_a_part_of_botocores() -> None:
         ("us-east-1", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}),
     ],
 )
+@pytest.mark.parametrize("service", ["ec2", "sts"])
 def test_the_lean_client_asks_where_botocores_own_would(
-    region: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    service: str, region: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**variables, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}.items():
         monkeypatch.setenv(name, value)
@@ -144,18 +147,22 @@ def test_the_lean_client_asks_where_botocores_own_would(
         pass
 
     def asked(client: Any) -> tuple[str, str]:
+        method, operation = {"ec2": ("describe_volumes", "DescribeVolumes")}.get(
+            service, ("get_caller_identity", "GetCallerIdentity")
+        )
+
         def stop(request: Any, **_: object) -> None:
             raise SeenError(request.url, re.sub(r"(/\d{8}/|Signature=).*", "", str(request.headers["Authorization"])))
 
-        client.meta.events.register("before-send.ec2.DescribeVolumes", stop)
+        client.meta.events.register(f"before-send.{service}.{operation}", stop)
         with pytest.raises(SeenError) as caught:
-            client.describe_volumes()
+            getattr(client, method)()
         return caught.value.args
 
     forget_credentials()
-    lean = asked(awsclient.client("ec2", region))
+    lean = asked(awsclient.client(service, region))
     forget_credentials()
-    assert lean == asked(Session().create_client("ec2", region_name=region))
+    assert lean == asked(Session().create_client(service, region_name=region))
 
 
 def test_choosing_aws_does_not_load_botocore() -> None:

@@ -25,7 +25,7 @@ from protokube.errors import (
     VolumeInUse,
     VolumeRefused,
 )
-from tests.lab.aws import CLUSTER, ZONE, Lab, aws_lab, forget_credentials, one_round, only
+from tests.lab.aws import CLUSTER, ZONE, Lab, aws_lab, one_round, only
 from tests.lab.ec2 import REGION
 
 
@@ -395,19 +395,6 @@ def test_something_else_answers_in_ec2s_place(lab: Lab, monkeypatch: pytest.Monk
         finally:
             portal.shutdown()
             thread.join()
-
-
-def test_credentials_that_arrive_late_are_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    forget_credentials()
-    lab.imds.metadata.credentials = None
-    cloud = AwsCloud()
-    with pytest.raises(ProviderError, match=r"no AWS credentials yet.*instance a profile"):
-        cloud.volumes()
-    assert lab.ec2.operations() == []
-    lab.imds.metadata.credentials = ("AKIALATE", "secret")
-    assert cloud.volumes() == ()
 
 
 def test_no_metadata_means_no_identity_and_no_calls(lab: Lab) -> None:

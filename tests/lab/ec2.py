@@ -11,7 +11,8 @@ late devices, a volume that falls back from `attaching` to `available`.
         ...                      # the code under test, with ec2.environment()
         assert ec2.operations() == ["DescribeVolumes"]
 
-Error codes and texts are EC2's own. Its account is its own too, so several may run side by side.
+Error codes and texts are EC2's own. Its account is its own too, so several may run side by side. STS answers at the
+same address (`AWS_ENDPOINT_URL_STS`), as moto has it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import secrets
 import threading
 import time
@@ -42,11 +44,13 @@ _CONTROL = "strict-ec2-control"
 
 @dataclass(frozen=True)
 class Call:
-    """One request of the code under test. `error` is the code that it was answered with, None for success."""
+    """One request of the code under test. `error` is the code that it was answered with, None for success; `key` the
+    access key that signed it, None for none."""
 
     operation: str
     parameters: Mapping[str, str]
     error: str | None = None
+    key: str | None = None
 
 
 class Ec2Error(Exception):
@@ -227,13 +231,15 @@ class StrictEc2:
         if _CONTROL in environ.get("HTTP_USER_AGENT", ""):
             return self._inner(environ, start)  # type: ignore[no-any-return]
         operation = asked.pop("Action", "?")
+        signed = re.search(r"Credential=(\w+)/", environ.get("HTTP_AUTHORIZATION", ""))
+        key = signed[1] if signed else None
         try:
             status, headers, answer = self._answer(operation, asked, environ)
         except Ec2Error as error:
-            self.calls.append(Call(operation, asked, error.code))
+            self.calls.append(Call(operation, asked, error.code, key))
             status, headers, answer = f"{error.status} {error.code}", [("Content-Type", "text/xml")], _error(error)
         else:
-            self.calls.append(Call(operation, asked, None if status.startswith("200") else status))
+            self.calls.append(Call(operation, asked, None if status.startswith("200") else status, key))
         start(status, [(name, value) for name, value in headers if name.lower() != "content-length"])
         return [answer]
 

@@ -56,10 +56,14 @@ class InstanceFacts:
 
 
 class Ec2:
-    """The calls. `region` is asked for when the first call is made; thread-safe."""
+    """The calls. `region` is asked for when the first call is made; thread-safe.
 
-    def __init__(self, region: Callable[[], str]) -> None:
+    `imds_v1` lets credentials be fetched from the metadata service without a token where it gives none.
+    """
+
+    def __init__(self, region: Callable[[], str], *, imds_v1: bool = False) -> None:
         self._region = region
+        self._imds_v1 = imds_v1
         self._lock = threading.Lock()
         self._client: BaseClient | None = None
 
@@ -122,14 +126,11 @@ class Ec2:
 
         try:
             answer: Mapping[str, Any] = getattr(self._connected(), METHODS[operation])(**asked)
+        except awsclient.NotReadyError as error:
+            self.close()
+            raise ProviderError(f"EC2 {operation} {subject}: could not ask: {error}") from error
         except awsclient.ClientError as error:
             raise explain(operation, subject, error, device) from error
-        except awsclient.NoCredentialsError as error:
-            self.close()
-            raise ProviderError(
-                f"EC2 {operation} {subject}: no AWS credentials yet; they may arrive late on a fresh instance. If "
-                "they don't, give the instance a profile whose role has the policy in docs/aws.md"
-            ) from error
         except awsclient.CALL_ERRORS as error:
             unclear = OutcomeUnknown if operation == "AttachVolume" else ProviderError
             raise unclear(
@@ -144,7 +145,7 @@ class Ec2:
             if self._client is None:
                 from protokube import awsclient
 
-                self._client = awsclient.client("ec2", self._region())
+                self._client = awsclient.client("ec2", self._region(), imds_v1=self._imds_v1)
             return self._client
 
 

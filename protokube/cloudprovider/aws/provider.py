@@ -65,7 +65,7 @@ class AwsCloud:
     def __init__(self, *, cluster_id: str | None = None, allow_imds_v1: bool = False) -> None:
         self._cluster_id = cluster_id
         self._imds = Imds(allow_v1=allow_imds_v1)
-        self._ec2 = Ec2(self.region)
+        self._ec2 = Ec2(self.region, imds_v1=allow_imds_v1)
         self._facts_lock = threading.Lock()
         self._facts: InstanceFacts | None = None
         self._instance = Shared(self._ask_instance)

@@ -80,13 +80,15 @@ def initial_state(
         lost = f"etcd ran on {facts.mine.id}, and its data directory {template.data_dir} is gone; {advice}"
         return Rejected("etcd/data-lost", lost)
     others = [one for one in desired.all if one.member.cluster == member.cluster and one.id != facts.mine.id]
-    ran = [other.id for other in others if other.marked_bootstrapped]
+    all_others = [*others, *(one for one in desired.witnesses if one.member.cluster == member.cluster)]
+    ran = [other.id for other in all_others if other.marked_bootstrapped]
+    ran += desired.illegible.get(member.cluster, ())
     if len(member.members) == 1:
-        return _alone(facts.mine, ran, others)
+        return _alone(facts.mine, ran, all_others)
     if not isinstance(peers, Unknown):
         names = {me: template.member_name(me) for me in member.members}
         idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
-        idle -= {names[one.member.me] for one in others if one.member.me in names and not _never_ran(one)}
+        idle -= {names[one.member.me] for one in all_others if one.member.me in names and not _never_ran(one)}
         return _by_peers(_Asked(names, name, url, idle, bool(ran)), peers)
     if ran:
         reason = f"etcd already ran on {', '.join(ran)}; waiting for one of its peers to answer ({peers.reason})"

@@ -14,7 +14,7 @@ from protokube.core.model import CloudVolume, EtcdMember, Instance, Mount, Unkno
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
 from protokube.core.tags import Rejected
-from protokube.core.value import dataclass, replace
+from protokube.core.value import dataclass, field, replace
 
 MAIN = "main"
 USABLE = ("available", "in-use", "creating")
@@ -69,7 +69,9 @@ class Desired:
     `cluster_id` and `instance` are known by then. `all` are the accepted volumes of every zone; `held` are ours,
     one per etcd cluster; `candidates` are free ones in order of preference, for each etcd cluster that this node
     lacks; `elsewhere` says for every etcd cluster which volumes of this zone others hold, and who. `foreign` are
-    the volumes that are passed over, since their tags name another cluster or none.
+    the volumes that are passed over, since their tags name another cluster or none. `witnesses` are refused volumes
+    with a member's tag, and `illegible`, by etcd cluster, those whose tags can't be read but tell that etcd ran: what
+    isn't fit to be used may still hold a cluster's data.
     """
 
     cluster_id: str
@@ -80,6 +82,8 @@ class Desired:
     elsewhere: Mapping[str, Mapping[str, str]]
     rejected: tuple[RejectedVolume, ...]
     foreign: tuple[CloudVolume, ...] = ()
+    witnesses: tuple[MemberVolume, ...] = ()
+    illegible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of_member(self, cluster: str, member: str) -> tuple[MemberVolume, ...]:
         """The volumes that carry a member of an etcd cluster."""
@@ -100,8 +104,8 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
     if not config.master:
         return Desired(cluster_id, instance, (), {}, {}, {}, ())
     ours, foreign = _of_cluster(cluster_id, volumes)
-    accepted, rejected = _judge_tags(config, cluster_id, instance, ours)
-    rejected += _duplicates(accepted)
+    accepted, witnesses, rejected = _judge_tags(config, cluster_id, instance, ours)
+    rejected += _duplicates(accepted, witnesses)
     held, surplus = _held(accepted, instance, observed.mounts)
     rejected += surplus
     refused = {one.volume_id for one in rejected}
@@ -119,6 +123,8 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
         {key: _holders(key, here, instance) for key in keys},
         tuple(sorted(rejected, key=lambda one: one.volume_id)),
         foreign,
+        witnesses,
+        _illegible(ours),
     )
 
 
@@ -135,24 +141,36 @@ def _of_cluster(
 
 def _judge_tags(
     config: NodeConfig, cluster_id: str, instance: Instance, volumes: tuple[CloudVolume, ...]
-) -> tuple[tuple[MemberVolume, ...], list[RejectedVolume]]:
+) -> tuple[tuple[MemberVolume, ...], tuple[MemberVolume, ...], list[RejectedVolume]]:
     accepted: list[MemberVolume] = []
+    witnesses: list[MemberVolume] = []
     rejected: list[RejectedVolume] = []
     for volume in sorted(volumes, key=lambda volume: volume.id):
         judged = tagging.etcd_member(volume.tags)
         if judged is None:
             continue
         if isinstance(judged, EtcdMember):
-            member = judged
+            member, uuid = judged, filesystem_uuid(cluster_id, judged, volume.id)
+            mine = MemberVolume(_as_attached_here(volume, instance), member, uuid)
             judged = _unfit(config, volume, member)
             if judged is None:
-                uuid = filesystem_uuid(cluster_id, member, volume.id)
-                accepted.append(MemberVolume(_as_attached_here(volume, instance), member, uuid))
+                accepted.append(mine)
                 continue
+            witnesses.append(mine)
             rejected.append(RejectedVolume(volume.id, member.cluster, judged.rule, judged.evidence))
         else:
             rejected.append(RejectedVolume(volume.id, _cluster_key(volume), judged.rule, judged.evidence))
-    return tuple(accepted), rejected
+    return tuple(accepted), tuple(witnesses), rejected
+
+
+def _illegible(volumes: tuple[CloudVolume, ...]) -> dict[str, tuple[str, ...]]:
+    """Volumes on which etcd ran, and of whose members only the etcd clusters can be told."""
+    found: dict[str, tuple[str, ...]] = {}
+    for volume in volumes:
+        if tagging.BOOTSTRAPPED_TAG in volume.tags and isinstance(tagging.etcd_member(volume.tags), Rejected):
+            for key in tagging.etcd_clusters(volume.tags):
+                found[key] = (*found.get(key, ()), volume.id)
+    return found
 
 
 def _as_attached_here(volume: CloudVolume, instance: Instance) -> CloudVolume:
@@ -178,16 +196,15 @@ def _unfit(config: NodeConfig, volume: CloudVolume, member: EtcdMember) -> Rejec
 
 
 def _cluster_key(volume: CloudVolume) -> str | None:
-    keys = [
-        tag.removeprefix(tagging.ETCD_TAG_PREFIX) for tag in volume.tags if tag.startswith(tagging.ETCD_TAG_PREFIX)
-    ]
+    keys = tagging.etcd_clusters(volume.tags)
     return keys[0] if len(keys) == 1 else None
 
 
-def _duplicates(accepted: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
+def _duplicates(accepted: tuple[MemberVolume, ...], witnesses: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
     """No unattached one of several volumes with the same member is taken: one may be an old snapshot's copy."""
+    refused = {mine.id for mine in witnesses}
     groups: dict[tuple[str, str], list[MemberVolume]] = {}
-    for mine in accepted:
+    for mine in (*accepted, *witnesses):
         groups.setdefault((mine.member.cluster, mine.member.me), []).append(mine)
     return [
         RejectedVolume(
@@ -200,7 +217,7 @@ def _duplicates(accepted: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
         for group in groups.values()
         if len(group) > 1
         for mine in group
-        if not mine.volume.attachments
+        if not mine.volume.attachments and mine.id not in refused
     ]
 
 

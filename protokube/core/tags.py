@@ -50,6 +50,11 @@ def cluster_names(tags: Mapping[str, str]) -> list[str]:
     return sorted(tag.removeprefix(CLUSTER_TAG_PREFIX) for tag in tags if tag.startswith(CLUSTER_TAG_PREFIX))
 
 
+def etcd_clusters(tags: Mapping[str, str]) -> list[str]:
+    """The keys of the etcd clusters that a volume's tags name, well or not."""
+    return sorted(tag.removeprefix(ETCD_TAG_PREFIX) for tag in tags if tag.startswith(ETCD_TAG_PREFIX))
+
+
 def has_etcd_tag(tags: Mapping[str, str]) -> bool:
     """Whether a volume is for etcd, well tagged or not."""
     return any(tag.startswith(ETCD_TAG_PREFIX) for tag in tags)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pytest
 
 from protokube.core.bootstrap import MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
@@ -42,10 +45,11 @@ def volume(
 
 def decide(
     mine: MemberVolume, *others: MemberVolume, peers: Answer = SILENT, started: bool = False, data: bool = False,
-    vouched: bool = False, can_tag: bool = True, heard: str = "b",
+    vouched: bool = False, can_tag: bool = True, heard: str = "b", witnesses: tuple[MemberVolume, ...] = (),
+    illegible: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Start | Rejected | Wait:  # fmt: skip
     instance = Instance("n1", "n1", "z1", "c", ("10.0.0.1",))
-    desired = Desired("c", instance, (mine, *others), {"main": mine}, {}, {}, ())
+    desired = Desired("c", instance, (mine, *others), {"main": mine}, {}, {}, (), (), witnesses, illegible)
     identity = Identity("c", mine.member.cluster, mine.member.me, mine.id, mine.uuid, None, started)
     facts = MemberFacts(mine, identity, data)
     answers = peers if isinstance(peers, Unknown) else PeerAnswers(dict.fromkeys(heard, peers), "no route to host")
@@ -86,6 +90,18 @@ def test_started_without_data_is_lost(peers: Answer) -> None:
 
 def test_the_only_member_starts_new() -> None:
     assert decide(volume("a", "a")) == Start("new")
+
+
+def test_what_is_refused_and_what_cannot_be_read_are_witnesses() -> None:
+    """Refused volumes are no members, but where etcd ran on one, or may have, the only member is not started anew."""
+    alone = volume("a", "a")
+    for twin in (volume("a", "a", id_="vol-9", ran=True), volume("a", "a", id_="vol-9")):
+        assert rule(decide(alone, witnesses=(twin,))) == "etcd/member-lost"
+    assert decide(alone, witnesses=(volume("a", "a", id_="vol-9", ran=True, cluster="events"),)) == Start("new")
+    assert rule(decide(alone, illegible={"main": ("vol-9",)})) == "etcd/member-lost"
+    assert decide(alone, illegible={"events": ("vol-9",)}) == Start("new")
+    assert isinstance(decide(volume("a"), B, C, illegible={"main": ("vol-9",)}), Wait)
+    assert isinstance(decide(volume("a"), B, C, witnesses=(volume("b", id_="vol-9", ran=True),)), Wait)
 
 
 def test_the_only_member_does_not_start_beside_its_data() -> None:

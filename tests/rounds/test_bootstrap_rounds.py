@@ -360,6 +360,29 @@ def test_a_blank_volume_attached_in_a_running_members_place_starts_nothing() -> 
     assert f"{MANIFESTS}/etcd.manifest" not in world.links(node)
 
 
+@pytest.mark.parametrize("damage", ["role", "multi-attach", "two etcd tags"])
+def test_a_volume_with_data_that_is_refused_is_evidence_all_the_same(damage: str) -> None:
+    """Its node is replaced, its tags are edited, and somebody offers a blank volume for the same member."""
+    world = World()
+    ran = world.volume("vol-1", "a/a", pristine=True)
+    old = world.node("n1")
+    Process(world, old).rounds()
+    assert world.etcd.write("etcd", "hello")
+    world.power_off(old)
+    world.detach(ran)
+    if damage == "role":
+        del ran.tags["k8s.io/role/master"]
+    elif damage == "multi-attach":
+        ran.multi_attach = True
+    else:
+        ran.tags["k8s.io/etcd/events"] = "a/a"
+    world.volume("vol-2", "a/a")
+    report = Process(world, world.node("n2")).rounds()
+    assert not report.settled and not world.etcd.violations
+    assert world.links(world.nodes["n2"]) == {}
+    assert "vol-1" in " ".join(one.evidence for one in report.left.refusals if one.subject == "vol-2")
+
+
 def test_a_second_volume_that_is_attached_by_hand_does_not_displace_the_first() -> None:
     world, node = single()
     world.volumes["vol-m"].tags["k8s.io/etcd/main"] = "a/a"

@@ -94,6 +94,7 @@ class WorldVolume:
     tags: dict[str, str]
     zone: str = "z1"
     pristine: bool | None = None
+    multi_attach: bool = False
     holder: str | None = None
     device: str | None = None
     attaching: int = 0
@@ -182,7 +183,7 @@ class World:
             attachments = (Attachment(volume.holder, volume.device, state),)
         return CloudVolume(
             volume.id, volume.zone, volume.size, self._shown_tags(volume), "in-use" if attachments else "available",
-            attachments, identity=DiskIdentity(serials=frozenset({volume.id})),
+            attachments, volume.multi_attach, identity=DiskIdentity(serials=frozenset({volume.id})),
             pristine=volume.pristine and not (volume.evidence or volume.intent or volume.filesystem),
         )  # fmt: skip
 

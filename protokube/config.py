@@ -11,7 +11,7 @@ from protokube.core.etcd import EtcdTemplate, check_pod, parse_template
 from protokube.core.located import Section, parse
 from protokube.core.model import Fault
 from protokube.core.settings import NodeConfig
-from protokube.core.tags import is_dns_label
+from protokube.core.tags import is_dns_name
 from protokube.core.value import dataclass
 from protokube.errors import ConfigError
 from protokube.options import OPTIONS, Value, from_arguments, from_environment, from_file
@@ -151,7 +151,7 @@ def _node(
     if not manifest_dir.startswith("/") or ".." in manifest_dir.split("/"):
         faults.append(Fault("--manifest-dir", f"{manifest_dir!r} where an absolute path without .. was expected"))
     cluster_id = values["cluster-id"]
-    if cluster_id is not None and not all(map(is_dns_label, str(cluster_id).split("."))):
+    if cluster_id is not None and not is_dns_name(str(cluster_id)):
         faults.append(Fault("--cluster-id", f"{cluster_id!r} where a DNS name in lower case was expected"))
     unit = str(values["kubelet-unit"])
     if unit != "none" and not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.service", unit):
@@ -186,7 +186,7 @@ def _node(
 
 def _suffix(suffix: str, faults: list[Fault]) -> str:
     dotted = "." + suffix.strip(".")
-    if not all(map(is_dns_label, dotted[1:].split("."))):
+    if not is_dns_name(dotted[1:]):
         faults.append(
             Fault(
                 "--dns-internal-suffix", f"{suffix!r} where a DNS suffix such as .internal.example.com was expected"

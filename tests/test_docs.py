@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).parents[1]
 REFERENCE = (CHECKOUT / "docs/reference.md").read_text(encoding="utf-8")
 PAGES = sorted((*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")))
 
-FAMILIES = ("volume", "disk", "mount", "filesystem", "format", "etcd", "dns", "kubelet", "cloud")
+FAMILIES = ("volume", "disk", "mount", "filesystem", "format", "etcd", "dns", "kubelet", "cloud", "instance")
 
 
 def rules_of_the_code() -> set[str]:

@@ -63,7 +63,7 @@ class Instance:
 
     `internal` and `external` are IP addresses, IPv4 before IPv6. `used_devices` are the device names in the
     instance's block device mapping. `device_names` are the names this cloud offers for attaching, in order
-    of preference; empty when the cloud chooses itself.
+    of preference; empty when the cloud chooses itself. `roles` are the ones that the cloud's tags name, if any.
     """
 
     id: str
@@ -76,6 +76,7 @@ class Instance:
     provider_id: str | None = None
     used_devices: frozenset[str] = frozenset()
     device_names: tuple[str, ...] = ()
+    roles: frozenset[str] = frozenset()
 
 
 class AttachState(StrEnum):

@@ -7,7 +7,7 @@ its actions may run side by side, in any order, and each may be interrupted befo
 from __future__ import annotations
 
 from protokube.core.desired import Desired, desire
-from protokube.core.model import Unknown
+from protokube.core.model import Instance, Unknown
 from protokube.core.observed import Observed
 from protokube.core.plan_arrivals import plan_arrivals
 from protokube.core.plan_disks import plan_disks
@@ -18,6 +18,7 @@ from protokube.core.plan_notes import plan_notes
 from protokube.core.plan_volumes import plan_volumes
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
+from protokube.core.tags import MASTER_ROLES
 
 
 def plan(config: NodeConfig, observed: Observed) -> Plan:
@@ -25,6 +26,8 @@ def plan(config: NodeConfig, observed: Observed) -> Plan:
     out = Plan()
     if isinstance(observed.instance, Unknown):
         out.ignorance("instance", observed.instance.reason)
+    else:
+        _check_role(config, observed.instance, out)
     if config.master and isinstance(observed.volumes, Unknown):
         out.ignorance("volumes", observed.volumes.reason)
     desired = desire(config, observed)
@@ -32,6 +35,18 @@ def plan(config: NodeConfig, observed: Observed) -> Plan:
         _plan_master(config, observed, desired, out)
     plan_kubelet(config, observed, desired, out)
     return out
+
+
+def _check_role(config: NodeConfig, instance: Instance, out: Plan) -> None:
+    """The configuration decides whether this is a control-plane node. Tags that contradict it are told of."""
+    tagged = ", ".join(sorted(instance.roles))
+    master = not instance.roles.isdisjoint(MASTER_ROLES)
+    if config.master and instance.roles and not master:
+        evidence = f"--master is set, and the instance's tags name only the role {tagged}; it goes on as a master"
+        out.refuse("instance", "instance/role", evidence)
+    elif not config.master and master and "node" not in instance.roles:
+        evidence = f"the instance's tags name the role {tagged}, and --master is not set; it goes on as a worker"
+        out.refuse("instance", "instance/role", evidence)
 
 
 def _plan_master(config: NodeConfig, observed: Observed, desired: Desired, out: Plan) -> None:

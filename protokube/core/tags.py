@@ -15,7 +15,9 @@ from protokube.core.value import dataclass
 
 CLUSTER_TAG = "KubernetesCluster"
 CLUSTER_TAG_PREFIX = "kubernetes.io/cluster/"
-ROLE_TAGS = ("k8s.io/role/master", "k8s.io/role/control-plane")
+ROLE_TAG_PREFIX = "k8s.io/role/"
+MASTER_ROLES = ("master", "control-plane")
+ROLE_TAGS = tuple(ROLE_TAG_PREFIX + role for role in MASTER_ROLES)
 ETCD_TAG_PREFIX = "k8s.io/etcd/"
 GROUP_TAGS = ("k8s.io/instance-group", "kops.k8s.io/instance-group")
 FILESYSTEM_TAG = "protokube.k8s.io/filesystem"
@@ -23,6 +25,7 @@ BOOTSTRAPPED_TAG = "protokube.k8s.io/etcd-bootstrapped"
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_LABEL = 63
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Rejected:
 def is_dns_label(name: str) -> bool:
     """Whether `name` is an RFC 1123 label: lower case letters, digits and inner dashes, 1 to 63 of them."""
     return _LABEL.fullmatch(name) is not None
+
+
+def is_dns_name(name: str) -> bool:
+    """Whether `name` is a DNS name as host names have it: labels in lower case, no dot at its end."""
+    return len(name) <= _LONGEST_NAME and all(map(is_dns_label, name.split(".")))
 
 
 def in_cluster(tags: Mapping[str, str], cluster_id: str) -> bool:
@@ -63,6 +71,11 @@ def has_etcd_tag(tags: Mapping[str, str]) -> bool:
 def has_master_role(tags: Mapping[str, str]) -> bool:
     """Whether a volume is for control-plane nodes; the tag's value doesn't matter."""
     return any(tag in tags for tag in ROLE_TAGS)
+
+
+def roles(tags: Mapping[str, str]) -> frozenset[str]:
+    """The roles that an instance's tags name: `master`, `control-plane`, `node`, …; the tags' values don't matter."""
+    return frozenset(tag.removeprefix(ROLE_TAG_PREFIX) for tag in tags if tag.startswith(ROLE_TAG_PREFIX))
 
 
 def instance_group(tags: Mapping[str, str]) -> str | None:

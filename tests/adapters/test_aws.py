@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from protokube.cloudprovider.aws import ec2 as ec2_module
-from protokube.cloudprovider.aws import provider
+from protokube.cloudprovider.aws import own, provider
 from protokube.cloudprovider.aws.provider import DEVICE_NAMES, AwsCloud
 from protokube.core.model import GIB, AttachState, PeerState
 from protokube.errors import ProviderError
@@ -64,6 +64,22 @@ def test_either_spelling_of_the_cluster_tag_counts(lab: Lab, tags: dict[str, str
 def test_the_instance_group(lab: Lab, tag: str) -> None:
     lab.ec2.tag(lab.node, {tag: "masters"})
     assert AwsCloud().instance().instance_group == "masters"
+
+
+def test_a_group_that_comes_after_the_cluster_is_seen(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "SOON", 0.0)
+    clouds = AwsCloud(), AwsCloud(cluster_id=CLUSTER)
+    for cloud in clouds:
+        assert cloud.instance().instance_group is None
+    lab.ec2.tag(lab.node, {"kops.k8s.io/instance-group": "masters"})
+    for cloud in clouds:
+        assert cloud.instance().instance_group == "masters"
+
+
+def test_the_roles(lab: Lab) -> None:
+    assert AwsCloud().instance().roles == frozenset()
+    lab.ec2.tag(lab.node, {"k8s.io/role/master": "1", "k8s.io/role/control-plane": ""})
+    assert AwsCloud().instance().roles == {"master", "control-plane"}
 
 
 def test_tags_that_name_two_clusters_are_refused(lab: Lab) -> None:

@@ -33,6 +33,7 @@ from tests.lab.unit_node import UnitNode
 GIB = 1 << 30
 GATEWAY = "10.77.0.1"
 IMDS = "169.254.169.254"
+NODE_TAGS = {"k8s.io/instance-group": "masters", "k8s.io/role/master": "1"}
 _SEEN_AT = "/srv/lab-sys"
 
 
@@ -97,7 +98,7 @@ class AwsRegion:
         """Start an instance of the cluster, of which nobody has made a machine yet: its id and address."""
         number = len(self.imds.by_address) + 11
         address = f"10.77.0.{number}"
-        made = self.ec2.run_instance(ZONE, {"KubernetesCluster": CLUSTER}, address)
+        made = self.ec2.run_instance(ZONE, {"KubernetesCluster": CLUSTER, **NODE_TAGS}, address)
         told = Metadata(made["InstanceId"], REGION, ZONE, address, public_ipv4=f"203.0.113.{number}")
         self.imds.by_address[address] = told
         return told.instance_id, address

@@ -2,8 +2,9 @@
 
 What is remembered between rounds, and why losing it does no harm (it costs calls, never a different end):
 
-- the identity document, VPC, private DNS name and tags of this instance: fixed at launch. They are kept once the
-  tags name the cluster; until then every round asks again;
+- the identity document: it can't change while the instance runs;
+- VPC, private DNS name and tags of this instance, as own.py says: once they name cluster and instance group they are
+  kept, until a reload;
 - other holders' addresses and states: asked anew when the set of holders changes and every `PEERS_FOR` seconds;
 - former holders that EC2 said are gone, so that their going is seen; without it they are merely absent;
 - volumes whose attachment EC2 has accepted, until it is seen: without it the next attempt is made at once;
@@ -24,9 +25,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts
 from protokube.cloudprovider.aws.imds import Imds
+from protokube.cloudprovider.aws.own import OwnInstance
 from protokube.cloudprovider.aws.shared import Shared
 from protokube.core.model import AttachState, CloudVolume, Instance, Peer, PeerState
-from protokube.core.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, in_cluster, instance_group
+from protokube.core.tags import in_cluster, instance_group, roles
 from protokube.core.value import dataclass, replace
 from protokube.errors import DeviceNameTaken, OutcomeUnknown, ProviderError, TaggingForbidden, VolumeRefused
 
@@ -63,11 +65,9 @@ class AwsCloud:
     remote = True
 
     def __init__(self, *, cluster_id: str | None = None, allow_imds_v1: bool = False) -> None:
-        self._cluster_id = cluster_id
         self._imds = Imds(allow_v1=allow_imds_v1)
         self._ec2 = Ec2(self.region, imds_v1=allow_imds_v1)
-        self._facts_lock = threading.Lock()
-        self._facts: InstanceFacts | None = None
+        self._own = OwnInstance(self._ask_own, cluster_id)
         self._instance = Shared(self._ask_instance)
         self._volumes = Shared(self._ask_volumes)
         self._devices: frozenset[str] = frozenset()
@@ -83,8 +83,8 @@ class AwsCloud:
     def instance(self) -> Instance:
         """Who this machine is. ProviderError while its tags don't name the cluster: they may arrive late."""
         found = self._instance.get("instance")
-        # Of the volumes that DescribeVolumes tells, it knows better than the mapping, which is asked for once.
-        kept = {name for name, volume_id in self._own_facts().devices.items() if volume_id not in self._told}
+        # Of the volumes that DescribeVolumes tells, it knows better than the mapping, which is seldom asked for.
+        kept = {name for name, volume_id in self._own.facts().devices.items() if volume_id not in self._told}
         return replace(found, used_devices=_kernel_names(kept | self._devices))
 
     def volumes(self) -> Sequence[CloudVolume]:
@@ -114,7 +114,7 @@ class AwsCloud:
 
     def vpc(self) -> tuple[str, str] | None:
         """The VPC that this instance runs in and its region, which decide about private DNS zones."""
-        vpc = self._own_facts().vpc
+        vpc = self._own.facts().vpc
         return (vpc, self.region()) if vpc else None
 
     @property
@@ -141,7 +141,7 @@ class AwsCloud:
             self._accepted[volume_id] = time.monotonic()
             self._devices |= {device}
         except DeviceNameTaken:
-            self._facts = None  # who has it stands in the block device mapping
+            self._own.look_again()  # who has it stands in the block device mapping
             raise
         finally:
             self._volumes.forget()
@@ -169,7 +169,7 @@ class AwsCloud:
 
     def _ask_instance(self) -> Instance:
         document = self._imds.document()
-        facts = self._own_facts()
+        facts = self._own.facts()
         ipv6 = _addresses("ipv6", self._imds.get("ipv6"))
         internal = (*_addresses("privateIp", document.private_ip), *ipv6)
         if not internal:
@@ -178,30 +178,23 @@ class AwsCloud:
             id=document.instance_id,
             name=self._name(facts),
             zone=document.zone,
-            cluster_id=self._cluster_id or _cluster_id(facts),
+            cluster_id=self._own.cluster_id(facts),
             internal=internal,
             external=_addresses("public-ipv4", self._imds.get("public-ipv4")),
             instance_group=instance_group(facts.tags),
+            roles=roles(facts.tags),
             provider_id=f"aws:///{document.zone}/{document.instance_id}",
             device_names=DEVICE_NAMES,
         )
 
-    def _own_facts(self) -> InstanceFacts:
-        """What EC2 says of this instance, kept once its tags name the cluster."""
-        with self._facts_lock:
-            if self._facts is not None:
-                return self._facts
-            own = self._imds.document().instance_id
-            facts = next(iter(self._ec2.instances([own])), None)
-            if facts is None:
-                raise ProviderError(
-                    f"EC2 DescribeInstances {own}: not visible yet; a new instance may take seconds. If it stays so, "
-                    "the credentials belong to another account"
-                )
-            if self._cluster_id is None:
-                _cluster_id(facts)
-            self._facts = facts
+    def _ask_own(self) -> InstanceFacts:
+        own = self._imds.document().instance_id
+        for facts in self._ec2.instances([own]):
             return facts
+        raise ProviderError(
+            f"EC2 DescribeInstances {own}: not visible yet; a new instance may take seconds. If it stays so, the "
+            "credentials belong to another account"
+        )
 
     def _name(self, facts: InstanceFacts) -> str:
         """The private DNS name, which kubelet and the cloud controller use as the node's name; lower case."""
@@ -256,24 +249,6 @@ _FELL_BACK = (
     "key is disabled, or this instance's role may not use it: enable the key, and grant the role kms:CreateGrant and "
     f"kms:Decrypt on it (docs/aws.md). It is tried again {FALLEN_FOR:.0f} s later, or at once after a reload"
 )
-
-
-def _cluster_id(facts: InstanceFacts) -> str:
-    """The cluster that the instance's tags name, in either spelling. Never guessed."""
-    names = {key.removeprefix(CLUSTER_TAG_PREFIX) for key in facts.tags if key.startswith(CLUSTER_TAG_PREFIX)}
-    names |= {facts.tags.get(CLUSTER_TAG, "")}
-    names.discard("")
-    if len(names) == 1:
-        return names.pop()
-    if names:
-        raise ProviderError(
-            f"EC2 DescribeInstances {facts.id}: the tags name several clusters, {', '.join(sorted(names))}: leave "
-            "one, or say which with --cluster-id"
-        )
-    raise ProviderError(
-        f"EC2 DescribeInstances {facts.id}: no tag {CLUSTER_TAG} or {CLUSTER_TAG_PREFIX}<id> yet; tags may arrive "
-        "late on a new instance. If it stays so, tag the instance, or say --cluster-id"
-    )
 
 
 def _addresses(what: str, value: str | None) -> tuple[str, ...]:

@@ -1,0 +1,104 @@
+"""What EC2 says of this very instance, asked as seldom as can be: its tags, VPC, DNS name and devices.
+
+Tags are written by others, at launch or later, and may arrive one by one. Until they name the cluster every question
+causes a call. From then on the answer is kept; as long as it names no instance group, it is asked for anew after
+half a minute, then after ever longer distances, and once every `RARELY` at last.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+from protokube.cloudprovider.aws.ec2 import InstanceFacts
+from protokube.core.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, instance_group, is_dns_name
+from protokube.errors import ProviderError
+
+SOON = 30.0
+"""Seconds after which tags that name the cluster, but no instance group, are first asked for anew."""
+
+RARELY = 600.0
+"""Seconds between two such questions at last: each distance is twice the one before, up to this."""
+
+
+class OwnInstance:
+    """The answers. `ask` makes the call; thread-safe. `cluster_id`, when configured, overrules the tags."""
+
+    def __init__(
+        self,
+        ask: Callable[[], InstanceFacts],
+        cluster_id: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask = ask
+        self._configured = cluster_id
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._facts: InstanceFacts | None = None
+        self._distance = SOON
+        self._due = math.inf
+
+    def facts(self) -> InstanceFacts:
+        """What is known. ProviderError while the tags don't name the cluster: never guessed."""
+        with self._lock:
+            if self._facts is None:
+                facts = self._ask()
+                self.cluster_id(facts)
+                self._facts = facts
+                self._plan_next(facts)
+            elif self._clock() >= self._due:
+                self._facts = self._renewed(self._facts)
+                self._plan_next(self._facts)
+            return self._facts
+
+    def look_again(self) -> None:
+        """Something that the answer tells has changed: the next question causes a call."""
+        with self._lock:
+            self._due = -math.inf
+
+    def cluster_id(self, facts: InstanceFacts) -> str:
+        """The cluster that this instance belongs to."""
+        return self._configured or tagged_cluster(facts)
+
+    def _renewed(self, known: InstanceFacts) -> InstanceFacts:
+        """A new answer. What fails, or names another cluster than this node has begun to serve, changes nothing."""
+        try:
+            facts = self._ask()
+            same = self.cluster_id(facts) == self.cluster_id(known)
+        except ProviderError:
+            return known  # it still holds; trouble that stays is told by the calls that a round can't do without
+        return facts if same else known
+
+    def _plan_next(self, facts: InstanceFacts) -> None:
+        if instance_group(facts.tags) is not None:
+            self._due = math.inf
+            return
+        self._due = self._clock() + self._distance
+        self._distance = min(2 * self._distance, RARELY)
+
+
+def tagged_cluster(facts: InstanceFacts) -> str:
+    """The cluster that the instance's tags name, in either spelling. Its name becomes a part of host names."""
+    tags = facts.tags
+    names = {tag.removeprefix(CLUSTER_TAG_PREFIX): tag for tag in tags if tag.startswith(CLUSTER_TAG_PREFIX)}
+    names |= {tags.get(CLUSTER_TAG, ""): f"{CLUSTER_TAG}={tags.get(CLUSTER_TAG, '')}"}
+    names.pop("", None)
+    if not names:
+        raise ProviderError(
+            f"EC2 DescribeInstances {facts.id}: no tag {CLUSTER_TAG} or {CLUSTER_TAG_PREFIX}<id> yet; tags may "
+            "arrive late on a new instance. If it stays so, tag the instance, or say --cluster-id"
+        )
+    if len(names) > 1:
+        raise ProviderError(
+            f"EC2 DescribeInstances {facts.id}: the tags name several clusters, {', '.join(sorted(names))}: leave "
+            "one, or say which with --cluster-id"
+        )
+    ((name, tag),) = names.items()
+    if not is_dns_name(name):
+        raise ProviderError(
+            f"EC2 DescribeInstances {facts.id}: the tag {tag!r} names the cluster {name!r} where a DNS name in lower "
+            "case, without a dot at its end, was expected: correct the tag, or say --cluster-id"
+        )
+    return name

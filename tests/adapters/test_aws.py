@@ -224,6 +224,18 @@ def test_pages_are_followed(lab: Lab) -> None:
     assert lab.ec2.operations() == ["DescribeVolumes"] * 3
 
 
+def test_the_pages_of_instances_are_followed(lab: Lab) -> None:
+    others = {lab.another_node() for _ in range(3)}
+    for number, other in enumerate(others):
+        lab.ec2.attach(lab.volume(spec=f"m{number}/m0,m1,m2"), other, "/dev/xvdu")
+    cloud = AwsCloud()
+    cloud.instance()
+    lab.ec2.page_size = 2
+    lab.ec2.forget()
+    assert {peer.instance for peer in cloud.peers()} == others
+    assert Counter(lab.ec2.operations()) == {"DescribeVolumes": 2, "DescribeInstances": 2}
+
+
 def test_pages_without_end_are_an_error(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         lab.volume(spec=f"m{number}/m{number}")

@@ -165,9 +165,12 @@ def test_a_volume_that_is_ours_already_is_in_use_and_the_next_look_shows_it(lab:
     assert "/dev/xvdv" not in cloud.instance().used_devices
 
 
-def test_a_device_name_that_is_taken_after_all(lab: Lab) -> None:
-    lab.ec2.attach(lab.ec2.create_volume(ZONE, {}), lab.node, "/dev/xvdu")
-    with pytest.raises(DeviceNameTaken, match="next free device name") as caught:
+@pytest.mark.parametrize("code", ["InvalidParameterValue", "InvalidDevice.InUse"])
+@pytest.mark.parametrize("spelling", ["/dev/xvdu", "/dev/sdu", "xvdu", "sdu"])
+def test_a_device_name_that_is_taken_after_all(lab: Lab, code: str, spelling: str) -> None:
+    lab.ec2.name_taken = code
+    lab.ec2.attach(lab.ec2.create_volume(ZONE, {}), lab.node, spelling)
+    with pytest.raises(DeviceNameTaken, match=rf"{code}: .*next free device name") as caught:
         AwsCloud().attach(lab.volume(), "/dev/xvdu")
     assert caught.value.device == "/dev/xvdu"
 

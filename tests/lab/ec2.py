@@ -1,7 +1,7 @@
 """A strict EC2: moto's server in a thread, with the rules put back that moto leaves out.
 
 moto lets a second instance steal an attached volume, ignores zones, device names, instance states and the
-attachment limit, knows no `attaching` phase and doesn't page. All of that is added in front of it, where the
+attachment limit, knows no `attaching` phase and doesn't page volumes. All of that is added in front of it, where the
 requests come in, together with what goes wrong on demand: throttling, missing permissions, any error code,
 late devices, a volume that falls back from `attaching` to `available`.
 
@@ -28,7 +28,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import boto3
 from botocore.config import Config
@@ -68,8 +68,9 @@ class StrictEc2:
     long it is so at least; `lagging_looks`: how many show the volume as it was before. `falls_back`: volumes that
     return to `available` instead of becoming `attached`.
     `on_attach(volume, instance, device)` is called when an attachment is accepted: there a test makes the device
-    appear, sooner or later. `page_size`: volumes per page at most. `attachment_limit`: volumes per instance,
-    the root volume included. `denied`: operations that the caller's role may not use.
+    appear, sooner or later. `page_size`: volumes, or reservations, per page at most. `attachment_limit`: volumes per
+    instance, the root volume included. `name_taken`: the code for a device name in use. `denied`: operations that the
+    caller's role may not use.
     """
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
@@ -81,6 +82,7 @@ class StrictEc2:
         self.on_attach: Callable[[str, str, str], None] | None = None
         self.page_size = 500
         self.attachment_limit = 28
+        self.name_taken = "InvalidParameterValue"
         self.denied: set[str] = set()
         self.account = "".join(secrets.choice("123456789") for _ in range(12))
         self._attaching: dict[str, tuple[int, float]] = {}
@@ -272,7 +274,13 @@ class StrictEc2:
             return self._attach(asked, environ)
         if operation == "DescribeVolumes":
             self._pass_time()
-            return self._page(asked, self._ask(environ))
+            return self._page("volumeSet", asked, self._ask(environ))
+        if operation == "DescribeInstances":
+            # moto's own pages have other tokens, and don't know `page_size`.
+            whole = {key: value for key, value in asked.items() if key not in ("MaxResults", "NextToken")}
+            body = urlencode({"Action": operation, **whole}).encode()
+            unpaged = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+            return self._page("reservationSet", asked, self._ask(unpaged))
         return self._ask(environ)
 
     def _ask(self, environ: dict[str, Any]) -> tuple[str, list[Any], bytes]:
@@ -297,11 +305,13 @@ class StrictEc2:
                 "InvalidVolume.ZoneMismatch",
                 f"The volume '{volume_id}' is not in the same availability zone as instance '{instance_id}'",
             )
-        if device in instance.block_device_mapping:
-            raise Ec2Error(
-                "InvalidParameterValue",
-                f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use",
-            )
+        if _point(device) in map(_point, instance.block_device_mapping):
+            said = {
+                "InvalidParameterValue": f"Invalid value '{device}' for unixDevice. Attachment point {device} is "
+                "already in use",
+                "InvalidDevice.InUse": f"The device '{device}' is already in use on the instance.",
+            }
+            raise Ec2Error(self.name_taken, said[self.name_taken])
         if len(instance.block_device_mapping) >= self.attachment_limit:
             raise Ec2Error(
                 "AttachmentLimitExceeded",
@@ -325,7 +335,9 @@ class StrictEc2:
                 del self._attaching[volume_id]
                 self._backend.get_volume(volume_id).attachment.status = "attached"
 
-    def _page(self, asked: dict[str, str], answer: tuple[str, list[Any], bytes]) -> tuple[str, list[Any], bytes]:
+    def _page(
+        self, name: str, asked: dict[str, str], answer: tuple[str, list[Any], bytes]
+    ) -> tuple[str, list[Any], bytes]:
         status, headers, body = answer
         if not status.startswith("200"):
             return answer
@@ -336,13 +348,14 @@ class StrictEc2:
         start = int(token.removeprefix("page-"))
         ET.register_namespace("", NAMESPACE)
         root = ET.fromstring(body)
-        volumes = root.find(f"{{{NAMESPACE}}}volumeSet")
-        if volumes is None:
-            raise AssertionError(f"moto's DescribeVolumes has no volumeSet: {body!r}")
-        self._leave_out(volumes)
-        items = list(volumes)
+        found = root.find(f"{{{NAMESPACE}}}{name}")
+        if found is None:
+            raise AssertionError(f"moto's answer has no {name}: {body!r}")
+        if name == "volumeSet":
+            self._leave_out(found)
+        items = list(found)
         for item in [*items[:start], *items[start + limit :]]:
-            volumes.remove(item)
+            found.remove(item)
         if start + limit < len(items):
             ET.SubElement(root, f"{{{NAMESPACE}}}nextToken").text = f"page-{start + limit}"
         return status, headers, ET.tostring(root)
@@ -361,6 +374,11 @@ class StrictEc2:
 class _Quiet(WSGIRequestHandler):
     def log_request(self, *_: object) -> None:
         """No log."""
+
+
+def _point(device: str) -> str:
+    """Where a device name attaches: sdf, /dev/sdf and /dev/xvdf are one and the same."""
+    return re.sub(r"^sd", "xvd", device.removeprefix("/dev/"))
 
 
 def _error(error: Ec2Error) -> bytes:

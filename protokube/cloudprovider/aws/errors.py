@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _THROTTLED = "the account's request rate is used up; the loop backs off and comes again"
 _SERVER = "an error inside AWS; the loop backs off and comes again"
 _CREDENTIALS = "check the instance profile's role, and this machine's clock"
+_SIGNATURE = f"{_CREDENTIALS}; a proxy that changes requests on their way does this too"
 
 _SERVER_ERROR = 500
 _NEXT_NAME = "the next free device name is tried"
@@ -40,10 +41,14 @@ HINTS = {
     "AttachmentLimitExceeded": (
         "this instance type takes no more volumes and network interfaces: detach some, or use a larger type"
     ),
+    "InvalidVolumeID.Malformed": "an id that EC2 itself gave: look whether AWS_ENDPOINT_URL leads to something else",
     "InvalidVolume.NotFound": "the volume was deleted, or is not visible yet; the next look decides",
     "InvalidInstanceID.NotFound": "the instance is not visible yet, or the credentials belong to another account",
     "InvalidParameterValue": "EC2 refuses the value; look whether the instance type supports this volume",
     "UnsupportedOperation": "this instance type can't attach this volume (encrypted, or of this kind)",
+    "EncryptedVolumesNotSupported": (
+        "this instance type takes no encrypted volumes: use another type, or volumes without encryption"
+    ),
     "CustomerKeyHasBeenRevoked": (  # in no list; seen in the field
         "the volume's KMS key is disabled or forbidden: enable it, and grant this role kms:CreateGrant and "
         "kms:Decrypt on it"
@@ -64,8 +69,12 @@ HINTS = {
     "InvalidClientTokenId": _CREDENTIALS,
     "ExpiredToken": _CREDENTIALS,
     "RequestExpired": _CREDENTIALS,
-    "SignatureDoesNotMatch": _CREDENTIALS,
+    "SignatureDoesNotMatch": _SIGNATURE,
+    "IncompleteSignature": _SIGNATURE,
+    "MissingAuthenticationToken": _SIGNATURE,
+    "InvalidPaginationToken": "the next page is no longer to be had; the next round begins with the first",
     "OptInRequired": "this account is not subscribed to EC2 in this region",
+    "PendingVerification": "AWS still verifies the account; if it stays so, ask AWS support",
     "Blocked": "the AWS account is blocked: ask AWS support",
     "TagLimitExceeded": "the volume has 50 tags already: remove one that nothing needs",
     "TagPolicyViolation": "the organisation's tag policy forbids this tag: allow keys under protokube.k8s.io/",
@@ -81,7 +90,6 @@ VOLUME_REFUSED = frozenset(
         "InvalidParameterValue",
         "UnsupportedOperation",
         "EncryptedVolumesNotSupported",
-        "UnknownVolumeType.Unsupported",
         "CustomerKeyHasBeenRevoked",
     }
 )
@@ -95,7 +103,9 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
     """
     told = error.response.get("Error", {})
     code, said = told.get("Code") or "no error code", told.get("Message") or ""
-    taken = code == "InvalidParameterValue" and device is not None and "already in use" in said
+    taken = device is not None and (
+        code == "InvalidDevice.InUse" or (code == "InvalidParameterValue" and "already in use" in said)
+    )
     hint = _NEXT_NAME if taken else HINTS.get(code, "look the code up in EC2's list of error codes")
     message = f"EC2 {operation} {subject}: {code}: {said.rstrip('.')} ({hint})"
     if taken and device is not None:

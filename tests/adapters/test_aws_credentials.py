@@ -180,6 +180,14 @@ def test_credentials_that_arrive_late_are_waited_for(lab: Lab) -> None:
     assert [call.key for call in lab.ec2.calls] == ["AKIALATE"]
 
 
+def test_a_role_that_does_not_trust_ec2_is_thought_of(lab: Lab) -> None:
+    lab.imds.metadata.credentials = ("AKIAROLE", "secret")
+    lab.imds.metadata.untrusting = True
+    with pytest.raises(ProviderError, match=r"could not ask: no AWS credentials yet.*trusts ec2\.amazonaws\.com"):
+        AwsCloud().volumes()
+    assert lab.ec2.operations() == []
+
+
 # --- version 1 of the metadata service ------------------------------------------------------------------------
 
 

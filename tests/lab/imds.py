@@ -30,6 +30,7 @@ class Metadata:
     """What the service tells about one instance. None stands for an item that doesn't exist (404).
 
     `credentials` are the access key and secret of the instance profile's role; None while there is none.
+    `untrusting`: the role's trust policy doesn't let EC2 assume it.
     """
 
     instance_id: str
@@ -40,6 +41,7 @@ class Metadata:
     ipv6: str | None = None
     local_hostname: str | None = None
     credentials: tuple[str, str] | None = ("AKIATEST", "secret")
+    untrusting: bool = False
 
     def item(self, path: str) -> str | None:
         """The body for a path."""
@@ -73,6 +75,9 @@ class Metadata:
                     "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6 * 3600)),
                 }
             )
+            if self.untrusting:
+                refusal = {"Code": "AssumeRoleUnauthorizedAccess", "Message": f"EC2 cannot assume the role {ROLE}."}
+                items[f"iam/security-credentials/{ROLE}"] = json.dumps(refusal)
         return items.get(path.removeprefix(META_DATA))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from protokube.apply import Outcome, apply
 from protokube.core.actions import AttachVolume, RestartUnit, StartUnit
 from protokube.core.arrivals import Arrivals
-from protokube.core.model import AttachState, Facet, Unknown
+from protokube.core.model import AttachState, Facet, PeerAnswers, Unknown
 from protokube.core.observed import Observed
 from protokube.core.owners import Absences
 from protokube.core.plan import plan
@@ -98,6 +98,7 @@ class Memory:
     conflicts: dict[str, float] = field(default_factory=dict)
     absences: Absences = field(default_factory=Absences)
     arrivals: Arrivals = field(default_factory=Arrivals)
+    answers: dict[str, tuple[object, float]] = field(default_factory=dict)
     rounds_since_reading: int = 0
     cloud_asked: float = 0.0
     last: Report | None = None
@@ -117,10 +118,16 @@ class Memory:
         now = observed.uptime
         self.conflicts = {name: since for name, since in self.conflicts.items() if now - since < _CONFLICT_FOR}
         self.arrivals = self.arrivals.seen(observed)
+        known, self.answers = self.answers, {}
+        for cluster, answers in observed.members.items():
+            lists = answers.lists if isinstance(answers, PeerAnswers) else None
+            before, since = known.get(cluster, (lists, now))
+            self.answers[cluster] = lists, since if before == lists else now
         return replace(
             observed,
             absent_for=self.absences.absent_for(),
             arrivals=self.arrivals,
+            answers_for={cluster: now - since for cluster, (_, since) in self.answers.items()},
             holds=self.holds(now, restarts),
             taken_devices={name: now - since for name, since in self.conflicts.items()},
         )
@@ -180,6 +187,7 @@ def dry_run(config: NodeConfig, observer: Observer) -> Report:
     """The whole way to the settled node, on the pure model. Has nothing in its hands that could write."""
     from protokube.core.predict import predict  # nobody else predicts
 
+    config = replace(config, peers_patience=0.0)  # there is no second look
     before = observer.first()
     while (more := observer.late(before)) is not None:
         before = more

@@ -34,10 +34,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Wait:
-    """The answer isn't known yet, but will be. `theirs`: another node has to act first."""
+    """The answer isn't known yet, but will be. `theirs`: another node has to act first. `as_is`: until then a link
+    that stands may stay."""
 
     reason: str
     theirs: bool
+    as_is: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ def initial_state(
     dns_suffix: str,
     vouched: bool,
     can_tag: bool = True,
+    steady: bool = True,
 ) -> Start | Rejected | Wait:
     """Decide how our member starts, or why that can't be decided.
 
     `peers` is what the other members' peer ports answered (Unknown when none did). `vouched`: the operator says
     with --etcd-bootstrap that these members never ran; a mark or a peer that says otherwise is still believed.
-    `can_tag`: other nodes can mark what they have prepared.
+    `can_tag`: other nodes can mark what they have prepared. `steady`: the answers have been the same for a while. A
+    peer that was just restarted replays its log, and its list lacks members and their client URLs for moments.
     """
     member = facts.mine.member
     if facts.has_data:
@@ -89,7 +93,10 @@ def initial_state(
         names = {me: template.member_name(me) for me in member.members}
         idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
         idle -= {names[one.member.me] for one in all_others if one.member.me in names and not _never_ran(one)}
-        return _by_peers(_Asked(names, name, url, idle, bool(ran)), peers)
+        judged = _by_peers(_Asked(names, name, url, idle, bool(ran)), peers)
+        if ran and not steady and isinstance(judged, Start):
+            return Wait("its peers have answered, and are asked again whether that stays so", False, as_is=True)
+        return judged
     if ran:
         reason = f"etcd already ran on {', '.join(ran)}; waiting for one of its peers to answer ({peers.reason})"
         return Wait(reason, theirs=True)

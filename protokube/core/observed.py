@@ -46,7 +46,8 @@ class Observed:
     seconds since then;
     `failed` are the subjects of this round's failed actions; `asked` are volumes that this round asked the cloud
     for and may have got, `refused` those that it won't give us; `holds` says for a subject how many seconds it is to
-    be left alone, since it was tried too often; `arrivals` since when volumes of ours have been on their way.
+    be left alone, since it was tried too often; `arrivals` since when volumes of ours have been on their way;
+    `answers_for` for how many seconds an etcd cluster's members have given the same answers.
     `assumed` (prediction only) says for a volume what the world has yet to confirm.
     """
 
@@ -73,4 +74,5 @@ class Observed:
     machine: Machine | None = None
     absent_for: Mapping[str, float] = field(default_factory=dict)
     arrivals: Arrivals = Arrivals()
+    answers_for: Mapping[str, float] = field(default_factory=dict)
     assumed: Mapping[str, str] = field(default_factory=dict)

@@ -86,6 +86,7 @@ def _plan_member(
         dns_suffix=suffix,
         vouched=config.etcd_bootstrap,
         can_tag=observed.can_tag,
+        steady=observed.answers_for.get(mine.member.cluster, 0.0) >= config.peers_patience,
     )
     if isinstance(start, Rejected):
         plan.refuse(mine.id, start.rule, start.evidence)
@@ -95,7 +96,7 @@ def _plan_member(
         return False
     if isinstance(start, Wait):
         plan.wait(mine.id, start.reason, theirs=start.theirs)
-        return False
+        return start.as_is
     if place.data not in place.tree.entries:
         path = place.path(place.template.data_dir)
         plan.step(observed, MakeDirectory(path, 0o700, place.volume), "etcd's data directory", volume=mine.id)

@@ -20,6 +20,7 @@ class NodeConfig:
     `gate_timeout` is how long kubelet waits for volumes, counted from the program's start.
     `kubelet_proof_time` is how long kubelet has to stay up with new files before they count as good, and
     `kubelet_restarts` how often it is started or restarted within an hour.
+    `peers_patience` is how long the peers of a member that is to join must have given the same answers.
     `dns_suffix` starts with a dot; `dns_removals` is how many records of gone owners are removed in a round.
     """
 
@@ -30,6 +31,7 @@ class NodeConfig:
     default_image: str = DEFAULT_IMAGE
     etcd_bootstrap: bool = False
     may_format: bool = True
+    peers_patience: float = 3.0
     manifest_dir: str = "/etc/kubernetes/manifests"
     dns: str = "hosts"
     dns_suffix: str | None = None

@@ -46,14 +46,16 @@ def volume(
 def decide(
     mine: MemberVolume, *others: MemberVolume, peers: Answer = SILENT, started: bool = False, data: bool = False,
     vouched: bool = False, can_tag: bool = True, heard: str = "b", witnesses: tuple[MemberVolume, ...] = (),
-    illegible: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    illegible: Mapping[str, tuple[str, ...]] = MappingProxyType({}), steady: bool = True,
 ) -> Start | Rejected | Wait:  # fmt: skip
     instance = Instance("n1", "n1", "z1", "c", ("10.0.0.1",))
     desired = Desired("c", instance, (mine, *others), {"main": mine}, {}, {}, (), (), witnesses, illegible)
     identity = Identity("c", mine.member.cluster, mine.member.me, mine.id, mine.uuid, None, started)
     facts = MemberFacts(mine, identity, data)
     answers = peers if isinstance(peers, Unknown) else PeerAnswers(dict.fromkeys(heard, peers), "no route to host")
-    return initial_state(desired, MAIN, facts, answers, dns_suffix=SUFFIX, vouched=vouched, can_tag=can_tag)
+    return initial_state(
+        desired, MAIN, facts, answers, dns_suffix=SUFFIX, vouched=vouched, can_tag=can_tag, steady=steady
+    )
 
 
 def listed(name: str, *, started: bool, url: str | None = None) -> EtcdPeerMember:
@@ -192,6 +194,17 @@ def test_a_birth_that_all_who_ran_tell_of_is_a_birth() -> None:
     assert decide(volume("a"), RAN_B, RAN_C, peers=born, heard="bc") == Start("new")
     four = (*born, listed("etcd-d", started=False))
     assert decide(volume("a"), RAN_B, RAN_C, peers=four, heard="bc") != Start("new")
+
+
+def test_peers_that_may_be_replaying_their_logs_are_not_believed_at_once() -> None:
+    """A blank volume in a member's place, at the moment in which the others come back from a power cut."""
+    replaying = tuple(listed(f"etcd-{me}", started=False) for me in "abc")
+    assert isinstance(decide(volume("a"), RAN_B, RAN_C, peers=replaying, heard="bc", steady=False), Wait)
+    added = (listed("etcd-b", started=True), ADDED)
+    assert isinstance(decide(volume("a"), RAN_B, C, peers=added, steady=False), Wait)
+    assert decide(volume("a"), B, C, peers=replaying, steady=False) == Start("new"), "a birth is not delayed"
+    lost = (listed("etcd-b", started=True), listed("etcd-a", started=True))
+    assert rule(decide(volume("a"), RAN_B, C, peers=lost, steady=False)) == "etcd/member-lost"
 
 
 @pytest.mark.parametrize("started", [False, True])

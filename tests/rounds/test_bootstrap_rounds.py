@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from protokube.core.model import PeerAnswers
 from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
+from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.reconcile import Report
 from tests.rounds.process import Process, node_config
@@ -284,6 +286,19 @@ def test_a_blank_volume_waits_while_nobody_answers() -> None:
     (report,) = together(members["b"])
     assert not world.etcd.violations and not world.etcd.running
     assert volume in {waiting.subject for waiting in report.left.waiting}
+
+
+def test_answers_of_peers_count_once_they_have_stayed_the_same() -> None:
+    _, processes = cluster("n1", "n2", "n3")
+    process = processes[0]
+    answers = PeerAnswers({"b": ()})
+    seen = replace(process.observer.first(), members={"main": answers})
+    told = []
+    more = PeerAnswers({"b": (), "c": ()})
+    for uptime, members in ((10.0, answers), (12.0, answers), (13.0, more), (20.0, answers)):
+        recalled = process.memory.recall(replace(seen, uptime=uptime, members={"main": members}), 6)
+        told.append(recalled.answers_for["main"])
+    assert told == [0.0, 2.0, 0.0, 0.0]
 
 
 def test_a_lost_member_is_replaced_by_following_the_advice() -> None:

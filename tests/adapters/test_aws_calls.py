@@ -377,13 +377,22 @@ def test_no_way_to_ec2(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         AwsCloud().volumes()
 
 
-def test_something_else_answers_in_ec2s_place(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (b"<html><body>Please log in</p>", "no usable answer"),
+        (b"<html><body>Please log in</body></html>", "the answer has no Volumes"),
+    ],
+)
+def test_something_else_answers_in_ec2s_place(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, page: bytes, told: str
+) -> None:
     class Portal(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"<html><body>Please log in</p>")
+            self.wfile.write(page)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -393,11 +402,15 @@ def test_something_else_answers_in_ec2s_place(lab: Lab, monkeypatch: pytest.Monk
         thread.start()
         try:
             monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{portal.server_port}")
-            with pytest.raises(ProviderError, match="no usable answer"):
+            with pytest.raises(ProviderError, match=told):
                 AwsCloud().volumes()
         finally:
             portal.shutdown()
             thread.join()
+
+
+def test_a_region_without_volumes_has_none(lab: Lab) -> None:
+    assert AwsCloud().volumes() == ()
 
 
 def test_no_metadata_means_no_identity_and_no_calls(lab: Lab) -> None:

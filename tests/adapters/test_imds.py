@@ -180,6 +180,14 @@ def test_no_document_at_all_is_refused(server: ImdsServer, monkeypatch: pytest.M
         Imds().document()
 
 
+def test_an_answer_that_breaks_off_is_no_answer(server: ImdsServer) -> None:
+    """203.0.113.1 would be an address as well."""
+    server.metadata.public_ipv4 = "203.0.113.19"
+    server.lacking = 1
+    with pytest.raises(ProviderError, match="IncompleteRead"):
+        Imds().get("public-ipv4")
+
+
 def test_an_unreachable_service_is_explained(server: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

@@ -88,7 +88,7 @@ class ImdsServer:
     never arrives. `version_1_only`: it knows no tokens. `tokens_required`: version 1 is refused (401).
     `longest_ttl`: grants no longer-lived tokens (seconds). `not_a_token`: is given for a token, where something else
     answers; `told_ttl`: is said of its lifetime. `failing`: answers everything with this status.
-    `requests` records every (method, path).
+    `lacking`: bytes that each answer to a GET breaks off before its end. `requests` records every (method, path).
     """
 
     def __init__(self, metadata: Metadata, address: str = "127.0.0.1", port: int = 0) -> None:
@@ -102,6 +102,7 @@ class ImdsServer:
         self.not_a_token: str | None = None
         self.told_ttl: str | None = None
         self.failing: int | None = None
+        self.lacking = 0
         self.requests: list[tuple[str, str]] = []
         self._tokens: dict[str, float] = {}
         self._closing = threading.Event()
@@ -185,8 +186,10 @@ def _server(imds: ImdsServer, address: str, port: int) -> ThreadingHTTPServer:
                 for name, value in {**more, "Content-Length": str(len(body.encode()))}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(body.encode())
+                lacking = imds.lacking if self.command == "GET" else 0
+                self.wfile.write(body.encode()[: len(body.encode()) - lacking])
                 self.wfile.flush()
+                self.close_connection = self.close_connection or bool(lacking)
             except OSError:
                 self.close_connection = True  # the caller gave up
 

@@ -72,7 +72,7 @@ class Ec2:
         filters = [{"Name": "tag-key", "Values": [ETCD_TAG_FILTER]}]
         found: dict[str, CloudVolume] = {}
         for page in self._pages("DescribeVolumes", filters):
-            for item in page.get("Volumes", ()):
+            for item in _items("DescribeVolumes", page, "Volumes"):
                 if item.get("State") not in _LOST:
                     found[item["VolumeId"]] = _parsed("DescribeVolumes", item, volume)
         return tuple(found.values())
@@ -87,7 +87,7 @@ class Ec2:
             _parsed("DescribeInstances", item, instance)
             for chunk in chunks
             for page in self._pages("DescribeInstances", [{"Name": "instance-id", "Values": list(chunk)}])
-            for reservation in page.get("Reservations", ())
+            for reservation in _items("DescribeInstances", page, "Reservations")
             for item in reservation.get("Instances", ())
         )
 
@@ -147,6 +147,14 @@ class Ec2:
 
                 self._client = awsclient.client("ec2", self._region(), imds_v1=self._imds_v1)
             return self._client
+
+
+def _items(operation: str, page: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    """The list that every answer has, even an empty one. What lacks it comes from somebody else, a proxy say."""
+    if key not in page:
+        raise ProviderError(f"EC2 {operation}: the answer has no {key}: is something else than EC2 answering there?")
+    found: Sequence[Mapping[str, Any]] = page[key]
+    return found
 
 
 def volume(item: Mapping[str, Any]) -> CloudVolume:

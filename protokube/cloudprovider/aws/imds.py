@@ -172,7 +172,11 @@ class Imds:
             try:
                 connection.request(method, where.path + path, headers=headers)
                 response = connection.getresponse()
-                return _Answer(response.status, response.read(_LONGEST_ANSWER), response.getheader(_TTL_HEADER))
+                length = response.length
+                body = response.read(_LONGEST_ANSWER)
+                if length is not None and len(body) < min(length, _LONGEST_ANSWER):
+                    raise http.client.IncompleteRead(body, length - len(body))  # an address may be cut to another one
+                return _Answer(response.status, body, response.getheader(_TTL_HEADER))
             except TimeoutError as error:
                 raise _NoAnswerError(
                     f"instance metadata: {method} {url}{path}: no answer within {_TIMEOUT:g} s"

@@ -42,6 +42,8 @@ PASS_LIMIT = 120.0
 _SHORT, _LONG = 8.0, 10.0
 _FIRST_AFTER_TROUBLE = 0.25
 _TRIES_IN_VAIN = 6
+_PASSES_SOON = 20
+"""Rounds in vain, three minutes of them, for which trouble counts as passing: its end is seen within seconds."""
 _SHOWN = 4
 _BURST, _BURSTS = 0.005, 10
 """Seconds without an event that end a burst, and how many times a burst is prolonged at most."""
@@ -117,16 +119,17 @@ def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
     if report.settled:
         return settings.interval
     most = settings.interval
+    trouble = bool(report.failed or report.left.unknown)
     if report.in_flight:
         most = min(most, _SHORT)
-    elif report.left.waiting:
+    elif report.left.waiting or (trouble and in_vain < _PASSES_SOON):
         most = min(most, _LONG)
     gate = settings.node.gate_timeout - report.observed.uptime
     import random  # a settled node never gets here
 
     jitter = random.uniform(0.5, 1.0)
     # What fails often passes at once; what goes on by itself ends with an event.
-    first = _FIRST_AFTER_TROUBLE if report.failed or report.left.unknown else 1.0
+    first = _FIRST_AFTER_TROUBLE if trouble else 1.0
     delay = min(most, first * 2.0 ** min(in_vain, 12)) * jitter
     return min(delay, gate + 0.1) if gate > 0 else delay
 

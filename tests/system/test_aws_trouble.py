@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.aws_node import AwsNode, AwsRegion
+from tests.lab.trial import until
 from tests.lab.unit_node import LINKS, UNIT
 
 pytestmark = pytest.mark.root
@@ -76,6 +77,23 @@ def test_throttled_for_a_while(region: AwsRegion) -> None:
         assert told[2:] != [2.0, 4.0], "with jitter"
         refused = [call for call in region.ec2.calls if call.error == "RequestLimitExceeded"]
         assert len(refused) == 12
+
+
+@pytest.mark.slow
+def test_a_minute_of_throttling(region: AwsRegion) -> None:
+    """No call succeeds for 60 s. Nobody waits for kubelet here, so only the trouble itself sets the pace."""
+    volumes = [region.volume("main"), region.volume("events")]
+    with region.node(config={"kubeletUnit": "none"}) as node:
+        region.ec2.throttle(60)
+        node.run("systemctl", "start", "--no-block", UNIT)
+        until("it is over", lambda: any(not call.error for call in region.ec2.calls), 90)
+        assert len(region.ec2.calls) < 60, "it backed off"
+        node.until("everything is up", lambda: node.links() == set(LINKS))
+        assert node.mounts().keys() == {f"/mnt/master-{one}" for one in volumes}
+        assert node.show("NRestarts") == "0"
+        assert sorted(region.held(node.instance_id).values()) == ["/dev/xvdu", "/dev/xvdv"], "no device name was lost"
+        told = delays(node)
+        assert max(told) <= 10.05 and len(set(told)) > len(told) // 2, f"backing off, with jitter: {told}"
 
 
 def test_one_refused_attach(region: AwsRegion) -> None:

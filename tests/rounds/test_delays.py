@@ -1,0 +1,55 @@
+"""How long the daemon sleeps when no event comes."""
+
+from __future__ import annotations
+
+import pytest
+
+from protokube.config import Settings, read
+from protokube.daemon import delay_after
+from protokube.errors import ProviderError
+from protokube.reconcile import Report
+from tests.rounds.process import Process, node_config
+from tests.rounds.world import World
+
+
+@pytest.fixture
+def settings() -> Settings:
+    found, faults = read(["--interval", "600", "--cloud", "aws", "--dns", "none"], {})
+    assert not faults
+    return found
+
+
+def report(*, broken: str | None = None) -> Report:
+    """Of a node without a unit, past its gate's deadline, so that nothing else sets the pace."""
+    world = World()
+    world.volume("vol-m", "a/a")
+    process = Process(world, world.node("n1"), node_config(kubelet_unit=None), uptime=1000)
+    process.rounds()
+    if broken is not None:
+        process.broken[broken] = ProviderError("request limit exceeded")
+    return process.round()
+
+
+def longest(told: Report, in_vain: int, settings: Settings) -> float:
+    return max(delay_after(told, in_vain, settings) for _ in range(200))
+
+
+def test_a_settled_node_sleeps_for_the_interval(settings: Settings) -> None:
+    assert delay_after(report(), 0, settings) == 600
+
+
+def test_the_end_of_passing_trouble_is_seen_within_seconds(settings: Settings) -> None:
+    told = report(broken="volumes")
+    assert longest(told, 0, settings) <= 0.25
+    assert all(longest(told, in_vain, settings) <= 10 for in_vain in range(20))
+
+
+def test_lasting_trouble_is_asked_about_ever_less(settings: Settings) -> None:
+    told = report(broken="volumes")
+    assert 10 < longest(told, 20, settings) <= 600
+
+
+def test_delays_are_spread(settings: Settings) -> None:
+    told = report(broken="volumes")
+    found = [delay_after(told, 5, settings) for _ in range(200)]
+    assert min(found) >= 4 and max(found) <= 8 and len(set(found)) > 100

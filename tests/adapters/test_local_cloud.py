@@ -1,91 +1,50 @@
-"""The local cloud on real loop devices: the kernel is the lock, and a crash at any time is no harm."""
+"""The local cloud on real loop devices: what it tells, attaches and remembers, and what can't serve."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import signal
 import subprocess
-import sys
-import textwrap
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from protokube.cloudprovider import loop
-from protokube.cloudprovider.local import LocalCloud, load_inventory
-from protokube.core.model import MIB, CloudVolume, Peer
+from protokube.cloudprovider.local import load_inventory
+from protokube.core.model import MIB, Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUse
-from tests.lab.systemd_node import SystemdNode
+from tests.lab.local_cloud import (
+    IMAGE,
+    INVENTORY,
+    Make,
+    end,
+    holders,
+    line,
+    loop_of,
+    make_filesystem,
+    nodes,
+    only,
+    run,
+    snapshot,
+)
 
 pytestmark = pytest.mark.root
-
-INVENTORY = """\
-cluster: dev.example.com
-nodes:
-  - {name: node-a}
-  - {name: node-b, externalAddress: 203.0.113.7}
-volumes:
-  - {id: main-a, file: volumes/main-a.img, size: 32MiB, tags: {k8s.io/etcd/main: a/a}}
-"""
 
 LOOP_CTL_ADD = 0x4C80
 LOOP_CTL_REMOVE = 0x4C81
 
-Make = Callable[..., LocalCloud]
-
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes nodes of one inventory; they are closed in the end."""
-    made: list[LocalCloud] = []
-
-    def make(
-        node: str = "node-a", *, text: str = INVENTORY, addresses: tuple[str, ...] = ("10.0.0.1",), root: str = "/"
-    ) -> LocalCloud:
-        path = tmp_path / "inventory.yaml"
-        path.write_text(text)
-        made.append(LocalCloud(load_inventory(str(path)), node, lambda: addresses, root))
-        return made[-1]
-
-    yield make
-    for cloud in made:
-        cloud.close()
+    with nodes(tmp_path) as make:
+        yield make
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    return tmp_path / "volumes/main-a.img"
-
-
-def only(cloud: LocalCloud) -> CloudVolume:
-    (volume,) = cloud.volumes()
-    return volume
-
-
-def holders(cloud: LocalCloud) -> list[str]:
-    return [attachment.instance for attachment in only(cloud).attachments]
-
-
-def loop_of(image: Path) -> str | None:
-    """The loop device of an image, as losetup knows it."""
-    done = subprocess.run(["losetup", "-j", image, "-O", "NAME", "-n"], capture_output=True, text=True, timeout=20)
-    return done.stdout.strip() or None
-
-
-def make_filesystem(image: Path) -> str:
-    device = loop_of(image)
-    assert device
-    subprocess.run(["mkfs.ext4", "-q", device], check=True, timeout=60)
-    return device
-
-
-def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.stat().st_ino, path.stat().st_ctime_ns) for path in sorted(folder.rglob("*"))}
+    return tmp_path / IMAGE
 
 
 # --- reading ---------------------------------------------------------------------------------------
@@ -208,212 +167,6 @@ def test_a_daemon_of_the_same_name_with_another_root_is_somebody_else(make: Make
         trial.attach("main-a", None)
     with pytest.raises(ProviderError, match="only its holder may tag it"):
         trial.tag("main-a", "k", "v")
-
-
-PROGRAM = """
-import os, sys, time
-from protokube.cloudprovider.local import LocalCloud, load_inventory
-cloud = LocalCloud(load_inventory(sys.argv[1]), sys.argv[2], lambda: ("10.0.0.9",), sys.argv[3])
-"""
-
-
-def run(tmp_path: Path, code: str, *before: str, node: str = "node-a", root: str = "/") -> subprocess.Popen[str]:
-    words = [
-        *before,
-        sys.executable,
-        "-c",
-        PROGRAM + textwrap.dedent(code),
-        str(tmp_path / "inventory.yaml"),
-        node,
-        root,
-    ]
-    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def end(process: subprocess.Popen[str]) -> int:
-    process.kill()
-    process.communicate(timeout=20)
-    return process.returncode
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout
-    return process.stdout.readline().strip()
-
-
-@pytest.mark.parametrize(
-    "before", [[], ["unshare", "--mount", "--propagation", "private"]], ids=["process", "namespace"]
-)
-def test_a_killed_node_frees_its_volume(make: Make, tmp_path: Path, before: list[str]) -> None:
-    cloud = make()
-    code = "cloud.attach('main-a', None); print('attached', flush=True); sys.stdin.read()"
-    process = run(tmp_path, code, *before, node="node-b")
-    try:
-        assert line(process) == "attached"
-        assert holders(cloud) == ["node-b"]
-        assert cloud.peers() == [Peer("node-b", ("10.0.0.9",), ("203.0.113.7",))]
-        with pytest.raises(VolumeInUse, match="node-b"):
-            cloud.attach("main-a", None)
-    finally:
-        end(process)
-    assert only(cloud).available and cloud.peers() == []
-    cloud.attach("main-a", None)
-    assert holders(cloud) == ["node-a"]
-
-
-def test_a_mount_in_another_namespace_holds_the_volume_until_the_namespace_ends(
-    make: Make, tmp_path: Path, image: Path
-) -> None:
-    cloud = make("node-b")
-    (tmp_path / "mnt").mkdir()
-    code = f"""
-        import subprocess
-        cloud.attach("main-a", None)
-        device = subprocess.run(["losetup", "-j", {str(image)!r}, "-nO", "NAME"], capture_output=True).stdout.strip()
-        subprocess.run(["mkfs.ext4", "-q", device], check=True)
-        subprocess.run(["mount", device, {str(tmp_path / "mnt")!r}], check=True)
-        cloud.close()
-        print([a.instance for v in cloud.volumes() for a in v.attachments], flush=True)
-        sys.stdin.read()
-    """
-    process = run(tmp_path, code, "unshare", "--mount", "--propagation", "private")
-    try:
-        assert line(process) == "['node-a']"
-        assert holders(cloud) == ["node-a"]
-        with pytest.raises(VolumeInUse, match="node-a"):
-            cloud.attach("main-a", None)
-    finally:
-        end(process)
-    assert only(cloud).available
-
-
-def test_a_tool_that_outlives_its_process_still_holds_the_volume_for_this_node(make: Make, tmp_path: Path) -> None:
-    """mkfs goes on when the daemon is killed: the next one must find it, not fight it."""
-    cloud, other = make(), make("node-b")
-    code = """
-        import subprocess
-        cloud.attach("main-a", None)
-        (device,) = cloud._kept.values()
-        tool = subprocess.Popen(["sleep", "600"], pass_fds=[device], stdout=subprocess.DEVNULL, process_group=0)
-        print(tool.pid, flush=True)
-        sys.stdin.read()
-    """
-    process = run(tmp_path, code)
-    tool = int(line(process))
-    try:
-        end(process)
-        assert holders(cloud) == holders(other) == ["node-a"]
-        cloud.attach("main-a", None)
-    finally:
-        os.kill(tool, signal.SIGKILL)
-        while Path(f"/proc/{tool}").exists() and "Z" not in Path(f"/proc/{tool}/stat").read_text().split()[2]:
-            pass
-    assert only(other).available
-
-
-IN_A_CONTAINER = """
-import os, subprocess, sys
-from protokube.cloudprovider.local import LocalCloud, load_inventory
-def node():
-    return LocalCloud(load_inventory("/shared/inventory.yaml"), "node-b", lambda: ("10.0.0.9",))
-cloud = node()
-cloud.attach("main-a", None)
-(device,) = cloud._kept.values()
-path = os.readlink(f"/proc/self/fd/{device}")
-subprocess.run(["mkfs.ext4", "-q", path], check=True)
-os.makedirs("/mnt/master-main-a")
-subprocess.run(["mount", path, "/mnt/master-main-a"], check=True)
-cloud.close()
-print([attachment.instance for volume in node().volumes() for attachment in volume.attachments])
-"""
-
-
-def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_path: Path) -> None:
-    """Two nodes of one machine in namespaces of their own, each with its own idea of the paths."""
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    (shared / "inventory.yaml").write_text(INVENTORY)
-    outside = LocalCloud(load_inventory(str(shared / "inventory.yaml")), "node-a", lambda: ("10.0.0.1",))
-    binds = [f"{shared}:/shared", "/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
-    checkout = str(Path(__file__).parents[2])
-    with SystemdNode(tmp_path / "node", binds=binds) as node:
-        done = node.run("env", f"PYTHONPATH={checkout}", sys.executable, "-c", IN_A_CONTAINER)
-        assert done.stdout.strip() == "['node-b']"
-        assert holders(outside) == ["node-b"]
-        with pytest.raises(VolumeInUse, match="node-b"):
-            outside.attach("main-a", None)
-        node.kill()
-        for _ in range(500):  # the kernel takes the dead namespace's mounts away in its own time
-            if only(outside).available:
-                break
-            time.sleep(0.02)
-        outside.attach("main-a", None)
-        assert holders(outside) == ["node-a"]
-        outside.close()
-
-
-@pytest.mark.parametrize("call", ["flock", "ftruncate", "fsync", "rename", "ioctl"])
-def test_a_kill_at_any_call_of_an_attach_is_undone_by_attaching_again(
-    make: Make, tmp_path: Path, image: Path, call: str
-) -> None:
-    make()
-    killed = 0
-    loops = ["/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]*"))]
-    paths = [word for path in loops for word in ("-P", path)] if call == "ioctl" else []
-    for number in range(1, 5):
-        trace = ["strace", "-o", "/dev/null", *paths, "-e", f"inject={call}:signal=KILL:when={number}"]
-        process = run(tmp_path, "cloud.attach('main-a', None)", *trace)
-        process.communicate(timeout=60)
-        killed += process.returncode == -signal.SIGKILL
-        cloud = make()
-        assert (only(cloud).available, only(cloud).pristine, loop_of(image)) == (True, True, None)
-        cloud.attach("main-a", None)
-        assert holders(cloud) == ["node-a"] and image.stat().st_size == 32 * MIB
-        cloud.close()
-        for leftover in (image, Path(f"{image}.state")):
-            leftover.unlink()
-    assert killed
-
-
-def test_others_that_look_are_no_holders_and_an_attach_outlasts_them(make: Make, image: Path) -> None:
-    cloud = make()
-    cloud.attach("main-a", None)
-    cloud.close()
-    looking = os.open(image, os.O_RDONLY)
-    fcntl.flock(looking, fcntl.LOCK_SH)
-    assert only(cloud).available
-    done = threading.Timer(0.02, os.close, [looking])
-    done.start()
-    cloud.attach("main-a", None)
-    done.join()
-    assert holders(cloud) == ["node-a"]
-
-
-def test_only_one_of_many_wins_a_race(make: Make, tmp_path: Path) -> None:
-    make()
-    code = """
-        from protokube.errors import VolumeInUse
-        sys.stdin.readline()
-        try:
-            cloud.attach("main-a", None)
-            print("won", flush=True)
-        except VolumeInUse:
-            print("lost", flush=True)
-        sys.stdin.read()
-    """
-    processes = [run(tmp_path, code, node=node) for node in ("node-a", "node-b") * 2]
-    try:
-        for process in processes:
-            assert process.stdin
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        # Two processes of one node are one daemon's past and present: both may have it.
-        results = [line(process) for process in processes]
-    finally:
-        for process in processes:
-            end(process)
-    winners = {node for node, result in zip(("node-a", "node-b") * 2, results, strict=True) if result == "won"}
-    assert len(winners) == 1
 
 
 # --- what it remembers -----------------------------------------------------------------------------

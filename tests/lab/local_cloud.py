@@ -1,0 +1,109 @@
+"""Nodes of the local cloud on one inventory with one image, in this process and in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from protokube.cloudprovider.local import LocalCloud, load_inventory
+from protokube.core.model import CloudVolume
+
+INVENTORY = """\
+cluster: dev.example.com
+nodes:
+  - {name: node-a}
+  - {name: node-b, externalAddress: 203.0.113.7}
+volumes:
+  - {id: main-a, file: volumes/main-a.img, size: 32MiB, tags: {k8s.io/etcd/main: a/a}}
+"""
+IMAGE = "volumes/main-a.img"
+
+Make = Callable[..., LocalCloud]
+
+
+@contextmanager
+def nodes(folder: Path) -> Iterator[Make]:
+    """Makes nodes of one inventory in `folder`; they are closed in the end."""
+    made: list[LocalCloud] = []
+
+    def make(
+        node: str = "node-a", *, text: str = INVENTORY, addresses: tuple[str, ...] = ("10.0.0.1",), root: str = "/"
+    ) -> LocalCloud:
+        path = folder / "inventory.yaml"
+        path.write_text(text)
+        made.append(LocalCloud(load_inventory(str(path)), node, lambda: addresses, root))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for cloud in made:
+            cloud.close()
+
+
+def only(cloud: LocalCloud) -> CloudVolume:
+    """Its one volume."""
+    (volume,) = cloud.volumes()
+    return volume
+
+
+def holders(cloud: LocalCloud) -> list[str]:
+    """The nodes that it says hold the volume."""
+    return [attachment.instance for attachment in only(cloud).attachments]
+
+
+def loop_of(image: Path) -> str | None:
+    """The loop device of an image, as losetup knows it."""
+    done = subprocess.run(["losetup", "-j", image, "-O", "NAME", "-n"], capture_output=True, text=True, timeout=20)
+    return done.stdout.strip() or None
+
+
+def make_filesystem(image: Path) -> str:
+    """Make an ext4 on an attached image, and return its device."""
+    device = loop_of(image)
+    assert device
+    subprocess.run(["mkfs.ext4", "-q", device], check=True, timeout=60)
+    return device
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of everything in a folder."""
+    return {str(path): (path.stat().st_ino, path.stat().st_ctime_ns) for path in sorted(folder.rglob("*"))}
+
+
+PROGRAM = """
+import os, sys, time
+from protokube.cloudprovider.local import LocalCloud, load_inventory
+cloud = LocalCloud(load_inventory(sys.argv[1]), sys.argv[2], lambda: ("10.0.0.9",), sys.argv[3])
+"""
+
+
+def run(tmp_path: Path, code: str, *before: str, node: str = "node-a", root: str = "/") -> subprocess.Popen[str]:
+    """A program on a node, with `cloud` made for it; `before` are words before the interpreter's."""
+    words = [
+        *before,
+        sys.executable,
+        "-c",
+        PROGRAM + textwrap.dedent(code),
+        str(tmp_path / "inventory.yaml"),
+        node,
+        root,
+    ]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    """Kill it, and return its exit code."""
+    process.kill()
+    process.communicate(timeout=20)
+    return process.returncode
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that it prints."""
+    assert process.stdout
+    return process.stdout.readline().strip()

@@ -32,7 +32,8 @@ class AttachVolume:
 
     def describe(self) -> str:
         """One line for people."""
-        return f"attach {self.volume_id}" + (f" as {self.device}" if self.device else "") + f" {KNOWN_AFTER_ATTACH}"
+        name = f" as {self.device}" if self.device else ""
+        return f"attach {self.volume_id}{name} (device known after attach)"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class MountVolume(_DiskAction):
 
     def describe(self) -> str:
         """One line for people."""
-        return f"mount {self.volume_id} ({self.device}) at {self.target}"
+        return f"mount {self.volume_id} from {self.device} at {self.target}"
 
 
 @dataclass(frozen=True)

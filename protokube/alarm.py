@@ -22,12 +22,12 @@ class Alarm:
         if listener is not None:
             listener()
 
-    def listen(self, listener: Callable[[], object]) -> None:
-        """From now on call `listener` with every ring, and at once when it rang before."""
+    def listen(self, listener: Callable[[], object] | None) -> None:
+        """From now on call `listener` with every ring, and at once when it rang before; None: nobody any more."""
         with self._lock:
             self._listener = listener
             rung = bool(self._reasons)
-        if rung:
+        if rung and listener is not None:
             listener()
 
     def take(self) -> list[str]:

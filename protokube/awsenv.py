@@ -46,7 +46,7 @@ def parse_endpoint(url: str, schemes: Sequence[str] = tuple(_PORTS)) -> Endpoint
         port = parts.port
     except ValueError:
         return None
-    host = parts.hostname or ""
+    host = (parts.hostname or "").replace("%25", "%")  # before the scope of an IPv6 address
     if parts.scheme not in schemes or port == 0 or not (_HOST.fullmatch(host) or _is_ipv6(host)):
         return None
     return Endpoint(url.rstrip("/"), host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))

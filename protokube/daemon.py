@@ -114,8 +114,13 @@ class Watches:
         self._directories.close()
 
 
+def tries_in_vain(report: Report, before: int) -> int:
+    """How many rounds in a row have got nothing on although there was something to do. `before`: until this one."""
+    return 0 if report.got_on or report.settled else before + 1
+
+
 def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
-    """How long to sleep, in seconds, when no event comes. `in_vain` counts unsettled rounds that got no step done."""
+    """How long to sleep, in seconds, when no event comes. `in_vain` is what `tries_in_vain` counts."""
     if report.settled:
         return settings.interval
     most = settings.interval
@@ -174,7 +179,7 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
         while True:
             report = await asyncio.wrap_future(current)
             watches.follow(report.observed, settings.root)
-            in_vain = 0 if report.got_on else in_vain + 1
+            in_vain = tries_in_vain(report, in_vain)
             left = settings.timeout - (time.monotonic() - rounds.started)
             trying = bool(report.failed or report.left.unknown) and in_vain < _TRIES_IN_VAIN
             if report.settled or left <= 0 or not (report.in_flight or trying or report.got_on):
@@ -186,6 +191,7 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
             reasons = await sleep.until_rung(min(delay_after(report, in_vain, settings), left))
             current = rounds.begin(local=_local(reasons))
     finally:
+        alarm.listen(None)
         watches.close()
 
 
@@ -230,6 +236,7 @@ async def serve(running: Running, notifier: Notifier) -> bool:
         for task in (work, *helpers):
             task.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
+        alarm.listen(None)
         watches.close()
     if work.done() and not work.cancelled():
         work.result()  # a bug in a round ends the program, and says so
@@ -250,7 +257,7 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
             _tell(notifier.status, summary(report))
         again = before is None and _may_have_missed(report)
         before = report
-        in_vain = 0 if report.got_on else in_vain + 1
+        in_vain = tries_in_vain(report, in_vain)
         delay = 0.0 if again else delay_after(report, in_vain, settings)
         if not report.settled and delay:
             log.info("next round in %.1f s, or with the next event", delay)

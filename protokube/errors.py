@@ -36,7 +36,7 @@ class ProviderError(ProtokubeError):
 
 
 class VolumeInUse(ProviderError):  # noqa: N818 - the field's own word
-    """Another node won the race for a volume."""
+    """Somebody has the volume: another node that won the race, or this one, by an earlier request."""
 
 
 class VolumeRefused(ProviderError):  # noqa: N818 - it names what is the case

@@ -70,7 +70,11 @@ class CloudProvider(CloudReader, Protocol):
     """A cloud that can also be asked to act."""
 
     def attach(self, volume_id: str, device: str | None) -> None:
-        """Ask for an attachment; returns at once. Raises VolumeInUse when another node won the race."""
+        """Ask for an attachment; returns at once.
+
+        Raises VolumeInUse when somebody has it, DeviceNameTaken, VolumeRefused when it can't be this volume, and
+        OutcomeUnknown when it may have been carried out all the same; ProviderError for the rest.
+        """
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
         """Write one tag."""

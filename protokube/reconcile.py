@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from protokube.apply import Outcome, apply
-from protokube.core.actions import AttachVolume, RestartUnit, StartUnit
+from protokube.core.actions import Action, AttachVolume, RestartUnit, StartUnit
 from protokube.core.arrivals import Arrivals
 from protokube.core.model import AttachState, Facet, PeerAnswers, Unknown
 from protokube.core.observed import Observed
@@ -49,12 +49,16 @@ class NoConvergence(ProtokubeError):  # noqa: N818 - it names what is the case
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step as it went: `status` is planned, done, failed, or lost (a race, or a right that we do without)."""
+    """One step as it went: `status` is planned, done, failed, or lost (a race, or a right that we do without).
+
+    `again`: the round before did the very same; it didn't last, or isn't seen.
+    """
 
     number: int
     step: Step
     status: str
     error: str | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ class Report:
 
     @property
     def got_on(self) -> bool:
-        """A step was done. Where every one fails, another try at once would only wear out the other side."""
-        return any(one.status == "done" for one in self.steps)
+        """A new step was done. Where every one fails, or only repeats one, another try at once would only wear out
+        the other side."""
+        return any(one.status == "done" and not one.again for one in self.steps)
 
     @property
     def settled(self) -> bool:
@@ -158,6 +163,7 @@ def sync_once(
     kept = _kept(memory, records_every, remote=local and writers.cloud.remote, now=observer.uptime())
     observed = _begin(config, observer, memory, kept)
     old = kept & CLOUD_ANSWERS
+    before = _done(memory.last.steps) if memory.last else set()
     done: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
         current = _without(plan(config, observed), done)
@@ -174,13 +180,13 @@ def sync_once(
             memory.last = report
             return report
         outcomes = apply(writers, current.steps)
-        done += [_account(number, outcome) for outcome in outcomes]
+        done += [_account(number, outcome, before) for outcome in outcomes]
         _remember(memory, observed, outcomes)
         observed = _learn(observed, outcomes)
         observed = memory.recall(observed, config.kubelet_restarts)
         changed = frozenset[Facet]().union(*(outcome.step.action.changes for outcome in outcomes))
         observed = observer.again(observed, changed)
-    raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {done[-1].step.action.describe()}")
+    raise _no_end(done)
 
 
 def dry_run(config: NodeConfig, observer: Observer) -> Report:
@@ -201,7 +207,12 @@ def dry_run(config: NodeConfig, observer: Observer) -> Report:
             steps.append(StepReport(number, step, "planned"))
             observed = predict(config, observed, step.action)
         observed = observer.newly_asked(observed)
-    raise NoConvergence(f"no end after {MOST_PASSES} passes; last: {steps[-1].step.action.describe()}")
+    raise _no_end(steps)
+
+
+def _no_end(steps: Sequence[StepReport]) -> NoConvergence:
+    last = steps[-1].step.action.describe() if steps else "none"
+    return NoConvergence(f"no end after {MOST_PASSES} passes; last step: {last}")
 
 
 def _kept(memory: Memory, records_every: int, *, remote: bool, now: float) -> frozenset[Facet]:
@@ -245,7 +256,7 @@ def _cloud_asked(memory: Memory, observed: Observed) -> None:
 
 def _without(current: Plan, done: Sequence[StepReport]) -> Plan:
     """The plan without what this round has done already and the world doesn't show yet: answers may lag behind."""
-    actions = {one.step.action for one in done if one.status == "done"}
+    actions = _done(done)
     for step in current.steps:
         if step.action in actions:
             current.wait(step.action.subject, f"{step.action.describe()}: done, and not seen yet")
@@ -253,12 +264,16 @@ def _without(current: Plan, done: Sequence[StepReport]) -> Plan:
     return current
 
 
-def _account(number: int, outcome: Outcome) -> StepReport:
+def _done(steps: Sequence[StepReport]) -> set[Action]:
+    return {one.step.action for one in steps if one.status == "done"}
+
+
+def _account(number: int, outcome: Outcome, before: set[Action]) -> StepReport:
     action, error = outcome.step.action, outcome.error
     if error is None:
         level = logging.WARNING if outcome.step.loud else logging.INFO
         log.log(level, "%s (%s)", action.describe(), outcome.step.reason, extra={"action": action.kind})
-        return StepReport(number, outcome.step, "done")
+        return StepReport(number, outcome.step, "done", again=action in before)
     if isinstance(error, EXPECTED):
         log.info("%s: %s", action.describe(), error, extra={"action": action.kind})
         return StepReport(number, outcome.step, "lost", str(error))
@@ -273,7 +288,7 @@ def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -
         if isinstance(action, StartUnit | RestartUnit) and outcome.error is None:
             memory.starts.setdefault(action.unit, []).append(observed.uptime)
         if isinstance(outcome.error, DeviceNameTaken):
-            memory.conflicts.setdefault(outcome.error.device, observed.uptime)
+            memory.conflicts[outcome.error.device] = observed.uptime
 
 
 def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:

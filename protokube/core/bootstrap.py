@@ -94,7 +94,7 @@ def initial_state(
         idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
         idle -= {names[one.member.me] for one in all_others if one.member.me in names and not _never_ran(one)}
         judged = _by_peers(_Asked(names, name, url, idle, bool(ran)), peers)
-        if ran and not steady and isinstance(judged, Start):
+        if (ran or not can_tag) and not steady and isinstance(judged, Start):
             return Wait("its peers have answered, and are asked again whether that stays so", False, as_is=True)
         return judged
     if ran:

@@ -17,6 +17,8 @@ from protokube.core.tags import Rejected
 from protokube.core.value import dataclass, field, replace
 
 MAIN = "main"
+FIRST = {MAIN: 0, "events": 1}
+"""The etcd clusters that every Kubernetes has, in their order; others come after."""
 USABLE = ("available", "in-use", "creating")
 """The words in which a cloud says that a volume is, or will soon be, of use."""
 
@@ -70,7 +72,8 @@ class Desired:
     one per etcd cluster; `candidates` are free ones in order of preference, for each etcd cluster that this node
     lacks; `elsewhere` says for every etcd cluster which volumes of this zone others hold, and who. `foreign` are
     the volumes that are passed over, since their tags name another cluster or none. `witnesses` are refused volumes
-    with a member's tag, and `illegible`, by etcd cluster, those whose tags can't be read but tell that etcd ran: what
+    with a member's tag; `blocked` are the etcd clusters for which this machine takes no volume, since it has one that
+    is refused; and `illegible`, by etcd cluster, those whose tags can't be read but tell that etcd ran: what
     isn't fit to be used may still hold a cluster's data.
     """
 
@@ -84,6 +87,7 @@ class Desired:
     foreign: tuple[CloudVolume, ...] = ()
     witnesses: tuple[MemberVolume, ...] = ()
     illegible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    blocked: frozenset[str] = frozenset()
 
     def of_member(self, cluster: str, member: str) -> tuple[MemberVolume, ...]:
         """The volumes that carry a member of an etcd cluster."""
@@ -92,7 +96,7 @@ class Desired:
 
 def cluster_order(clusters: Iterable[str]) -> list[str]:
     """`main` before `events`, other etcd clusters after, by name."""
-    return sorted(set(clusters), key=lambda key: ({MAIN: 0, "events": 1}.get(key, 2), key))
+    return sorted(set(clusters), key=lambda key: (FIRST.get(key, 2), key))
 
 
 def desire(config: NodeConfig, observed: Observed) -> Desired | None:
@@ -109,7 +113,7 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
     held, surplus = _held(accepted, instance, observed.mounts)
     rejected += surplus
     refused = {one.volume_id for one in rejected}
-    blocked = _blocked_clusters(volumes, rejected, instance)
+    blocked = _blocked_clusters(volumes, held, instance)
     usable = tuple(mine for mine in accepted if mine.id not in refused)
     here = [mine for mine in usable if mine.volume.zone == instance.zone]
     keys = cluster_order(mine.member.cluster for mine in here)
@@ -125,6 +129,7 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
         foreign,
         witnesses,
         _illegible(ours),
+        blocked,
     )
 
 
@@ -239,11 +244,16 @@ def _held(
 
 
 def _blocked_clusters(
-    volumes: tuple[CloudVolume, ...], rejected: list[RejectedVolume], instance: Instance
-) -> set[str | None]:
-    """A machine whose volume for a cluster is refused takes no other volume for that cluster."""
-    attached = {volume.id for volume in volumes if volume.attachment_to(instance.id)}
-    return {one.cluster for one in rejected if one.volume_id in attached}
+    volumes: tuple[CloudVolume, ...], held: Mapping[str, MemberVolume], instance: Instance
+) -> frozenset[str]:
+    """A machine whose volume for a cluster is refused, whatever for, takes no other volume for that cluster."""
+    serving = {mine.id for mine in held.values()}
+    return frozenset(
+        key
+        for volume in volumes
+        if volume.attachment_to(instance.id) and volume.id not in serving
+        for key in tagging.etcd_clusters(volume.tags)
+    )
 
 
 def _candidates(

@@ -31,7 +31,7 @@ def records_of(config: NodeConfig, observed: Observed, desired: Desired) -> Desi
         mounted=[mine.member for mine in mounted(config, observed, desired)],
         private=config.private_dns,
         master=config.master,
-        incomplete=strangers(observed, desired),
+        incomplete=isinstance(observed.mounts, Unknown) or bool(strangers(observed, desired)),
     )
 
 

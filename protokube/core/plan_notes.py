@@ -26,6 +26,8 @@ def plan_notes(desired: Desired, plan: Plan) -> None:
         for mine in others
         if mine.volume.attachments
     ]
+    here = desired.instance.zone
+    plan.notes += [f"{one.subject} is in use by {one.holder}" for one in plan.held if one.zone == here]
     _note_zones([mine for mine in others if mine.volume.zone != desired.instance.zone], desired, plan)
     _note_clusters(desired.foreign, plan)
 

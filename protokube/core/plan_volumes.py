@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protokube.core.actions import AnnounceAddresses, AttachVolume
-from protokube.core.desired import MAIN, MOUNT_PREFIX, Desired, MemberVolume, cluster_order, other_group
+from protokube.core.desired import FIRST, MAIN, MOUNT_PREFIX, Desired, MemberVolume, cluster_order, other_group
 from protokube.core.model import AttachState, PeerState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.steps import Plan
@@ -11,8 +11,6 @@ from protokube.core.tags import instance_group
 
 NAME_PATIENCE = 30.0
 """Seconds after which a device name that the cloud calls in use, and never shows as used, is passed over."""
-
-_FIRST_NAME = {MAIN: 0, "events": 1}
 
 GROUP_GRACE = 120.0
 """Seconds that a volume made for another instance group is left for that group's machines."""
@@ -29,16 +27,16 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         server = desired.held.get(one.cluster or "")
         plan.refuse(one.volume_id, one.rule, one.evidence, serious=server is None or server.id == one.volume_id)
     _announce(observed, desired, plan)
-    for key in cluster_order(desired.elsewhere):
-        for volume_id, holder in sorted(desired.elsewhere[key].items()):
-            plan.notes.append(f"{volume_id} is in use by {holder}")
     assert not isinstance(observed.volumes, Unknown)
     shown = {volume.id for volume in observed.volumes if volume.attachments}
     if hidden := sorted(observed.asked - shown):
         # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
         plan.wait(hidden[0], "it was asked for, and the cloud doesn't show yet who has it")
         return
-    if strangers(observed, desired):
+    if isinstance(observed.mounts, Unknown):
+        return
+    if hidden := sorted(strangers(observed, desired) - _attached_here(observed, desired)):
+        plan.wait(hidden[0], "mounted, and the cloud doesn't show that this machine has the volume", theirs=True)
         return
     soon = coming(observed, desired)
     for volume_id, why in soon.items():
@@ -50,8 +48,8 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
         if ready:
             _claim(observed, desired, ready[0], plan)
             return
-        if soon and key == MAIN:
-            return
+        if key == MAIN and (desired.candidates[key] or soon):
+            return  # the others choose when it is known which member this machine is
         if key == MAIN and desired.elsewhere[key]:
             plan.notes.append("standby: other nodes hold every main volume of this zone")
             return
@@ -68,7 +66,8 @@ def coming(observed: Observed, desired: Desired) -> dict[str, str]:
     found = {}
     for mine in desired.all:
         volume, cluster = mine.volume, mine.member.cluster
-        lacking = cluster not in desired.held and (cluster == MAIN or MAIN in desired.held)
+        lacking = cluster not in desired.held and cluster not in desired.blocked
+        lacking = lacking and (cluster == MAIN or MAIN in desired.held)
         if not lacking or mine.id in refused or volume.zone != desired.instance.zone or volume.available:
             continue
         holders = [one.instance for one in volume.attachments if one.state is not AttachState.DETACHING]
@@ -83,15 +82,17 @@ def coming(observed: Observed, desired: Desired) -> dict[str, str]:
     return found
 
 
-def strangers(observed: Observed, desired: Desired) -> bool:
-    """Whether a volume stands in one of our places that the cloud doesn't show as ours: its answer may be incomplete.
-
-    The disk planner says which.
-    """
-    if isinstance(observed.mounts, Unknown):
-        return True
+def strangers(observed: Observed, desired: Desired) -> set[str]:
+    """The volumes that stand mounted in one of our places, and aren't known to serve this machine."""
+    mounts = () if isinstance(observed.mounts, Unknown) else observed.mounts
     known = {mine.target for mine in desired.held.values()}
-    return any(mount.target.startswith(MOUNT_PREFIX) and mount.target not in known for mount in observed.mounts)
+    targets = {mount.target for mount in mounts if mount.target.startswith(MOUNT_PREFIX)}
+    return {target.removeprefix(MOUNT_PREFIX) for target in targets - known}
+
+
+def _attached_here(observed: Observed, desired: Desired) -> set[str]:
+    volumes = () if isinstance(observed.volumes, Unknown) else observed.volumes
+    return {volume.id for volume in volumes if volume.attachment_to(desired.instance.id)}
 
 
 def _announce(observed: Observed, desired: Desired, plan: Plan) -> None:
@@ -145,10 +146,10 @@ def _claim(observed: Observed, desired: Desired, mine: MemberVolume, plan: Plan)
 
 
 def _names_for(cluster: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in the order of an etcd cluster, each of which begins with one of its own.
+    """The names in the order of an etcd cluster: `main` begins with the first, `events` with the second.
 
     So two volumes of one cluster are asked for under one name, and the cloud itself refuses the second, even when
     its answers don't show the first.
     """
-    first = _FIRST_NAME.get(cluster, len(_FIRST_NAME)) % len(names)
+    first = FIRST.get(cluster, len(FIRST)) % len(names)
     return names[first:] + names[:first]

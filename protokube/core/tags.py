@@ -85,13 +85,13 @@ def instance_group(tags: Mapping[str, str]) -> str | None:
 
 def etcd_member(tags: Mapping[str, str]) -> EtcdMember | Rejected | None:
     """The etcd member that a volume carries; None when it has no etcd tag, so isn't ours to mount."""
-    found = sorted(tag for tag in tags if tag.startswith(ETCD_TAG_PREFIX))
+    found = etcd_clusters(tags)
     if not found:
         return None
     if len(found) > 1:
-        names = " and ".join(found)
+        names = " and ".join(ETCD_TAG_PREFIX + key for key in found)
         return Rejected("volume/several-clusters", f"tags {names}: a volume carries one etcd member, not several")
-    return parse_spec(found[0].removeprefix(ETCD_TAG_PREFIX), tags[found[0]])
+    return parse_spec(found[0], tags[ETCD_TAG_PREFIX + found[0]])
 
 
 def parse_spec(cluster: str, spec: str) -> EtcdMember | Rejected:

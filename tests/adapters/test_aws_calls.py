@@ -294,7 +294,10 @@ def test_a_lost_answer_leaves_it_open_and_the_next_attempt_tells(lab: Lab) -> No
     assert only(cloud.volumes()).attachment_to(lab.node)
 
 
-def test_what_ec2_has_accepted_is_not_asked_for_again_while_its_answers_may_lag(lab: Lab) -> None:
+def test_what_ec2_has_accepted_is_not_asked_for_again_while_its_answers_may_lag(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "LAG", 3600.0)
     volume_id = lab.volume()
     lab.ec2.lagging_looks = 2
     cloud = AwsCloud()

@@ -109,6 +109,17 @@ def test_what_has_changed_is_asked_for_at_once_and_once() -> None:
     assert world.asked == [0.0, 0.0]
 
 
+def test_what_has_changed_is_asked_for_again_when_the_question_fails() -> None:
+    world = World(CLUSTER | GROUP)
+    world.own.facts()
+    world.own.look_again()
+    world.failing = True
+    world.live(20)
+    world.failing = False
+    world.live(DAY)
+    assert world.asked == [0.0, 0.0, SOON]
+
+
 def test_until_the_cluster_is_named_every_question_is_a_call() -> None:
     world = World(dict(GROUP))
     for _ in range(3):

@@ -251,7 +251,7 @@ def test_an_endpoint_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, ur
         ("http://h", "h", 80, ""),
         ("http://Metadata_1.example.com.:8080/a/b/", "metadata_1.example.com.", 8080, "/a/b"),
         ("http://[fd00:ec2::254]/", "fd00:ec2::254", 80, ""),
-        ("http://[fe80::1%25eth0]:81", "fe80::1%25eth0", 81, ""),
+        ("http://[fe80::1%25eth0]:81", "fe80::1%eth0", 81, ""),
     ],
 )
 def test_an_endpoint_in_its_parts(monkeypatch: pytest.MonkeyPatch, url: str, host: str, port: int, path: str) -> None:

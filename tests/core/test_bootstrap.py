@@ -203,6 +203,7 @@ def test_peers_that_may_be_replaying_their_logs_are_not_believed_at_once() -> No
     added = (listed("etcd-b", started=True), ADDED)
     assert isinstance(decide(volume("a"), RAN_B, C, peers=added, steady=False), Wait)
     assert decide(volume("a"), B, C, peers=replaying, steady=False) == Start("new"), "a birth is not delayed"
+    assert isinstance(decide(volume("a"), B, C, peers=replaying, steady=False, can_tag=False), Wait), "no marks"
     lost = (listed("etcd-b", started=True), listed("etcd-a", started=True))
     assert rule(decide(volume("a"), RAN_B, C, peers=lost, steady=False)) == "etcd/member-lost"
 

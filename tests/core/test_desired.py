@@ -8,9 +8,9 @@ import pytest
 
 from protokube.core.actions import AttachVolume
 from protokube.core.desired import Desired, cluster_order, desire
-from protokube.core.model import AttachState, CloudVolume, Mount, Unknown
+from protokube.core.model import AttachState, CloudVolume, Mount, Peer, PeerState, Unknown
 from protokube.core.observed import Observed
-from protokube.core.plan_volumes import NAME_PATIENCE
+from protokube.core.plan_volumes import GROUP_GRACE, NAME_PATIENCE
 from protokube.core.value import replace
 from tests.core.states import INSTANCE, config_of, planned, state, volume
 
@@ -170,7 +170,7 @@ def test_only_a_refusal_of_the_volume_itself_leads_to_the_next() -> None:
     refused = state(volumes=volumes, failed=frozenset({first}), refused=frozenset({first}))
     assert claims(refused) == [one.id for one in volumes[:2] if one.id != first]
     both = frozenset({"vol-1", "vol-2"})
-    assert claims(state(volumes=volumes, failed=both, refused=both)) == ["vol-e"]
+    assert claims(state(volumes=volumes, failed=both, refused=both)) == [], "`main` decides which member this is"
 
 
 def test_each_etcd_cluster_asks_for_its_own_name_first() -> None:
@@ -195,6 +195,27 @@ def test_nothing_is_claimed_while_the_kernels_names_are_unknown() -> None:
     instance = replace(INSTANCE, device_names=("/dev/xvdu",))
     observed = state(volumes=(volume(),), instance=instance, kernel_devices=Unknown("hangs"))
     assert claims(observed) == [] and "vol-1" in {one.subject for one in planned(observed).unknown}
+
+
+def test_events_waits_for_main_that_is_left_for_another_group() -> None:
+    ours, group = replace(INSTANCE, instance_group="here"), {"k8s.io/instance-group": "there"}
+    volumes = (volume("vol-1", "a/a,b", tags=group), volume("vol-e", "b/a,b", "events"))
+    assert claims(state(volumes=volumes, instance=ours)) == []
+    assert claims(replace(state(volumes=volumes, instance=ours), uptime=GROUP_GRACE)) == ["vol-1"]
+
+
+def test_a_volume_of_ours_that_is_refused_blocks_its_own_etcd_cluster_alone() -> None:
+    """Its tag was edited badly, or names another cluster; it may be mounted all the same."""
+    free = (volume("vol-2", "b/a,b"), volume("vol-e", "a/a,b", "events"))
+    mounts = (Mount("/mnt/master-vol-1", (259, 1), "ext4", False),)
+    for ours in (
+        volume("vol-1", "nonsense", holder="n1"),
+        volume("vol-1", "a/a,b", holder="n1", tags={"KubernetesCluster": "other"}),
+    ):
+        assert claims(state(volumes=(ours, *free), mounts=mounts)) == ["vol-e"]
+        gone = volume("vol-3", "b/a,b", holder="n9")
+        judged = state(volumes=(ours, gone, free[1]), mounts=mounts, peers=(Peer("n9", (), (), PeerState.GONE),))
+        assert "vol-3" not in {one.subject for one in planned(judged).waiting}, "it would not be taken"
 
 
 def test_device_names_that_are_taken_are_passed_over() -> None:

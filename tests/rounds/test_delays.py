@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protokube.config import Settings, read
-from protokube.daemon import delay_after
+from protokube.daemon import delay_after, tries_in_vain
 from protokube.errors import ProviderError
 from protokube.reconcile import Report
 from tests.rounds.process import Process, node_config
@@ -42,6 +42,14 @@ def test_the_end_of_passing_trouble_is_seen_within_seconds(settings: Settings) -
     told = report(broken="volumes")
     assert longest(told, 0, settings) <= 0.25
     assert all(longest(told, in_vain, settings) <= 10 for in_vain in range(20))
+
+
+def test_rest_is_no_try_in_vain(settings: Settings) -> None:
+    """A node that has been settled for hours looks again as soon as a new one."""
+    in_vain = 0
+    for told in [*[report()] * 100, report(broken="volumes")]:
+        in_vain = tries_in_vain(told, in_vain)
+    assert in_vain == 1
 
 
 def test_lasting_trouble_is_asked_about_ever_less(settings: Settings) -> None:

@@ -327,6 +327,7 @@ def test_8_what_was_done_and_is_not_seen_is_not_done_again_in_the_round() -> Non
         assert process.effects.count("tag") - before <= 2 * len(world.volumes)
     assert "done, and not seen yet" in " ".join(one.reason for one in report.left.waiting)
     assert node.kubelet_runs
+    assert not process.round().got_on, "what was done before is no progress, so that the daemon backs off"
     world.late_tags = False
     assert process.rounds().settled
 

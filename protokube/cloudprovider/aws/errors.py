@@ -26,7 +26,7 @@ _CREDENTIALS = "check the instance profile's role, and this machine's clock"
 _SIGNATURE = f"{_CREDENTIALS}; a proxy that changes requests on their way does this too"
 
 _SERVER_ERROR = 500
-_NEXT_NAME = "the next free device name is tried"
+_NEXT_NAME = "the next free device name is tried once it is clear what has this one"
 
 HINTS = {
     "VolumeInUse": "it is attached already, to another node or by our own earlier request; the next look decides",
@@ -111,7 +111,7 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
     if taken and device is not None:
         return DeviceNameTaken(device, message)
     if operation == "AttachVolume":
-        return _attach_error(code, said, subject, error)(message)
+        return _attach_error(code, said, error)(message)
     if code in ("UnauthorizedOperation", "TagPolicyViolation") and operation == "CreateTags":
         return TaggingForbidden(
             f"{message}; the node runs without its marks on volumes, which are evidence against starting an etcd "
@@ -120,10 +120,9 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
     return ProviderError(message)
 
 
-def _attach_error(code: str, said: str, subject: str, error: ClientError) -> type[ProviderError]:
+def _attach_error(code: str, said: str, error: ClientError) -> type[ProviderError]:
     """What a refused AttachVolume means for what is claimed next."""
-    volume_id = subject.split(" ", 1)[0]
-    if code == "VolumeInUse" or (code == "IncorrectState" and volume_id in said):
+    if code == "VolumeInUse" or (code == "IncorrectState" and "vol-" in said):  # else it is the instance's state
         return VolumeInUse
     if code in VOLUME_REFUSED:
         return VolumeRefused

@@ -49,8 +49,7 @@ class OwnInstance:
                 self._facts = facts
                 self._plan_next(facts)
             elif self._clock() >= self._due:
-                self._facts = self._renewed(self._facts)
-                self._plan_next(self._facts)
+                self._renew(self._facts)
             return self._facts
 
     def look_again(self) -> None:
@@ -62,14 +61,17 @@ class OwnInstance:
         """The cluster that this instance belongs to."""
         return self._configured or tagged_cluster(facts)
 
-    def _renewed(self, known: InstanceFacts) -> InstanceFacts:
-        """A new answer. What fails, or names another cluster than this node has begun to serve, changes nothing."""
+    def _renew(self, known: InstanceFacts) -> None:
+        """Ask anew. What fails, or names another cluster than this node has begun to serve, changes nothing."""
         try:
             facts = self._ask()
             same = self.cluster_id(facts) == self.cluster_id(known)
         except ProviderError:
-            return known  # it still holds; trouble that stays is told by the calls that a round can't do without
-        return facts if same else known
+            # What is known still holds; trouble that stays is told by the calls that a round can't do without.
+            self._due = self._clock() + SOON
+            return
+        self._facts = facts if same else known
+        self._plan_next(self._facts)
 
     def _plan_next(self, facts: InstanceFacts) -> None:
         if instance_group(facts.tags) is not None:

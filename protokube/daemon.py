@@ -57,22 +57,42 @@ class Sleep:
         self._event = asyncio.Event()
         alarm.listen(lambda: loop.call_soon_threadsafe(self._event.set))
 
-    async def until_rung(self, seconds: float) -> list[str]:
+    async def until_rung(self, seconds: float, calm: float = 0.0) -> list[str]:
         """Sleep until an event, at most for so long. The reasons that woke; empty when the time ran out.
 
         Events come in bursts (two disks are ready within moments): a few more milliseconds of sleep save a round, and
-        let what belongs together go on together.
+        let what belongs together go on together. For the first `calm` seconds only a person's signal ends the sleep:
+        where a round has just met trouble, events of the node don't make it knock again at once.
         """
+        reasons = await self._collected(calm)
+        if not reasons:
+            reasons = await self._wait(seconds - calm)
+            for _ in range(_BURSTS if reasons else 0):
+                if not (more := await self._wait(_BURST)):
+                    break
+                reasons += more
+        # A signal comes first: only the first few reasons are shown.
+        return sorted(dict.fromkeys(reasons), key=lambda reason: not is_signal(reason))
+
+    async def _collected(self, seconds: float) -> list[str]:
         reasons: list[str] = []
-        for limit in (seconds, *([_BURST] * _BURSTS)):
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._event.wait(), limit)
-            if not self._event.is_set():
-                break
-            self._event.clear()
-            reasons += self._alarm.take()
-        # A person's signal comes first: only the first few reasons are shown.
-        return sorted(dict.fromkeys(reasons), key=lambda reason: not reason.startswith("SIG"))
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not any(map(is_signal, reasons)):
+            reasons += await self._wait(left)
+        return reasons
+
+    async def _wait(self, seconds: float) -> list[str]:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+        if not self._event.is_set():
+            return []
+        self._event.clear()
+        return self._alarm.take()
+
+
+def is_signal(reason: str) -> bool:
+    """Whether somebody has asked for a round, and wants everything looked at."""
+    return reason.startswith("SIG")
 
 
 class Watches:
@@ -124,7 +144,7 @@ def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
     if report.settled:
         return settings.interval
     most = settings.interval
-    trouble = bool(report.failed or report.left.unknown)
+    trouble = _trouble(report)
     if report.in_flight:
         most = min(most, _SHORT)
     elif report.left.waiting or (trouble and in_vain < _PASSES_SOON):
@@ -137,6 +157,15 @@ def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
     first = _FIRST_AFTER_TROUBLE if trouble else 1.0
     delay = min(most, first * 2.0 ** min(in_vain, 12)) * jitter
     return min(delay, gate + 0.1) if gate > 0 else delay
+
+
+def calm_after(report: Report, delay: float) -> float:
+    """For how much of the delay, in seconds, events of the node don't end it."""
+    return delay / 2 if _trouble(report) else 0.0
+
+
+def _trouble(report: Report) -> bool:
+    return bool(report.failed or report.left.unknown)
 
 
 def summary(report: Report) -> str:
@@ -188,7 +217,8 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
             if current is first and _may_have_missed(report):
                 current = rounds.begin(local=True)
                 continue
-            reasons = await sleep.until_rung(min(delay_after(report, in_vain, settings), left))
+            delay = min(delay_after(report, in_vain, settings), left)
+            reasons = await sleep.until_rung(delay, calm_after(report, delay))
             current = rounds.begin(local=_local(reasons))
     finally:
         alarm.listen(None)
@@ -261,7 +291,7 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         delay = 0.0 if again else delay_after(report, in_vain, settings)
         if not report.settled and delay:
             log.info("next round in %.1f s, or with the next event", delay)
-        reasons = await sleep.until_rung(delay)
+        reasons = await sleep.until_rung(delay, calm_after(report, delay))
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         if reasons or delay:
             log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
@@ -270,7 +300,7 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
 
 def _local(reasons: list[str]) -> bool:
     """Whether events of the node itself woke the loop: not the clock, and nobody who wants everything looked at."""
-    return bool(reasons) and not any(reason.startswith("SIG") for reason in reasons)
+    return bool(reasons) and not any(map(is_signal, reasons))
 
 
 def _may_have_missed(first: Report) -> bool:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from protokube.apply import Outcome, apply
-from protokube.core.actions import Action, AttachVolume, RestartUnit, StartUnit
+from protokube.core.actions import Action, AttachVolume, RestartUnit, StartUnit, TagVolume
 from protokube.core.arrivals import Arrivals
 from protokube.core.model import AttachState, Facet, PeerAnswers, Unknown
 from protokube.core.observed import Observed
@@ -19,6 +19,7 @@ from protokube.errors import (
     DeviceNameTaken,
     OutcomeUnknown,
     ProtokubeError,
+    ProviderError,
     TaggingForbidden,
     VolumeInUse,
     VolumeRefused,
@@ -37,6 +38,9 @@ EXPECTED = (VolumeInUse, DeviceNameTaken, TaggingForbidden)
 CLOUD_ANSWERS = frozenset({Facet.VOLUMES, Facet.PEERS})
 CLOUD_FOR = 10.0
 """Seconds for which the cloud's answer may serve later rounds, if only the node itself has given cause for them."""
+
+HIDDEN_FOR = 30.0
+"""Seconds for which a volume counts as ours although the cloud doesn't show it: its answers lag behind."""
 
 _HOUR = 3600.0
 _CONFLICT_FOR = 600.0
@@ -101,9 +105,11 @@ class Memory:
 
     starts: dict[str, list[float]] = field(default_factory=dict)
     conflicts: dict[str, float] = field(default_factory=dict)
+    names: dict[str, float] = field(default_factory=dict)
+    ours: dict[str, float] = field(default_factory=dict)
     absences: Absences = field(default_factory=Absences)
     arrivals: Arrivals = field(default_factory=Arrivals)
-    answers: dict[str, tuple[object, float]] = field(default_factory=dict)
+    answers: dict[str, dict[str, tuple[object, float]]] = field(default_factory=dict)
     rounds_since_reading: int = 0
     cloud_asked: float = 0.0
     last: Report | None = None
@@ -123,19 +129,47 @@ class Memory:
         now = observed.uptime
         self.conflicts = {name: since for name, since in self.conflicts.items() if now - since < _CONFLICT_FOR}
         self.arrivals = self.arrivals.seen(observed)
-        known, self.answers = self.answers, {}
-        for cluster, answers in observed.members.items():
-            lists = answers.lists if isinstance(answers, PeerAnswers) else None
-            before, since = known.get(cluster, (lists, now))
-            self.answers[cluster] = lists, since if before == lists else now
         return replace(
             observed,
             absent_for=self.absences.absent_for(),
             arrivals=self.arrivals,
-            answers_for={cluster: now - since for cluster, (_, since) in self.answers.items()},
+            answers_for={cluster: now - self._since(cluster, observed) for cluster in observed.members},
             holds=self.holds(now, restarts),
-            taken_devices={name: now - since for name, since in self.conflicts.items()},
+            hidden=self._hidden(observed),
+            taken_devices={name: now - since for name, since in (self._in_kernel(observed) | self.conflicts).items()},
         )
+
+    def _since(self, cluster: str, observed: Observed) -> float:
+        """Since when each of the peers that answer now has given the answer that it gives; silence is no change."""
+        answers = observed.members[cluster]
+        lists = answers.lists if isinstance(answers, PeerAnswers) else {}
+        known = self.answers.setdefault(cluster, {})
+        for me, answer in lists.items():
+            if me not in known or known[me][0] != answer:
+                known[me] = answer, observed.uptime
+        return max((known[me][1] for me in lists), default=observed.uptime)
+
+    def _in_kernel(self, observed: Observed) -> dict[str, float]:
+        """Since when the kernel has known device names that nothing which the cloud shows explains."""
+        if not isinstance(observed.instance, Unknown) and not isinstance(observed.kernel_devices, Unknown):
+            names = observed.kernel_devices.intersection(observed.instance.device_names)
+            names -= observed.instance.used_devices
+            self.names = {name: self.names.get(name, observed.uptime) for name in names}
+        return self.names
+
+    def _hidden(self, observed: Observed) -> frozenset[str]:
+        """What was asked for, or shown as ours, within `HIDDEN_FOR`, and isn't shown as anybody's."""
+        if isinstance(observed.instance, Unknown) or isinstance(observed.volumes, Unknown):
+            return frozenset()
+        shown = {volume.id for volume in observed.volumes if volume.attachments}
+        for volume in observed.volumes:
+            if volume.attachment_to(observed.instance.id):
+                self.ours[volume.id] = observed.uptime
+            elif volume.attachments:
+                self.ours.pop(volume.id, None)
+        self.ours = {one: since for one, since in self.ours.items() if observed.uptime - since < HIDDEN_FOR}
+        told = observed.instance.attached & {volume.id for volume in observed.volumes}
+        return frozenset((self.ours.keys() | told) - shown)
 
     def owners(self, observed: Observed) -> set[str]:
         """The owners of the records that were seen."""
@@ -183,9 +217,8 @@ def sync_once(
         done += [_account(number, outcome, before) for outcome in outcomes]
         _remember(memory, observed, outcomes)
         observed = _learn(observed, outcomes)
-        observed = memory.recall(observed, config.kubelet_restarts)
-        changed = frozenset[Facet]().union(*(outcome.step.action.changes for outcome in outcomes))
-        observed = observer.again(observed, changed)
+        changed = frozenset[Facet]().union(*(one.step.action.changes for one in outcomes if _changed(one)))
+        observed = memory.recall(observer.again(observed, changed), config.kubelet_restarts)
     raise _no_end(done)
 
 
@@ -235,7 +268,11 @@ def _cloud_rests(last: Report) -> bool:
         return False
     ours = [one for volume in seen.volumes if (one := volume.attachment_to(seen.instance.id))]
     shown = {volume.id for volume in seen.volumes if volume.attachments}
-    return not last.failed and seen.asked <= shown and all(one.state is AttachState.ATTACHED for one in ours)
+    return (
+        not (last.failed or seen.hidden)
+        and seen.asked <= shown
+        and all(one.state is AttachState.ATTACHED for one in ours)
+    )
 
 
 def _begin(config: NodeConfig, observer: Observer, memory: Memory, kept: frozenset[Facet]) -> Observed:
@@ -252,6 +289,13 @@ def _cloud_asked(memory: Memory, observed: Observed) -> None:
     if not isinstance(observed.instance, Unknown):
         owners = memory.owners(observed)
         memory.absences = memory.absences.seen(observed.uptime, observed.instance.id, observed.peers, owners)
+
+
+def _changed(outcome: Outcome) -> bool:
+    """Whether the world has to be looked at again. What the cloud has plainly refused has changed nothing."""
+    plain = not isinstance(outcome.error, VolumeInUse | OutcomeUnknown | DeviceNameTaken)
+    asked_the_cloud = isinstance(outcome.step.action, AttachVolume | TagVolume)
+    return outcome.error is None or not (asked_the_cloud and plain)
 
 
 def _without(current: Plan, done: Sequence[StepReport]) -> Plan:
@@ -287,8 +331,17 @@ def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -
         # A start that failed is followed by the round's own back-off.
         if isinstance(action, StartUnit | RestartUnit) and outcome.error is None:
             memory.starts.setdefault(action.unit, []).append(observed.uptime)
+        if isinstance(action, AttachVolume) and _may_have_worked(outcome.error):
+            memory.ours[action.volume_id] = observed.uptime
+        if isinstance(outcome.error, VolumeRefused):
+            memory.ours.pop(action.subject, None)
         if isinstance(outcome.error, DeviceNameTaken):
             memory.conflicts[outcome.error.device] = observed.uptime
+
+
+def _may_have_worked(error: ProviderError | None) -> bool:
+    """Whether a volume that was asked for may be ours now."""
+    return error is None or isinstance(error, VolumeInUse | OutcomeUnknown)
 
 
 def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
@@ -300,6 +353,6 @@ def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
             failed.add(action.subject)
         if isinstance(error, VolumeRefused):
             refused.add(action.subject)
-        if isinstance(action, AttachVolume) and (error is None or isinstance(error, VolumeInUse | OutcomeUnknown)):
+        if isinstance(action, AttachVolume) and _may_have_worked(error):
             asked.add(action.subject)
     return replace(observed, failed=frozenset(failed), asked=frozenset(asked), refused=frozenset(refused))

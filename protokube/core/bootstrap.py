@@ -108,7 +108,8 @@ def initial_state(
             "ran; if these members never ran, say so with --etcd-bootstrap"
         )
         return Rejected("etcd/bootstrap-unknown", evidence)
-    unproven = _unproven(others)
+    twins = [one for one in all_others if one.member.me == member.me and one not in others]
+    unproven = _unproven([*others, *twins])
     if unproven and not can_tag:
         evidence = (
             f"whether etcd ever ran on {', '.join(unproven)} can't be known, since the cloud lets nobody mark "

@@ -25,6 +25,12 @@ USABLE = ("available", "in-use", "creating")
 MOUNT_PREFIX = "/mnt/master-"
 
 
+def is_place(mount: Mount) -> bool:
+    """Whether a disk is mounted where a volume of ours would be; not a tmpfs, nor something below such a place."""
+    inside = mount.target.removeprefix(MOUNT_PREFIX)
+    return inside != mount.target and "/" not in inside and mount.number[0] != 0
+
+
 @dataclass(frozen=True)
 class MemberVolume:
     """A volume that carries an etcd member of this cluster, in whatever zone and whoever holds it."""
@@ -110,10 +116,11 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
     ours, foreign = _of_cluster(cluster_id, volumes)
     accepted, witnesses, rejected = _judge_tags(config, cluster_id, instance, ours)
     rejected += _duplicates(accepted, witnesses)
+    rejected += _without_cluster(foreign, instance)
     held, surplus = _held(accepted, instance, observed.mounts)
     rejected += surplus
     refused = {one.volume_id for one in rejected}
-    blocked = _blocked_clusters(volumes, held, instance)
+    blocked = _blocked_clusters(volumes, held, instance, cluster_id)
     usable = tuple(mine for mine in accepted if mine.id not in refused)
     here = [mine for mine in usable if mine.volume.zone == instance.zone]
     keys = cluster_order(mine.member.cluster for mine in here)
@@ -176,6 +183,22 @@ def _illegible(volumes: tuple[CloudVolume, ...]) -> dict[str, tuple[str, ...]]:
             for key in tagging.etcd_clusters(volume.tags):
                 found[key] = (*found.get(key, ()), volume.id)
     return found
+
+
+def _may_be_ours(volume: CloudVolume, cluster_id: str) -> bool:
+    return tagging.in_cluster(volume.tags, cluster_id) or not tagging.cluster_names(volume.tags)
+
+
+def _without_cluster(foreign: tuple[CloudVolume, ...], instance: Instance) -> list[RejectedVolume]:
+    """Volumes of this machine that lost the cluster's tag, or don't have it yet: not passed over in silence."""
+    evidence = f"attached to this machine, with an etcd tag and none that names a cluster ({tagging.CLUSTER_TAG})"
+    return [
+        RejectedVolume(volume.id, _cluster_key(volume), "volume/no-cluster", evidence)
+        for volume in foreign
+        if volume.attachment_to(instance.id)
+        and tagging.has_etcd_tag(volume.tags)
+        and not tagging.cluster_names(volume.tags)
+    ]
 
 
 def _as_attached_here(volume: CloudVolume, instance: Instance) -> CloudVolume:
@@ -244,14 +267,14 @@ def _held(
 
 
 def _blocked_clusters(
-    volumes: tuple[CloudVolume, ...], held: Mapping[str, MemberVolume], instance: Instance
+    volumes: tuple[CloudVolume, ...], held: Mapping[str, MemberVolume], instance: Instance, cluster_id: str
 ) -> frozenset[str]:
     """A machine whose volume for a cluster is refused, whatever for, takes no other volume for that cluster."""
     serving = {mine.id for mine in held.values()}
     return frozenset(
         key
         for volume in volumes
-        if volume.attachment_to(instance.id) and volume.id not in serving
+        if volume.attachment_to(instance.id) and volume.id not in serving and _may_be_ours(volume, cluster_id)
         for key in tagging.etcd_clusters(volume.tags)
     )
 

@@ -64,6 +64,7 @@ class Instance:
     `internal` and `external` are IP addresses, IPv4 before IPv6. `used_devices` are the device names in the
     instance's block device mapping. `device_names` are the names this cloud offers for attaching, in order
     of preference; empty when the cloud chooses itself. `roles` are the ones that the cloud's tags name, if any.
+    `attached` are the volumes that the mapping names, while it is young enough to know better than a lagging answer.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Instance:
     used_devices: frozenset[str] = frozenset()
     device_names: tuple[str, ...] = ()
     roles: frozenset[str] = frozenset()
+    attached: frozenset[str] = frozenset()
 
 
 class AttachState(StrEnum):

@@ -42,11 +42,12 @@ class Observed:
     `members` hold an entry for each volume (or etcd cluster) that was looked at: volumes attached here, mounted
     volumes of ours, and etcd clusters whose members must be asked. `files` holds the paths that were asked for
     and every entry of the manifest folder. `unit` is None when there is no unit to start. `kubelet` is None when
-    none is installed. `taken_devices` are device names that a refused attach showed to be in use, each with the
-    seconds since then;
+    none is installed. `taken_devices` are device names in use by nothing that the cloud shows (a refused attach or
+    the kernel tells), each with the seconds since that was first seen;
     `failed` are the subjects of this round's failed actions; `asked` are volumes that this round asked the cloud
-    for and may have got, `refused` those that it won't give us; `holds` says for a subject how many seconds it is to
-    be left alone, since it was tried too often; `arrivals` since when volumes of ours have been on their way;
+    for and may have got, `hidden` those that were asked for, or shown as this machine's, seconds ago and aren't shown
+    as anybody's now, `refused` those that the cloud won't give us; `holds` says for a subject how many seconds it is
+    to be left alone, since it was tried too often; `arrivals` since when volumes of ours have been on their way;
     `answers_for` for how many seconds an etcd cluster's members have given the same answers.
     `assumed` (prediction only) says for a volume what the world has yet to confirm.
     """
@@ -69,6 +70,7 @@ class Observed:
     taken_devices: Mapping[str, float] = field(default_factory=dict)
     failed: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     holds: Mapping[str, float] = field(default_factory=dict)
     machine: Machine | None = None

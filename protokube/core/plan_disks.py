@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from protokube.core import tags as tagging
 from protokube.core.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume, OnVolume
-from protokube.core.desired import MOUNT_PREFIX, Desired, MemberVolume
+from protokube.core.desired import MOUNT_PREFIX, Desired, MemberVolume, is_place
 from protokube.core.etcd import EtcdTemplate
 from protokube.core.identity import IDENTITY_PATH, foreign_entries, is_empty, kops_manifest, parse_identity
 from protokube.core.model import (
@@ -87,7 +87,7 @@ def _report_strangers(mounts: tuple[Mount, ...], desired: Desired, plan: Plan) -
     """Volumes that are mounted in our places, and by tags or attachment are no longer ours. Nothing is undone."""
     known = {mine.target for mine in desired.held.values()}
     known |= {MOUNT_PREFIX + one.volume_id for one in desired.rejected}
-    for target in sorted({mount.target for mount in mounts if mount.target.startswith(MOUNT_PREFIX)} - known):
+    for target in sorted({mount.target for mount in mounts if is_place(mount)} - known):
         volume_id = target.removeprefix(MOUNT_PREFIX)
         evidence = f"{target} is mounted, but by its tags or its attachment the volume no longer belongs to this node"
         plan.refuse(volume_id, "volume/not-ours", evidence)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from protokube.core.actions import AnnounceAddresses, AttachVolume
-from protokube.core.desired import FIRST, MAIN, MOUNT_PREFIX, Desired, MemberVolume, cluster_order, other_group
+from protokube.core.desired import (
+    FIRST,
+    MAIN,
+    MOUNT_PREFIX,
+    Desired,
+    MemberVolume,
+    cluster_order,
+    is_place,
+    other_group,
+)
 from protokube.core.model import AttachState, PeerState, Unknown
 from protokube.core.observed import Observed
 from protokube.core.steps import Plan
@@ -11,6 +20,10 @@ from protokube.core.tags import instance_group
 
 NAME_PATIENCE = 30.0
 """Seconds after which a device name that the cloud calls in use, and never shows as used, is passed over."""
+
+_HIDDEN = "it was asked for, or this machine's a moment ago, and the cloud doesn't show who has it"
+_IN_USE = "the cloud says that it is in use, and doesn't show by whom"
+_UNREAD = "whether its holder still runs isn't known"
 
 GROUP_GRACE = 120.0
 """Seconds that a volume made for another instance group is left for that group's machines."""
@@ -31,16 +44,22 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
     shown = {volume.id for volume in observed.volumes if volume.attachments}
     if hidden := sorted(observed.asked - shown):
         # It may be our own: a describe can lag behind the attach. Another one now could be a second of its kind.
-        plan.wait(hidden[0], "it was asked for, and the cloud doesn't show yet who has it")
+        plan.wait(hidden[0], _HIDDEN)
         return
     if isinstance(observed.mounts, Unknown):
         return
-    if hidden := sorted(strangers(observed, desired) - _attached_here(observed, desired)):
-        plan.wait(hidden[0], "mounted, and the cloud doesn't show that this machine has the volume", theirs=True)
+    refused = {one.volume_id for one in desired.rejected}
+    if hidden := sorted(strangers(observed, desired) - refused):
+        plan.wait(hidden[0], "mounted here, and no volume of this machine; nothing is claimed beside it", theirs=True)
+        return
+    if observed.hidden:
+        _ask_again(observed, desired, plan)
+        return
+    if MAIN in desired.blocked and MAIN not in desired.held:
         return
     soon = coming(observed, desired)
     for volume_id, why in soon.items():
-        plan.wait(volume_id, why, theirs=True)
+        plan.wait(volume_id, why, theirs=why in (_IN_USE, _UNREAD))
     for key in cluster_order(desired.candidates):
         if any(mine.id in observed.failed - observed.refused for mine in desired.candidates[key]):
             return  # what failed there would fail with the next one as well, or works again in a moment
@@ -74,25 +93,32 @@ def coming(observed: Observed, desired: Desired) -> dict[str, str]:
         if not volume.attachments and volume.status == "creating":
             found[mine.id] = "it is still being created"
         elif not volume.attachments and volume.status == "in-use":
-            found[mine.id] = "the cloud says that it is in use, and doesn't show by whom"
+            found[mine.id] = _IN_USE
         elif volume.attachments and not holders:
             found[mine.id] = f"it is being detached from {volume.attachments[0].instance}"
         elif holders and gone.issuperset(holders):
             found[mine.id] = f"{holders[0]}, which holds it, is terminated"
+        elif holders and isinstance(observed.peers, Unknown):
+            found[mine.id] = _UNREAD
     return found
+
+
+def _ask_again(observed: Observed, desired: Desired, plan: Plan) -> None:
+    """While a volume that may be ours is hidden, only that very one may be asked for: the cloud tells whose it is."""
+    for key in cluster_order(desired.candidates):
+        for mine in desired.candidates[key]:
+            if mine.id in observed.hidden and mine.id not in observed.failed:
+                _claim(observed, desired, mine, plan)
+                return
+    plan.wait(min(observed.hidden), _HIDDEN)
 
 
 def strangers(observed: Observed, desired: Desired) -> set[str]:
     """The volumes that stand mounted in one of our places, and aren't known to serve this machine."""
     mounts = () if isinstance(observed.mounts, Unknown) else observed.mounts
     known = {mine.target for mine in desired.held.values()}
-    targets = {mount.target for mount in mounts if mount.target.startswith(MOUNT_PREFIX)}
+    targets = {mount.target for mount in mounts if is_place(mount)}
     return {target.removeprefix(MOUNT_PREFIX) for target in targets - known}
-
-
-def _attached_here(observed: Observed, desired: Desired) -> set[str]:
-    volumes = () if isinstance(observed.volumes, Unknown) else observed.volumes
-    return {volume.id for volume in volumes if volume.attachment_to(desired.instance.id)}
 
 
 def _announce(observed: Observed, desired: Desired, plan: Plan) -> None:
@@ -128,7 +154,7 @@ def _claim(observed: Observed, desired: Desired, mine: MemberVolume, plan: Plan)
         if isinstance(observed.kernel_devices, Unknown):
             plan.ignorance(mine.id, f"device names in use: {observed.kernel_devices.reason}")
             return
-        used = desired.instance.used_devices | observed.kernel_devices
+        used = desired.instance.used_devices | (observed.kernel_devices - observed.taken_devices.keys())
         free = [name for name in _names_for(mine.member.cluster, desired.instance.device_names) if name not in used]
         device = next((name for name in free if observed.taken_devices.get(name, 0.0) < NAME_PATIENCE), None)
         if device is None:

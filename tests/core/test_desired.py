@@ -141,6 +141,10 @@ def test_a_refused_volume_that_we_hold_blocks_its_cluster() -> None:
     assert claims(state(volumes=(refused, volume("vol-2", "b/a,b")))) == []
 
 
+def _without_cluster(made: CloudVolume) -> dict[str, str]:
+    return {key: value for key, value in made.tags.items() if key != "KubernetesCluster"}
+
+
 @pytest.mark.parametrize(("at", "kept"), [("vol-1", "vol-1"), ("vol-2", "vol-2")])
 def test_of_two_that_we_hold_the_mounted_one_serves(at: str, kept: str) -> None:
     volumes = (volume("vol-1", "a/a,b", holder="n1"), volume("vol-2", "b/a,b", holder="n1"))
@@ -204,18 +208,46 @@ def test_events_waits_for_main_that_is_left_for_another_group() -> None:
     assert claims(replace(state(volumes=volumes, instance=ours), uptime=GROUP_GRACE)) == ["vol-1"]
 
 
-def test_a_volume_of_ours_that_is_refused_blocks_its_own_etcd_cluster_alone() -> None:
-    """Its tag was edited badly, or names another cluster; it may be mounted all the same."""
+def test_nothing_is_claimed_beside_a_main_volume_of_ours_that_is_refused() -> None:
+    """Its tag was edited badly, or lost the cluster's name; it may be mounted all the same."""
     free = (volume("vol-2", "b/a,b"), volume("vol-e", "a/a,b", "events"))
     mounts = (Mount("/mnt/master-vol-1", (259, 1), "ext4", False),)
     for ours in (
         volume("vol-1", "nonsense", holder="n1"),
-        volume("vol-1", "a/a,b", holder="n1", tags={"KubernetesCluster": "other"}),
+        replace(unnamed := volume("vol-1", "a/a,b", holder="n1"), tags=_without_cluster(unnamed)),
     ):
-        assert claims(state(volumes=(ours, *free), mounts=mounts)) == ["vol-e"]
+        judged = state(volumes=(ours, *free), mounts=mounts)
+        assert claims(judged) == [] and "vol-1" in {one.subject for one in planned(judged).refusals}
         gone = volume("vol-3", "b/a,b", holder="n9")
         judged = state(volumes=(ours, gone, free[1]), mounts=mounts, peers=(Peer("n9", (), (), PeerState.GONE),))
         assert "vol-3" not in {one.subject for one in planned(judged).waiting}, "it would not be taken"
+
+
+def test_a_volume_of_another_cluster_that_somebody_attached_blocks_nothing() -> None:
+    other = volume("vol-1", "a/a,b", holder="n1", tags={"KubernetesCluster": "other"})
+    assert claims(state(volumes=(other, volume("vol-2", "b/a,b")))) == ["vol-2"]
+
+
+def test_a_tmpfs_and_what_is_mounted_inside_a_volume_are_no_strangers() -> None:
+    mounts = (
+        Mount("/mnt/master-backup", (0, 45), "tmpfs", False),
+        Mount("/mnt/master-vol-9/k8s.io/x", (259, 4), "ext4", False),
+    )
+    assert claims(state(volumes=(volume(),), mounts=mounts)) == ["vol-1"]
+
+
+def test_while_a_volume_may_be_ours_only_that_one_is_asked_for_again() -> None:
+    """It was asked for a moment ago, or shown as ours, and an answer shows it free, or doesn't show it at all."""
+    volumes = (volume("vol-1", "a/a,b"), volume("vol-2", "b/a,b"), volume("vol-e", "a/a,b", "events"))
+    for hidden in ("vol-1", "vol-2"):
+        assert claims(state(volumes=volumes, hidden=frozenset({hidden}))) == [hidden]
+    absent = state(volumes=volumes, hidden=frozenset({"vol-9"}))
+    assert claims(absent) == [] and "vol-9" in {one.subject for one in planned(absent).waiting}
+
+
+def test_unknown_peers_are_not_taken_for_living_ones() -> None:
+    held = state(volumes=(volume("vol-1", "a/a,b", holder="n2"),), peers=Unknown("throttled"), disks={})
+    assert "isn't known" in " ".join(one.reason for one in planned(held).waiting if one.subject == "vol-1")
 
 
 def test_device_names_that_are_taken_are_passed_over() -> None:

@@ -158,7 +158,7 @@ def test_a_volume_that_will_be_free_soon_closes_the_gate_and_is_waited_for(
     for observed in (events, replace(main, files=written(main))):
         made = planned(observed)
         assert unit_steps(made) == [] and why in waits(made)
-        assert [one.theirs for one in made.waiting if one.subject == "vol-3"] == [True]
+        assert [one.theirs for one in made.waiting if one.subject == "vol-3"] == ["by whom" in why]
         assert not [step for step in made.steps if step.action.kind == "attach-volume"]
 
 

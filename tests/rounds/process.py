@@ -146,9 +146,9 @@ class Process:
                 yield step
                 outcomes += apply(self.writers, [step])
             _remember(self.memory, observed, outcomes)
-            observed = self.memory.recall(_learn(observed, outcomes), self.config.kubelet_restarts)
+            observed = _learn(observed, outcomes)
             changed = frozenset[Facet]().union(*(one.step.action.changes for one in outcomes))
-            observed = self.observer.again(observed, changed)
+            observed = self.memory.recall(self.observer.again(observed, changed), self.config.kubelet_restarts)
         raise AssertionError(f"no end: {planned}")
 
     def dry_run(self) -> Report:

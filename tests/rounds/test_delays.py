@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from protokube.alarm import Alarm
 from protokube.config import Settings, read
-from protokube.daemon import delay_after, tries_in_vain
+from protokube.daemon import Sleep, calm_after, delay_after, tries_in_vain
 from protokube.errors import ProviderError
 from protokube.reconcile import Report
 from tests.rounds.process import Process, node_config
@@ -50,6 +53,25 @@ def test_rest_is_no_try_in_vain(settings: Settings) -> None:
     for told in [*[report()] * 100, report(broken="volumes")]:
         in_vain = tries_in_vain(told, in_vain)
     assert in_vain == 1
+
+
+def test_events_of_the_node_end_no_back_off() -> None:
+    """A directory that changes all the time, say. A person's signal does, and so do events where all is well."""
+
+    async def sleep(calm: float, *reasons: str) -> list[str]:
+        alarm = Alarm()
+        sleeper = Sleep(asyncio.get_running_loop(), alarm)
+        for reason in reasons:
+            alarm.ring(reason)
+        waiting = asyncio.ensure_future(sleeper.until_rung(3600, calm))
+        done, _ = await asyncio.wait({waiting}, timeout=0.3)
+        waiting.cancel()
+        return waiting.result() if done else ["asleep"]
+
+    assert asyncio.run(sleep(0, "/dev changed")) == ["/dev changed"]
+    assert asyncio.run(sleep(3600, "/dev changed")) == ["asleep"]
+    assert asyncio.run(sleep(3600, "/dev changed", "SIGUSR1")) == ["SIGUSR1", "/dev changed"]
+    assert calm_after(report(broken="volumes"), 8.0) == 4.0 and calm_after(report(), 8.0) == 0.0
 
 
 def test_lasting_trouble_is_asked_about_ever_less(settings: Settings) -> None:

@@ -131,7 +131,7 @@ class Ec2:
             raise ProviderError(f"EC2 {operation} {subject}: could not ask: {error}") from error
         except awsclient.ClientError as error:
             raise explain(operation, subject, error, device) from error
-        except awsclient.CALL_ERRORS as error:
+        except (*awsclient.CALL_ERRORS, ValueError) as error:  # a size that is no number passes botocore's parser
             unclear = OutcomeUnknown if operation == "AttachVolume" else ProviderError
             raise unclear(
                 f"EC2 {operation} {subject}: no usable answer ({type(error).__name__}: {error}); it may have been "

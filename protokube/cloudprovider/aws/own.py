@@ -19,6 +19,9 @@ from protokube.errors import ProviderError
 SOON = 30.0
 """Seconds after which tags that name the cluster, but no instance group, are first asked for anew."""
 
+YOUNG = 30.0
+"""Seconds for which the mapping knows of volumes that an answer of DescribeVolumes may not show yet."""
+
 RARELY = 600.0
 """Seconds between two such questions at last: each distance is twice the one before, up to this."""
 
@@ -39,6 +42,7 @@ class OwnInstance:
         self._facts: InstanceFacts | None = None
         self._distance = SOON
         self._due = math.inf
+        self._asked_at = -math.inf
 
     def facts(self) -> InstanceFacts:
         """What is known. ProviderError while the tags don't name the cluster: never guessed."""
@@ -46,11 +50,18 @@ class OwnInstance:
             if self._facts is None:
                 facts = self._ask()
                 self.cluster_id(facts)
-                self._facts = facts
+                self._facts, self._asked_at = facts, self._clock()
                 self._plan_next(facts)
             elif self._clock() >= self._due:
                 self._renew(self._facts)
             return self._facts
+
+    def attached(self) -> frozenset[str]:
+        """The volumes in the block device mapping; none when that was read more than `YOUNG` seconds ago."""
+        with self._lock:
+            if self._facts is None or self._clock() - self._asked_at > YOUNG:
+                return frozenset()
+            return frozenset(filter(None, self._facts.devices.values()))
 
     def look_again(self) -> None:
         """Something that the answer tells has changed: the next question causes a call."""
@@ -70,8 +81,10 @@ class OwnInstance:
             # What is known still holds; trouble that stays is told by the calls that a round can't do without.
             self._due = self._clock() + SOON
             return
-        self._facts = facts if same else known
-        self._plan_next(self._facts)
+        if not same:
+            facts = known
+        self._facts, self._asked_at = facts, self._clock()
+        self._plan_next(facts)
 
     def _plan_next(self, facts: InstanceFacts) -> None:
         if instance_group(facts.tags) is not None:

@@ -136,7 +136,9 @@ class Memory:
             answers_for={cluster: now - self._since(cluster, observed) for cluster in observed.members},
             holds=self.holds(now, restarts),
             hidden=self._hidden(observed),
-            taken_devices={name: now - since for name, since in (self._in_kernel(observed) | self.conflicts).items()},
+            taken_devices={
+                name: now - since for name, since in (self._unexplained(observed) | self.conflicts).items()
+            },
         )
 
     def _since(self, cluster: str, observed: Observed) -> float:
@@ -149,11 +151,11 @@ class Memory:
                 known[me] = answer, observed.uptime
         return max((known[me][1] for me in lists), default=observed.uptime)
 
-    def _in_kernel(self, observed: Observed) -> dict[str, float]:
-        """Since when the kernel has known device names that nothing which the cloud shows explains."""
+    def _unexplained(self, observed: Observed) -> dict[str, float]:
+        """Since when device names have been known to be in use that nothing which the cloud shows explains."""
         if not isinstance(observed.instance, Unknown) and not isinstance(observed.kernel_devices, Unknown):
             names = observed.kernel_devices.intersection(observed.instance.device_names)
-            names -= observed.instance.used_devices
+            names = (names | observed.instance.doubtful_devices) - observed.instance.used_devices
             self.names = {name: self.names.get(name, observed.uptime) for name in names}
         return self.names
 

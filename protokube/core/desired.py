@@ -301,10 +301,9 @@ def other_group(mine: MemberVolume, instance: Instance) -> bool:
 
 
 def claimable(desired: Desired) -> dict[str, tuple[MemberVolume, ...]]:
-    """The candidates that this machine would really take: none on a standby, whose zone has every `main` held."""
-    if MAIN not in desired.held and not desired.candidates.get(MAIN) and desired.elsewhere.get(MAIN):
-        return {}
-    return {key: candidates for key, candidates in desired.candidates.items() if candidates}
+    """The candidates that this machine would really take: of `main` alone, until it has a volume of that."""
+    keys = desired.candidates.keys() if MAIN in desired.held else desired.candidates.keys() & {MAIN}
+    return {key: desired.candidates[key] for key in cluster_order(keys) if desired.candidates[key]}
 
 
 def _holders(key: str, here: list[MemberVolume], instance: Instance) -> dict[str, str]:

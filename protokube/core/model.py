@@ -64,7 +64,8 @@ class Instance:
     `internal` and `external` are IP addresses, IPv4 before IPv6. `used_devices` are the device names in the
     instance's block device mapping. `device_names` are the names this cloud offers for attaching, in order
     of preference; empty when the cloud chooses itself. `roles` are the ones that the cloud's tags name, if any.
-    `attached` are the volumes that the mapping names, while it is young enough to know better than a lagging answer.
+    While the mapping is young it may know better than a lagging answer: `attached` are the volumes that it names, and
+    `doubtful_devices` those of its device names whose volume the cloud doesn't tell, which may be an etcd volume.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Instance:
     device_names: tuple[str, ...] = ()
     roles: frozenset[str] = frozenset()
     attached: frozenset[str] = frozenset()
+    doubtful_devices: frozenset[str] = frozenset()
 
 
 class AttachState(StrEnum):

@@ -32,9 +32,9 @@ GROUP_GRACE = 120.0
 def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
     """Report what is refused, wait for what is under way, and claim at most one volume a pass, each once a round.
 
-    Only when the attachment of the `main` volume is seen does the next etcd cluster choose, so that a machine
-    ends with one member's volumes; and a machine that finds every `main` volume of its zone held is a standby
-    and claims nothing.
+    `main` decides which member a machine is: only when its attachment is seen do the other etcd clusters choose, so
+    that a machine ends with one member's volumes. A machine that finds every `main` volume of its zone held is a
+    standby and claims nothing.
     """
     for one in desired.rejected:
         server = desired.held.get(one.cluster or "")
@@ -55,23 +55,20 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
     if observed.hidden:
         _ask_again(observed, desired, plan)
         return
-    if MAIN in desired.blocked and MAIN not in desired.held:
-        return
     soon = coming(observed, desired)
     for volume_id, why in soon.items():
         plan.wait(volume_id, why, theirs=why in (_IN_USE, _UNREAD))
     for key in cluster_order(desired.candidates):
+        if key != MAIN and MAIN not in desired.held:
+            return
         if any(mine.id in observed.failed - observed.refused for mine in desired.candidates[key]):
             return  # what failed there would fail with the next one as well, or works again in a moment
         ready = _ready(observed, desired, desired.candidates[key], plan)
         if ready:
             _claim(observed, desired, ready[0], plan)
             return
-        if key == MAIN and (desired.candidates[key] or soon):
-            return  # the others choose when it is known which member this machine is
-        if key == MAIN and desired.elsewhere[key]:
+        if key == MAIN and desired.elsewhere[key] and not (desired.candidates[key] or soon):
             plan.notes.append("standby: other nodes hold every main volume of this zone")
-            return
 
 
 def coming(observed: Observed, desired: Desired) -> dict[str, str]:
@@ -154,7 +151,8 @@ def _claim(observed: Observed, desired: Desired, mine: MemberVolume, plan: Plan)
         if isinstance(observed.kernel_devices, Unknown):
             plan.ignorance(mine.id, f"device names in use: {observed.kernel_devices.reason}")
             return
-        used = desired.instance.used_devices | (observed.kernel_devices - observed.taken_devices.keys())
+        doubtful = observed.kernel_devices | desired.instance.doubtful_devices
+        used = desired.instance.used_devices | (doubtful - observed.taken_devices.keys())
         free = [name for name in _names_for(mine.member.cluster, desired.instance.device_names) if name not in used]
         device = next((name for name in free if observed.taken_devices.get(name, 0.0) < NAME_PATIENCE), None)
         if device is None:
@@ -163,7 +161,7 @@ def _claim(observed: Observed, desired: Desired, mine: MemberVolume, plan: Plan)
             return
         if device in observed.taken_devices:
             # By a volume of ours, perhaps, that isn't shown yet: another one could be a second of its kind.
-            plan.wait(mine.id, f"the cloud says that {device} is in use, and doesn't show by what")
+            plan.wait(mine.id, f"{device} is in use, and the cloud doesn't show by what")
             return
     member = f"member {mine.member.me} of etcd cluster {mine.member.cluster}"
     plan.step(

@@ -177,16 +177,18 @@ def test_only_a_refusal_of_the_volume_itself_leads_to_the_next() -> None:
     assert claims(state(volumes=volumes, failed=both, refused=both)) == [], "`main` decides which member this is"
 
 
-def test_each_etcd_cluster_asks_for_its_own_name_first() -> None:
+def test_main_and_events_ask_for_names_of_their_own_first() -> None:
     """So the cloud itself refuses a second volume of a cluster whose first one its answers don't show."""
     instance = replace(INSTANCE, device_names=("/dev/xvdu", "/dev/xvdv", "/dev/xvdw"))
-    for key, name in (("main", "/dev/xvdu"), ("events", "/dev/xvdv")):
-        (step,) = [
-            one
-            for one in planned(state(volumes=(volume("vol-1", "a/a", key),), instance=instance)).steps
-            if isinstance(one.action, AttachVolume)
-        ]
-        assert step.action == AttachVolume("vol-1", name)
+    held, main, events = volume("vol-0", holder="n1"), volume("vol-1"), volume("vol-2", key="events")
+    for volumes, name in (((main, events), "/dev/xvdu"), ((held, events), "/dev/xvdv")):
+        steps = planned(state(volumes=volumes, instance=instance)).steps
+        (device,) = [one.action.device for one in steps if isinstance(one.action, AttachVolume)]
+        assert device == name
+
+
+def test_an_answer_without_any_main_volume_lets_no_events_volume_be_claimed() -> None:
+    assert claims(state(volumes=(volume("vol-e", key="events"),))) == []
 
 
 def test_nothing_is_claimed_beside_a_mounted_volume_that_the_cloud_does_not_show() -> None:

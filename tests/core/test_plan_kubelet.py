@@ -275,6 +275,6 @@ def test_free_volumes_that_a_standby_never_claims_do_not_hold_its_kubelet() -> N
 
 
 def test_a_free_volume_that_will_be_claimed_holds_kubelet() -> None:
-    observed = replace(state(), volumes=(volume("vol-3", key="events"),), disks={})
+    observed = replace(state(), volumes=(volume("vol-3"), volume("vol-4", key="events")), disks={})
     config = node_config()
-    assert gate(config, observed, desire(config, observed))[0] == "vol-3 is claimed"
+    assert gate(config, observed, desire(config, observed)) == ["vol-3 is claimed"]

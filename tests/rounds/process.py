@@ -136,7 +136,7 @@ class Process:
 
         `order` may leave steps out: the next pass plans them again.
         """
-        observed = self.observer.first()
+        observed = self.memory.recall(self.observer.first(), self.config.kubelet_restarts)
         for _ in range(10 * MOST_PASSES):
             planned = order(plan(self.config, observed).steps)
             if not planned:
@@ -194,8 +194,12 @@ class _Port:
 
 
 class _Cloud(_Port):
+    """A cloud like EC2: who this machine is comes from another answer than the volumes, and knows what that hides."""
+
     remote = True
     _forbidden = False
+    _told: frozenset[str] = frozenset()
+    _devices: frozenset[str] = frozenset()
 
     @property
     def can_tag(self) -> bool:
@@ -203,11 +207,22 @@ class _Cloud(_Port):
 
     def instance(self) -> Instance:
         with self._process.reading("instance"):
-            return self._world.instance(self._node)
+            mapping = {str(volume.device): volume.id for volume in self._world.held(self._node)}
+            doubtful = frozenset(name for name, id_ in mapping.items() if id_ not in self._told) - self._devices
+            return replace(
+                self._world.instance(self._node),
+                used_devices=self._devices,
+                attached=frozenset(mapping.values()),
+                doubtful_devices=doubtful,
+            )
 
     def volumes(self) -> Sequence[CloudVolume]:
         with self._process.reading("volumes"):
-            return self._world.describe()
+            answer = self._world.describe()
+            self._told = frozenset(volume.id for volume in answer)
+            ours = [one for volume in answer if (one := volume.attachment_to(self._node.name))]
+            self._devices = frozenset(str(one.device) for one in ours)
+            return answer
 
     def peers(self) -> Sequence[Peer]:
         with self._process.reading("peers"):

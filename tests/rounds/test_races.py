@@ -42,6 +42,7 @@ class Race:
         """So many actions, with kills, reboots and etcd's own life between them."""
         self.world.trouble = lambda: self.random.choice((None, None, None, "throttled", "lost"))
         self.world.hides = lambda: self.random.random() < 0.05
+        self.world.lacks = lambda: self.random.random() < 0.05
         for node in self.nodes:
             self.start(node)
         for _ in range(actions):
@@ -63,7 +64,8 @@ class Race:
 
     def finish(self) -> None:
         """Everybody comes to rest, in turns; the cloud is as it should be."""
-        self.world.trouble, self.world.hides = lambda: None, lambda: False
+        self.world.trouble = lambda: None
+        self.world.hides = self.world.lacks = lambda: False
         for _ in range(60):
             for node in self.nodes:
                 self.lives[node.name][0].round(local=True)

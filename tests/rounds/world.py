@@ -143,6 +143,8 @@ class World:
         """What goes wrong with the next AttachVolume: `throttled`, or `lost` (carried out, and not answered)."""
         self.hides: Callable[[], bool] = lambda: False
         """Whether an answer leaves out an attachment that it could show."""
+        self.lacks: Callable[[], bool] = lambda: False
+        """Whether an answer leaves out a volume that is attached."""
         self.late_tags = False
         """Whether answers lack the tags that nodes have written."""
         self.etcd = EtcdWorld(self)
@@ -171,7 +173,9 @@ class World:
 
     def describe(self) -> tuple[CloudVolume, ...]:
         """One answer of the cloud; attachments proceed by being looked at."""
-        return tuple(self._described(volume) for volume in self.volumes.values())
+        return tuple(
+            self._described(volume) for volume in self.volumes.values() if volume.holder is None or not self.lacks()
+        )
 
     def _described(self, volume: WorldVolume) -> CloudVolume:
         attachments: tuple[Attachment, ...] = ()

@@ -57,7 +57,11 @@ class OwnInstance:
             return self._facts
 
     def attached(self) -> frozenset[str]:
-        """The volumes in the block device mapping; none when that was read more than `YOUNG` seconds ago."""
+        """The volumes in the first block device mapping, for `YOUNG` seconds.
+
+        A daemon that was killed a moment ago may have got one of them, and no answer shows it yet. What later
+        mappings name is somebody else's: what this process has asked for is known.
+        """
         with self._lock:
             if self._facts is None or self._clock() - self._asked_at > YOUNG:
                 return frozenset()
@@ -83,7 +87,7 @@ class OwnInstance:
             return
         if not same:
             facts = known
-        self._facts, self._asked_at = facts, self._clock()
+        self._facts, self._asked_at = facts, -math.inf
         self._plan_next(facts)
 
     def _plan_next(self, facts: InstanceFacts) -> None:

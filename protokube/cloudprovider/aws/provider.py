@@ -85,7 +85,10 @@ class AwsCloud:
         found = self._instance.get("instance")
         # Of the volumes that DescribeVolumes tells, it knows better than the mapping, which is seldom asked for.
         kept = {name for name, volume_id in self._own.facts().devices.items() if volume_id not in self._told}
-        return replace(found, used_devices=_kernel_names(kept | self._devices), attached=self._own.attached())
+        attached, ours = self._own.attached(), _kernel_names(self._devices)
+        doubtful = _kernel_names(kept).intersection(DEVICE_NAMES) - ours if attached else frozenset[str]()
+        used = (_kernel_names(kept) | ours) - doubtful
+        return replace(found, used_devices=used, attached=attached, doubtful_devices=doubtful)
 
     def volumes(self) -> Sequence[CloudVolume]:
         """Every volume of the region with an etcd tag, of whatever cluster and zone."""

@@ -78,9 +78,9 @@ class Desired:
     one per etcd cluster; `candidates` are free ones in order of preference, for each etcd cluster that this node
     lacks; `elsewhere` says for every etcd cluster which volumes of this zone others hold, and who. `foreign` are
     the volumes that are passed over, since their tags name another cluster or none. `witnesses` are refused volumes
-    with a member's tag; `blocked` are the etcd clusters for which this machine takes no volume, since it has one that
-    is refused; and `illegible`, by etcd cluster, those whose tags can't be read but tell that etcd ran: what
-    isn't fit to be used may still hold a cluster's data.
+    with a member's tag, and `illegible`, by etcd cluster, those whose tags can't be read but tell that etcd ran: what
+    isn't fit to be used may still hold a cluster's data. `blocked` are the etcd clusters for which this machine takes
+    no volume, since it has one that is refused; `main_refused` says whether a `main` volume of its zone is.
     """
 
     cluster_id: str
@@ -94,6 +94,16 @@ class Desired:
     witnesses: tuple[MemberVolume, ...] = ()
     illegible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     blocked: frozenset[str] = frozenset()
+    main_refused: bool = False
+
+    @property
+    def others_may_choose(self) -> bool:
+        """Whether other etcd clusters than `main`, which decides which member this machine is, may choose a volume.
+
+        When it has a `main` volume, or when every one of its zone is refused: that stops no other.
+        """
+        open_ = self.candidates.get(MAIN) or self.elsewhere.get(MAIN)
+        return MAIN in self.held or (self.main_refused and not open_)
 
     def of_member(self, cluster: str, member: str) -> tuple[MemberVolume, ...]:
         """The volumes that carry a member of an etcd cluster."""
@@ -137,6 +147,7 @@ def desire(config: NodeConfig, observed: Observed) -> Desired | None:
         witnesses,
         _illegible(ours),
         blocked,
+        _refuses_main(rejected, volumes, instance),
     )
 
 
@@ -279,6 +290,11 @@ def _blocked_clusters(
     )
 
 
+def _refuses_main(rejected: list[RejectedVolume], volumes: tuple[CloudVolume, ...], instance: Instance) -> bool:
+    here = {volume.id for volume in volumes if volume.zone == instance.zone}
+    return any(one.cluster == MAIN and one.volume_id in here for one in rejected)
+
+
 def _candidates(
     key: str, here: list[MemberVolume], held: Mapping[str, MemberVolume], instance: Instance
 ) -> tuple[MemberVolume, ...]:
@@ -301,8 +317,8 @@ def other_group(mine: MemberVolume, instance: Instance) -> bool:
 
 
 def claimable(desired: Desired) -> dict[str, tuple[MemberVolume, ...]]:
-    """The candidates that this machine would really take: of `main` alone, until it has a volume of that."""
-    keys = desired.candidates.keys() if MAIN in desired.held else desired.candidates.keys() & {MAIN}
+    """The candidates that this machine would really take: of `main` alone, until it is settled which that is."""
+    keys = desired.candidates.keys() if desired.others_may_choose else desired.candidates.keys() & {MAIN}
     return {key: desired.candidates[key] for key in cluster_order(keys) if desired.candidates[key]}
 
 

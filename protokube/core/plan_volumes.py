@@ -59,7 +59,7 @@ def plan_volumes(observed: Observed, desired: Desired, plan: Plan) -> None:
     for volume_id, why in soon.items():
         plan.wait(volume_id, why, theirs=why in (_IN_USE, _UNREAD))
     for key in cluster_order(desired.candidates):
-        if key != MAIN and MAIN not in desired.held:
+        if key != MAIN and (not desired.others_may_choose or (soon and MAIN not in desired.held)):
             return
         if any(mine.id in observed.failed - observed.refused for mine in desired.candidates[key]):
             return  # what failed there would fail with the next one as well, or works again in a moment

@@ -187,6 +187,12 @@ def test_main_and_events_ask_for_names_of_their_own_first() -> None:
         assert device == name
 
 
+def test_where_every_main_volume_is_refused_events_comes_up() -> None:
+    bad, events = volume("vol-1", "nonsense"), volume("vol-e", key="events")
+    assert claims(state(volumes=(bad, events))) == ["vol-e"]
+    assert claims(state(volumes=(replace(bad, zone="z2"), events))) == []
+
+
 def test_an_answer_without_any_main_volume_lets_no_events_volume_be_claimed() -> None:
     assert claims(state(volumes=(volume("vol-e", key="events"),))) == []
 
@@ -210,7 +216,7 @@ def test_events_waits_for_main_that_is_left_for_another_group() -> None:
     assert claims(replace(state(volumes=volumes, instance=ours), uptime=GROUP_GRACE)) == ["vol-1"]
 
 
-def test_nothing_is_claimed_beside_a_main_volume_of_ours_that_is_refused() -> None:
+def test_a_main_volume_of_ours_that_is_refused_lets_no_other_main_be_claimed() -> None:
     """Its tag was edited badly, or lost the cluster's name; it may be mounted all the same."""
     free = (volume("vol-2", "b/a,b"), volume("vol-e", "a/a,b", "events"))
     mounts = (Mount("/mnt/master-vol-1", (259, 1), "ext4", False),)
@@ -219,7 +225,7 @@ def test_nothing_is_claimed_beside_a_main_volume_of_ours_that_is_refused() -> No
         replace(unnamed := volume("vol-1", "a/a,b", holder="n1"), tags=_without_cluster(unnamed)),
     ):
         judged = state(volumes=(ours, *free), mounts=mounts)
-        assert claims(judged) == [] and "vol-1" in {one.subject for one in planned(judged).refusals}
+        assert claims(judged) == ["vol-e"] and "vol-1" in {one.subject for one in planned(judged).refusals}
         gone = volume("vol-3", "b/a,b", holder="n9")
         judged = state(volumes=(ours, gone, free[1]), mounts=mounts, peers=(Peer("n9", (), (), PeerState.GONE),))
         assert "vol-3" not in {one.subject for one in planned(judged).waiting}, "it would not be taken"

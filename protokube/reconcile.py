@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from protokube.apply import Outcome, apply
 from protokube.core.actions import Action, AttachVolume, RestartUnit, StartUnit, TagVolume
 from protokube.core.arrivals import Arrivals
-from protokube.core.model import AttachState, Facet, PeerAnswers, Unknown
+from protokube.core.model import AttachState, Facet, Unknown
 from protokube.core.observed import Observed
 from protokube.core.owners import Absences
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
+from protokube.core.sightings import Sightings
 from protokube.core.steps import Plan, Step
 from protokube.core.value import dataclass, field, replace
 from protokube.errors import (
@@ -39,12 +40,7 @@ CLOUD_ANSWERS = frozenset({Facet.VOLUMES, Facet.PEERS})
 CLOUD_FOR = 10.0
 """Seconds for which the cloud's answer may serve later rounds, if only the node itself has given cause for them."""
 
-HIDDEN_FOR = 30.0
-"""Seconds for which a volume counts as ours although the cloud doesn't show it: its answers lag behind."""
-
 _HOUR = 3600.0
-_CONFLICT_FOR = 600.0
-"""Seconds after which a device name that was in use is asked for again."""
 
 
 class NoConvergence(ProtokubeError):  # noqa: N818 - it names what is the case
@@ -104,12 +100,9 @@ class Memory:
     """What is kept between rounds. Any of it may be lost at any moment; it costs delay, never an effect."""
 
     starts: dict[str, list[float]] = field(default_factory=dict)
-    conflicts: dict[str, float] = field(default_factory=dict)
-    names: dict[str, float] = field(default_factory=dict)
-    ours: dict[str, float] = field(default_factory=dict)
+    sightings: Sightings = field(default_factory=Sightings)
     absences: Absences = field(default_factory=Absences)
     arrivals: Arrivals = field(default_factory=Arrivals)
-    answers: dict[str, dict[str, tuple[object, float]]] = field(default_factory=dict)
     rounds_since_reading: int = 0
     cloud_asked: float = 0.0
     last: Report | None = None
@@ -126,52 +119,16 @@ class Memory:
 
     def recall(self, observed: Observed, restarts: int) -> Observed:
         """The snapshot with what only memory can tell: for how long something has been so."""
-        now = observed.uptime
-        self.conflicts = {name: since for name, since in self.conflicts.items() if now - since < _CONFLICT_FOR}
         self.arrivals = self.arrivals.seen(observed)
         return replace(
             observed,
             absent_for=self.absences.absent_for(),
             arrivals=self.arrivals,
-            answers_for={cluster: now - self._since(cluster, observed) for cluster in observed.members},
-            holds=self.holds(now, restarts),
-            hidden=self._hidden(observed),
-            taken_devices={
-                name: now - since for name, since in (self._unexplained(observed) | self.conflicts).items()
-            },
+            answers_for=self.sightings.answers_for(observed),
+            hidden=self.sightings.hidden(observed),
+            holds=self.holds(observed.uptime, restarts),
+            taken_devices=self.sightings.taken_devices(observed),
         )
-
-    def _since(self, cluster: str, observed: Observed) -> float:
-        """Since when each of the peers that answer now has given the answer that it gives; silence is no change."""
-        answers = observed.members[cluster]
-        lists = answers.lists if isinstance(answers, PeerAnswers) else {}
-        known = self.answers.setdefault(cluster, {})
-        for me, answer in lists.items():
-            if me not in known or known[me][0] != answer:
-                known[me] = answer, observed.uptime
-        return max((known[me][1] for me in lists), default=observed.uptime)
-
-    def _unexplained(self, observed: Observed) -> dict[str, float]:
-        """Since when device names have been known to be in use that nothing which the cloud shows explains."""
-        if not isinstance(observed.instance, Unknown) and not isinstance(observed.kernel_devices, Unknown):
-            names = observed.kernel_devices.intersection(observed.instance.device_names)
-            names = (names | observed.instance.doubtful_devices) - observed.instance.used_devices
-            self.names = {name: self.names.get(name, observed.uptime) for name in names}
-        return self.names
-
-    def _hidden(self, observed: Observed) -> frozenset[str]:
-        """What was asked for, or shown as ours, within `HIDDEN_FOR`, and isn't shown as anybody's."""
-        if isinstance(observed.instance, Unknown) or isinstance(observed.volumes, Unknown):
-            return frozenset()
-        shown = {volume.id for volume in observed.volumes if volume.attachments}
-        for volume in observed.volumes:
-            if volume.attachment_to(observed.instance.id):
-                self.ours[volume.id] = observed.uptime
-            elif volume.attachments:
-                self.ours.pop(volume.id, None)
-        self.ours = {one: since for one, since in self.ours.items() if observed.uptime - since < HIDDEN_FOR}
-        told = observed.instance.attached & {volume.id for volume in observed.volumes}
-        return frozenset((self.ours.keys() | told) - shown)
 
     def owners(self, observed: Observed) -> set[str]:
         """The owners of the records that were seen."""
@@ -334,11 +291,11 @@ def _remember(memory: Memory, observed: Observed, outcomes: Sequence[Outcome]) -
         if isinstance(action, StartUnit | RestartUnit) and outcome.error is None:
             memory.starts.setdefault(action.unit, []).append(observed.uptime)
         if isinstance(action, AttachVolume) and _may_have_worked(outcome.error):
-            memory.ours[action.volume_id] = observed.uptime
+            memory.sightings.asked(action.volume_id, observed.uptime)
         if isinstance(outcome.error, VolumeRefused):
-            memory.ours.pop(action.subject, None)
+            memory.sightings.refused(action.subject)
         if isinstance(outcome.error, DeviceNameTaken):
-            memory.conflicts[outcome.error.device] = observed.uptime
+            memory.sightings.conflict(outcome.error.device, observed.uptime)
 
 
 def _may_have_worked(error: ProviderError | None) -> bool:

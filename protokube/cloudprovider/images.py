@@ -8,7 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from protokube.cloudprovider.memory import sync_folder
@@ -95,23 +95,21 @@ def _has_no_data(image: int) -> bool:
 
 def open_locked(path: str, size: int, holder: str) -> int:
     """The image, open and locked; made as one hole of `size` bytes if there is none. `holder` is for the message."""
-    with explain(f"attach {path}"):
+    with explain(f"attach {path}"), ExitStack() as opened:
         folder = Path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
         image = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-        try:
-            _take(image, path, holder)
-            info = os.fstat(image)
-            trouble = _trouble(path, info, size)
-            if trouble:
-                raise ProviderError(f"attach {path}: {trouble}")
-            if info.st_size == 0:  # new, or left by a crash before it had its size
-                os.truncate(image, size)
-                os.fsync(image)
-                sync_folder(str(folder))
-        except BaseException:
-            os.close(image)
-            raise
+        opened.callback(os.close, image)
+        _take(image, path, holder)
+        info = os.fstat(image)
+        trouble = _trouble(path, info, size)
+        if trouble:
+            raise ProviderError(f"attach {path}: {trouble}")
+        if info.st_size == 0:  # new, or left by a crash before it had its size
+            os.truncate(image, size)
+            os.fsync(image)
+            sync_folder(str(folder))
+        opened.pop_all()
         return image
 
 

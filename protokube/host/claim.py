@@ -71,22 +71,24 @@ def refuse_used(disk: BlockDisk) -> None:
 def lock(disk: BlockDisk, patience: float) -> int:
     """Open and lock the disk's node; the descriptor holds the lock. Busy after `patience` seconds."""
     fd = os.open(disk.node, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    locked = False
     try:
         status = os.fstat(fd)
         if not stat.S_ISBLK(status.st_mode) or status.st_rdev != os.makedev(*disk.number):
             raise Uncertain(f"{disk.node} is not the block device {disk.number[0]}:{disk.number[1]}")
         end = time.monotonic() + patience
-        while True:
+        while not locked:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return fd
+                locked = True
             except BlockingIOError:
                 if time.monotonic() >= end:
                     raise Busy(_holder(status)) from None
                 time.sleep(_LOCK_STEP)
-    except BaseException:
-        os.close(fd)
-        raise
+    finally:
+        if not locked:
+            os.close(fd)
+    return fd
 
 
 def claim(disk: BlockDisk, *, write: bool = False) -> RawDisk:

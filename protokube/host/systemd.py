@@ -231,20 +231,19 @@ class SystemBus:
             bus = _Connection(self._address, self._lost)
         except (OSError, InvalidAddressError) as error:
             raise self._unreachable(error) from error
-        try:
-            await bus.connect()
-            bus.add_message_handler(self._heard)
-            await asyncio.gather(
-                self._match(bus, f"sender='{_BUS}',member='NameOwnerChanged',arg0='{_SYSTEMD}'"),
-                self._match(bus, f"sender='{_SYSTEMD}',path='{_MANAGER_PATH}',member='Reloading'"),
-                self._manager(bus, "Subscribe"),
-            )
-        except (OSError, EOFError, AuthError, DBusError, ValueError) as error:
-            bus.close()
-            raise self._unreachable(error) from error
-        except BaseException:
-            bus.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            opened.callback(bus.close)
+            try:
+                await bus.connect()
+                bus.add_message_handler(self._heard)
+                await asyncio.gather(
+                    self._match(bus, f"sender='{_BUS}',member='NameOwnerChanged',arg0='{_SYSTEMD}'"),
+                    self._match(bus, f"sender='{_SYSTEMD}',path='{_MANAGER_PATH}',member='Reloading'"),
+                    self._manager(bus, "Subscribe"),
+                )
+            except (OSError, EOFError, AuthError, DBusError, ValueError) as error:
+                raise self._unreachable(error) from error
+            opened.pop_all()
         return bus
 
     def _unreachable(self, error: Exception) -> ProviderError:

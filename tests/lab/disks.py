@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -264,16 +264,15 @@ class FaultDisk(LoopDisk):
         monitor = self._directory / "qmp"
         self._daemon = subprocess.Popen(self._command(monitor))
         self._socket = socket.socket(socket.AF_UNIX)
-        try:
+        with ExitStack() as undo:
+            undo.push(self)
             until(lambda: monitor.exists() and self._export.stat().st_size, "qemu-storage-daemon is up")
             self._socket.connect(str(monitor))
             self._replies = self._socket.makefile("r")
             self._replies.readline()
             self._ask("qmp_capabilities")
             self.attach()
-        except BaseException:
-            self.__exit__()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

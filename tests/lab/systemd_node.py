@@ -22,6 +22,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -172,11 +173,10 @@ class SystemdNode:
                     env=self._environment(NOTIFY_SOCKET=f"@protokube-node-{unique}"),
                     start_new_session=True,
                 )
-            try:
+            with ExitStack() as undo:
+                undo.callback(self.kill)
                 self._wait_for_boot(self._supervisor, notifications)
-            except BaseException:
-                self.kill()
-                raise
+                undo.pop_all()
         if self._delegate:
             enter = ["nsenter", "-t", str(self._supervisor.pid), "-m", "sh", "-ec", _DELEGATE]
             subprocess.run(enter, env=self._environment(), check=True, timeout=10)

@@ -21,6 +21,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -144,11 +145,10 @@ class Vm:
             command += ["-drive", f"if=none,id=disk{slot},file={image},format=raw"]
             command += ["-device", f"nvme,drive=disk{slot},serial={serial},bus=port{slot}"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.kill)
             self._connect()
-        except BaseException:
-            self.kill()
-            raise
+            undo.pop_all()
         return self
 
     def plug_in_disk(self, image: Path, serial: str) -> None:

@@ -191,6 +191,8 @@ def test_where_every_main_volume_is_refused_events_comes_up() -> None:
     bad, events = volume("vol-1", "nonsense"), volume("vol-e", key="events")
     assert claims(state(volumes=(bad, events))) == ["vol-e"]
     assert claims(state(volumes=(replace(bad, zone="z2"), events))) == []
+    held = volume("vol-2", "b/a,b", holder="n2")
+    assert claims(state(volumes=(bad, held, events))) == [], "a standby"
 
 
 def test_an_answer_without_any_main_volume_lets_no_events_volume_be_claimed() -> None:

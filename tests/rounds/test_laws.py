@@ -382,6 +382,17 @@ def test_8_before_anything_is_done_the_cloud_is_asked() -> None:
     assert {step.step.action.subject for step in report.steps} == {path for path in before if "events" in path}
 
 
+def test_8_a_plain_refusal_of_the_cloud_is_no_reason_to_look_again() -> None:
+    world, node = fresh()
+    world.trouble = lambda: "throttled"
+    process = Process(world, node)
+    process.round()
+    assert process.effects.count("attach") == process.reads["volumes"] == 1
+    world.trouble = lambda: "lost"
+    process.round()
+    assert process.reads["volumes"] > 2
+
+
 @pytest.mark.parametrize("trouble", ["long ago", "unknown", "under way"])
 def test_8_an_old_answer_of_the_cloud_is_not_good_enough(trouble: str) -> None:
     world, node = fresh()

@@ -206,18 +206,21 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
-def test_the_daemons_end_does_not_end_a_tool(here: Node, disk: LoopDisk) -> None:
-    here.format(disk.volume(), disk)
-    (worker,) = here.devices.running().values()
-    assert os.getsid(worker) == worker != os.getsid(0)
-    while "mkfs" not in _names(worker):
-        assert _comm(worker), "mkfs was not seen"
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        for process in [worker, *_children(worker)]:
-            os.kill(process, number)
-    here.finish()
-    assert here.failure(disk.volume()) == ""
-    assert here.look(disk.volume()).uuid == UUID
+def test_the_daemons_end_does_not_end_a_tool(here: Node, tmp_path: Path) -> None:
+    with FaultDisk(tmp_path / "fault") as fault:
+        volume = fault.volume()
+        here.format(volume, fault)
+        (worker,) = here.devices.running().values()
+        assert os.getsid(worker) == worker != os.getsid(0)
+        (mkfs,) = until(lambda: _children(worker) if "mkfs" in _names(worker) else None, "mkfs runs")
+        os.kill(mkfs, signal.SIGSTOP)  # so that it is still there when the others come
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for process in (worker, mkfs):
+                os.kill(process, number)
+        os.kill(mkfs, signal.SIGCONT)
+        here.finish()
+        assert here.failure(volume) == ""
+        assert here.look(volume).uuid == UUID
 
 
 def test_a_disk_that_hangs_is_unknown_and_asked_by_one_child_only(

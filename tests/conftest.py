@@ -18,6 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PROBLEM] = problem
     if problem is None:
         guard.bring_loopback_up()
+        guard.separate_mounts()
     guard.install(confined=problem is None)
 
 

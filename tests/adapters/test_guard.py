@@ -84,3 +84,9 @@ def test_a_root_test_fails_where_it_must_not_run(tmp_path: Path, surroundings: l
     assert done.returncode == 1, done.stdout + done.stderr
     assert reason in done.stdout
     assert "1 error" in done.stdout
+
+
+@pytest.mark.root
+def test_what_one_worker_mounts_is_never_seen_or_copied_by_another() -> None:
+    mine, parents = (Path(f"/proc/{pid}/ns/mnt").readlink() for pid in (os.getpid(), os.getppid()))
+    assert mine != parents

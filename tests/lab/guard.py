@@ -6,6 +6,7 @@ thread. Programs that tests start are held by the network namespace that the tes
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import os
 import socket
@@ -15,6 +16,7 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
+_CLONE_NEWNS = 0x00020000
 _SYSTEM_BUS = frozenset({"/run/dbus/system_bus_socket", "/var/run/dbus/system_bus_socket", "/run/systemd/private"})
 _LOCAL_NAMES = frozenset({"", "localhost", "ip6-localhost", "0.0.0.0", "::"})
 _RESERVED_DOMAINS = (".test", ".example", ".example.com", ".invalid", ".localhost")  # RFC 2606, RFC 6761
@@ -88,6 +90,16 @@ def private_namespaces() -> str | None:
     if any(" / / " in line and " shared:" in line for line in Path("/proc/self/mountinfo").read_text().splitlines()):
         return f"this test's mounts would spread to the machine; run {how}"
     return None
+
+
+def separate_mounts() -> None:
+    """Give this process mounts of its own, below those of the test run.
+
+    The workers of a run would share them otherwise, and each node that a test makes on one worker would copy, and so
+    keep busy, whatever a test on another has just mounted.
+    """
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare: the mount namespace")
 
 
 def bring_loopback_up() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,16 +12,10 @@ from protokube.cloudprovider.aws import own, provider
 from protokube.cloudprovider.aws.provider import DEVICE_NAMES, AwsCloud
 from protokube.core.model import GIB, AttachState, PeerState
 from protokube.errors import ProviderError
-from tests.lab.aws import CLUSTER, ZONE, Lab, aws_lab, etcd_tags, only
+from tests.lab.aws import CLUSTER, ZONE, Lab, etcd_tags, only
 from tests.lab.ec2 import REGION
 
 NODE_TAGS = {"KubernetesCluster": CLUSTER}
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    with aws_lab(monkeypatch) as running:
-        yield running
 
 
 # --- identity ------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,10 @@ from protokube.cloudprovider.aws.ec2 import METHODS
 from protokube.cloudprovider.aws.errors import HINTS, VOLUME_REFUSED
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
-from tests.lab.aws import Lab, aws_lab, forget_credentials, one_round
+from tests.lab.aws import Lab, forget_credentials, one_round
 from tests.lab.ec2 import REGION
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    with aws_lab(monkeypatch) as running:
-        yield running
 
 
 # --- permissions, the model of the API, and what it costs ----------------------------------------------

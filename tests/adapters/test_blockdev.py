@@ -16,7 +16,7 @@ import pytest
 from protokube.core.model import Blank, DiskIdentity, Ext4, Mounted, NoDisk, Tree, Unknown, Working
 from protokube.core.value import replace
 from protokube.errors import ProviderError
-from tests.lab.disks import MIB, UUID, LoopDisk, Node, clear_root, intent_for, node, run, until
+from tests.lab.disks import MIB, UUID, LoopDisk, Node, clear_root, intent_for, run, until
 
 pytestmark = pytest.mark.root
 
@@ -44,12 +44,6 @@ print(*(f"{name} {arguments}" for name, arguments in seen), sep="\\n")
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[LoopDisk]:
     with LoopDisk(tmp_path / "disk.img") as one:
-        yield one
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Node]:
-    with node(tmp_path / "root") as one:
         yield one
 
 

@@ -16,7 +16,7 @@ import pytest
 from protokube.core.model import Blank, DiskIdentity, Ext4, Unknown, Working
 from protokube.core.value import replace
 from protokube.host import blockdev, intent
-from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, node, run, until
+from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run, until
 
 pytestmark = pytest.mark.root
 
@@ -26,12 +26,6 @@ RECORD = 512 << 10
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[LoopDisk]:
     with LoopDisk(tmp_path / "disk.img", 128 * MIB) as one:
-        yield one
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Node]:
-    with node(tmp_path / "root") as one:
         yield one
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from protokube.core.model import Blank, CloudVolume, Ext4, Mounted, NotBlank, Unknown
 from protokube.host import intent
-from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, node, run
+from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run
 from tests.lab.foreign import FOREIGN
 
 pytestmark = pytest.mark.root
@@ -28,12 +28,6 @@ KIB = 1 << 10
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[LoopDisk]:
     with LoopDisk(tmp_path / "disk.img", 320 * MIB) as one:
-        yield one
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Node]:
-    with node(tmp_path / "root") as one:
         yield one
 
 

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from protokube.cloudprovider.local import load_inventory
 from protokube.core.model import MIB, Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUse
 from tests.lab.local_cloud import (
-    IMAGE,
     INVENTORY,
     Make,
     end,
@@ -24,7 +22,6 @@ from tests.lab.local_cloud import (
     line,
     loop_of,
     make_filesystem,
-    nodes,
     only,
     run,
     snapshot,
@@ -34,17 +31,6 @@ pytestmark = pytest.mark.root
 
 LOOP_CTL_ADD = 0x4C80
 LOOP_CTL_REMOVE = 0x4C81
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    with nodes(tmp_path) as make:
-        yield make
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    return tmp_path / IMAGE
 
 
 # --- reading ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,31 +16,18 @@ from protokube.cloudprovider.local import LocalCloud, load_inventory
 from protokube.core.model import MIB, Peer
 from protokube.errors import VolumeInUse
 from tests.lab.local_cloud import (
-    IMAGE,
     INVENTORY,
     Make,
     end,
     holders,
     line,
     loop_of,
-    nodes,
     only,
     run,
 )
 from tests.lab.systemd_node import SystemdNode
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    with nodes(tmp_path) as make:
-        yield make
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    return tmp_path / IMAGE
 
 
 @pytest.mark.parametrize(

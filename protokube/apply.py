@@ -29,7 +29,11 @@ from protokube.core.steps import Step
 from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 from protokube.ports import Writers
-from protokube.together import start
+from protokube.together import Limited
+
+LIMIT = 75.0
+"""Seconds within which an action ends. Longer than any has by itself (mounting: 60), so that only writing to a dead
+disk gets there, and shorter than the watchdog's patience: one that hangs is a failure that is told."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,15 @@ def perform(writers: Writers, action: Action) -> None:
             assert_never(action)
 
 
-def apply(writers: Writers, steps: Sequence[Step]) -> list[Outcome]:
-    """Carry out the steps of one pass side by side. Each call ends by its own limit."""
-    futures = [start(step.action.kind, partial(perform, writers, step.action)) for step in steps]
-    return [Outcome(step, _error(future)) for step, future in zip(steps, futures, strict=True)]
+def apply(writers: Writers, steps: Sequence[Step], limited: Limited[None]) -> list[Outcome]:
+    """Carry out the steps of one pass side by side, at most one per subject.
+
+    One that hangs has failed, with an unknown outcome; until it ends, nothing else is done to its subject.
+    """
+    calls = {step.action.subject: partial(perform, writers, step.action) for step in steps}
+    assert len(calls) == len(steps), f"several actions with one subject: {[step.action for step in steps]}"
+    ended = limited.run(calls)
+    return [Outcome(step, _error(ended[step.action.subject])) for step in steps]
 
 
 def _error(future: Future[None]) -> ProviderError | None:

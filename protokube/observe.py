@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from protokube.core.settings import NodeConfig
 from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.ports import Readers
-from protokube.together import start
+from protokube.together import Limited, start
 
 if TYPE_CHECKING:
     from protokube.core.kubelet import Machine
@@ -36,39 +36,6 @@ CLOUD_FACETS = frozenset({Facet.VOLUMES, Facet.PEERS, Facet.MOUNTS})
 
 Probed = tuple[KubeletBinary | None, "Machine"]
 """The installed kubelet, if there is one, and the machine that it is to serve."""
-
-
-class Limited:
-    """Runs reads side by side, each with a limit in seconds; one that hangs is left behind and remembered."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._hanging: dict[str, Future[object]] = {}
-
-    def run(self, reads: Mapping[str, Callable[[], object]]) -> dict[str, object]:
-        """The result of each read by its key: its value, or Unknown. An error that isn't ours is raised here."""
-        begun: dict[str, Future[object]] = {}
-        results: dict[str, object] = {}
-        for key, read in reads.items():
-            if key in self._hanging and not self._hanging[key].done():
-                results[key] = Unknown(f"an earlier read of {key} still hangs")
-            else:
-                begun[key] = start(f"read {key}", read)
-        self._hanging.update(begun)
-        wait(begun.values(), timeout=self._limit)
-        for key, future in begun.items():
-            results[key] = self._result(key, future)
-            if future.done():
-                del self._hanging[key]
-        return results
-
-    def _result(self, key: str, future: Future[object]) -> object:
-        if not future.done():
-            return Unknown(f"reading {key} did not end within {self._limit:.0f} s")
-        try:
-            return future.result()
-        except ProviderError as error:
-            return Unknown(str(error))
 
 
 class Observer:
@@ -90,7 +57,7 @@ class Observer:
         self._readers = readers
         self._started = started
         self._wake = wake
-        self._limited = Limited(limit)
+        self._limited: Limited[object] = Limited(limit, "reading")
         self._probed = False
         """Whether the installed kubelet was asked. The first time takes long, so that it waits for a quiet moment."""
         self._slow: Future[dict[str, object]] | None = None
@@ -162,6 +129,10 @@ class Observer:
         # A member may have started while its peers were asked, and they list it then: its own data is read last.
         return self._read_trees(asked, desired, frozenset({Facet.TREES}))
 
+    def _read(self, reads: Mapping[str, Callable[[], object]]) -> dict[str, object]:
+        """The result of each read by its key: its value, or Unknown. An error that isn't ours is raised here."""
+        return {key: _known(future) for key, future in self._limited.run(reads).items()}
+
     def _read_independent(self, observed: Observed, facets: frozenset[Facet]) -> Observed:
         readers, config = self._readers, self._config
         reads: dict[str, Callable[[], object]] = {
@@ -177,7 +148,7 @@ class Observer:
         wanted: set[str] = set(facets if config.master else facets - CLOUD_FACETS)
         if Facet.FILES in wanted and self._probed:
             wanted.add("probe")
-        found = self._limited.run({key: read for key, read in reads.items() if key in wanted})
+        found = self._read({key: read for key, read in reads.items() if key in wanted})
         probed = found.pop("probe", None)
         can_tag = readers.cloud.can_tag
         observed = replace(observed, can_tag=can_tag, **found)  # type: ignore[arg-type]
@@ -193,7 +164,7 @@ class Observer:
 
     def _look_slowly(self) -> dict[str, object]:
         """The installed kubelet, and the state of its unit: the first time, both load a library."""
-        return self._limited.run({"probe": self._probe, **self._unit()})
+        return self._read({"probe": self._probe, **self._unit()})
 
     def _read_files(self) -> Mapping[str, FileState]:
         listing = self._readers.files.listing(self._config.manifest_dir)
@@ -209,8 +180,8 @@ class Observer:
             if not volumes:
                 return observed
         disks = self._readers.disks
-        found = self._limited.run({"disks": lambda: disks.inspect(volumes), "names": disks.names})
-        inspected, names = found["disks"], found["names"]
+        found = self._read({"disks": lambda: disks.inspect(volumes), "device names": disks.names})
+        inspected, names = found["disks"], found["device names"]
         if isinstance(inspected, Unknown):
             inspected = {volume.id: inspected for volume in volumes}
         return replace(observed, disks={**kept, **inspected}, kernel_devices=names)  # type: ignore[dict-item,arg-type]
@@ -221,7 +192,7 @@ class Observer:
             return observed
         read = self._readers.disks.tree
         reads = {volume_id: partial(read, target) for volume_id, target in mounted.items()}
-        return replace(observed, trees=self._limited.run(reads))  # type: ignore[arg-type]
+        return replace(observed, trees=self._read(reads))  # type: ignore[arg-type]
 
     def _read_names(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
         """Members that must be asked, and records; again when there are new ones to ask for."""
@@ -231,14 +202,17 @@ class Observer:
         if asked:
             for cluster, urls in questions.items():
                 reads |= {f"members of {cluster} from {url}": self._ask(url) for url in urls}
-        known = {} if Facet.RECORDS in facets or isinstance(observed.records, Unknown) else observed.records
-        unread = names_to_read(self._config, observed, desired) - known.keys()
+        records: Mapping[str, RecordSet] | Unknown = {} if Facet.RECORDS in facets else observed.records
         dns = self._readers.dns
-        if dns is not None and unread:
-            reads["records"] = lambda: dns.record_sets(unread)
-        found = self._limited.run(reads)
+        # What couldn't be read is not tried again in every pass: a silent server would hold up all that follows.
+        if dns is not None and not isinstance(records, Unknown):
+            unread = names_to_read(self._config, observed, desired) - records.keys()
+            if unread:
+                reads["records"] = lambda: dns.record_sets(unread)
+        found = self._read(reads)
         read: Mapping[str, RecordSet] | Unknown = found.pop("records", {})  # type: ignore[assignment]
-        records = read if isinstance(read, Unknown) else {**known, **read}
+        if not isinstance(records, Unknown):
+            records = read if isinstance(read, Unknown) else {**records, **read}
         if not asked:
             return replace(observed, records=records)
         members = {
@@ -264,6 +238,13 @@ class Observer:
             return answer if isinstance(answer, Unknown) else tuple(answer)
 
         return ask
+
+
+def _known(future: Future[object]) -> object:
+    try:
+        return future.result()
+    except ProviderError as error:
+        return Unknown(str(error))
 
 
 def _answers(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from protokube.apply import Outcome, apply
-from protokube.core.actions import Action, AttachVolume, RestartUnit, StartUnit, TagVolume
+from protokube.apply import LIMIT, Outcome, apply
+from protokube.core.actions import Action, AttachVolume, ChangeRecords, RestartUnit, StartUnit, TagVolume
 from protokube.core.arrivals import Arrivals
 from protokube.core.model import AttachState, Facet, Unknown
 from protokube.core.observed import Observed
-from protokube.core.owners import Absences
+from protokube.core.owners import Absences, owners
 from protokube.core.plan import plan
+from protokube.core.plan_dns import REMOVALS
 from protokube.core.settings import NodeConfig
 from protokube.core.sightings import Sightings
 from protokube.core.steps import Plan, Step
@@ -27,6 +28,7 @@ from protokube.errors import (
 )
 from protokube.observe import Observer
 from protokube.ports import Writers
+from protokube.together import Limited
 
 log = logging.getLogger("protokube")
 
@@ -105,11 +107,12 @@ class Memory:
     arrivals: Arrivals = field(default_factory=Arrivals)
     rounds_since_reading: int = 0
     cloud_asked: float = 0.0
+    acting: Limited[None] = field(default_factory=lambda: Limited(LIMIT, "the work on"))
     last: Report | None = None
 
     def for_another_configuration(self) -> Memory:
-        """What holds whatever is configured: how often units were started."""
-        return Memory(starts=self.starts)
+        """What holds whatever is configured: how often units were started, and what still hangs."""
+        return Memory(starts=self.starts, acting=self.acting)
 
     def holds(self, now: float, most: int) -> dict[str, float]:
         """Seconds for which each unit is to be left alone, since it was started `most` times within the hour."""
@@ -130,12 +133,6 @@ class Memory:
             taken_devices=self.sightings.taken_devices(observed),
         )
 
-    def owners(self, observed: Observed) -> set[str]:
-        """The owners of the records that were seen."""
-        if isinstance(observed.records, Unknown):
-            return set()
-        return {one.owner for there in observed.records.values() for one in there.owned if one.owner}
-
 
 def sync_once(
     config: NodeConfig,
@@ -150,20 +147,18 @@ def sync_once(
     """One round. `records_every`: on a settled node records are read only in every so manyth round.
 
     `local`: the cause is an event of the node itself. The round then begins with the cloud's last answer, as long as
-    that is young and nothing is under way there; but before anything is done the cloud is asked again.
+    that is young and nothing is under way there. Before anything is done, what wasn't read anew is read after all.
     `stop` is asked between passes, so that a signal lets the actions in hand end and begins no new ones.
     """
     kept = _kept(memory, records_every, remote=local and writers.cloud.remote, now=observer.uptime())
     observed = _begin(config, observer, memory, kept)
-    old = kept & CLOUD_ANSWERS
     before = _done(memory.last.steps) if memory.last else set()
     done: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
         current = _without(plan(config, observed), done)
-        if current.steps and old:
-            observed, old = observer.again(observed, old), frozenset()
-            _cloud_asked(memory, observed)
-            observed = memory.recall(observed, config.kubelet_restarts)
+        if current.steps and kept:
+            observed = _read_after_all(config, observer, memory, observed, kept)
+            kept = frozenset()
             continue
         if not current.steps and (more := observer.late(observed)) is not None:
             observed = more
@@ -172,7 +167,7 @@ def sync_once(
             report = Report(tuple(done), current, observed)
             memory.last = report
             return report
-        outcomes = apply(writers, current.steps)
+        outcomes = apply(writers, current.steps, memory.acting)
         done += [_account(number, outcome, before) for outcome in outcomes]
         _remember(memory, observed, outcomes)
         observed = _learn(observed, outcomes)
@@ -242,12 +237,25 @@ def _begin(config: NodeConfig, observer: Observer, memory: Memory, kept: frozens
     return memory.recall(observed, config.kubelet_restarts)
 
 
+def _read_after_all(
+    config: NodeConfig, observer: Observer, memory: Memory, observed: Observed, kept: frozenset[Facet]
+) -> Observed:
+    """The snapshot with what was taken over from earlier rounds read anew: nothing is done on old answers."""
+    observed = observer.again(observed, kept)
+    if Facet.RECORDS in kept:
+        memory.rounds_since_reading = 0
+    if kept & CLOUD_ANSWERS:
+        _cloud_asked(memory, observed)
+    return memory.recall(observed, config.kubelet_restarts)
+
+
 def _cloud_asked(memory: Memory, observed: Observed) -> None:
     """Remember what the cloud's answer says of the others."""
     memory.cloud_asked = observed.uptime
     if not isinstance(observed.instance, Unknown):
-        owners = memory.owners(observed)
-        memory.absences = memory.absences.seen(observed.uptime, observed.instance.id, observed.peers, owners)
+        memory.absences = memory.absences.seen(
+            observed.uptime, observed.instance.id, observed.peers, owners(observed.records)
+        )
 
 
 def _changed(outcome: Outcome) -> bool:
@@ -306,6 +314,7 @@ def _may_have_worked(error: ProviderError | None) -> bool:
 def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
     """A subject whose action failed is left alone for the rest of the round, unless another try may go better."""
     failed, asked, refused = set(observed.failed), set(observed.asked), set(observed.refused)
+    removed = observed.removed
     for outcome in outcomes:
         action, error = outcome.step.action, outcome.error
         if error is not None and not isinstance(error, DeviceNameTaken):
@@ -314,4 +323,12 @@ def _learn(observed: Observed, outcomes: Sequence[Outcome]) -> Observed:
             refused.add(action.subject)
         if isinstance(action, AttachVolume) and _may_have_worked(error):
             asked.add(action.subject)
-    return replace(observed, failed=frozenset(failed), asked=frozenset(asked), refused=frozenset(refused))
+        if isinstance(action, ChangeRecords) and action.batch == REMOVALS:
+            removed += len(action.records)
+    return replace(
+        observed,
+        failed=frozenset(failed),
+        asked=frozenset(asked),
+        refused=frozenset(refused),
+        removed=removed,
+    )

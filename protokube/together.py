@@ -1,4 +1,4 @@
-"""Calls side by side, in daemon threads: one that hangs for ever must not keep the program from ending.
+"""Calls side by side, in daemon threads: one that hangs for ever keeps neither a round nor the program from ending.
 
 Threads that have nothing to do wait for the next call, so a settled round starts none.
 """
@@ -6,10 +6,12 @@ Threads that have nothing to do wait for the next call, so a settled round start
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+from protokube.errors import OutcomeUnknown
 
 T = TypeVar("T")
 
@@ -39,3 +41,42 @@ def _work() -> None:
     while True:
         _calls.get()()
         _idle.release()
+
+
+class Limited(Generic[T]):
+    """Runs calls side by side, each with a limit in seconds; one that hangs is left behind and remembered.
+
+    `what` says for people what the calls do with their keys.
+    """
+
+    def __init__(self, limit: float, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self._hanging: dict[str, Future[T]] = {}
+
+    def run(self, calls: Mapping[str, Callable[[], T]]) -> dict[str, Future[T]]:
+        """What came of each call, by its key: a future that is done. That of one that hangs has OutcomeUnknown.
+
+        No call is made for a key while an earlier one hangs.
+        """
+        results: dict[str, Future[T]] = {}
+        begun: dict[str, Future[T]] = {}
+        for key, call in calls.items():
+            if key in self._hanging and not self._hanging[key].done():
+                results[key] = _late(f"{self._what} {key} still hangs, since an earlier time")
+            else:
+                begun[key] = start(f"{self._what} {key}", call)
+        self._hanging.update(begun)
+        wait(begun.values(), timeout=self._limit)
+        for key, future in begun.items():
+            if future.done():
+                results[key] = self._hanging.pop(key)
+            else:
+                results[key] = _late(f"{self._what} {key} did not end within {self._limit:g} s")
+        return results
+
+
+def _late(reason: str) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_exception(OutcomeUnknown(reason))
+    return future

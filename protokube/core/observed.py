@@ -46,7 +46,8 @@ class Observed:
     the kernel tells), each with the seconds since that was first seen;
     `failed` are the subjects of this round's failed actions; `asked` are volumes that this round asked the cloud
     for and may have got, `hidden` those that were asked for, or shown as this machine's, seconds ago and aren't shown
-    as anybody's now, `refused` those that the cloud won't give us; `holds` says for a subject how many seconds it is
+    as anybody's now, `refused` those that the cloud won't give us; `removed` is how many records of gone owners this
+    round has asked to remove; `holds` says for a subject how many seconds it is
     to be left alone, since it was tried too often; `arrivals` since when volumes of ours have been on their way;
     `answers_for` for how many seconds an etcd cluster's members have given the same answers.
     `assumed` (prediction only) says for a volume what the world has yet to confirm.
@@ -72,6 +73,7 @@ class Observed:
     asked: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    removed: int = 0
     holds: Mapping[str, float] = field(default_factory=dict)
     machine: Machine | None = None
     absent_for: Mapping[str, float] = field(default_factory=dict)

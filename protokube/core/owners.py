@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from protokube.core.dns import RecordSet
 from protokube.core.model import Peer, PeerState, Unknown
 from protokube.core.value import dataclass, field
 
@@ -25,22 +26,30 @@ class Absences:
 
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    def seen(self, now: float, me: str, peers: Sequence[Peer] | Unknown, owners: Iterable[str]) -> Absences:
+    def seen(self, now: float, me: str, peers: Sequence[Peer] | Unknown, owners: Iterable[str] | Unknown) -> Absences:
         """Take in one answer. `owners` are those whose records stand somewhere; only they are followed.
 
-        An answer that failed, or that doesn't contain this instance, says nothing and changes nothing.
+        An answer that failed, or that doesn't contain this instance, says nothing and changes nothing. While the
+        records can't be read, those who were missing are followed further.
         """
         if isinstance(peers, Unknown):
             return self
         listed = {peer.instance for peer in peers}
         if me not in listed:
             return self
-        missing = set(owners) - listed
+        missing = set(self.spans if isinstance(owners, Unknown) else owners) - listed
         return Absences({owner: (self.spans.get(owner, (now, now))[0], now) for owner in sorted(missing)})
 
     def absent_for(self) -> dict[str, float]:
         """How long each owner has been missing: seconds between the first and the last answer without it."""
         return {owner: last - first for owner, (first, last) in self.spans.items()}
+
+
+def owners(records: Mapping[str, RecordSet] | Unknown) -> set[str] | Unknown:
+    """The owners of the records that stand under the names that were read."""
+    if isinstance(records, Unknown):
+        return records
+    return {one.owner for there in records.values() for one in there.owned if one.owner}
 
 
 def gone_owners(me: str, peers: Sequence[Peer] | Unknown, absent_for: Mapping[str, float]) -> dict[str, str]:

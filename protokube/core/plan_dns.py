@@ -57,7 +57,8 @@ def plan_records(
     adopt: bool,
     removals: int,
 ) -> DnsPlan:
-    """Decide the batches of one round. `gone`: owners that are gone, with evidence; `removals`: at most so many."""
+    """Decide the batches of a pass. `gone`: owners that are gone, with evidence; `removals`: at most so many of what
+    they left; the rest waits for later rounds, which look again."""
     if isinstance(observed, Unknown):
         return DnsPlan()
     names = [_Name(name, desired, observed[name], gone, adopt) for name in sorted(desired.names) if name in observed]
@@ -65,14 +66,18 @@ def plan_records(
     own = [change for one in decided for change in one.changes]
     reasons = sorted({reason for one in decided for reason in one.reasons})
     batches = [RecordBatch(OWN, tuple(own), "; ".join(reasons))] if own else []
-    left = _pick([change for name in names for change in name.leftovers()], desired.owner, removals)
+    leftovers = [change for name in names for change in name.leftovers()]
+    left = _pick(leftovers, desired.owner, removals)
+    waiting = [wait for one in decided for wait in one.waiting]
+    if more := len(leftovers) - len(left):
+        waiting.append(("dns", f"{more} more of the records that gone owners left go in later rounds"))
     if left:
         evidence = "; ".join(f"{owner} is gone: {gone[owner]}" for owner in sorted({one.owner for one in left}))
         batches.append(RecordBatch(REMOVALS, left, evidence))
     return DnsPlan(
         tuple(batches),
         tuple(refusal for one in decided for refusal in one.refusals),
-        tuple(wait for one in decided for wait in one.waiting),
+        tuple(waiting),
     )
 
 

@@ -69,7 +69,7 @@ def plan_names(config: NodeConfig, observed: Observed, desired: Desired, plan: P
         observed.records,
         gone_owners(desired.instance.id, observed.peers, observed.absent_for),
         adopt=config.dns_adopt,
-        removals=config.dns_removals,
+        removals=max(0, config.dns_removals - observed.removed),
     )
     for batch in decided.batches:
         plan.step(observed, ChangeRecords(batch.name, batch.changes), batch.reason)

@@ -144,7 +144,7 @@ class Process:
             outcomes = []
             for step in planned:
                 yield step
-                outcomes += apply(self.writers, [step])
+                outcomes += apply(self.writers, [step], self.memory.acting)
             _remember(self.memory, observed, outcomes)
             observed = _learn(observed, outcomes)
             changed = frozenset[Facet]().union(*(one.step.action.changes for one in outcomes))

@@ -1,0 +1,185 @@
+"""Whole rounds in which something hangs, is silent or is old: what goes on beside it, and how often it is asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from protokube.core.actions import ChangeRecords, WriteFile
+from protokube.core.dns import RecordSet
+from protokube.core.model import Unknown
+from protokube.core.owners import Absences
+from protokube.core.value import replace
+from protokube.errors import ProviderError
+from protokube.observe import Observer
+from protokube.reconcile import Report, sync_once
+from protokube.together import Limited
+from tests.lab.dns_memory import MemoryDns, MemoryZone
+from tests.rounds.process import Process, node_config
+from tests.rounds.world import World
+
+API = "api.internal.c.example.com"
+LINK = "/etc/kubernetes/manifests/etcd.manifest"
+EVENTS_LINK = "/etc/kubernetes/manifests/etcd-events.manifest"
+
+
+def with_volumes() -> World:
+    """A world with both volumes of a single member."""
+    world = World(attach_looks=0, appear_looks=0, tool_looks=0)  # a single round goes all the way
+    world.volume("vol-m", "a/a")
+    world.volume("vol-e", "a/a", cluster="events")
+    return world
+
+
+def one_node() -> Process:
+    """The process of a node that may have them."""
+    world = with_volumes()
+    return Process(world, world.node("n1"), uptime=10_000.0)
+
+
+class ZoneProcess(Process):
+    """A process that keeps its names in a zone, which other nodes share; `silent`: nobody answers there."""
+
+    def __init__(self, world: World, zone: MemoryZone) -> None:
+        super().__init__(world, world.node("n1"), node_config(dns="route53"), uptime=10_000.0)
+        self.silent = False
+        dns = _Dns(zone, self)
+        self.readers, self.writers = replace(self.readers, dns=dns), replace(self.writers, dns=dns)
+        self.observer = Observer(self.config, self.readers, started=time.monotonic() - self.uptime)
+
+
+class _Dns(MemoryDns):
+    def __init__(self, zone: MemoryZone, process: ZoneProcess) -> None:
+        super().__init__(zone)
+        self._process = process
+
+    def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
+        if self._process.silent:
+            raise ProviderError("no answer")
+        return super().record_sets(names)
+
+
+def in_zone() -> tuple[MemoryZone, ZoneProcess]:
+    """A node with both its volumes, and the zone that it writes to."""
+    zone = MemoryZone()
+    return zone, ZoneProcess(with_volumes(), zone)
+
+
+class HangingWrites:
+    """A node's files on a disk that stopped answering: what is written to `stuck` hangs until `go`."""
+
+    def __init__(self, process: Process, stuck: str) -> None:
+        self._files, self._stuck = process.writers.files, stuck
+        self.go = threading.Event()
+        self.begun: Counter[str] = Counter()
+
+    def write(self, action: WriteFile) -> None:
+        self.begun[action.path] += 1
+        if self._stuck in action.path:
+            assert self.go.wait(60)
+        self._files.write(action)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._files, name)
+
+
+def test_an_action_that_hangs_has_failed_and_is_not_begun_again_until_it_ends() -> None:
+    process = one_node()
+    process.memory.acting = Limited(0.2, "the work on")
+    identity = "/mnt/master-vol-m/k8s.io/identity.yaml"
+    files = HangingWrites(process, identity)
+    process.writers = replace(process.writers, files=files)  # type: ignore[arg-type]
+
+    while not (report := process.round()).failed:
+        pass
+    assert [(one.step.action.subject, one.error) for one in report.failed] == [
+        (identity, f"the work on {identity} did not end within 0.2 s")
+    ]
+    while report.got_on:
+        report = process.round()
+
+    assert [(one.step.action.subject, one.error) for one in report.failed] == [
+        (identity, f"the work on {identity} still hangs, since an earlier time")
+    ]
+    assert files.begun[identity] == 1
+    assert EVENTS_LINK in process.node.files, "one disk that hangs stops no other"
+    assert LINK not in process.node.files
+
+    files.go.set()
+    while not process.rounds().settled:
+        assert files.begun[identity] == 1
+    assert LINK in process.node.files
+
+
+def test_a_silent_name_server_is_asked_once_a_round() -> None:
+    process = one_node()
+    asked = Counter[str]()
+    process.hooks["record_sets"] = lambda: asked.update(["records"])
+    process.broken["record_sets"] = ProviderError("no answer")
+
+    report = process.round()
+
+    assert len({one.number for one in report.steps}) > 3, "many passes"
+    assert asked["records"] == 1
+    assert isinstance(report.observed.records, Unknown)
+    process.round()
+    assert asked["records"] == 2
+    del process.broken["record_sets"]
+    assert process.rounds().settled
+
+
+def leave_behind(process: ZoneProcess, zone: MemoryZone, owners: int) -> None:
+    """Let so many owners of records have been gone for long, as a settled process knows."""
+    assert process.rounds().settled
+    names = [f"i-gone-{number}" for number in range(owners)]
+    for number, name in enumerate(names):
+        zone.records[API, "A", name] = (f"10.9.9.{number}",)
+    process.memory.absences = Absences(dict.fromkeys(names, (0.0, 0.0)))
+
+
+def gone_in(zone: MemoryZone) -> int:
+    """How many records of gone owners stand."""
+    return sum(str(owner).startswith("i-gone") for _, _, owner in zone.records)
+
+
+def test_a_round_removes_so_many_records_of_gone_owners_and_says_what_is_left() -> None:
+    zone, process = in_zone()
+    leave_behind(process, zone, 5)
+    left = []
+    for _ in range(4):
+        report = process.round()
+        left.append(gone_in(zone))
+        said = [one.reason for one in report.left.waiting if one.subject == "dns"]
+        rest = [f"{left[-1]} more of the records that gone owners left go in later rounds"] if left[-1] else []
+        assert said == rest
+    assert left == [3, 1, 0, 0]
+
+
+def test_a_silent_name_server_makes_nobody_forget_how_long_an_owner_is_gone() -> None:
+    zone, process = in_zone()
+    leave_behind(process, zone, 1)
+    process.silent = True
+    process.round()
+    assert gone_in(zone) == 1
+    process.silent = False
+    process.rounds()
+    assert gone_in(zone) == 0
+
+
+def test_what_stands_under_a_name_is_read_again_before_it_is_overwritten() -> None:
+    """The node's address changes several rounds after it last read what stands under its names."""
+    process = one_node()
+    assert process.rounds().settled
+    before = process.reads["record_sets"]
+    read: list[int] = []
+    process.hooks["change"] = lambda: read.append(process.reads["record_sets"] - before)
+
+    def round_() -> Report:
+        return sync_once(process.config, process.observer, process.writers, process.memory, records_every=10)
+
+    assert not round_().steps and process.reads["record_sets"] == before
+    process.node.address = "10.0.0.99"
+    assert any(isinstance(one.step.action, ChangeRecords) for one in round_().steps)
+    assert read == [1]

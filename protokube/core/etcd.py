@@ -27,6 +27,10 @@ CONDITION = "$if"
 _REMEMBERED = 32
 """How many results of pure but slow functions are kept: a settled round parses and renders nothing again."""
 
+_VERSION = r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})"
+"""Bounded, since a volume's files may be anybody's, and int() takes no more than 4300 digits."""
+_TAG = re.compile(rf"v?{_VERSION}(?:-.*)?")
+
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
 _CONDITIONS = frozenset({"livez", "no-livez", "hosts"})
 _PLACEHOLDERS = frozenset(
@@ -208,13 +212,18 @@ def manifest_image(text: str) -> str | None:
 
 def image_version(image: str) -> tuple[int, int, int] | None:
     """The etcd version that an image's tag names (`3.6.6-0`, `v3.5.21`), None for any other tag."""
-    match = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)(?:-.*)?", image.rpartition(":")[2]) if ":" in image else None
+    match = _TAG.fullmatch(image.rpartition(":")[2]) if ":" in image else None
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def spell_version(version: tuple[int, int, int] | None) -> str | None:
     """A version in words, `3.6.6`."""
     return ".".join(map(str, version)) if version else None
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a version as `spell_version` spells one."""
+    return re.fullmatch(_VERSION, text) is not None
 
 
 def has_livez(image: str) -> bool:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import yaml
 
-from protokube.core.etcd import EtcdTemplate, manifest_env
+from protokube.core.etcd import EtcdTemplate, is_version, manifest_env
 from protokube.core.model import EtcdMember, Tree
 from protokube.core.strangers_yaml import load
 from protokube.core.tags import Rejected
@@ -45,8 +45,8 @@ def _uuid5(namespace: bytes, name: str) -> bytes:
 
 @dataclass(frozen=True)
 class Identity:
-    """The identity file. `etcd_version` is the version that last ran, None when unknown; `started` is set in the
-    first round that sees etcd's data, and never cleared."""
+    """The identity file. `etcd_version` is the version that last ran (`3.6.6`), None when unknown; `started` is set
+    in the first round that sees etcd's data, and never cleared."""
 
     cluster_id: str
     etcd_cluster: str
@@ -97,8 +97,9 @@ def parse_identity(text: str) -> Identity | Rejected:
             expected = "a boolean" if kind is bool else "a text"
             return Rejected("volume/identity", f"{IDENTITY_PATH}: {key} is {data.get(key)!r}, expected {expected}")
     version = data.get("etcdVersion")
-    if version is not None and not isinstance(version, str):
-        return Rejected("volume/identity", f"{IDENTITY_PATH}: etcdVersion is {version!r}, expected a text or null")
+    if version is not None and not (isinstance(version, str) and is_version(version)):
+        expected = "a version such as 3.6.6, or null"
+        return Rejected("volume/identity", f"{IDENTITY_PATH}: etcdVersion is {version!r}, expected {expected}")
     if unknown := sorted(map(str, set(data) - set(words) - {"etcdVersion"})):
         return Rejected("volume/identity", f"{IDENTITY_PATH}: unknown keys {', '.join(unknown)}")
     return Identity(

@@ -19,6 +19,7 @@ from protokube.core.identity import (
 )
 from protokube.core.model import EtcdMember, Tree
 from protokube.core.tags import Rejected
+from protokube.core.value import replace
 from tests.rounds.process import templates
 
 MEMBER = EtcdMember("main", "a", ("a", "b", "c"))
@@ -46,12 +47,31 @@ def test_the_uuid_differs_with_everything_it_names() -> None:
     assert filesystem_uuid("c", MEMBER, "v") == filesystem_uuid("c", EtcdMember("main", "a", ("a",)), "v")
 
 
-@given(st.builds(Identity, *[st.text()] * 5, st.none() | st.text(), st.booleans()))
+VERSIONS = st.from_regex(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}", fullmatch=True)
+
+
+@given(st.builds(Identity, *[st.text()] * 5, st.none() | VERSIONS, st.booleans()))
 def test_a_file_says_what_was_written(identity: Identity) -> None:
     text = identity.render()
     if "\x85" not in text:
         parsed = parse_identity(text)
         assert parsed == identity or isinstance(parsed, Rejected)
+
+
+@pytest.mark.parametrize(
+    "version", ["v3.5.21", "3", "3.6", "3.6.6-0", "", "latest", "9" * 5000 + ".1.1", "³.6.6", "3.6.6\n"]
+)
+def test_a_version_that_nobody_could_compare_is_refused(version: str) -> None:
+    judged = parse_identity(replace(IDENTITY, etcd_version=version).render())
+    assert isinstance(judged, Rejected) and judged.rule == "volume/identity"
+    expected = "expected a version such as 3.6.6, or null"
+    assert judged.evidence == f"{IDENTITY_PATH}: etcdVersion is {version!r}, {expected}"
+
+
+@pytest.mark.parametrize("version", [None, "3.6.6", "3.4.23", "3.10.0"])
+def test_what_the_program_writes_is_read_again(version: str | None) -> None:
+    identity = replace(IDENTITY, etcd_version=version)
+    assert parse_identity(identity.render()) == identity
 
 
 def test_a_file_is_the_same_for_the_same_identity() -> None:
@@ -71,7 +91,7 @@ def test_any_text_is_judged(text: str) -> None:
         ("started: true", "started: 1", "started is 1, expected a boolean"),
         ("started: true", "started: 'yes'", "expected a boolean"),
         ("member: a", "member: [a]", "expected a text"),
-        ("etcdVersion: 3.6.6", "etcdVersion: 3.6", "etcdVersion is 3.6"),
+        ("etcdVersion: 3.6.6", "etcdVersion: 3.6", "etcdVersion is 3.6, expected a version"),
         ("started: true", "started: true\nmore: 1", "unknown keys more"),
         ("member: a", "member: {", "no YAML"),
         ("cluster: c.example.com", "cluster: !!python/object/apply:os.getcwd []", "no YAML"),

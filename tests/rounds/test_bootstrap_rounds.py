@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -415,6 +416,14 @@ def garble_identity(volume: WorldVolume) -> None:
     volume.filesystem.files["k8s.io/identity.yaml"] = ("started: [", 0)
 
 
+def misspell_version(volume: WorldVolume) -> None:
+    assert volume.filesystem is not None
+    files = volume.filesystem.files
+    text, changed = files["k8s.io/identity.yaml"]
+    files["k8s.io/identity.yaml"] = (re.sub(r"etcdVersion: .*", "etcdVersion: v3.5.21", text), changed)
+    assert "v3.5.21" in files["k8s.io/identity.yaml"][0]
+
+
 EDITS: dict[str, Callable[[WorldVolume], object]] = {
     "another filesystem": lambda volume: volume.tags.update({FILESYSTEM_TAG: "11111111"}),
     "another member": lambda volume: volume.tags.update({"k8s.io/etcd/main": "b/a,b"}),
@@ -422,6 +431,7 @@ EDITS: dict[str, Callable[[WorldVolume], object]] = {
     "no role": lambda volume: volume.tags.pop("k8s.io/role/master"),
     "no cluster": lambda volume: volume.tags.pop("KubernetesCluster"),
     "a damaged identity file": garble_identity,
+    "a version that is none": misspell_version,
     "not attached": lambda volume: setattr(volume, "holder", None),
 }
 

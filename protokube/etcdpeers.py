@@ -56,7 +56,7 @@ class HttpEtcdPeers:
                 return parse_members(await _get(url))
         except TimeoutError:
             return Unknown(f"{url}: no answer within {self._limit:g} s")
-        except (OSError, HTTPException, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+        except (OSError, HTTPException, ValueError, EOFError, asyncio.LimitOverrunError, RecursionError) as error:
             return Unknown(f"{url}: {error or type(error).__name__}")
 
 
@@ -102,7 +102,8 @@ def _length(head: bytes) -> int:
 
 
 def parse_members(body: bytes) -> Sequence[EtcdPeerMember]:
-    """etcd's JSON as values; ValueError when it is anything else than a list of members."""
+    """etcd's JSON as values; ValueError when it is anything else than a list of members, RecursionError when it is
+    nested too deep to be read."""
     listed = json.loads(body)
     if not isinstance(listed, list) or not listed:
         raise ValueError("not a list of members")

@@ -192,6 +192,7 @@ def test_nobody_to_ask() -> None:
         http(b"[]"),
         http(b"{}"),
         http(b"\xff"),
+        http(b"[" * 100_000),
         b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n[]",
         http(b"[" + b" " * (2 << 20) + b"]"),
         b"HTTP/1.0 200 OK\r\n\r\n[]",

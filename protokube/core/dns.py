@@ -39,12 +39,14 @@ class ForeignRecord:
     """Something under a name that is not ours: an alias, a CNAME, a shared record of another controller.
 
     `values` are for people and for recognising placeholders. `blocks`: no record of ours can stand beside it.
+    `on_sign`: it stands where the owner of an exclusive name is noted; a shared name has no use for that place.
     """
 
     type: str
     values: tuple[str, ...]
     why: str
     blocks: bool = True
+    on_sign: bool = False
 
 
 @dataclass(frozen=True)

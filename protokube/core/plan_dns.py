@@ -140,7 +140,9 @@ class _Name:
         shared = record.shared and not self.desired.private
         plain = [one for one in self.there.owned if one.type == record.type]
         mine = [one for one in plain if not shared or one.owner == self.desired.owner]
-        strangers = [one for one in self.there.foreign if one.type in (record.type, "CNAME")]
+        strangers = [
+            one for one in self.there.foreign if (not shared if one.on_sign else one.type in (record.type, "CNAME"))
+        ]
         if shared:
             strangers += [_unsigned(one, self.there.coexists) for one in plain if one.owner is None]
         placeholders = [one for one in strangers if _is_placeholder(one.values)]

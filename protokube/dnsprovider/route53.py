@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.value import replace
 from protokube.core.zones import NoZone, Zone, choose_zone, suffixes
 from protokube.errors import ProviderError
 
@@ -289,9 +290,12 @@ def _values(item: Item) -> tuple[str, ...]:
     return tuple(str(ip_address(value)) for value in values) if item["Type"] == "AAAA" else values
 
 
+def _has_no_policy(item: Item) -> bool:
+    return not any(key in item for key in ("AliasTarget", "SetIdentifier", "TrafficPolicyInstanceId"))
+
+
 def _is_simple(item: Item) -> bool:
-    special = ("AliasTarget", "SetIdentifier", "TrafficPolicyInstanceId")
-    return item["Type"] in ADDRESS_TYPES and not any(key in item for key in special)
+    return item["Type"] in ADDRESS_TYPES and _has_no_policy(item)
 
 
 def _owner(item: Item) -> str | None:
@@ -301,9 +305,17 @@ def _owner(item: Item) -> str | None:
     return identifier.removeprefix(OWNER_PREFIX) if ours else None
 
 
+def _signer(item: Item) -> str | None:
+    """The instance that a record beside an exclusive name notes as its owner, if protokube wrote it."""
+    if item["Type"] != "TXT" or not _has_no_policy(item):
+        return None
+    words = _values(item)[0].replace('"', "").split()
+    return words[1] if len(words) == 2 and words[0] == "protokube" else None
+
+
 def _record_set(name: str, zone: str, items: Sequence[Item]) -> RecordSet:
-    signs = [_values(item)[0].replace('"', "").split() for item in items if _plain_name(item["Name"]) != name]
-    signer = next((words[1] for words in signs if len(words) == 2 and words[0] == "protokube"), None)
+    signs = [item for item in items if _plain_name(item["Name"]) != name]
+    signer = next((owner for item in signs if (owner := _signer(item))), None)
     owned: list[OwnedRecord] = []
     foreign: list[ForeignRecord] = []
     for item in items:
@@ -315,7 +327,18 @@ def _record_set(name: str, zone: str, items: Sequence[Item]) -> RecordSet:
             owned.append(OwnedRecord(cast("RecordType", kind), _values(item), item.get("TTL", 0), owner))
         else:
             foreign.append(_foreign(item))
+    foreign += [_foreign_sign(item) for item in signs if _bars_sign(item)]
     return RecordSet(name, zone, tuple(owned), tuple(foreign))
+
+
+def _bars_sign(item: Item) -> bool:
+    """Whether a record beside an exclusive name, not ours, stands where its owner is to be noted."""
+    return item["Type"] in ("TXT", "CNAME") and _signer(item) is None
+
+
+def _foreign_sign(item: Item) -> ForeignRecord:
+    found = _foreign(item)
+    return replace(found, why=f"{found.why} at {_plain_name(item['Name'])}", on_sign=True)
 
 
 def _foreign(item: Item) -> ForeignRecord:
@@ -342,14 +365,16 @@ def _to_delete(items: Sequence[Item], changes: Sequence[RecordChange]) -> list[I
         if item["Type"] == change.type and sorted(_values(item)) == sorted(change.before)
         if (_owner(item) == change.owner if change.shared else _is_simple(item))
     ]
-    adopted = {(one.type, one.values) for change in changes for one in change.adopts}
+    adopted = {(one.type, one.values, one.on_sign) for change in changes for one in change.adopts}
     for item in standing:
         seen = _values(item) if _is_simple(item) else _foreign(item).values
-        if (item["Type"], seen) in adopted and _owner(item) is None:
+        if (item["Type"], seen, False) in adopted and _owner(item) is None:
             found.append(item)
+    signs = [item for item in items if _plain_name(item["Name"]) == _sign_name(name)]
+    found += [item for item in signs if _bars_sign(item) and (item["Type"], _foreign(item).values, True) in adopted]
     emptied = all(item in found for item in standing if item["Type"] in ADDRESS_TYPES)
     if emptied and not any(change.kind is ChangeKind.UPSERT for change in changes):
-        found += [item for item in items if _plain_name(item["Name"]) == _sign_name(name)]
+        found += [item for item in signs if _signer(item) is not None]
     return found
 
 

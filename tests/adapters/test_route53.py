@@ -207,6 +207,79 @@ def test_records_of_others_are_exchanged_in_one_request(
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
+ALIAS = {"AliasTarget": {"DNSName": "lb.c1.test.", "HostedZoneId": "Z", "EvaluateTargetHealth": False}}
+BESIDE = pytest.mark.parametrize(
+    ("kind", "values", "fields", "evidence"),
+    [
+        ("TXT", (), ALIAS, "TXT lb.c1.test (an alias at _protokube."),
+        ("TXT", ('"hello"',), {}, 'TXT "hello" (a record of another kind at _protokube.'),
+        ("TXT", ('"blue"',), {"SetIdentifier": "blue", "Weight": 10}, "a routing policy, 'blue' at _protokube."),
+        ("CNAME", ("lb.c1.test.",), {}, "CNAME lb.c1.test. (a record of another kind at _protokube."),
+    ],
+    ids=["alias", "text", "weighted", "cname"],
+)
+"""What may stand where the owner of an exclusive name is noted."""
+
+
+def etcd_records(owner: str = "i-1") -> DesiredRecords:
+    return DesiredRecords(owner, records=(DesiredRecord(ETCD, "A", ("10.0.0.1",), False, owner),), masters=())
+
+
+@BESIDE
+def test_a_strangers_record_beside_an_exclusive_name_is_reported_and_left(
+    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, object], evidence: str
+) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, f"_protokube.{ETCD}", kind, *values, **fields)
+    found = provider().record_sets(frozenset({ETCD}))
+    plan = plan_records(etcd_records(), found, {}, adopt=False, removals=1)
+    assert plan.batches == ()
+    ((name, rule, why),) = plan.refusals
+    assert (name, rule) == (ETCD, "dns/foreign") and evidence in why
+
+
+@BESIDE
+def test_a_strangers_record_beside_an_exclusive_name_is_exchanged_in_one_request(
+    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, object], evidence: str
+) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, f"_protokube.{ETCD}", kind, *values, **fields)
+    route53, desired = provider(), etcd_records()
+    (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    route53.change(batch.changes)
+    assert route53.record_sets(desired.names)[ETCD].owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),)
+    assert plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert server.calls["ChangeResourceRecordSets"] == 1
+
+
+@BESIDE
+def test_a_strangers_record_beside_a_shared_name_is_in_nobodys_way(
+    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, object], evidence: str
+) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, f"_protokube.{API}", kind, *values, **fields)
+    route53 = provider()
+    wanted = (DesiredRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
+    desired = DesiredRecords("i-1", records=wanted, masters=wanted)
+    plan = plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1)
+    assert plan.refusals == ()
+    route53.change(plan.batches[0].changes)
+    assert plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+
+
+def test_an_alias_of_another_type_beside_an_exclusive_name_is_never_touched(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, f"_protokube.{ETCD}", "A", **ALIAS)
+    route53, desired = provider(), etcd_records()
+    (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1).batches
+    route53.change(batch.changes)
+    found = route53.record_sets(desired.names)[ETCD]
+    assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),) and found.foreign == ()
+    route53.change([RecordChange(ChangeKind.DELETE, ETCD, "A", (), 60, "i-1", False, ("10.0.0.1",))])
+    left = [(one["Name"], one["Type"]) for one in server.records(zone) if ETCD in one["Name"]]
+    assert left == [(f"_protokube.{ETCD}.", "A")]
+
+
 def test_other_types_under_our_names_are_none_of_ours(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, API, "TXT", '"v=spf1 -all"')

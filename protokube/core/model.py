@@ -294,11 +294,10 @@ class File:
 
 @dataclass(frozen=True)
 class Link:
-    """A symbolic link with its target as written. `target_mtime_ns` is None when it dangles."""
+    """A symbolic link with its target as written; nobody looks where it leads, which may be a disk that hangs."""
 
     target: str
     mtime_ns: int
-    target_mtime_ns: int | None = None
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def predict(config: NodeConfig, observed: Observed, action: Action) -> Observed:
         case RemoveFile() | Unlink():
             return _file(observed, action.path, Absent())
         case MakeLink():
-            return _file(observed, action.path, Link(action.target, _now(observed), _now(observed)))
+            return _file(observed, action.path, Link(action.target, _now(observed)))
         case ChangeRecords():
             return _records(observed, action)
         case StartUnit() | RestartUnit():

@@ -27,7 +27,6 @@ from protokube.host.walk import Blocked, descend, explain, make_directory, open_
 
 _TEMPORARY = ".protokube-new"
 _TEXT_LIMIT = MIB
-_DANGLING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO)
 _KINDS = {
     stat.S_IFREG: "regular file",
     stat.S_IFLNK: "symbolic link",
@@ -112,7 +111,7 @@ class NodeFiles:
         mode = stat.S_IMODE(info.st_mode)
         if stat.S_ISLNK(info.st_mode):
             target = self._outside_in(folder, os.readlink(name, dir_fd=folder))
-            return Link(target, info.st_mtime_ns, self._mtime(target))
+            return Link(target, info.st_mtime_ns)
         if stat.S_ISDIR(info.st_mode):
             return Directory(mode)
         if not stat.S_ISREG(info.st_mode):
@@ -129,15 +128,6 @@ class NodeFiles:
     def _place(self, folder: int) -> str:
         """Where an open directory really is, as an absolute path without the root prefix."""
         return "/" + str(Path(f"/proc/self/fd/{folder}").readlink())[len(self._root) :].strip("/")
-
-    def _mtime(self, target: str) -> int | None:
-        """When the file that a link leads to was changed; None when nothing there can be looked at."""
-        try:
-            return Path(f"{self._root}/{target}").stat().st_mtime_ns
-        except OSError as error:
-            if error.errno in _DANGLING:
-                return None
-            raise
 
     # --- writing -------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def ready(**changes: Any) -> Observed:
     )  # fmt: skip
     content = replace(content, texts={**content.texts, MANIFEST: text}, mtimes={**content.mtimes, MANIFEST: MTIME})
     observed = state(Mounted(), tags=RAN, mounts=(mounted(),), trees={VOLUME: content})
-    link = Link(f"{TARGET}/{MANIFEST}", MTIME, MTIME)
+    link = Link(f"{TARGET}/{MANIFEST}", MTIME)
     observed = replace(observed, files={**written(observed), LINK: link})
     return replace(observed, **changes)
 
@@ -123,7 +123,7 @@ def test_each_reason_closes_the_gate_until_the_deadline(changes: dict[str, Any],
     assert why in step.reason and "gate opened after 300 s" in step.reason
 
 
-@pytest.mark.parametrize("link", [Absent(), Link("/mnt/master-vol-9/k8s.io/manifests/etcd.manifest", 0, 0)])
+@pytest.mark.parametrize("link", [Absent(), Link("/mnt/master-vol-9/k8s.io/manifests/etcd.manifest", 0)])
 def test_the_link_must_stand_and_lead_to_our_volume(link: FileState) -> None:
     observed = ready()
     assert not isinstance(observed.files, Unknown)

@@ -260,11 +260,7 @@ class World:
 
     def file(self, node: Node, path: str) -> FileState:
         """The state of a path outside of the volumes."""
-        there = node.files.get(path, Absent())
-        if isinstance(there, Link):
-            found = self.on_volume(node, there.target)
-            return replace(there, target_mtime_ns=found[1] if found else None)
-        return there
+        return node.files.get(path, Absent())
 
     def on_volume(self, node: Node, path: str) -> tuple[str | None, int] | None:
         """A file on a mounted volume, by its full path."""

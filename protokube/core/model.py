@@ -197,8 +197,7 @@ class Ext4:
 
     `size` is the filesystem's own. `used` is False when it was made and never mounted. `checked` says that
     e2fsck passed it and nothing was written since; `check_failed` is e2fsck's own verdict when it refused.
-    `tree` is a first look without the journal: it may only refuse, it never proves absence. `foreign_intent`
-    tells that an intent still stands on the disk.
+    `tree` is a first look without the journal: it may only refuse, it never proves absence.
     """
 
     uuid: str
@@ -208,7 +207,6 @@ class Ext4:
     checked: bool
     tree: Tree | Unknown
     check_failed: str | None = None
-    intent: Intent | None = None
 
 
 @dataclass(frozen=True)

@@ -168,11 +168,7 @@ def _use(
         plan.ignorance(mine.id, found.tree.reason)
         return
     ground = (mine.id, disk.device, disk.number, disk.size, mine.volume.identity, found.uuid)
-    if found.intent is not None:
-        plan.refuse(
-            mine.id, "format/intent-remains", f"a filesystem in use on {disk.device} still bears {found.intent}"
-        )
-    elif found.check_failed:
+    if found.check_failed:
         plan.refuse(mine.id, "filesystem/check-failed", f"{disk.device}: {found.check_failed}")
     elif found.used and not found.checked:
         plan.step(observed, CheckFilesystem(*ground), "it was mounted before", volume=mine.id)

@@ -117,7 +117,6 @@ REFUSED: list[tuple[str, DiskContent, dict[str, str], str, str]] = [
         OTHER,
     ),
     ("an unreadable file", ext4(tree=Tree(texts={"k8s.io/identity.yaml": "{"})), {}, "volume/identity", "no YAML"),
-    ("an intent in a filesystem", ext4(intent=INTENT), {}, "format/intent-remains", "Intent"),
     ("e2fsck says no", ext4(used=True, check_failed="exit 4"), {}, "filesystem/check-failed", "exit 4"),
 ]
 

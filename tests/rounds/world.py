@@ -246,7 +246,7 @@ class World:
         if volume.evidence is not None:
             return NotBlank(volume.evidence)
         if found := volume.filesystem:
-            return Ext4(found.uuid, found.label, found.size, found.used, found.checked, found.tree(), None, None)
+            return Ext4(found.uuid, found.label, found.size, found.used, found.checked, found.tree())
         return Blank(volume.intent)
 
     def number(self, volume: WorldVolume) -> tuple[int, int]:

@@ -18,7 +18,6 @@ from protokube.core.actions import (
     MakeDirectory,
     MakeLink,
     MountVolume,
-    RemoveFile,
     RestartUnit,
     StartUnit,
     TagVolume,
@@ -65,8 +64,6 @@ def perform(writers: Writers, action: Action) -> None:
             writers.files.make_directory(action)
         case WriteFile():
             writers.files.write(action)
-        case RemoveFile():
-            writers.files.remove(action)
         case MakeLink():
             writers.files.link(action)
         case Unlink():

@@ -19,7 +19,6 @@ from protokube.core.actions import (
     MakeDirectory,
     MakeLink,
     MountVolume,
-    RemoveFile,
     Unlink,
     WriteFile,
 )
@@ -160,9 +159,6 @@ class Files(FileReader, Protocol):
 
     def write(self, action: WriteFile) -> None:
         """Write beside, fsync, rename, fsync the directory."""
-
-    def remove(self, action: RemoveFile) -> None:
-        """Remove a regular file; absent is fine."""
 
     def link(self, action: MakeLink) -> None:
         """A fresh relative link, renamed over the old one."""

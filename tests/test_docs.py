@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from protokube.config import FILE_ONLY
+from protokube.core.actions import Action
 from protokube.options import OPTIONS
 
 CHECKOUT = Path(__file__).parents[1]
@@ -56,6 +58,12 @@ def test_every_option_is_in_the_table_and_every_row_is_an_option() -> None:
 def test_options_that_no_file_may_hold_are_marked() -> None:
     marked = re.findall(r"^\| (?:`-\w`, )?`--([a-z0-9-]+)[^|]*†", REFERENCE, flags=re.MULTILINE)
     assert sorted(marked) == sorted(option.name for option in OPTIONS if not option.in_file)
+
+
+def test_the_json_report_s_actions_are_all_there_are() -> None:
+    listed = re.search(r"`action` names the\s+kind \((.*?); new ones may join\)", REFERENCE, flags=re.DOTALL)
+    assert listed is not None
+    assert sorted(re.findall(r"`([a-z-]+)`", listed[1])) == sorted(action.kind for action in get_args(Action))
 
 
 @pytest.mark.parametrize("key", FILE_ONLY)

@@ -195,18 +195,6 @@ class WriteFile(_FileAction):
 
 
 @dataclass(frozen=True)
-class RemoveFile(_FileAction):
-    """Remove a regular file of ours."""
-
-    kind: ClassVar[str] = "remove-file"
-    volume: OnVolume | None = None
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"remove {self.path}"
-
-
-@dataclass(frozen=True)
 class MakeLink(_FileAction):
     """Put a fresh symbolic link at `path`, renamed over what link stood there. `target` is absolute, without
     the root prefix; on disk the link is relative, so that it holds inside and outside of the root."""
@@ -284,6 +272,6 @@ class RestartUnit(_UnitAction):
 
 
 DiskAction = FormatVolume | CheckFilesystem | GrowFilesystem | MountVolume
-FileAction = MakeDirectory | WriteFile | RemoveFile | MakeLink | Unlink
+FileAction = MakeDirectory | WriteFile | MakeLink | Unlink
 CloudAction = AttachVolume | TagVolume | AnnounceAddresses
 Action = CloudAction | DiskAction | FileAction | ChangeRecords | StartUnit | RestartUnit

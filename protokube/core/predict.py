@@ -22,7 +22,6 @@ from protokube.core.actions import (
     MakeDirectory,
     MakeLink,
     MountVolume,
-    RemoveFile,
     RestartUnit,
     StartUnit,
     TagVolume,
@@ -88,7 +87,7 @@ def predict(config: NodeConfig, observed: Observed, action: Action) -> Observed:
             if action.volume:
                 return _tree_entry(observed, action.path, action.content)
             return _file(observed, action.path, File(action.content, action.mode, _now(observed)))
-        case RemoveFile() | Unlink():
+        case Unlink():
             return _file(observed, action.path, Absent())
         case MakeLink():
             return _file(observed, action.path, Link(action.target, _now(observed)))

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, RemoveFile, Unlink, WriteFile
+from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, Unlink, WriteFile
 from protokube.core.model import MIB, Absent, Directory, File, FileState, Link, OtherFile
 from protokube.errors import ProviderError
 from protokube.host.walk import Blocked, descend, explain, make_directory, open_plain, open_volume, parts_of
@@ -170,24 +170,16 @@ class NodeFiles:
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
 
-    def remove(self, action: RemoveFile) -> None:
-        """Remove a regular file; absent is fine, anything else is an error and stays."""
-        with explain("remove", action.path):
-            self._delete(action.path, action.volume, stat.S_IFREG)
-
     def unlink(self, action: Unlink) -> None:
         """Remove a link; absent is fine, anything else is an error and stays."""
         with explain("unlink", action.path):
-            self._delete(action.path, None, stat.S_IFLNK)
-
-    def _delete(self, path: str, volume: OnVolume | None, kind: int) -> None:
-        try:
-            with self._folder(path, volume, make=False) as (folder, name):
-                if _expect(folder, name, path, kind):
-                    os.unlink(name, dir_fd=folder)
-                    os.fsync(folder)
-        except FileNotFoundError:
-            return  # a directory above it is missing, and so is the file
+            try:
+                with self._folder(action.path, None, make=False) as (folder, name):
+                    if _expect(folder, name, action.path, stat.S_IFLNK):
+                        os.unlink(name, dir_fd=folder)
+                        os.fsync(folder)
+            except FileNotFoundError:
+                return  # a directory above it is missing, and so is the link
 
     @contextmanager
     def _folder(self, path: str, volume: OnVolume | None, *, make: bool = True) -> Iterator[tuple[int, str]]:

@@ -22,7 +22,6 @@ from protokube.core.actions import (
     MakeLink,
     MountVolume,
     OnVolume,
-    RemoveFile,
     Unlink,
     WriteFile,
 )
@@ -377,10 +376,6 @@ class _Files(_Port):
         filesystem = self._world.volumes[id_].filesystem
         assert filesystem is not None
         return filesystem
-
-    def remove(self, action: RemoveFile) -> None:
-        with self._process.effect("remove"):
-            self._node.files.pop(action.path, None)
 
     def link(self, action: MakeLink) -> None:
         with self._process.effect("link"):

@@ -330,10 +330,8 @@ class UnitState:
     load: str
     active: str
     sub: str
-    main_pid: int = 0
     started_at: float | None = None
     restarts: int = 0
-    needs_reload: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 The connection lives in the event loop of the main thread; the methods are called from the worker thread and
 wait with a limit. It is made on first use and again after the bus was lost.
 
-What a call costs: the first look at a unit asks for seven properties at once (2 ms). Later looks ask for one,
-NeedDaemonReload, for which systemd sends no signals (0.5 ms). Everything else is remembered until a signal says
-that it may have changed. That is safe because the bus delivers in order: whatever systemd had announced before
-it answered has been heard before the answer is. A change that systemd announces a moment later wakes the daemon.
+What a call costs: the first look at a unit asks for five properties at once (2 ms). Later looks ask for one
+(0.5 ms), only to hear systemd answer: everything is remembered until a signal says that it may have changed. That is
+safe because the bus delivers in order: whatever systemd had announced before it answered has been heard before the
+answer is. A change that systemd announces a moment later wakes the daemon.
 
 Interfaces: org.freedesktop.systemd1(5), https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html
 """
@@ -26,7 +26,6 @@ from dbus_next.errors import AuthError, DBusError, InvalidAddressError
 from dbus_next.message import Message
 
 from protokube.core.model import UnitState
-from protokube.core.value import replace
 from protokube.errors import ProviderError
 
 DEFAULT_ADDRESS = "unix:path=/run/dbus/system_bus_socket"
@@ -36,8 +35,8 @@ _BUS = "org.freedesktop.DBus"
 _PROPERTIES = f"{_BUS}.Properties"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
 
-_UNIT_PROPERTIES = ("LoadState", "ActiveState", "SubState", "NeedDaemonReload")
-_SERVICE_PROPERTIES = ("MainPID", "ExecMainStartTimestamp", "NRestarts")
+_UNIT_PROPERTIES = ("LoadState", "ActiveState", "SubState")
+_SERVICE_PROPERTIES = ("ExecMainStartTimestamp", "NRestarts")
 
 _ADVICE = {
     f"{_SYSTEMD}.NoSuchUnit": "install the unit's file",
@@ -109,10 +108,6 @@ class SystemBus:
         """Restart a unit, or start it; otherwise like start."""
         self._wait(self._run_job("RestartUnit", unit), f"the restart of {unit}")
 
-    def reload(self) -> None:
-        """Have systemd read all unit files again (`systemctl daemon-reload`)."""
-        self._wait(self._reload(), "its reload")
-
     def close(self) -> None:
         """Let go of the bus; calls in flight fail. Callable from any thread."""
         self._loop.call_soon_threadsafe(self._close)
@@ -135,12 +130,12 @@ class SystemBus:
 
     async def _state(self, unit: str) -> UnitState:
         bus = await self._watching(unit)
-        known = self._states.get(unit)
-        if known is not None:
-            needs_reload = bool(await self._get(bus, unit, "Unit", "NeedDaemonReload"))
-            known = self._states.get(unit)  # a signal may have come in before the answer
+        if unit in self._states:
+            # Any property would do: signals that were on their way arrive before it, and drop what has changed.
+            await self._get(bus, unit, "Unit", "ActiveState")
+            known = self._states.get(unit)
             if known is not None:
-                return replace(known, needs_reload=needs_reload)
+                return known
         announced = self._announced
         state = await self._read(bus, unit)
         self._seen[unit] = (state.active, state.sub)
@@ -160,16 +155,14 @@ class SystemBus:
             load=of["LoadState"],
             active=of["ActiveState"],
             sub=of["SubState"],
-            main_pid=of.get("MainPID", 0),
             started_at=started / 1e6 if started else None,
             restarts=of.get("NRestarts", 0),
-            needs_reload=of["NeedDaemonReload"],
         )
 
     async def _run_job(self, method: str, unit: str) -> None:
         bus = await self._watching(unit)
         if await self._get(bus, unit, "Unit", "NeedDaemonReload"):
-            await self._reload()
+            await self._manager(bus, "Reload")
         self._starting += 1
         try:
             (job,) = await self._manager(bus, method, "ss", unit, "replace")
@@ -185,9 +178,6 @@ class SystemBus:
             self._starting -= 1
             if not self._starting:
                 self._results.clear()
-
-    async def _reload(self) -> None:
-        await self._manager(await self._connection(), "Reload")
 
     async def _get(self, bus: _Connection, unit: str, interface: str, name: str) -> Any:
         (variant,) = await self._call(

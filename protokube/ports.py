@@ -100,8 +100,8 @@ class DNSProvider(DNSReader, Protocol):
     def change(self, changes: Sequence[RecordChange]) -> None:
         """Apply one batch; idempotent."""
 
-    def recover(self) -> bool:
-        """Put right what a crash left half written; tells whether there was anything. Called once, at the start."""
+    def recover(self) -> None:
+        """Put right what a crash left half written. Called once, at the start."""
 
 
 class DiskReader(Protocol):

@@ -51,14 +51,13 @@ class ForeignRecord:
 
 @dataclass(frozen=True)
 class RecordSet:
-    """Everything that stands under one name and concerns addresses. `zone` is the zone's id that holds the name.
+    """Everything that stands under one name and concerns addresses.
 
     `coexists`: a record of ours can be added beside addresses without an owner (RFC 2136 can, Route 53 can't).
     `refusal` is (rule, evidence) when the provider has no place for the name: no zone, or two.
     """
 
     name: str
-    zone: str
     owned: tuple[OwnedRecord, ...] = ()
     foreign: tuple[ForeignRecord, ...] = ()
     coexists: bool = False

@@ -195,7 +195,7 @@ def _records(observed: Observed, action: ChangeRecords) -> Observed:
     assert not isinstance(observed.records, Unknown)
     records = dict(observed.records)
     for change in action.records:
-        records[change.name] = _changed(records.get(change.name, RecordSet(change.name, "")), change)
+        records[change.name] = _changed(records.get(change.name, RecordSet(change.name)), change)
     return replace(observed, records=records)
 
 

@@ -72,18 +72,17 @@ def content(file: int) -> bytes:
     return bytes(data)
 
 
-def restore(path: str, file: int) -> bool:
-    """Give the open file at `path` its old content if it is torn, and remove the backup. Tells whether it was torn.
+def restore(path: str, file: int) -> None:
+    """Give the open file at `path` its old content if it is torn, and remove the backup.
 
     A crash in here leaves it as torn as before, and the backup in place.
     """
     if not exists(path):
-        return False
+        return
     old = torn_from(path, content(file))
     if old is not None:
         _put(file, old)
     Path(path + SUFFIX).unlink()
-    return old is not None
 
 
 def rewrite(path: str, file: int, old: bytes, new: bytes) -> bool:

@@ -17,6 +17,8 @@ from protokube.dnsprovider.hosts_text import HostsText, normal_address, parse, r
 from protokube.errors import ProviderError
 
 TTL = 60
+"""Seconds that every record is said to have, since a hosts file knows none."""
+
 _TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 _TRIES = 3
 
@@ -31,16 +33,12 @@ _ADVICE = {
 
 
 class HostsFile:
-    """The hosts file at `path` (a path of this machine, root prefix included); implements `ports.DNSProvider`.
-
-    `ttl` (seconds) is what every record is said to have, since a hosts file knows none.
-    """
+    """The hosts file at `path` (a path of this machine, root prefix included); implements `ports.DNSProvider`."""
 
     private = True
 
-    def __init__(self, path: str, ttl: int = TTL) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._ttl = ttl
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
         """What stands under each name. Entries outside of our block are foreign: the resolver reads them too.
@@ -68,17 +66,17 @@ class HostsFile:
                 return
         raise ProviderError(f"{self._path}: another program writes it again and again: see which one")
 
-    def recover(self) -> bool:
-        """Put right what a crash left torn, when there is no other change. Tells whether something was torn."""
+    def recover(self) -> None:
+        """Put right what a crash left torn, when there is no other change."""
         if not backup.exists(self._path):
-            return False
+            return
         with _explain("recover", self._path):
             try:
                 file = self._open(os.O_RDWR)
             except FileNotFoundError:
-                return False
+                return
             try:
-                return backup.restore(self._path, file)
+                backup.restore(self._path, file)
             finally:
                 os.close(file)
 
@@ -86,7 +84,7 @@ class HostsFile:
 
     def _record_set(self, name: str, text: HostsText, *, torn: bool) -> RecordSet:
         owned = [
-            OwnedRecord(kind, tuple(sorted(text.entries[name, kind])), self._ttl, None)
+            OwnedRecord(kind, tuple(sorted(text.entries[name, kind])), TTL, None)
             for kind in _TYPES
             if (name, kind) in text.entries and not torn
         ]
@@ -95,7 +93,7 @@ class HostsFile:
             for entry in text.foreign
             if entry.name == name
         ]
-        return RecordSet(name, self._path, tuple(owned), tuple(foreign))
+        return RecordSet(name, tuple(owned), tuple(foreign))
 
     def _why(self, line: int, *, shadows: bool) -> str:
         where = "before our entries, and so wins over them" if shadows else "after our entries"

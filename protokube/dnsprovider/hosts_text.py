@@ -34,15 +34,13 @@ class ForeignEntry:
 class HostsText:
     """A hosts file taken apart: `before` and `after` are kept as they are, `entries` are ours.
 
-    `sound`: there was at most one pair of guards, and no stray one. Otherwise `after` is empty, since the one block
-    that remains goes to the end.
+    After more than one pair of guards, or a stray one, `after` is empty: the one block that remains goes to the end.
     """
 
     before: str
     after: str
     entries: Entries
     foreign: tuple[ForeignEntry, ...]
-    sound: bool
 
     def with_entries(self, entries: Entries) -> str:
         """The whole text with other entries between the guards; without entries there are no guards either."""
@@ -69,7 +67,6 @@ def parse(text: str) -> HostsText:
             for number in kept
             for name, kind, address in _entry(lines[number])
         ),
-        sound,
     )
 
 

@@ -140,9 +140,9 @@ class Rfc2136:
             for name in sorted(names):
                 zone = self._zone(sock, name)
                 if isinstance(zone, NoZone):
-                    found[name] = RecordSet(name, "", coexists=True, refusal=(zone.rule, zone.evidence))
+                    found[name] = RecordSet(name, coexists=True, refusal=(zone.rule, zone.evidence))
                 else:
-                    found[name] = _record_set(name, zone, self._read(sock, name))
+                    found[name] = _record_set(name, self._read(sock, name))
         return found
 
     def change(self, changes: Sequence[RecordChange]) -> None:
@@ -157,9 +157,8 @@ class Rfc2136:
             for zone_name, ours in batches.items():
                 self._send(sock, zone_name, ours)
 
-    def recover(self) -> bool:
+    def recover(self) -> None:
         """Nothing: a server takes a batch whole or not at all."""
-        return False
 
     # --- reading ---
 
@@ -358,7 +357,7 @@ class _Edit:
             self._update.present(self._sign, *self._there.signs)
 
 
-def _record_set(name: str, zone: Zone, there: _Name) -> RecordSet:
+def _record_set(name: str, there: _Name) -> RecordSet:
     owned: list[OwnedRecord] = []
     for type_ in ADDRESS_TYPES:
         present, ttl = there.addresses.get(type_, ((), 0))
@@ -370,7 +369,7 @@ def _record_set(name: str, zone: Zone, there: _Name) -> RecordSet:
         if unsigned:
             owned.append(OwnedRecord(type_, unsigned, ttl, None))
     foreign = () if there.cname is None else (ForeignRecord("CNAME", (there.cname,), "a CNAME"),)
-    return RecordSet(name, zone.id, tuple(owned), foreign, coexists=True)
+    return RecordSet(name, tuple(owned), foreign, coexists=True)
 
 
 def _read_key(path: Path) -> TsigKey | Fault:

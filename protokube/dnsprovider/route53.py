@@ -93,9 +93,9 @@ class Route53:
         for name in sorted(names):
             zone = zones[name]
             if isinstance(zone, NoZone):
-                found[name] = RecordSet(name, "", refusal=(zone.rule, zone.evidence))
+                found[name] = RecordSet(name, refusal=(zone.rule, zone.evidence))
             else:
-                found[name] = _record_set(name, zone.id, self._items(zone, name))
+                found[name] = _record_set(name, self._items(zone, name))
         return found
 
     def change(self, changes: Sequence[RecordChange]) -> None:
@@ -110,9 +110,8 @@ class Route53:
         for zone, ours in batches.values():
             self._send(zone, ours)
 
-    def recover(self) -> bool:
+    def recover(self) -> None:
         """Nothing: a server takes a batch whole or not at all."""
-        return False
 
     # --- records ---
 
@@ -313,7 +312,7 @@ def _signer(item: Item) -> str | None:
     return words[1] if len(words) == 2 and words[0] == "protokube" else None
 
 
-def _record_set(name: str, zone: str, items: Sequence[Item]) -> RecordSet:
+def _record_set(name: str, items: Sequence[Item]) -> RecordSet:
     signs = [item for item in items if _plain_name(item["Name"]) != name]
     signer = next((owner for item in signs if (owner := _signer(item))), None)
     owned: list[OwnedRecord] = []
@@ -328,7 +327,7 @@ def _record_set(name: str, zone: str, items: Sequence[Item]) -> RecordSet:
         else:
             foreign.append(_foreign(item))
     foreign += [_foreign_sign(item) for item in signs if _bars_sign(item)]
-    return RecordSet(name, zone, tuple(owned), tuple(foreign))
+    return RecordSet(name, tuple(owned), tuple(foreign))
 
 
 def _bars_sign(item: Item) -> bool:

@@ -42,11 +42,6 @@ def drop(name: str, value: str, owner: str) -> RecordChange:
     return RecordChange(ChangeKind.DELETE, name, "A", (), 60, owner, name.startswith("api"), (value,))
 
 
-def test_each_name_lies_in_the_zone_that_the_server_tells(bind: Bind) -> None:
-    found = client(bind).record_sets(frozenset({API, "api.c1.test"}))
-    assert {name: one.zone for name, one in found.items()} == {API: "internal.c1.test", "api.c1.test": "c1.test"}
-
-
 def test_one_batch_may_touch_two_zones(bind: Bind) -> None:
     client(bind).change([put(API, "10.0.0.1"), put("api.c1.test", "192.0.2.1")])
     assert bind.values(API, "A") == {"10.0.0.1"}

@@ -38,8 +38,19 @@ def put(name: str, value: str, owner: str = "i-1", *, adopts: tuple[ForeignRecor
     return RecordChange(ChangeKind.UPSERT, name, "A", (value,), 60, owner, shared, adopts=adopts)
 
 
-def zones(route53: Route53, *names: str) -> dict[str, str]:
-    return {name: found.zone for name, found in route53.record_sets(frozenset(names)).items()}
+def zones(server: Route53Server, route53: Route53, *names: str) -> dict[str, str]:
+    """The zone that each name lies in, by where a change of it ends up; nothing is left behind."""
+    route53.change([put(name, "192.0.2.99") for name in names])
+    found = {
+        name: zone
+        for name in names
+        for zone in server.backend.zones
+        for record in server.records(zone)
+        if (record["Name"], record["ResourceRecords"]) == (f"{name}.", ["192.0.2.99"])
+    }
+    for name, zone in found.items():
+        server.remove(zone, name, "A")
+    return found
 
 
 # --- zones ---
@@ -49,33 +60,32 @@ def test_internal_names_go_to_the_private_zone_of_this_vpc_and_api_to_the_public
     public = server.create_zone("c1.test")
     private = server.create_zone("c1.test", vpc="vpc-1")
     server.create_zone("c1.test", vpc="vpc-2")
-    assert zones(provider(), API, ETCD, PUBLIC) == {API: private, ETCD: private, PUBLIC: public}
+    assert zones(server, provider(), API, ETCD, PUBLIC) == {API: private, ETCD: private, PUBLIC: public}
 
 
 def test_one_kind_serves_where_the_other_is_missing(server: Route53Server) -> None:
     private = server.create_zone("c1.test", vpc="vpc-1")
-    assert zones(provider(), API, PUBLIC) == {API: private, PUBLIC: private}
+    assert zones(server, provider(), API, PUBLIC) == {API: private, PUBLIC: private}
 
 
 def test_outside_of_a_vpc_private_zones_do_not_count(server: Route53Server) -> None:
     server.create_zone("c1.test", vpc="vpc-1")
     public = server.create_zone("test")
-    assert zones(provider(inside=False), API) == {API: public}
+    assert zones(server, provider(inside=False), API) == {API: public}
 
 
 def test_the_longest_zone_wins(server: Route53Server) -> None:
     server.create_zone("test")
     middle = server.create_zone("c1.test")
     longest = server.create_zone("internal.c1.test")
-    assert zones(provider(), API, PUBLIC) == {API: longest, PUBLIC: middle}
+    assert zones(server, provider(), API, PUBLIC) == {API: longest, PUBLIC: middle}
 
 
 def test_two_zones_of_one_kind_are_refused_naming_both(server: Route53Server) -> None:
     one, two = server.create_zone("c1.test"), server.create_zone("c1.test")
     private = server.create_zone("internal.c1.test", vpc="vpc-1")
-    found = provider().record_sets(frozenset({API, PUBLIC}))
-    assert found[API].zone == private
-    refusal = found[PUBLIC].refusal
+    assert zones(server, provider(), API) == {API: private}
+    refusal = provider().record_sets(frozenset({API, PUBLIC}))[PUBLIC].refusal
     assert refusal is not None
     assert refusal[0] == "dns/ambiguous-zone"
     assert one in refusal[1]
@@ -86,23 +96,23 @@ def test_two_zones_of_one_kind_are_refused_naming_both(server: Route53Server) ->
 
 def test_a_zone_by_its_id_ends_the_ambiguity(server: Route53Server) -> None:
     one, two = server.create_zone("c1.test"), server.create_zone("c1.test")
-    assert zones(provider(two), API, PUBLIC) == {API: two, PUBLIC: two}
-    assert zones(provider(f"/hostedzone/{one}"), API) == {API: one}
+    assert zones(server, provider(two), API, PUBLIC) == {API: two, PUBLIC: two}
+    assert zones(server, provider(f"/hostedzone/{one}"), API) == {API: one}
 
 
 def test_a_zone_by_its_name_excludes_all_others(server: Route53Server) -> None:
     named = server.create_zone("c1.test")
     server.create_zone("internal.c1.test")
-    assert zones(provider("c1.test"), API) == {API: named}
+    assert zones(server, provider("c1.test"), API) == {API: named}
     assert provider("c1.test.").record_sets(frozenset({"api.other.test"}))["api.other.test"].refusal is not None
 
 
 def test_a_zone_stays_pinned_when_a_better_one_appears(server: Route53Server) -> None:
     first = server.create_zone("c1.test")
     route53 = provider()
-    assert zones(route53, API) == {API: first}
+    assert zones(server, route53, API) == {API: first}
     server.create_zone("internal.c1.test")
-    assert zones(route53, API) == {API: first}
+    assert zones(server, route53, API) == {API: first}
 
 
 def test_names_in_two_zones_take_one_request_each(server: Route53Server) -> None:
@@ -116,12 +126,12 @@ def test_names_in_two_zones_take_one_request_each(server: Route53Server) -> None
 def test_a_zone_that_is_deleted_is_looked_for_again(server: Route53Server) -> None:
     old = server.create_zone("c1.test")
     route53 = provider()
-    assert zones(route53, API) == {API: old}
+    assert zones(server, route53, API) == {API: old}
     server.backend.zones.pop(old)
     with pytest.raises(ProviderError, match=r"NoSuchHostedZone.*deleted"):
         route53.record_sets(frozenset({API}))
     new = server.create_zone("c1.test")
-    assert zones(route53, API) == {API: new}
+    assert zones(server, route53, API) == {API: new}
 
 
 # --- records ---
@@ -343,7 +353,7 @@ def test_throttling_while_zones_are_looked_for_loses_no_ground(server: Route53Se
     server.faults.extend([Fault(), Fault(), Fault(), Fault("Throttling")])
     with pytest.raises(ProviderError, match="Throttling"):
         route53.record_sets(frozenset({API}))
-    assert zones(route53, API) == {API: zone}
+    assert zones(server, route53, API) == {API: zone}
     assert server.calls["ListHostedZonesByName"] == len(suffixes(API)) + 1
 
 
@@ -357,7 +367,7 @@ def test_no_credentials_are_an_error_until_they_arrive(
     with pytest.raises(ProviderError, match="credentials"):
         route53.record_sets(frozenset({API}))
     server.environment(monkeypatch)
-    assert zones(route53, API) == {API: zone}
+    assert zones(server, route53, API) == {API: zone}
 
 
 def test_a_server_that_is_not_there(server: Route53Server, monkeypatch: pytest.MonkeyPatch) -> None:

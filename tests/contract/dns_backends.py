@@ -39,8 +39,6 @@ class Server(Backend, Protocol):
 
     def outsider_aliases(self, name: str) -> None: ...
 
-    def zone_id(self) -> str: ...
-
     def with_wrong_credentials(self) -> tuple[DNSProvider, str]: ...
 
     def silent(self) -> DNSProvider: ...
@@ -99,9 +97,6 @@ class BindBackend:
     def outsider_aliases(self, name: str) -> None:
         self.bind.add(name, "CNAME", f"lb.{ZONE}.")
 
-    def zone_id(self) -> str:
-        return ZONE
-
     def with_wrong_credentials(self) -> tuple[DNSProvider, str]:
         other = self.bind.work / "other.key"
         self.bind.make_key("protokube", "hmac-sha256", other)
@@ -145,9 +140,6 @@ class Route53Backend:
     def outsider_aliases(self, name: str) -> None:
         target = {"DNSName": f"lb.{ZONE}.", "HostedZoneId": "Z2", "EvaluateTargetHealth": False}
         self.server.put(self.zone, name, "A", AliasTarget=target)
-
-    def zone_id(self) -> str:
-        return self.zone
 
     def with_wrong_credentials(self) -> tuple[DNSProvider, str]:
         provider = self.provider()

@@ -33,7 +33,7 @@ def here(
     records = tuple(
         OwnedRecord("AAAA" if ":" in values else "A", tuple(values.split()), ttl, owner) for values, owner in owned
     )
-    return RecordSet(name, "Z1", records, tuple(foreign), coexists)
+    return RecordSet(name, records, tuple(foreign), coexists)
 
 
 def plan(
@@ -165,7 +165,7 @@ def test_adopting_waits_for_the_peers() -> None:
 
 
 def test_a_name_without_a_zone_is_refused() -> None:
-    there = RecordSet(API, "", refusal=("dns/ambiguous-zone", "Z1 and Z2"))
+    there = RecordSet(API, refusal=("dns/ambiguous-zone", "Z1 and Z2"))
     assert plan(there, want(API)) == DnsPlan(refusals=((API, "dns/ambiguous-zone", "Z1 and Z2"),))
     assert plan(there, withdrawn=True) == DnsPlan()
 
@@ -186,7 +186,7 @@ def test_what_gone_owners_left_is_removed_in_a_batch_of_its_own() -> None:
     "there",
     [
         here(API, ("10.0.0.2", "i-2")),
-        RecordSet(API, "Z", (OwnedRecord("A", (), 60, "i-1"), OwnedRecord("A", ("10.0.0.2",), 60, "i-2"))),
+        RecordSet(API, (OwnedRecord("A", (), 60, "i-1"), OwnedRecord("A", ("10.0.0.2",), 60, "i-2"))),
     ],
     ids=["no record", "an empty one"],
 )
@@ -278,7 +278,7 @@ def test_without_leave_only_own_records_and_placeholders_are_touched(
     listed: bool,
     withdrawn: bool,
 ) -> None:
-    there = RecordSet(API, "Z", tuple(owned), tuple(foreign), coexists)
+    there = RecordSet(API, tuple(owned), tuple(foreign), coexists)
     wanted = () if withdrawn else (want(API),)
     masters = (want(API, "10.0.0.2", "i-2"),) if listed else ()
     found = plan(there, *wanted, masters=masters, gone=sorted(gone), withdrawn=withdrawn)

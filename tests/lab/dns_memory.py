@@ -41,7 +41,7 @@ class MemoryDns:
             for (where, kind, owner), values in self._zone.records.items()
             if where == name
         ]
-        return RecordSet(name, "memory", tuple(owned))
+        return RecordSet(name, tuple(owned))
 
     def change(self, changes: Sequence[RecordChange]) -> None:
         """All or nothing."""

@@ -404,7 +404,7 @@ class _Dns(_Port):
             for (where, type_), values in self._node.records.items()
             if where == name
         ]
-        return RecordSet(name, "hosts", tuple(owned))
+        return RecordSet(name, tuple(owned))
 
     def change(self, changes: Sequence[RecordChange]) -> None:
         with self._process.effect("change"):
@@ -414,9 +414,9 @@ class _Dns(_Port):
                 else:
                     self._node.records.pop((change.name, change.type), None)
 
-    def recover(self) -> bool:
+    def recover(self) -> None:
         with self._process.effect("recover"):
-            return False
+            pass
 
 
 class _Etcd(_Port):

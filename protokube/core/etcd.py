@@ -81,9 +81,9 @@ class EtcdTemplate:
     pod: str
 
     @property
-    def manifest_name(self) -> str:
-        """The manifest's file name without its ending; also the etcd cluster's name."""
-        return self.cluster_name
+    def manifest_file(self) -> str:
+        """The manifest's file name."""
+        return f"{self.cluster_name}.manifest"
 
     def member_name(self, member: str) -> str:
         """A member's etcd name, which is also the first label of its DNS name."""
@@ -158,8 +158,6 @@ def render_manifest(
     state: InitialState,
     hosts: bool,
     initial_cluster: str | None = None,
-    client_listen: str = "127.0.0.1",
-    peer_listen: str = "0.0.0.0",
 ) -> str:
     """The text of a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file.
 
@@ -174,8 +172,8 @@ def render_manifest(
         "image": image,
         "member_name": template.member_name(member.me),
         "data_dir": template.data_dir,
-        "peer_listen": peer_listen,
-        "client_listen": client_listen,
+        "peer_listen": "0.0.0.0",
+        "client_listen": "127.0.0.1",
         "peer_port": template.peer_port,
         "client_port": template.client_port,
         "dns_name": dns_name(member.me),

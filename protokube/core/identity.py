@@ -15,7 +15,7 @@ from protokube.core.etcd import EtcdTemplate, is_version, manifest_env
 from protokube.core.model import EtcdMember, Tree
 from protokube.core.strangers_yaml import load
 from protokube.core.tags import Rejected
-from protokube.core.value import dataclass, replace
+from protokube.core.value import dataclass
 
 IDENTITY_PATH = "k8s.io/identity.yaml"
 MANIFESTS = "k8s.io/manifests"
@@ -71,16 +71,6 @@ class Identity:
             sort_keys=False,
         )
 
-    def differences(self, other: Identity) -> str:
-        """What two identities disagree on, for people; empty when both mean the same volume."""
-        mine = replace(self, etcd_version=None, started=False)
-        theirs = replace(other, etcd_version=None, started=False)
-        return ", ".join(
-            f"{name} {value!r} ≠ {getattr(theirs, name)!r}"
-            for name, value in vars(mine).items()
-            if value != getattr(theirs, name)
-        )
-
 
 @lru_cache(maxsize=32)
 def parse_identity(text: str) -> Identity | Rejected:
@@ -120,7 +110,7 @@ def foreign_entries(tree: Tree, template: EtcdTemplate) -> tuple[str, ...]:
     directories above them.
     """
     data = template.data_dir + "/"
-    manifest = f"{MANIFESTS}/{template.manifest_name}.manifest"
+    manifest = f"{MANIFESTS}/{template.manifest_file}"
     allowed = {LOST_AND_FOUND, IDENTITY_PATH, manifest, data, "k8s.io/", MANIFESTS + "/"}
     allowed |= {
         "/".join(template.data_dir.split("/")[:depth]) + "/" for depth in range(1, template.data_dir.count("/") + 1)
@@ -154,14 +144,12 @@ def kops_manifest(tree: Tree, member: EtcdMember, template: EtcdTemplate) -> str
 
     Rejected when it belongs to another member: a kops volume is adopted only for the member it ran.
     """
-    text = tree.texts.get(f"{MANIFESTS}/{template.manifest_name}.manifest")
+    text = tree.texts.get(f"{MANIFESTS}/{template.manifest_file}")
     if text is None:
         return None
     name = manifest_env(text).get("ETCD_NAME")
     expected = template.member_name(member.me)
     if name != expected:
-        evidence = (
-            f"the volume's manifest {template.manifest_name}.manifest has ETCD_NAME={name}, expected {expected}"
-        )
+        evidence = f"the volume's manifest {template.manifest_file} has ETCD_NAME={name}, expected {expected}"
         return Rejected("volume/foreign-data", evidence)
     return text

@@ -36,7 +36,7 @@ class Place:
     @property
     def manifest(self) -> str:
         """The manifest's path relative to the volume."""
-        return f"{MANIFESTS}/{self.template.manifest_name}.manifest"
+        return f"{MANIFESTS}/{self.template.manifest_file}"
 
     @property
     def data(self) -> str:
@@ -51,7 +51,7 @@ class Place:
 
 def link_path(config: NodeConfig, template: EtcdTemplate) -> str:
     """Where kubelet finds an etcd cluster's manifest."""
-    return f"{config.manifest_dir}/{template.manifest_name}.manifest"
+    return f"{config.manifest_dir}/{template.manifest_file}"
 
 
 def mounted_places(config: NodeConfig, observed: Observed, desired: Desired) -> list[Place]:

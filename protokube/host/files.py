@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, Unlink, WriteFile
+from protokube.core.desired import MOUNT_PREFIX
 from protokube.core.model import MIB, Absent, Directory, File, FileState, Link, OtherFile
 from protokube.errors import ProviderError
 from protokube.host.walk import Blocked, descend, explain, make_directory, open_plain, open_volume, parts_of
@@ -41,13 +42,12 @@ _KINDS = {
 class NodeFiles:
     """The files below `root` (a path of this machine); implements `ports.Files`.
 
-    Paths given and returned are absolute and without the root prefix. `volumes` is how the mount points of
-    volumes begin: what lies below such a directory is read without following any symbolic link.
+    Paths given and returned are absolute and without the root prefix. What lies below a volume's mount point is read
+    without following any symbolic link.
     """
 
-    def __init__(self, root: str, volumes: str = "/mnt/master-") -> None:
+    def __init__(self, root: str) -> None:
         self._root = os.path.realpath(root)
-        self._volumes = volumes
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -93,8 +93,8 @@ class NodeFiles:
     def _reading(self, path: str) -> Iterator[tuple[int, str]]:
         """The open directory of `path` and the name in it, without making anything."""
         parts = parts_of(path)
-        depth = self._volumes.count("/")
-        on_volume = len(parts) > depth and f"/{'/'.join(parts[:depth])}".startswith(self._volumes)
+        depth = MOUNT_PREFIX.count("/")
+        on_volume = len(parts) > depth and f"/{'/'.join(parts[:depth])}".startswith(MOUNT_PREFIX)
         name = "." if path.endswith("/.") else parts.pop()
         base = parts[:depth] if on_volume else parts
         folder = open_plain(self._root, base, make=False)

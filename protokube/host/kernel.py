@@ -50,16 +50,14 @@ def loop_backing(device: str) -> tuple[int, int] | None:
     return found
 
 
-def set_immutable(fd: int, immutable: bool) -> bool:
-    """Set or clear an open directory's immutable flag; False when its filesystem has no such flag."""
+def set_immutable(fd: int) -> None:
+    """Set an open directory's immutable flag, where its filesystem has such a flag."""
     try:
         (flags,) = struct.unpack("i", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(4)))
-        wanted = flags | _FS_IMMUTABLE_FL if immutable else flags & ~_FS_IMMUTABLE_FL
-        if wanted != flags:
-            fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("i", wanted))
+        if not flags & _FS_IMMUTABLE_FL:
+            fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("i", flags | _FS_IMMUTABLE_FL))
     except OSError:
-        return False
-    return True
+        return
 
 
 def mount(source: str, target: str, fstype: str, flags: int, options: str) -> None:

@@ -28,7 +28,7 @@ def mount(node: str, number: tuple[int, int], root: str, target: str) -> None:
         try:
             if os.fstat(bare).st_dev != os.fstat(parent).st_dev:
                 raise OSError(16, "another filesystem is mounted there", target)
-            kernel.set_immutable(bare, True)
+            kernel.set_immutable(bare)
             kernel.mount(node, f"/proc/self/fd/{bare}", "ext4", _FLAGS, _OPTIONS)
         finally:
             os.close(bare)

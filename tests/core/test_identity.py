@@ -110,12 +110,6 @@ def test_a_file_that_is_no_mapping(text: str) -> None:
     assert isinstance(judged, Rejected) and "expected a mapping" in judged.evidence
 
 
-def test_differences_leave_out_what_changes() -> None:
-    assert IDENTITY.differences(Identity("c.example.com", "main", "a", "vol-1", "5f2a")) == ""
-    other = Identity("c.example.com", "main", "a", "vol-2", "5f2a")
-    assert "volume_id 'vol-1' ≠ 'vol-2'" in IDENTITY.differences(other)
-
-
 @pytest.mark.parametrize(
     ("entries", "foreign"),
     [

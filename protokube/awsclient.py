@@ -19,6 +19,7 @@ repeated behind its back. Importing this module costs 0.1 s; import it when a cl
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ from botocore.exceptions import BotoCoreError, ClientError, MetadataRetrievalErr
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
+
+log = logging.getLogger("protokube")
 
 __all__ = ["CALL_ERRORS", "ClientError", "NotReadyError", "client"]
 
@@ -116,7 +119,21 @@ def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
     except _BROKEN as error:
         raise _not_ready("configuration", error) from error
     made.meta.events.register_first("provide-client-params", lambda **_: _check_credentials(session))
+    made.meta.events.register("after-call", _say)
+    made.meta.events.register("after-call-error", _say_error)
     return made
+
+
+def _say(*, model: Any, http_response: Any, parsed: Any, **_: Any) -> None:
+    """The request's id is what AWS's support and CloudTrail know a call by."""
+    request = parsed.get("ResponseMetadata", {}).get("RequestId", "none")
+    code = parsed.get("Error", {}).get("Code", "")
+    status = f"HTTP {http_response.status_code} {code}".rstrip()
+    log.debug("%s %s: %s, request %s", model.service_model.service_id, model.name, status, request)
+
+
+def _say_error(*, event_name: str, exception: Exception, **_: Any) -> None:
+    log.debug("%s: %s", event_name.removeprefix("after-call-error."), exception)
 
 
 def _check_credentials(session: Session) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from urllib.parse import urlsplit
 
 from protokube.core.model import MIB, EtcdPeerMember, Unknown
+
+log = logging.getLogger("protokube")
 
 LIMIT = 2.0
 """Seconds for one peer, from connecting to the last byte."""
@@ -53,11 +56,18 @@ class HttpEtcdPeers:
     async def _ask(self, url: str) -> Sequence[EtcdPeerMember] | Unknown:
         try:
             async with asyncio.timeout(self._limit):
-                return parse_members(await _get(url))
+                members = parse_members(await _get(url))
         except TimeoutError:
-            return Unknown(f"{url}: no answer within {self._limit:g} s")
+            return _unknown(f"{url}: no answer within {self._limit:g} s")
         except (OSError, HTTPException, ValueError, EOFError, asyncio.LimitOverrunError, RecursionError) as error:
-            return Unknown(f"{url}: {error or type(error).__name__}")
+            return _unknown(f"{url}: {error or type(error).__name__}")
+        log.debug("etcd peer %s: members %s", url, ", ".join(one.name or "(not started)" for one in members))
+        return members
+
+
+def _unknown(reason: str) -> Unknown:
+    log.debug("etcd peer %s", reason)
+    return Unknown(reason)
 
 
 async def _get(url: str) -> bytes:

@@ -86,7 +86,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("timeout", 600.0, "with --once: give up after so long", float, metavar="SECONDS"),
     Option("output", "text", "for --dry-run and --once", metavar="FORMAT", choices=("text", "json"), short="o"),
     Option("detailed-exitcode", False, "with --dry-run: exit 2 when there is something to do", bool),
-    Option("verbose", False, "log more", bool, short="v"),
+    Option(
+        "verbose",
+        False,
+        "log every call to cloud, name server, etcd's peers and systemd, and every look at a disk",
+        bool,
+        short="v",
+    ),
     Option("log-format", "text", "how to log to stderr", metavar="FORMAT", choices=("text", "json")),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}

@@ -10,6 +10,7 @@ server refuses otherwise, and the change is made anew from a fresh look, a few t
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.opcode
 import dns.query
 import dns.rcode
 import dns.rdataclass
@@ -34,6 +36,8 @@ from protokube.core.nameserver import TsigKey, parse_keyfile, parse_server
 from protokube.core.value import dataclass, field
 from protokube.core.zones import NoZone, Zone
 from protokube.errors import ConfigError, ProviderError
+
+log = logging.getLogger("protokube")
 
 CONNECT_LIMIT = 3.0
 ANSWER_LIMIT = 3.0
@@ -266,7 +270,11 @@ class Rfc2136:
             ) from error
 
     def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
-        return dns.query.tcp(message, self._address[0], timeout=ANSWER_LIMIT, sock=sock)
+        answer = dns.query.tcp(message, self._address[0], timeout=ANSWER_LIMIT, sock=sock)
+        asked = "; ".join(f"{one.name} {dns.rdatatype.to_text(one.rdtype)}" for one in message.question)
+        kind, code = dns.opcode.to_text(message.opcode()), dns.rcode.to_text(answer.rcode())
+        log.debug("%s: %s %s: %s", self._where, kind, asked, code)
+        return answer
 
     def _check(self, code: dns.rcode.Rcode, what: str) -> None:
         if code != dns.rcode.NOERROR:

@@ -6,6 +6,7 @@ that a disk that hangs takes nobody along. What is decided from what they find i
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ from protokube.host.worker import TOOLS, digest
 if TYPE_CHECKING:
     from protokube.host.loops import File, Key
     from protokube.host.probe import Answer
+
+log = logging.getLogger("protokube")
 
 PROBE_LIMIT = 10.0
 """Seconds that a look at a disk may take."""
@@ -131,6 +134,7 @@ class BlockDevices:
         if isinstance(answer, ChildFailed):
             return Unknown(str(answer))
         self._learn(*answer["loops"])
+        log.debug("disk of %s: %s %s", volume_id, answer["state"], answer.get("text") or answer.get("device", ""))
         content: Blank | Ext4 | NotBlank | Mounted | Working
         match answer["state"]:
             case "absent":

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from string import ascii_letters, digits
@@ -27,6 +28,8 @@ from dbus_next.message import Message
 
 from protokube.core.model import UnitState
 from protokube.errors import ProviderError
+
+log = logging.getLogger("protokube")
 
 DEFAULT_ADDRESS = "unix:path=/run/dbus/system_bus_socket"
 
@@ -200,6 +203,7 @@ class SystemBus:
             raise ProviderError(f"system bus {self._address}: lost while calling {method}: {error!r}") from error
         if reply is None:
             raise ProviderError(f"system bus {self._address}: closed while calling {method}")
+        log.debug("system bus: %s: %s", " ".join((method, path, *body)), reply.body)
         if reply.message_type is MessageType.ERROR:
             said = reply.body[0] if reply.body else "no message"
             advice = _ADVICE.get(reply.error_name, "see `journalctl -b _PID=1`")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import re
 import reprlib
@@ -18,6 +19,8 @@ import time
 from protokube.awsenv import IMDS_ENDPOINT, IMDS_MODE, Endpoint, parse_endpoint
 from protokube.core.value import dataclass
 from protokube.errors import ProviderError
+
+log = logging.getLogger("protokube")
 
 IPV4_ENDPOINT = Endpoint("http://169.254.169.254", "169.254.169.254", 80, "")
 IPV6_ENDPOINT = Endpoint("http://[fd00:ec2::254]", "fd00:ec2::254", 80, "")
@@ -176,6 +179,7 @@ class Imds:
                 body = response.read(_LONGEST_ANSWER)
                 if length is not None and len(body) < min(length, _LONGEST_ANSWER):
                     raise http.client.IncompleteRead(body, length - len(body))  # an address may be cut to another one
+                log.debug("instance metadata: %s %s: HTTP %d", method, path, response.status)
                 return _Answer(response.status, body, response.getheader(_TTL_HEADER))
             except TimeoutError as error:
                 raise _NoAnswerError(

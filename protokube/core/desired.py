@@ -116,13 +116,11 @@ def cluster_order(clusters: Iterable[str]) -> list[str]:
 
 
 def desire(config: NodeConfig, observed: Observed) -> Desired | None:
-    """Judge the volumes; None while the instance or the volumes are unknown."""
+    """Judge the volumes; None on a worker, which takes none, and while the instance or the volumes are unknown."""
     instance, volumes = observed.instance, observed.volumes
-    if isinstance(instance, Unknown) or isinstance(volumes, Unknown):
+    if not config.master or isinstance(instance, Unknown) or isinstance(volumes, Unknown):
         return None
     cluster_id = config.cluster_id or instance.cluster_id
-    if not config.master:
-        return Desired(cluster_id, instance, (), {}, {}, {}, ())
     ours, foreign = _of_cluster(cluster_id, volumes)
     accepted, witnesses, rejected = _judge_tags(config, cluster_id, instance, ours)
     rejected += _duplicates(accepted, witnesses)

@@ -116,7 +116,6 @@ def desired_records(
     held: Iterable[EtcdMember],
     mounted: Iterable[EtcdMember],
     private: bool,
-    master: bool = True,
     incomplete: bool = False,
 ) -> DesiredRecords:
     """Decide what this node keeps: `held` are the members on volumes attached to it, `mounted` those mounted.
@@ -124,8 +123,6 @@ def desired_records(
     `incomplete`: the cloud's answer doesn't show everything that is mounted here, so that nothing is withdrawn.
     """
     here = frozenset((member.cluster, member.me) for member in mounted)
-    if not master:
-        return DesiredRecords(instance.id, private)
     seen = () if isinstance(peers, Unknown) else peers
     others = tuple(one for one in seen if one.instance != instance.id and one.state is not PeerState.GONE)
     api_names = frozenset({naming.api_internal, naming.api})

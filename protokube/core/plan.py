@@ -31,7 +31,7 @@ def plan(config: NodeConfig, observed: Observed) -> Plan:
     if config.master and isinstance(observed.volumes, Unknown):
         out.ignorance("volumes", observed.volumes.reason)
     desired = desire(config, observed)
-    if desired is not None and config.master:
+    if desired is not None:
         _plan_master(config, observed, desired, out)
     plan_kubelet(config, observed, desired, out)
     return out

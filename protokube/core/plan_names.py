@@ -30,7 +30,6 @@ def records_of(config: NodeConfig, observed: Observed, desired: Desired) -> Desi
         held=[mine.member for mine in desired.held.values()],
         mounted=[mine.member for mine in mounted(config, observed, desired)],
         private=config.private_dns,
-        master=config.master,
         incomplete=isinstance(observed.mounts, Unknown) or bool(strangers(observed, desired)),
     )
 

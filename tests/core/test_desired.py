@@ -35,8 +35,10 @@ def test_unknown_is_no_judgement() -> None:
 
 
 def test_a_node_that_is_no_master_wants_no_volume() -> None:
-    desired = desire(config_of(master=False), state(volumes=(volume(),)))
-    assert desired is not None and (desired.all, desired.candidates) == ((), {})
+    observed = state(volumes=(volume(holder="n1"),))
+    assert desire(config_of(), observed) is not None
+    assert desire(config_of(master=False), observed) is None
+    assert planned(observed, master=False).steps == planned(state(), master=False).steps
 
 
 @pytest.mark.parametrize(

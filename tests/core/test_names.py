@@ -25,9 +25,8 @@ def desire(
     held: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
     mounted: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
     private: bool = False,
-    master: bool = True,
 ) -> DesiredRecords:
-    return desired_records(NAMING, instance, peers, held=held, mounted=mounted, private=private, master=master)
+    return desired_records(NAMING, instance, peers, held=held, mounted=mounted, private=private)
 
 
 def table(desired: DesiredRecords) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -55,21 +54,14 @@ def test_only_mounted_members_are_named() -> None:
 
 
 @pytest.mark.parametrize("private", [False, True])
-@pytest.mark.parametrize(
-    ("master", "held", "mounted"),
-    [(False, (), ()), (False, (MAIN_A,), (MAIN_A,)), (True, (), ()), (True, (EVENTS_A,), (EVENTS_A,))],
-    ids=["node", "node with volumes", "standby", "events only"],
-)
-def test_nodes_and_masters_without_a_main_volume_write_nothing(
-    private: bool, master: bool, held: tuple[EtcdMember, ...], mounted: tuple[EtcdMember, ...]
-) -> None:
-    assert desire(private=private, master=master, held=held, mounted=mounted).records == ()
+@pytest.mark.parametrize("volumes", [(), (EVENTS_A,)], ids=["standby", "events only"])
+def test_masters_without_a_main_volume_write_nothing(private: bool, volumes: tuple[EtcdMember, ...]) -> None:
+    assert desire(private=private, held=volumes, mounted=volumes).records == ()
 
 
 def test_a_standby_leaves_the_api_names_and_a_booting_master_does_not() -> None:
     assert desire(held=(), mounted=()).withdrawn == {NAMING.api, NAMING.api_internal}
     assert desire(mounted=()).names == frozenset()
-    assert desire(master=False, held=(), mounted=()).names == frozenset()
 
 
 @pytest.mark.parametrize(("mounts", "withdrawn"), [((), True), ((mounted(),), False)])

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from protokube.errors import PermissionNeeded, ProtokubeError
+from protokube.kernel.locks import flock_holder
 
 
 class AlreadyRunning(ProtokubeError):  # noqa: N818 - it names what is the case
@@ -33,7 +34,7 @@ class Lock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(os.fstat(self._descriptor))
+            holder = flock_holder(os.fstat(self._descriptor)) or "unknown"
             os.close(self._descriptor)
             raise AlreadyRunning(f"protokube already runs on this root: pid {holder} holds {self._path}") from None
         return self
@@ -42,13 +43,3 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
-
-
-def _holder(locked: os.stat_result) -> str:
-    """The pid of whoever holds a BSD lock on the file, as /proc/locks (proc(5)) has it."""
-    file = f"{os.major(locked.st_dev):02x}:{os.minor(locked.st_dev):02x}:{locked.st_ino}"
-    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-        fields = line.split()
-        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == file:
-            return fields[4]
-    return "unknown"

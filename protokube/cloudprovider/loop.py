@@ -8,17 +8,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from protokube.errors import ProviderError
+from protokube.kernel import calls, mountinfo
 
 _MAJOR = 7
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_CONFIGURE = 0x4C0A
-_LOOP_GET_STATUS64 = 0x4C05
 _LO_FLAGS_AUTOCLEAR = 4
 
 # struct loop_info64: device, inode, rdevice, offset, sizelimit; number, two of encryption, flags; names, key; init
@@ -85,21 +84,8 @@ def _devices() -> list[str]:
     return [str(path) for path in Path("/dev").glob("loop[0-9]*") if path.name[4:].isdigit()]
 
 
-def backing(device: int) -> tuple[int, int] | None:
-    """(st_dev, st_ino) of the file behind an open loop device; None when it is free."""
-    buffer = bytearray(_INFO.size)
-    try:
-        fcntl.ioctl(device, _LOOP_GET_STATUS64, buffer)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return None
-        raise
-    device_number, inode, *_ = _INFO.unpack(buffer)
-    return device_number, inode  # the kernel encodes st_dev as the C library does
-
-
 def _backing_of(path: str) -> tuple[int, int] | None:
-    """The same, of the device at `path`; None when it is free or isn't shown here."""
+    """(st_dev, st_ino) of the file behind the loop device at `path`; None when it is free or isn't shown here."""
     try:
         device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -107,7 +93,7 @@ def _backing_of(path: str) -> tuple[int, int] | None:
             return None
         raise
     try:
-        return backing(device)
+        return calls.file_behind(device)
     finally:
         os.close(device)
 
@@ -116,18 +102,13 @@ def mounted_below(root: str) -> set[tuple[int, int]]:
     """(st_dev, st_ino) of the files behind loop devices that are mounted below `root`, in this mount namespace."""
     prefix = root.rstrip("/") + "/"
     names: set[str] = set()
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        number, target = line.split(" ", 5)[2:5:2]
-        if number.startswith(f"{_MAJOR}:") and _unescape(target).startswith(prefix):
+    for line in mountinfo.read():
+        major, minor = line.number
+        if major == _MAJOR and line.target.startswith(prefix):
             # A loop device's minor number is not always its own: it may leave room for partitions.
-            names.add(Path(f"/sys/dev/block/{number}").readlink().name)
+            names.add(Path(f"/sys/dev/block/{major}:{minor}").readlink().name)
     found = (_backing_of(f"/dev/{name}") for name in names)
     return {file for file in found if file is not None}
-
-
-def _unescape(text: str) -> str:
-    """mountinfo writes blanks and the like as a backslash and three octal digits."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def bound() -> set[tuple[int, int]]:

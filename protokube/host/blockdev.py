@@ -30,13 +30,14 @@ from protokube.core.model import (
     Working,
 )
 from protokube.errors import ProviderError
-from protokube.host import claim, ext4, mountinfo, process, sysblock
+from protokube.host import claim, ext4, process, sysblock
 from protokube.host.children import Child, ChildFailed, Probes, wait
 from protokube.host.loops import Loops
 from protokube.host.mounted import MountedSource
 from protokube.host.notes import Notes
 from protokube.host.tree import collect
 from protokube.host.worker import TOOLS, digest
+from protokube.kernel import mountinfo
 
 if TYPE_CHECKING:
     from protokube.host.loops import File, Key

@@ -12,9 +12,11 @@ import os
 import stat
 import time
 
-from protokube.host import mountinfo, sysblock
+from protokube.host import sysblock
 from protokube.host.rawdisk import RawDisk
 from protokube.host.sysblock import BlockDisk, Missing, Uncertain
+from protokube.kernel import mountinfo
+from protokube.kernel.locks import flock_holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,14 +104,9 @@ def claim(disk: BlockDisk, *, write: bool = False) -> RawDisk:
 
 
 def _holder(status: os.stat_result) -> str:
-    """The name of the process that holds the lock on a file, from /proc/locks."""
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    with open("/proc/locks", encoding="ascii") as file:
-        for line in file:
-            fields = line.split()
-            if fields[1] == "FLOCK" and fields[5] == place:
-                return _name(int(fields[4]))
-    return "another program"
+    """The name of the process that holds the lock on a file."""
+    pid = flock_holder(status)
+    return "another program" if pid is None else _name(pid)
 
 
 def _name(pid: int) -> str:

@@ -9,7 +9,7 @@ import os
 import select
 import time
 
-from protokube.host import kernel
+from protokube.kernel import calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _start(node: str) -> tuple[int, int]:
             # Whoever waits for our end, or for the lock that we hold, must not wait for this process.
             os.closerange(0, answering)
             os.closerange(answering + 1, 256)
-            os.write(answering, marshal.dumps(kernel.loop_backing(node)))
+            os.write(answering, marshal.dumps(calls.loop_backing(node)))
         finally:
             os._exit(os.EX_OK)
     os.close(answering)

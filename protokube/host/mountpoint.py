@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from protokube.host import kernel, mountinfo
+from protokube.kernel import calls, mountinfo
 
-_FLAGS = kernel.MS_NOATIME | kernel.MS_NODEV | kernel.MS_NOSUID
+_FLAGS = calls.MS_NOATIME | calls.MS_NODEV | calls.MS_NOSUID
 _OPTIONS = "errors=remount-ro"
 _MODE = 0o750
 _MODE_ABOVE = 0o755
@@ -28,8 +28,8 @@ def mount(node: str, number: tuple[int, int], root: str, target: str) -> None:
         try:
             if os.fstat(bare).st_dev != os.fstat(parent).st_dev:
                 raise OSError(16, "another filesystem is mounted there", target)
-            kernel.set_immutable(bare)
-            kernel.mount(node, f"/proc/self/fd/{bare}", "ext4", _FLAGS, _OPTIONS)
+            calls.set_immutable(bare)
+            calls.mount(node, f"/proc/self/fd/{bare}", "ext4", _FLAGS, _OPTIONS)
         finally:
             os.close(bare)
         _verify(parent, name, number, target)

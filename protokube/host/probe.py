@@ -9,13 +9,14 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host import claim, intent, mountinfo
+from protokube.host import claim, intent
 from protokube.host.look import DebugfsSource, LookFailed
 from protokube.host.loops import Loops
 from protokube.host.process import ToolMissing
 from protokube.host.proof import Finding, examine
 from protokube.host.sysblock import BlockDisk, Missing, Uncertain
 from protokube.host.tree import collect
+from protokube.kernel import mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from protokube.host import kernel
+from protokube.kernel import calls
 
 _PAGE = 4096
 _CHUNK = 1 << 20
@@ -23,8 +23,8 @@ class RawDisk:
         mode = os.O_RDWR if write else os.O_RDONLY
         self.fd = os.open(node, mode | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._buffer = mmap.mmap(-1, _BUFFER)
-        self.size = kernel.device_size(self.fd)
-        kernel.drop_cache(self.fd)
+        self.size = calls.device_size(self.fd)
+        calls.drop_cache(self.fd)
 
     def close(self) -> None:
         """Give the claim back."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host import claim, ext4, intent, mountinfo, mountpoint
+from protokube.host import claim, ext4, intent, mountpoint
 from protokube.host.loops import Loops
 from protokube.host.notes import Notes
 from protokube.host.process import ToolMissing, run_logged, tool
 from protokube.host.proof import examine
 from protokube.host.sysblock import BlockDisk, Missing, Uncertain
+from protokube.kernel import mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

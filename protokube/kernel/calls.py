@@ -3,6 +3,7 @@ linux/loop.h and linux/mount.h."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -40,11 +41,21 @@ def loop_backing(device: str) -> tuple[int, int] | None:
     except OSError:
         return None
     try:
-        info = fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64_SIZE))
+        return file_behind(fd)
     except OSError:
         return None
     finally:
         os.close(fd)
+
+
+def file_behind(fd: int) -> tuple[int, int] | None:
+    """The (st_dev, st_ino) of the file behind an open loop device; None when it is free."""
+    try:
+        info = fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64_SIZE))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
     # lo_device is the kernel's huge_encode_dev: the same layout that st_dev has in user space.
     found: tuple[int, int] = struct.unpack_from("QQ", info)
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from protokube.core.model import Fault
 
@@ -57,3 +59,28 @@ class DeviceNameTaken(ProviderError):  # noqa: N818 - it names what is the case
 
 class TaggingForbidden(ProviderError):  # noqa: N818 - it names what is the case
     """The cloud lets this machine write no tags, and will not until an operator changes its permissions."""
+
+
+_ADVICE = {
+    errno.EACCES: "run it as root",
+    errno.EPERM: "run it as root, and see whether the file is immutable (lsattr)",
+    errno.ENOSPC: "free space on that filesystem",
+    errno.EDQUOT: "free space in that quota",
+    errno.EROFS: "the filesystem is read-only: see the kernel's log for why, then mount it writable",
+    errno.EIO: "the disk answers with errors: see the kernel's log",
+    errno.ENOTDIR: "a file stands where a directory should be: move it away",
+    errno.EISDIR: "a directory stands where a file should be: move it away",
+}
+
+
+@contextmanager
+def explain(what: str, advice: Mapping[int, str] | None = None) -> Iterator[None]:
+    """Turn an OSError into a ProviderError that names what was tried and what an operator can do.
+
+    `advice`, by error number, is what is better said there than the usual.
+    """
+    try:
+        yield
+    except OSError as error:
+        known = (_ADVICE | dict(advice or {})).get(error.errno or 0)
+        raise ProviderError(f"{what}: {error.strerror}" + (f"; {known}" if known else "")) from error

@@ -7,25 +7,22 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from protokube.cloudprovider.memory import sync_folder
 from protokube.core.value import dataclass
-from protokube.errors import ProviderError, VolumeInUse
+from protokube.errors import ProviderError, VolumeInUse, explain
 
 _LOOKS = 20
 _PAUSE = 0.01
 """Whoever looks at an image locks it for microseconds: an attach outlasts that, 0.2 s in all, and then gives up."""
 
-_ADVICE = {
-    errno.EACCES: "run it as root",
+ADVICE = {
     errno.EPERM: "run it as root; a container needs the right to use loop devices",
-    errno.ENOSPC: "free space on that filesystem",
     errno.EROFS: "that filesystem is read-only: keep the inventory's files on a writable one",
-    errno.ENOTDIR: "a file stands where a directory should be: move it away",
 }
+"""What is better said of images, and of the files beside them, than the usual."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +39,9 @@ class Look:
     trouble: str | None = None
 
 
-@contextmanager
-def explain(what: str) -> Iterator[None]:
-    """Turn an OSError into a ProviderError that says what an operator can do."""
-    try:
-        yield
-    except OSError as error:
-        advice = _ADVICE.get(error.errno or 0)
-        raise ProviderError(f"{what}: {error.strerror}" + (f"; {advice}" if advice else "")) from error
-
-
 def look(path: str, size: int) -> Look:
     """The image at `path`, which should have `size` bytes. Nothing is made or written."""
-    with explain(f"look at {path}"):
+    with explain(f"look at {path}", ADVICE):
         try:
             image = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -95,7 +82,7 @@ def _has_no_data(image: int) -> bool:
 
 def open_locked(path: str, size: int, holder: str) -> int:
     """The image, open and locked; made as one hole of `size` bytes if there is none. `holder` is for the message."""
-    with explain(f"attach {path}"), ExitStack() as opened:
+    with explain(f"attach {path}", ADVICE), ExitStack() as opened:
         folder = Path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
         image = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)

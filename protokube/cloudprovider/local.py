@@ -22,7 +22,7 @@ from protokube.cloudprovider.inventory import Inventory, InventoryNode, Inventor
 from protokube.cloudprovider.memory import Holder, Memory
 from protokube.core.model import Attachment, AttachState, CloudVolume, DiskIdentity, Fault, Instance, Peer
 from protokube.core.value import replace
-from protokube.errors import ConfigError, ProviderError, VolumeInUse
+from protokube.errors import ConfigError, ProviderError, VolumeInUse, explain
 
 _NOBODY_KNOWN = "an unknown holder"
 
@@ -172,7 +172,7 @@ class LocalCloud:
                 )
             # Before the loop device is there: whoever sees the device must read its true holder.
             self._remember(volume, replace(remembered, holder=self._myself()), remembered)
-            with images.explain(f"attach {image_path}"):
+            with explain(f"attach {image_path}", images.ADVICE):
                 self._kept[file] = loop.bind(image)
         finally:
             os.close(image)
@@ -185,7 +185,7 @@ class LocalCloud:
 
     def _remember(self, volume: InventoryVolume, memo: Memory, before: Memory) -> None:
         if memo != before:
-            with images.explain(f"write {volume.state}"):
+            with explain(f"write {volume.state}", images.ADVICE):
                 memory.save(volume.state, memo)
 
     def _ours(self) -> set[tuple[int, int]]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.dnsprovider import backup
 from protokube.dnsprovider.hosts_text import HostsText, normal_address, parse, record_type
-from protokube.errors import ProviderError
+from protokube.errors import ProviderError, explain
 
 TTL = 60
 """Seconds that every record is said to have, since a hosts file knows none."""
@@ -23,12 +22,8 @@ _TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 _TRIES = 3
 
 _ADVICE = {
-    errno.EACCES: "run it as root",
-    errno.EPERM: "run it as root, and see whether the file is immutable (lsattr)",
-    errno.ENOSPC: "free space on that filesystem",
     errno.EROFS: "that filesystem is read-only: make it writable, or use --dns none",
     errno.ELOOP: "it is a symbolic link, which is not followed: put a file there, or use --dns none",
-    errno.EISDIR: "a directory stands where the file should be",
 }
 
 
@@ -70,7 +65,7 @@ class HostsFile:
         """Put right what a crash left torn, when there is no other change."""
         if not backup.exists(self._path):
             return
-        with _explain("recover", self._path):
+        with explain(f"recover {self._path}", _ADVICE):
             try:
                 file = self._open(os.O_RDWR)
             except FileNotFoundError:
@@ -104,7 +99,7 @@ class HostsFile:
         found = self._read()
         if _wanted(found, changes) == found and not backup.exists(self._path):
             return True
-        with _explain("write", self._path):
+        with explain(f"write {self._path}", _ADVICE):
             file = self._open(os.O_RDWR | os.O_CREAT)
             try:
                 backup.restore(self._path, file)
@@ -115,7 +110,7 @@ class HostsFile:
                 os.close(file)
 
     def _read(self) -> bytes:
-        with _explain("read", self._path):
+        with explain(f"read {self._path}", _ADVICE):
             try:
                 file = self._open(os.O_RDONLY)
             except FileNotFoundError:
@@ -155,13 +150,3 @@ def _address(change: RecordChange, value: str) -> str:
     ):
         raise ProviderError(f"{change.name!r} {change.type} {value}: can't stand in a hosts file")
     return address
-
-
-@contextmanager
-def _explain(what: str, path: str) -> Iterator[None]:
-    """Turn an OSError into a ProviderError that says what an operator can do."""
-    try:
-        yield
-    except OSError as error:
-        advice = _ADVICE.get(error.errno or 0)
-        raise ProviderError(f"{what} {path}: {error.strerror}" + (f"; {advice}" if advice else "")) from error

@@ -23,8 +23,8 @@ from pathlib import Path
 from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, Unlink, WriteFile
 from protokube.core.desired import MOUNT_PREFIX
 from protokube.core.model import MIB, Absent, Directory, File, FileState, Link, OtherFile
-from protokube.errors import ProviderError
-from protokube.host.walk import Blocked, descend, explain, make_directory, open_plain, open_volume, parts_of
+from protokube.errors import ProviderError, explain
+from protokube.host.walk import Blocked, descend, make_directory, open_plain, open_volume, parts_of
 
 _TEMPORARY = ".protokube-new"
 _TEXT_LIMIT = MIB
@@ -65,7 +65,7 @@ class NodeFiles:
 
         Our own temporary files are left out.
         """
-        with explain("list", directory):
+        with explain(f"list {directory}"):
             try:
                 with self._reading(f"{directory}/.") as (folder, _):
                     names = sorted(os.listdir(folder))  # noqa: PTH208 - an open directory, not a path
@@ -75,7 +75,7 @@ class NodeFiles:
         return self.read([f"{base}/{name}" for name in names if not _is_temporary(name)])
 
     def _read(self, path: str) -> FileState:
-        with explain("read", path):
+        with explain(f"read {path}"):
             try:
                 with self._reading(path) as (folder, name):
                     return self._state(folder, name)
@@ -133,7 +133,7 @@ class NodeFiles:
 
     def make_directory(self, action: MakeDirectory) -> None:
         """Make a directory and what is missing above it, and give it the mode."""
-        with explain("make directory", action.path), self._folder(action.path, action.volume) as (folder, name):
+        with explain(f"make directory {action.path}"), self._folder(action.path, action.volume) as (folder, name):
             make_directory(folder, name)
             opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
             try:
@@ -146,7 +146,7 @@ class NodeFiles:
     def write(self, action: WriteFile) -> None:
         """Write beside, fsync, rename, fsync the directory; nothing at all when it stands there already."""
         content = action.content.encode()
-        with explain("write", action.path), self._folder(action.path, action.volume) as (folder, name):
+        with explain(f"write {action.path}"), self._folder(action.path, action.volume) as (folder, name):
             temporary = _clear_temporary(folder, name)
             info = _expect(folder, name, action.path, stat.S_IFREG)
             same_size = info is not None and info.st_size == len(content)
@@ -163,7 +163,7 @@ class NodeFiles:
     def link(self, action: MakeLink) -> None:
         """Rename a fresh relative link over the old one; a file that isn't a link is an error and stays."""
         parts_of(action.target)
-        with explain("link", action.path), self._folder(action.path, None) as (folder, name):
+        with explain(f"link {action.path}"), self._folder(action.path, None) as (folder, name):
             temporary = _clear_temporary(folder, name)
             _expect(folder, name, action.path, stat.S_IFLNK)
             os.symlink(os.path.relpath(action.target, self._place(folder)), temporary, dir_fd=folder)
@@ -172,7 +172,7 @@ class NodeFiles:
 
     def unlink(self, action: Unlink) -> None:
         """Remove a link; absent is fine, anything else is an error and stays."""
-        with explain("unlink", action.path):
+        with explain(f"unlink {action.path}"):
             try:
                 with self._folder(action.path, None, make=False) as (folder, name):
                     if _expect(folder, name, action.path, stat.S_IFLNK):

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from protokube.core.actions import OnVolume
@@ -16,30 +15,9 @@ from protokube.errors import ProviderError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-_ADVICE = {
-    errno.EACCES: "run it as root",
-    errno.EPERM: "run it as root, and see whether the file is immutable (lsattr)",
-    errno.ENOSPC: "free space on that filesystem",
-    errno.EDQUOT: "free space in that quota",
-    errno.EROFS: "the filesystem is read-only: see the kernel's log for why, then mount it writable",
-    errno.EIO: "the disk answers with errors: see the kernel's log",
-    errno.ENOTDIR: "a file stands where a directory should be: move it away",
-    errno.EISDIR: "a directory stands where a file should be: move it away",
-}
-
 
 class Blocked(ProviderError):  # noqa: N818 - it names a state
     """The way to a path is barred: by a link on a volume, by a file, or because it would leave the root."""
-
-
-@contextmanager
-def explain(what: str, path: str) -> Iterator[None]:
-    """Turn an OSError into a ProviderError that names the path and what an operator can do."""
-    try:
-        yield
-    except OSError as error:
-        advice = _ADVICE.get(error.errno or 0)
-        raise ProviderError(f"{what} {path}: {error.strerror}" + (f"; {advice}" if advice else "")) from error
 
 
 def parts_of(path: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from protokube.core.value import dataclass, field
-from protokube.errors import ProviderError
+from protokube.errors import ProviderError, explain
 
 _VERSION = 1
 
@@ -44,17 +44,16 @@ class Memory:
 
 def load(path: str) -> Memory:
     """What is remembered; nothing when there is no file yet."""
-    try:
-        text = Path(path).read_text()
-    except FileNotFoundError:
-        return Memory()
-    except OSError as error:
-        raise ProviderError(f"read {path}: {error.strerror}; run it as root") from error
-    except UnicodeDecodeError as error:
-        raise _damaged(path, str(error)) from error
+    with explain(f"read {path}"):
+        try:
+            text = Path(path).read_text()
+        except FileNotFoundError:
+            return Memory()
+        except UnicodeDecodeError as error:
+            raise _damaged(path, str(error)) from error
     try:
         return _parse(json.loads(text))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
 

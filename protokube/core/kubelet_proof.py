@@ -74,7 +74,7 @@ def last_good(observed: Observed) -> Pair | None:
         return None
     try:
         kept = json.loads(there.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # kubelet's next good hour writes it anew
     args, config = (kept.get("args"), kept.get("config")) if isinstance(kept, dict) else (None, None)
     return Pair(args, config) if isinstance(args, str) and isinstance(config, str) else None

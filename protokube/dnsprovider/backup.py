@@ -13,6 +13,8 @@ import os
 import re
 from pathlib import Path
 
+from protokube.errors import explain
+
 SUFFIX = ".protokube-backup"
 _HEAD = re.compile(rb"protokube backup 1: old (\d{1,9}) bytes, new (\d{1,9}) bytes, sha256 ([0-9a-f]{64})\n")
 _CHUNK = 1 << 16
@@ -52,10 +54,11 @@ def is_torn(found: bytes, old: bytes, new: bytes) -> bool:
 
 def torn_from(path: str, found: bytes) -> bytes | None:
     """The old content, when a backup shows that the file at `path`, which holds `found`, is torn; otherwise None."""
-    try:
-        parts = unpack(Path(path + SUFFIX).read_bytes())
-    except FileNotFoundError:
-        return None
+    with explain(f"read {path + SUFFIX}"):
+        try:
+            parts = unpack(Path(path + SUFFIX).read_bytes())
+        except FileNotFoundError:
+            return None
     return parts[0] if parts and is_torn(found, *parts) else None
 
 

@@ -57,7 +57,7 @@ def decode(block: bytes) -> IntentFields | None:
         raise BadIntent("its checksum is wrong")
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadIntent(f"it is no JSON: {error}") from error
     if not isinstance(fields, dict) or fields.get("version") != _VERSION or set(fields) != _KEYS:
         raise BadIntent(f"it says {text[:200]!r}, expected the fields of version {_VERSION}")

@@ -59,7 +59,7 @@ def test_a_torn_record_is_not_believed(length: int) -> None:
             intent.decode(torn)
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"version": 2}', b'{"version": 1}', b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"version": 2}', b'{"version": 1}', b"\xff", b"[" * 4000])
 def test_a_whole_record_of_something_else_is_not_believed(text: bytes) -> None:
     header = struct.pack("<8sI32s", b"PKINTENT", len(text), hashlib.sha256(text).digest())
     with pytest.raises(intent.BadIntent):

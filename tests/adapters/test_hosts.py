@@ -242,6 +242,14 @@ def test_what_others_wrote_after_a_crash_stays(hosts: HostsFile, path: Path) -> 
     assert path.read_bytes() == NEW + b"10.5.5.5 added\n" and beside(path) == ["hosts"]
 
 
+def test_a_backup_that_can_t_be_read_is_an_error(hosts: HostsFile, path: Path) -> None:
+    path.write_bytes(NEW)
+    Path(f"{path}{backup.SUFFIX}").mkdir()
+    for call in (lambda: records(hosts), hosts.recover, lambda: hosts.change(CHANGES)):
+        with pytest.raises(ProviderError, match=f"read {path}{backup.SUFFIX}: .*a directory stands"):
+            call()
+
+
 def test_a_backup_that_is_not_ours_to_read_changes_nothing(hosts: HostsFile, path: Path) -> None:
     path.write_bytes(OLD)
     Path(f"{path}{backup.SUFFIX}").write_bytes(backup.pack(OLD, NEW)[:-1])

@@ -196,7 +196,7 @@ def test_tags_survive_a_change_of_holder(make: Make) -> None:
     [
         "", "{", "[]", "{}", "\xff", '{"version": 2, "holder": null, "tags": {}}', '{"version": 1, "tags": {}}',
         '{"version": 1, "holder": null, "tags": {"k": 1}}', '{"version": 1, "holder": {"node": "a"}, "tags": {}}',
-        '{"version": 1, "holder": "a", "tags": {}}',
+        '{"version": 1, "holder": "a", "tags": {}}', "[" * 100_000,
     ],
 )  # fmt: skip
 def test_a_damaged_state_is_no_empty_state(make: Make, image: Path, content: str) -> None:

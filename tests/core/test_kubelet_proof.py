@@ -147,7 +147,7 @@ def test_proven_files_are_kept_once() -> None:
     assert kept.steps == [] and kept.settled
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"args": "a"}', '{"args": "a", "config": 1}', None])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"args": "a"}', '{"args": "a", "config": 1}', "[" * 100_000, None])
 def test_a_damaged_copy_of_the_last_good_files_is_none(text: str | None) -> None:
     observed = on_disk()
     assert not isinstance(observed.files, Unknown)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from protokube.errors import ProviderError
+from protokube.errors import ProviderError, explain
 from protokube.kernel import calls, mountinfo
 
 _MAJOR = 7
@@ -101,17 +101,18 @@ def _backing_of(path: str) -> tuple[int, int] | None:
 def mounted_below(root: str) -> set[tuple[int, int]]:
     """(st_dev, st_ino) of the files behind loop devices that are mounted below `root`, in this mount namespace."""
     prefix = root.rstrip("/") + "/"
-    names: set[str] = set()
-    for line in mountinfo.read():
-        major, minor = line.number
-        if major == _MAJOR and line.target.startswith(prefix):
-            # A loop device's minor number is not always its own: it may leave room for partitions.
-            names.add(Path(f"/sys/dev/block/{major}:{minor}").readlink().name)
-    found = (_backing_of(f"/dev/{name}") for name in names)
+    with explain("look at mounted loop devices"):
+        numbers = {line.number for line in mountinfo.read() if line.target.startswith(prefix)}
+        # A loop device's minor number is not always its own: it may leave room for partitions.
+        names = [
+            Path(f"/sys/dev/block/{_MAJOR}:{minor}").readlink().name for major, minor in numbers if major == _MAJOR
+        ]
+        found = [_backing_of(f"/dev/{name}") for name in names]
     return {file for file in found if file is not None}
 
 
 def bound() -> set[tuple[int, int]]:
     """(st_dev, st_ino) of every file behind a loop device that can be opened here."""
-    found = (_backing_of(path) for path in _devices())
+    with explain("look at loop devices"):
+        found = [_backing_of(path) for path in _devices()]
     return {file for file in found if file is not None}

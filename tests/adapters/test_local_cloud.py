@@ -14,6 +14,7 @@ from protokube.cloudprovider import loop
 from protokube.cloudprovider.local import load_inventory
 from protokube.core.model import MIB, Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUse
+from protokube.kernel import mountinfo
 from tests.lab.local_cloud import (
     INVENTORY,
     Make,
@@ -343,6 +344,16 @@ def test_a_container_that_shows_one_loop_device_uses_that_one(make: Make, tmp_pa
         end(process)
         fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
         os.close(control)
+
+
+def test_a_loop_device_that_vanishes_meanwhile_is_an_error_and_no_bug(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of mounts and sysfs are read one after the other: a mount may end between them."""
+    (tmp_path / "mounts").write_text("36 35 7:1048575 / /mnt/master-main-a rw - ext4 /dev/loop99 rw\n")
+    monkeypatch.setattr(mountinfo, "_MOUNTINFO", str(tmp_path / "mounts"))
+    with pytest.raises(ProviderError, match="look at mounted loop devices: No such file"):
+        make().volumes()
 
 
 # --- disks of the machine --------------------------------------------------------------------------

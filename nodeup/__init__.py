@@ -1,1 +1,1 @@
-"""nodeup prepares a machine for protokube: files, units and binaries. It never starts kubelet."""
+"""nodeup is to prepare a machine for protokube. It isn't begun: nothing stands here yet."""

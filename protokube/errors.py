@@ -32,8 +32,8 @@ class PermissionNeeded(ProtokubeError):  # noqa: N818 - it names what is needed
 class ProviderError(ProtokubeError):
     """A call to the world failed. Its message names what was asked, the answer, and what an operator can do.
 
-    Caught by observe, which turns it into Unknown, and by the apply loop, which reports it and leaves the
-    action's subject alone for the rest of the round.
+    Observe turns it into Unknown, and apply reports it and leaves the action's subject alone for the rest of the
+    round. Elsewhere it is caught only where the round goes on as well without what failed.
     """
 
 

@@ -105,12 +105,19 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+def _only_here() -> str:
+    """The options that no configuration file may hold."""
+    *names, last = (f"--{option.name}" for option in OPTIONS if not option.in_file)
+    return f"{', '.join(names)} and {last}"
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     out = _Parser(
         prog="protokube",
         description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet.",
-        epilog="Every option is also a key of the configuration file and a variable PROTOKUBE_… of the environment.",
+        epilog=f"Every option is also a variable PROTOKUBE_… of the environment and, but for {_only_here()}, "
+        "a key of the configuration file.",
         allow_abbrev=False,
     )
     out.add_argument("--version", action="version", version=f"protokube {__version__}")

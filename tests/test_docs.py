@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -10,10 +11,11 @@ import pytest
 
 from protokube.config import FILE_ONLY
 from protokube.core.actions import Action
-from protokube.options import OPTIONS
+from protokube.options import OPTIONS, parser
 
 CHECKOUT = Path(__file__).parents[1]
 REFERENCE = (CHECKOUT / "docs/reference.md").read_text(encoding="utf-8")
+ARCHITECTURE = (CHECKOUT / "docs/architecture.md").read_text(encoding="utf-8")
 PAGES = sorted((*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")))
 
 FAMILIES = ("volume", "disk", "mount", "filesystem", "format", "etcd", "dns", "kubelet", "cloud", "instance")
@@ -64,6 +66,32 @@ def test_the_json_report_s_actions_are_all_there_are() -> None:
     listed = re.search(r"`action` names the\s+kind \((.*?); new ones may join\)", REFERENCE, flags=re.DOTALL)
     assert listed is not None
     assert sorted(re.findall(r"`([a-z-]+)`", listed[1])) == sorted(action.kind for action in get_args(Action))
+
+
+def test_what_no_file_may_hold_is_said_where_a_file_s_keys_are_told_of() -> None:
+    example = (CHECKOUT / "examples/config.yaml").read_text(encoding="utf-8")
+    head = example.partition("\n\n")[0]
+    for told in (parser().epilog or "", head):
+        sentence = re.sub(r"\s*#?\s+", " ", told).partition(";")[0]
+        assert re.findall(r"--([a-z-]+)", sentence.replace("--help", "")) == [
+            option.name for option in OPTIONS if not option.in_file
+        ]
+
+
+def test_every_room_is_shown_and_every_one_shown_is_there() -> None:
+    shown = re.findall(r"^  ([a-z]+(?:\.py|/)) ", ARCHITECTURE, flags=re.MULTILINE)
+    assert len(shown) == len(set(shown))
+    house = CHECKOUT / "protokube"
+    modules = {path.name for path in house.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert set(shown) == modules | {f"{path.parent.name}/" for path in house.glob("*/__init__.py")}
+
+
+def test_the_way_of_imports_is_the_one_that_is_checked() -> None:
+    contracts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [layer.replace("protokube.", "") for layer in contracts["contracts"][0]["layers"]]
+    shown = re.search(r"^cli → .*?(?=^```)", ARCHITECTURE, flags=re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    assert re.split(r"\s*→\s*", shown[0].replace(".*", "").strip()) == layers[1:]  # the first is __main__
 
 
 @pytest.mark.parametrize("key", FILE_ONLY)

@@ -1,7 +1,7 @@
 """Asks etcd's peer port who the members of its cluster are: `GET <peer url>/members`.
 
-All peers are asked side by side, each within one limit for the whole exchange, and the first good answer
-counts. Nothing here resolves names: callers give URLs with IP addresses, since the names may not exist yet.
+One limit holds for the whole exchange. Nothing here resolves names: callers give URLs with IP addresses, since the
+names may not exist yet.
 """
 
 from __future__ import annotations
@@ -14,60 +14,43 @@ from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from urllib.parse import urlsplit
 
-from protokube.core.model import MIB, EtcdPeerMember, Unknown
+from protokube.core.model import MIB, EtcdPeerMember
+from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")
 
 LIMIT = 2.0
-"""Seconds for one peer, from connecting to the last byte."""
+"""Seconds, from connecting to the last byte."""
 
 _ANSWER_LIMIT = MIB
 
 
 class HttpEtcdPeers:
-    """Peers without TLS; implements `ports.EtcdPeers`. `limit` is in seconds, per peer."""
+    """Peers without TLS; implements `ports.EtcdPeers`. `limit` is in seconds."""
 
     def __init__(self, limit: float = LIMIT) -> None:
         self._limit = limit
 
-    def members(self, peer_urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
-        """The member list of the first peer that answers, in its order; Unknown, with every reason, when none does.
-
-        A member that was added and never started has no client URLs, and no name.
-        """
-        if not peer_urls:
-            return Unknown("no etcd peer is known to ask")
-        return asyncio.run(self._first(peer_urls))
-
-    async def _first(self, urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
-        tasks = [asyncio.create_task(self._ask(url)) for url in urls]
-        try:
-            for answered in asyncio.as_completed(tasks):
-                answer = await answered
-                if not isinstance(answer, Unknown):
-                    return answer
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        reasons = [task.result() for task in tasks]
-        return Unknown("; ".join(reason.reason for reason in reasons if isinstance(reason, Unknown)))
-
-    async def _ask(self, url: str) -> Sequence[EtcdPeerMember] | Unknown:
-        try:
-            async with asyncio.timeout(self._limit):
-                members = parse_members(await _get(url))
-        except TimeoutError:
-            return _unknown(f"{url}: no answer within {self._limit:g} s")
-        except (OSError, HTTPException, ValueError, EOFError, asyncio.LimitOverrunError, RecursionError) as error:
-            return _unknown(f"{url}: {error or type(error).__name__}")
-        log.debug("etcd peer %s: members %s", url, ", ".join(one.name or "(not started)" for one in members))
+    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
+        """The peer's member list, in its order. A member that was added and never started has no client URLs, and no
+        name."""
+        members = asyncio.run(self._ask(peer_url))
+        log.debug("etcd peer %s: members %s", peer_url, ", ".join(one.name or "(not started)" for one in members))
         return members
 
+    async def _ask(self, url: str) -> Sequence[EtcdPeerMember]:
+        try:
+            async with asyncio.timeout(self._limit):
+                return parse_members(await _get(url))
+        except TimeoutError as error:
+            raise _failed(url, f"no answer within {self._limit:g} s") from error
+        except (OSError, HTTPException, ValueError, EOFError, asyncio.LimitOverrunError, RecursionError) as error:
+            raise _failed(url, str(error) or type(error).__name__) from error
 
-def _unknown(reason: str) -> Unknown:
-    log.debug("etcd peer %s", reason)
-    return Unknown(reason)
+
+def _failed(url: str, reason: str) -> ProviderError:
+    log.debug("etcd peer %s: %s", url, reason)
+    return ProviderError(f"{url}: {reason}")
 
 
 async def _get(url: str) -> bytes:

@@ -89,7 +89,7 @@ class Observer:
         round, the installed kubelet and its unit. These are looked at beside the disks. While a tool is at work on a
         disk, the round doesn't wait for kubelet: the end of either begins the next.
         """
-        desired = desire(self._config, observed) if self._config.master else None
+        desired = desire(self._config, observed)
         unseen = desired is not None and bool({mine.id for mine in attached(desired)} - observed.disks.keys())
         if not self._probed and self._slow is None:
             self._slow = start("what is slow at first", self._look_slowly)
@@ -108,7 +108,7 @@ class Observer:
     def newly_asked(self, observed: Observed) -> Observed:
         """A predicted snapshot with the names and members read that only the prediction asks for."""
         desired = desire(self._config, observed)
-        if desired is None or not self._config.master:
+        if desired is None:
             return observed
         return self._read_names(observed, desired, frozenset())
 
@@ -116,8 +116,6 @@ class Observer:
         """The snapshot with the given facets read again, and with what newly depends on them."""
         observed = replace(before, now=time.time(), uptime=self.uptime())
         observed = self._read_independent(observed, facets)
-        if not self._config.master:
-            return observed
         desired = desire(self._config, observed)
         if desired is None:
             return observed
@@ -201,7 +199,7 @@ class Observer:
         asked = bool(questions.keys() - observed.members.keys() or (questions and Facet.MEMBERS in facets))
         if asked:
             for cluster, urls in questions.items():
-                reads |= {f"members of {cluster} from {url}": self._ask(url) for url in urls}
+                reads |= {f"members of {cluster} from {url}": partial(self._members, url) for url in urls}
         records: Mapping[str, RecordSet] | Unknown = {} if Facet.RECORDS in facets else observed.records
         dns = self._readers.dns
         # What couldn't be read is not tried again in every pass: a silent server would hold up all that follows.
@@ -232,12 +230,8 @@ class Observer:
                 questions[place.mine.member.cluster] = peers_to_ask(observed, desired, place.template, place.mine)
         return questions
 
-    def _ask(self, url: str) -> Callable[[], object]:
-        def ask() -> tuple[EtcdPeerMember, ...] | Unknown:
-            answer = self._readers.etcd.members((url,))
-            return answer if isinstance(answer, Unknown) else tuple(answer)
-
-        return ask
+    def _members(self, url: str) -> tuple[EtcdPeerMember, ...]:
+        return tuple(self._readers.etcd.members(url))
 
 
 def _known(future: Future[object]) -> object:

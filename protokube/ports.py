@@ -170,8 +170,8 @@ class Files(FileReader, Protocol):
 class EtcdPeers(Protocol):
     """Asks etcd's peer port who its members are."""
 
-    def members(self, peer_urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
-        """The member list of the first peer that answers; Unknown, with every reason, when none does."""
+    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
+        """The member list that the peer at a URL answers with."""
 
 
 class ServiceReader(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protokube.config import Settings
-from protokube.core.model import EtcdPeerMember, Fault, UnitState, Unknown
+from protokube.core.model import EtcdPeerMember, Fault, UnitState
 from protokube.core.settings import NodeConfig
 from protokube.core.value import dataclass, replace
 from protokube.errors import ConfigError
@@ -36,11 +36,11 @@ Vpc = Callable[[], tuple[str, str] | None]
 class _Peers:
     """etcd's peers; what asking takes is loaded when there is somebody to ask."""
 
-    def members(self, peer_urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
+    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
         """See ports.EtcdPeers."""
         from protokube.etcdpeers import HttpEtcdPeers
 
-        return HttpEtcdPeers().members(peer_urls)
+        return HttpEtcdPeers().members(peer_url)
 
 
 class _Bus:

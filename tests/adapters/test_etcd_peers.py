@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.model import EtcdPeerMember, Unknown
+from protokube.core.model import EtcdPeerMember
+from protokube.errors import ProviderError
 from protokube.etcdpeers import HttpEtcdPeers, parse_members
 
 START_LIMIT = 30
@@ -114,15 +115,14 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
 
 
 def test_a_member_is_listed_with_its_urls(etcd: Etcd) -> None:
-    members = HttpEtcdPeers().members([etcd.peer])
+    members = HttpEtcdPeers().members(etcd.peer)
     assert members == [EtcdPeerMember("etcd-a", (etcd.peer,), (etcd.client,))]
 
 
 def test_a_member_that_never_started_has_no_client_urls(etcd: Etcd) -> None:
     added = "http://127.0.0.1:1"
     etcd.ctl("member", "add", "etcd-b", f"--peer-urls={added}")
-    members = HttpEtcdPeers().members([etcd.peer + "/"])
-    assert not isinstance(members, Unknown)
+    members = HttpEtcdPeers().members(etcd.peer + "/")
     assert {member.peer_urls: (member.name, member.client_urls) for member in members} == {
         (etcd.peer,): ("etcd-a", (etcd.client,)),
         (added,): ("", ()),
@@ -130,25 +130,18 @@ def test_a_member_that_never_started_has_no_client_urls(etcd: Etcd) -> None:
 
 
 def test_the_client_port_of_etcd_is_no_peer_port(etcd: Etcd) -> None:
-    assert HttpEtcdPeers().members([etcd.client]) == Unknown(f"{etcd.client}: HTTP 404 Not Found")
+    with pytest.raises(ProviderError, match=f"^{etcd.client}: HTTP 404 Not Found$"):
+        HttpEtcdPeers().members(etcd.client)
 
 
-def test_one_good_answer_is_enough_and_the_silent_do_not_delay_it(etcd: Etcd) -> None:
-    # With a limit that the test could not wait for, only the first answer can end the call.
-    with answering(None) as silent, answering(http(b"", "500 Oops")) as broken:
-        members = HttpEtcdPeers(limit=3600).members([silent, broken, etcd.peer])
-    assert members == [EtcdPeerMember("etcd-a", (etcd.peer,), (etcd.client,))]
-
-
-def test_every_reason_is_given_when_none_answers() -> None:
+def test_every_failure_names_the_peer_and_the_reason() -> None:
+    refused = f"http://127.0.0.1:{free_port()}"
     with answering(None) as silent, answering(http(b"no", "503 Service Unavailable")) as broken:
-        refused = f"http://127.0.0.1:{free_port()}"
-        answer = HttpEtcdPeers(limit=0.3).members([silent, broken, refused])
-    assert isinstance(answer, Unknown)
-    first, second, third = answer.reason.split("; ")
-    assert first == f"{silent}: no answer within 0.3 s"
-    assert second == f"{broken}: HTTP 503 Service Unavailable"
-    assert third.startswith(f"{refused}: ") and "Errno 111" in third
+        for url, reason in ((silent, "no answer within 0.3 s"), (broken, "HTTP 503 Service Unavailable")):
+            with pytest.raises(ProviderError, match=f"^{url}: {reason}$"):
+                HttpEtcdPeers(limit=0.3).members(url)
+    with pytest.raises(ProviderError, match=f"^{refused}: .*Errno 111"):
+        HttpEtcdPeers().members(refused)
 
 
 def test_bytes_that_trickle_do_not_stretch_the_limit() -> None:
@@ -166,7 +159,8 @@ def test_bytes_that_trickle_do_not_stretch_the_limit() -> None:
     thread.start()
     url = f"http://127.0.0.1:{server.getsockname()[1]}"
     try:
-        assert HttpEtcdPeers(limit=0.5).members([url]) == Unknown(f"{url}: no answer within 0.5 s")
+        with pytest.raises(ProviderError, match=f"^{url}: no answer within 0.5 s$"):
+            HttpEtcdPeers(limit=0.5).members(url)
     finally:
         stop.set()
         thread.join(10)
@@ -175,12 +169,8 @@ def test_bytes_that_trickle_do_not_stretch_the_limit() -> None:
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1:2380", "http://127.0.0.1", "127.0.0.1:2380", "http://:2380"])
 def test_a_url_that_cannot_be_asked_is_a_reason(url: str) -> None:
-    answer = HttpEtcdPeers().members([url])
-    assert isinstance(answer, Unknown) and answer.reason.startswith(url)
-
-
-def test_nobody_to_ask() -> None:
-    assert HttpEtcdPeers().members([]) == Unknown("no etcd peer is known to ask")
+    with pytest.raises(ProviderError, match=f"^{url}"):
+        HttpEtcdPeers().members(url)
 
 
 @pytest.mark.parametrize(
@@ -200,9 +190,8 @@ def test_nobody_to_ask() -> None:
     ],
 )
 def test_an_answer_that_is_no_member_list_is_a_reason(answer: bytes) -> None:
-    with answering(answer) as url:
-        found = HttpEtcdPeers().members([url])
-    assert isinstance(found, Unknown) and found.reason.startswith(f"{url}: ")
+    with answering(answer) as url, pytest.raises(ProviderError, match=f"^{url}: "):
+        HttpEtcdPeers().members(url)
 
 
 MEMBER = {"id": 1, "name": "etcd-a", "peerURLs": ["http://a:2380"], "clientURLs": ["http://a:4001"]}

@@ -100,8 +100,9 @@ def test_etcds_peers_each_of_them(log: Said) -> None:
     new = {**MEMBER, "name": ""}
     refused = f"http://127.0.0.1:{free_port()}"
     with answering(http(json.dumps([MEMBER, new]).encode())) as url:
-        HttpEtcdPeers().members([url])
-        HttpEtcdPeers().members([refused])
+        HttpEtcdPeers().members(url)
+    with pytest.raises(ProviderError):
+        HttpEtcdPeers().members(refused)
     assert log(f"etcd peer {url}: members etcd-a, (not started)")
     assert log(f"etcd peer {refused}: ", "Errno 111")
 

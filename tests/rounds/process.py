@@ -420,12 +420,11 @@ class _Dns(_Port):
 
 
 class _Etcd(_Port):
-    def members(self, peer_urls: Sequence[str]) -> Sequence[EtcdPeerMember] | Unknown:
+    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
         with self._process.reading("members"):
-            for url in peer_urls:
-                if (found := self._world.etcd.members_at(url)) is not None:
-                    return found
-            return Unknown(f"nobody answers at {', '.join(peer_urls)}")
+            if (found := self._world.etcd.members_at(peer_url)) is None:
+                raise ProviderError(f"nobody answers at {peer_url}")
+            return found
 
 
 class _Probe(_Port):

@@ -63,6 +63,9 @@ class MemoryDns:
                 signs[change.name] = change.owner
         self._zone.records, self._zone.signs = records, signs
 
+    def recover(self) -> None:
+        """A batch is never half written, so that there is nothing to put right."""
+
     def _take_away(
         self,
         records: dict[tuple[str, RecordType, str | None], tuple[str, ...]],

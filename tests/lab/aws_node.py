@@ -112,9 +112,10 @@ class AwsRegion:
     def heal(self, volume_id: str) -> None:
         """Let a volume of `ec2.falls_back` attach like any other from now on."""
         self.ec2.falls_back.discard(volume_id)
-        node = self.nodes.get(self.ec2.holder(volume_id) or "")
+        instance_id = self.ec2.holder(volume_id) or ""
+        node = self.nodes.get(instance_id)
         if node is not None:
-            node.plug_in(volume_id, self.held(node.instance_id)[volume_id])
+            node.plug_in(volume_id, self.held(instance_id)[volume_id])
 
     def disk(self, volume_id: str) -> LoopDisk:
         """The disk behind a volume."""

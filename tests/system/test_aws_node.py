@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.aws_node import AwsNode, AwsRegion
+from tests.lab.aws_node import AwsNode, AwsRegion, Machine
 from tests.lab.trial import until
 from tests.lab.unit_node import LINKS, SAW, UNIT
 
@@ -51,7 +51,8 @@ def test_a_bare_instance_becomes_a_node_when_its_disks_appear(region: AwsRegion,
     volumes = [region.volume("main"), region.volume("events")]
     kubelets_before: list[int] = []
 
-    def ready(node: AwsNode) -> None:
+    def ready(node: Machine) -> None:
+        assert isinstance(node, AwsNode)
         asleep(node)
         kubelets_before.append(len(node.kubelets()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -174,7 +175,7 @@ def test_the_sign_is_found_behind_others_names(server: Route53Server) -> None:
     ],
 )
 def test_records_of_others_are_told_apart(
-    server: Route53Server, fields: dict[str, object], why: str, blocks: bool
+    server: Route53Server, fields: dict[str, Any], why: str, blocks: bool
 ) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, API, "A", *([] if "AliasTarget" in fields else ["192.0.2.1"]), **fields)
@@ -197,7 +198,7 @@ def test_records_of_others_are_told_apart(
     ids=["cname", "weighted", "multivalue", "alias"],
 )
 def test_records_of_others_are_exchanged_in_one_request(
-    server: Route53Server, name: str, kind: str, fields: dict[str, object]
+    server: Route53Server, name: str, kind: str, fields: dict[str, Any]
 ) -> None:
     zone = server.create_zone("c1.test")
     server.put(
@@ -217,7 +218,9 @@ def test_records_of_others_are_exchanged_in_one_request(
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
-ALIAS = {"AliasTarget": {"DNSName": "lb.c1.test.", "HostedZoneId": "Z", "EvaluateTargetHealth": False}}
+ALIAS: dict[str, Any] = {
+    "AliasTarget": {"DNSName": "lb.c1.test.", "HostedZoneId": "Z", "EvaluateTargetHealth": False}
+}
 BESIDE = pytest.mark.parametrize(
     ("kind", "values", "fields", "evidence"),
     [
@@ -237,7 +240,7 @@ def etcd_records(owner: str = "i-1") -> DesiredRecords:
 
 @BESIDE
 def test_a_strangers_record_beside_an_exclusive_name_is_reported_and_left(
-    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, object], evidence: str
+    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, Any], evidence: str
 ) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, f"_protokube.{ETCD}", kind, *values, **fields)
@@ -250,7 +253,7 @@ def test_a_strangers_record_beside_an_exclusive_name_is_reported_and_left(
 
 @BESIDE
 def test_a_strangers_record_beside_an_exclusive_name_is_exchanged_in_one_request(
-    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, object], evidence: str
+    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, Any], evidence: str
 ) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, f"_protokube.{ETCD}", kind, *values, **fields)
@@ -264,7 +267,7 @@ def test_a_strangers_record_beside_an_exclusive_name_is_exchanged_in_one_request
 
 @BESIDE
 def test_a_strangers_record_beside_a_shared_name_is_in_nobodys_way(
-    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, object], evidence: str
+    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, Any], evidence: str
 ) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, f"_protokube.{API}", kind, *values, **fields)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pytest
 
-from protokube.core.model import PeerAnswers, Unknown
+from protokube.core.model import CloudVolume, Instance, PeerAnswers, Unknown
 from protokube.core.observed import Observed
 from protokube.core.sightings import CONFLICT_FOR, HIDDEN_FOR, Sightings
 from protokube.core.value import replace
@@ -13,8 +16,14 @@ from tests.core.states import INSTANCE, state, volume
 FREE, OURS, THEIRS = volume(), volume(holder="n1"), volume(holder="n2")
 
 
-def at(uptime: float, *volumes: object, **more: object) -> Observed:
-    return replace(state(), uptime=uptime, volumes=volumes, **more)
+def at(
+    uptime: float,
+    *volumes: CloudVolume,
+    instance: Instance | Unknown = INSTANCE,
+    kernel_devices: frozenset[str] | Unknown = frozenset(),
+    members: Mapping[str, PeerAnswers | Unknown] = MappingProxyType({}),
+) -> Observed:
+    return state(uptime=uptime, volumes=volumes, instance=instance, kernel_devices=kernel_devices, members=members)
 
 
 def test_what_was_asked_for_hides_until_it_is_shown_or_long_ago() -> None:
@@ -43,11 +52,15 @@ def test_what_the_instances_own_description_shows_hides_as_well() -> None:
     assert Sightings().hidden(at(1.0, OURS, instance=told)) == frozenset()
 
 
-@pytest.mark.parametrize("unknown", ["instance", "volumes"])
-def test_of_what_is_unknown_nothing_hides(unknown: str) -> None:
+@pytest.mark.parametrize(
+    "unseen",
+    [at(101.0, instance=Unknown("throttled")), replace(at(101.0), volumes=Unknown("throttled"))],
+    ids=["instance", "volumes"],
+)
+def test_of_what_is_unknown_nothing_hides(unseen: Observed) -> None:
     sightings = Sightings()
     sightings.asked(FREE.id, 100.0)
-    assert sightings.hidden(replace(at(101.0), **{unknown: Unknown("throttled")})) == frozenset()
+    assert sightings.hidden(unseen) == frozenset()
     assert sightings.hidden(at(102.0, FREE)) == {FREE.id}
 
 

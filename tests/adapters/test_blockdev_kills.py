@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.model import Blank, DiskIdentity, Ext4, Unknown, Working
+from protokube.core.model import Blank, Disk, DiskIdentity, Ext4, Tree, Unknown, Working
 from protokube.core.value import replace
+from protokube.errors import ProviderError
 from protokube.host import blockdev, intent
 from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run, until
 
@@ -40,8 +41,8 @@ def assert_formats(here: Node, disk: LoopDisk) -> None:
         here.finish()
         assert here.failure(volume) == ""
         found = here.look(volume)
-    assert isinstance(found, Ext4), found
-    assert (found.uuid, found.used, found.tree.entries) == (UUID, False, {"lost+found/"})
+    assert isinstance(found, Ext4) and isinstance(found.tree, Tree), found
+    assert (found.uuid, found.used, found.tree.entries) == (UUID, False, frozenset({"lost+found/"}))
     assert intent.decode(disk.read(disk.size - RECORD, intent.LENGTH)) is None
     run("e2fsck", "-f", "-n", disk.device)
 
@@ -69,7 +70,7 @@ def test_killed_between_mkfs_and_the_records_removal(here: Node, disk: LoopDisk)
     disk.make_ext4()
     _record(disk)
     assert here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
-    with pytest.raises(blockdev.ProviderError, match="its format is unfinished"):
+    with pytest.raises(ProviderError, match="its format is unfinished"):
         here.mount(disk.volume(), disk)
     assert_formats(here, disk)
 
@@ -228,7 +229,8 @@ def test_a_disk_that_hangs_is_unknown_and_asked_by_one_child_only(
         found = here.devices.inspect([volume, other])
         hung = found[volume.id]
         assert isinstance(hung, Unknown) and "does not answer" in hung.reason, hung
-        assert found[other.id].content == Blank()
+        seen = found[other.id]
+        assert isinstance(seen, Disk) and seen.content == Blank(), seen
         assert here.look(volume) == hung, "the same process, still waiting"
         assert here.look(other) == Blank(), "another disk is not held up"
         fault.hang(False)
@@ -252,7 +254,7 @@ def test_mkfs_that_meets_a_write_error_is_reported_and_repeated(here: Node, tmp_
         here.format(volume, fault)
         here.finish()
         assert here.failure(volume)
-        with pytest.raises(blockdev.ProviderError, match=r"mkfs.ext4 failed on .* it is tried again"):
+        with pytest.raises(ProviderError, match=r"mkfs.ext4 failed on .* it is tried again"):
             here.format(volume, fault)
         fault.mode("healthy")
         forget(here)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.model import Blank, CloudVolume, Ext4, Mounted, NotBlank, Unknown
+from protokube.core.model import Blank, CloudVolume, Ext4, Mounted, NotBlank, Tree, Unknown
 from protokube.host import intent
 from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run
 from tests.lab.foreign import FOREIGN
@@ -107,7 +107,7 @@ def test_an_ext4_with_data_is_never_formatted(here: Node, disk: LoopDisk, tmp_pa
     volume = disk.volume()
     before = disk.digest()
     found = here.look(volume)
-    assert isinstance(found, Ext4) and "precious" in found.tree.entries
+    assert isinstance(found, Ext4) and isinstance(found.tree, Tree) and "precious" in found.tree.entries
     here.format(volume, disk)
     here.finish()
     assert UUID in here.failure(volume)

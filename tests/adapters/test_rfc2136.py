@@ -89,7 +89,7 @@ class Between(Rfc2136):
 
     def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
         if isinstance(message, dns.update.UpdateMessage) and self.meanwhile is not None:
-            self.meanwhile, happens = None, self.meanwhile
+            happens, self.meanwhile = self.meanwhile, None
             happens()
         return super()._ask(sock, message)
 
@@ -122,7 +122,7 @@ class Slow(Rfc2136):
     def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
         answer = super()._ask(sock, message)
         if message.question[0].rdtype == dns.rdatatype.A and self.meanwhile is not None:
-            self.meanwhile, happens = None, self.meanwhile
+            happens, self.meanwhile = self.meanwhile, None
             happens()
         return answer
 

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protokube.core.flags import Quantity
-from protokube.core.kubelet import CONFIG_PATH, KubeletFiles, KubeletInput, Layer, render
+from protokube.core.kubelet import KubeletFiles, KubeletInput, Layer, render
 from protokube.core.kubelet_fields import Field, fields, flags_of_help, spell
 from protokube.core.model import Fault
+from protokube.core.paths import CONFIG_PATH
 from protokube.core.value import replace
 from tests.lab.kubelet_standin import VERSIONS, Refused, check, help_text, parse_argv, parse_config, rows
 

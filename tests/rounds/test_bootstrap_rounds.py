@@ -420,8 +420,10 @@ def misspell_version(volume: WorldVolume) -> None:
     assert volume.filesystem is not None
     files = volume.filesystem.files
     text, changed = files["k8s.io/identity.yaml"]
-    files["k8s.io/identity.yaml"] = (re.sub(r"etcdVersion: .*", "etcdVersion: v3.5.21", text), changed)
-    assert "v3.5.21" in files["k8s.io/identity.yaml"][0]
+    assert text is not None
+    misspelt = re.sub(r"etcdVersion: .*", "etcdVersion: v3.5.21", text)
+    assert "v3.5.21" in misspelt
+    files["k8s.io/identity.yaml"] = (misspelt, changed)
 
 
 EDITS: dict[str, Callable[[WorldVolume], object]] = {

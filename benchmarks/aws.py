@@ -125,7 +125,7 @@ def settled() -> None:
             for _ in range(ROUNDS):
                 seen = len(one.region.ec2.calls)
                 os.kill(pid, signal.SIGUSR1)
-                until("it asked", lambda seen=seen: len(one.region.ec2.calls) > seen)
+                until("it asked", lambda: len(one.region.ec2.calls) > seen)
                 time.sleep(0.1)
             spent = (_cpu(pid) - before) / ROUNDS * 1000
             print(f"CPU of a settled round{label:36} {spent:7.2f} ms")

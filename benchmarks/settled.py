@@ -78,7 +78,7 @@ def _rounds(node: TrialNode, pid: int, count: int) -> None:
     for _ in range(count):
         seen = node.log().count("woken by SIGUSR1")
         os.kill(pid, signal.SIGUSR1)
-        until("the daemon woke", lambda seen=seen: node.log().count("woken by SIGUSR1") > seen)
+        until("the daemon woke", lambda: node.log().count("woken by SIGUSR1") > seen)
         time.sleep(0.05)
 
 

@@ -14,7 +14,7 @@ import pytest
 from protokube.core import value
 
 
-def define(library: Any) -> tuple[type, type]:
+def define(library: Any) -> tuple[type[Any], type[Any]]:
     """A frozen class and one that inherits from it, made by one library or the other."""
 
     @library.dataclass(frozen=True)

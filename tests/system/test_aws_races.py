@@ -83,8 +83,13 @@ def test_every_volume_ends_on_exactly_one_node(tmp_path: Path, seed: int, master
             _wait_a_little(node, told)
             race.disturb()
             race.check()
+
+        def finished() -> bool:
+            race.check()
+            return race.finished()
+
         try:
-            until("every node has its volumes", lambda: race.check() or race.finished(), LIMIT)
+            until("every node has its volumes", finished, LIMIT)
         except AssertionError as still:
             logs = "\n".join(f"--- {node.name}\n{node.journal(UNIT)}" for node in race.nodes)
             raise AssertionError(f"{still}\n{logs}") from None

@@ -5,6 +5,7 @@ Real disks, real etcd, a network namespace for each machine. Names stand in host
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ NAMES = {"etcd-a", "etcd-b", "etcd-c"}
 
 
 @pytest.fixture
-def cluster(tmp_path: Path):
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with Cluster(tmp_path, three_members()) as cluster:
         yield cluster
 

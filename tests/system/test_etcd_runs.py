@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +20,7 @@ MAIN = "/mnt/master-main-a"
 
 
 @pytest.fixture
-def node(tmp_path: Path):
+def node(tmp_path: Path) -> Iterator[TrialNode]:
     inventory = write_inventory(tmp_path, *both(size=FOR_ETCD))
     with TrialNode(tmp_path / "a", inventory, options=("--etcd-image", ETCD_IMAGE)) as node:
         yield node
@@ -28,12 +30,14 @@ def manifest(node: TrialNode) -> Path:
     return node.path(f"{MAIN}/k8s.io/manifests/etcd.manifest")
 
 
-def identity(node: TrialNode, volume: str = "main-a") -> dict:
-    return yaml.safe_load(node.path(f"/mnt/master-{volume}/k8s.io/identity.yaml").read_text())
+def identity(node: TrialNode, volume: str = "main-a") -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(node.path(f"/mnt/master-{volume}/k8s.io/identity.yaml").read_text())
+    return found
 
 
-def remembered(tmp_path: Path, volume: str = "main-a") -> dict:
-    return json.loads((tmp_path / f"volumes/{volume}.img.state").read_text())["tags"]
+def remembered(tmp_path: Path, volume: str = "main-a") -> dict[str, str]:
+    tags: dict[str, str] = json.loads((tmp_path / f"volumes/{volume}.img.state").read_text())["tags"]
+    return tags
 
 
 def test_it_runs_with_what_the_manifest_says_and_nothing_else(node: TrialNode) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def node(tmp_path: Path):
+def node(tmp_path: Path) -> Iterator[TrialNode]:
     with TrialNode(tmp_path / "a", write_inventory(tmp_path, *both())) as node:
         yield node
 
@@ -80,14 +82,14 @@ def test_what_is_predicted_is_what_happens(node: TrialNode, tmp_path: Path) -> N
 
     done = node.report()
 
-    def shape(report: dict) -> list[tuple[str, str]]:
+    def shape(report: dict[str, Any]) -> list[tuple[str, str]]:
         return sorted(
             (step["action"], step["subject"].partition(":")[0])
             for step in report["steps"]
             if step["action"] != "change-records"
         )
 
-    def records(report: dict) -> set[str]:
+    def records(report: dict[str, Any]) -> set[str]:
         steps = (step for step in report["steps"] if step["action"] == "change-records")
         return {line for step in steps for line in step["description"].split("; ")}
 

@@ -34,7 +34,7 @@ def node(tmp_path: Path) -> Iterator[TrialNode]:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """Where the main volume's image is to stand."""
-    return tmp_path / MAIN["file"]
+    return Path(tmp_path, MAIN["file"])
 
 
 @contextmanager

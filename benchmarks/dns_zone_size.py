@@ -23,7 +23,7 @@ import boto3
 import pytest
 
 from protokube.core.dns import ChangeKind, RecordChange
-from protokube.dnsprovider.rfc2136 import Rfc2136
+from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53
 from protokube.ports import DNSProvider
 from tests.lab import guard
@@ -83,7 +83,7 @@ def rfc2136(size: int, patch: pytest.MonkeyPatch) -> dict[str, float]:  # noqa: 
         with (bind.work / "c1.test.db").open("a") as zone:
             zone.writelines(f"host-{i} IN A 10.9.{i // 256}.{i % 256}\n" for i in range(size))
         with bind:
-            provider = Rfc2136(server=bind.server, keyfile=bind.keyfile)
+            provider = Rfc2136(load_server(bind.server, bind.keyfile))
             change(provider)
             return {
                 "read, ms": median(lambda: provider.record_sets(NAMES)),

@@ -50,10 +50,10 @@ def allocations(arguments: list[str]) -> None:
     from protokube.config import read
     from protokube.observe import Observer
     from protokube.reconcile import Memory, sync_once
-    from protokube.wiring import wire
+    from protokube.wiring import choose, wire
 
     settings, _ = read(arguments, {})
-    wired = wire(settings, Future(), lambda _reason: None)
+    wired = wire(choose(settings), Future(), lambda _reason: None)
     observer, memory = Observer(wired.config, wired.readers, started=time.monotonic()), Memory()
 
     def run(count: int) -> None:

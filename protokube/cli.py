@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protokube.alarm import Alarm
-from protokube.config import Settings, read
+from protokube.config import read
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeeded, UsageError
 from protokube.host.notify import Notifier
@@ -23,7 +23,7 @@ from protokube.observe import Observer
 from protokube.output import as_json, as_text
 from protokube.reconcile import Memory, Report, dry_run
 from protokube.rounds import Rounds
-from protokube.wiring import RUN_DIR, cloud_faults, wire
+from protokube.wiring import RUN_DIR, Chosen, choose, wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        settings = _load(given)
-        set_up_logging(settings, sys.stderr)
-        return _run(given, settings, started)
+        chosen = _load(given)
+        set_up_logging(chosen.settings, sys.stderr)
+        return _run(given, chosen, started)
     except UsageError as error:
         print(f"protokube: {error}; see protokube --help", file=sys.stderr)
         return USAGE
@@ -58,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return NOT_SETTLED
 
 
-def _load(given: Sequence[str]) -> Settings:
-    """The configuration; what would stop everything later stops it here, every reason at once, before any effect."""
+def _load(given: Sequence[str]) -> Chosen:
+    """The configuration, with every file that it names; what is wrong stops it here, every reason at once, before any
+    effect."""
     settings, faults = read(given, os.environ)
     if os.geteuid() != 0:
         raise PermissionNeeded("needs root: it reads and mounts disks; try sudo")
@@ -74,26 +75,25 @@ def _load(given: Sequence[str]) -> Settings:
             Fault(tool, f"the tool is missing; install the package {package}")
             for tool, package in missing_tools().items()
         ]
-    faults += cloud_faults(settings)
-    if faults:
-        raise ConfigError(faults)
-    return settings
+    return choose(settings, faults)
 
 
-def _run(given: Sequence[str], settings: Settings, started: float) -> int:
+def _run(given: Sequence[str], chosen: Chosen, started: float) -> int:
+    settings = chosen.settings
     if settings.dry_run:
-        report = _dry_run(settings, started)
+        report = _dry_run(chosen, started)
         print(as_json(report) if settings.output == "json" else as_text(report, planned=True))
         return WORK_FOUND if settings.detailed_exitcode and report.steps else DONE
     with Lock(Path(settings.root, RUN_DIR, "lock")):
-        return _work(given, settings, started)
+        return _work(given, chosen, started)
 
 
-def _work(given: Sequence[str], settings: Settings, started: float) -> int:
+def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
     """Begin the first round, and load what runs it meanwhile: asyncio takes a fifth of the way to a mounted disk."""
+    settings = chosen.settings
     loop: Future[asyncio.AbstractEventLoop] = Future()
     alarm = Alarm()
-    wired = wire(settings, loop, alarm.ring)
+    wired = wire(chosen, loop, alarm.ring)
     rounds = Rounds(settings, wired, started, Memory(), alarm.ring)
     first = rounds.begin()
     import asyncio
@@ -109,7 +109,7 @@ def _work(given: Sequence[str], settings: Settings, started: float) -> int:
 
     async def serve() -> None:
         loop.set_result(asyncio.get_running_loop())
-        await _serve(given, daemon.Running(settings, wired, alarm, rounds, first))
+        await _serve(given, daemon.Running(chosen, wired, alarm, rounds, first))
 
     if not settings.once:
         asyncio.run(serve())
@@ -132,16 +132,17 @@ async def _serve(given: Sequence[str], running: Running) -> None:
         if not again:
             break
         notifier.reloading()
+        chosen = running.chosen
         try:
-            running = _begin_again(_load(given), running)
+            chosen = _load(given)
         except ConfigError as error:
             for fault in error.faults:
                 log.error("the new configuration is not used: %s", fault)
-            running = _begin_again(running.settings, running)
+        running = _begin_again(chosen, running)
     notifier.stopping("ending")
 
 
-def _begin_again(settings: Settings, before: Running) -> Running:
+def _begin_again(chosen: Chosen, before: Running) -> Running:
     """The next configuration's first round."""
     import asyncio
 
@@ -150,17 +151,17 @@ def _begin_again(settings: Settings, before: Running) -> Running:
     loop: Future[asyncio.AbstractEventLoop] = Future()
     loop.set_result(asyncio.get_running_loop())
     alarm = Alarm()
-    wired = wire(settings, loop, alarm.ring)
+    wired = wire(chosen, loop, alarm.ring)
     memory = before.rounds.memory.for_another_configuration()
-    rounds = Rounds(settings, wired, before.rounds.started, memory, alarm.ring)
-    return daemon.Running(settings, wired, alarm, rounds, rounds.begin())
+    rounds = Rounds(chosen.settings, wired, before.rounds.started, memory, alarm.ring)
+    return daemon.Running(chosen, wired, alarm, rounds, rounds.begin())
 
 
-def _dry_run(settings: Settings, started: float) -> Report:
+def _dry_run(chosen: Chosen, started: float) -> Report:
     import asyncio
 
     loop: Future[asyncio.AbstractEventLoop] = Future()
-    wired = wire(settings, loop, lambda _reason: None)
+    wired = wire(chosen, loop, lambda _reason: None)
 
     async def look() -> Report:
         loop.set_result(asyncio.get_running_loop())

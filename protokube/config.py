@@ -114,8 +114,6 @@ def _settings(
         return value
 
     dns = {"aws-route53": "route53"}.get(text("dns") or "", text("dns"))
-    if dns == "rfc2136" and not values["dns-server"]:
-        faults.append(Fault("--dns rfc2136", "needs --dns-server HOST[:PORT]"))
     if number("interval") <= 0:
         faults.append(Fault("--interval", "0 where at least a moment was expected"))
     return Settings(

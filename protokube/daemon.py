@@ -29,7 +29,7 @@ from protokube.host.notify import Notifier
 from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
 from protokube.reconcile import Report, StepReport
 from protokube.rounds import Rounds
-from protokube.wiring import Wired
+from protokube.wiring import Chosen, Wired
 
 log = logging.getLogger("protokube")
 
@@ -227,9 +227,10 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
 
 @dataclass(frozen=True)
 class Running:
-    """A configuration at work: everything that serves it. `first` is its first round, which has begun."""
+    """A configuration at work: what it was made of, and everything that serves it. `first` is its first round, which
+    has begun."""
 
-    settings: Settings
+    chosen: Chosen
     wired: Wired
     alarm: Alarm
     rounds: Rounds
@@ -274,7 +275,7 @@ async def serve(running: Running, notifier: Notifier) -> bool:
 
 
 async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Notifier) -> None:
-    settings, rounds, current = running.settings, running.rounds, running.first
+    settings, rounds, current = running.chosen.settings, running.rounds, running.first
     before: Report | None = None
     in_vain = 0
     while not rounds.stopping:

@@ -1,4 +1,8 @@
-"""Chooses the adapters and puts them behind the ports. Adapters are imported when chosen, and not before."""
+"""Chooses the adapters and puts them behind the ports. Adapters are imported when chosen, and not before.
+
+`choose` belongs to the configuration: it reads every file that adapters are made of, and finds every fault. `wire`
+makes the adapters, opens none of these files, and can't fail.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from protokube.config import Settings
 from protokube.core.model import EtcdPeerMember, Fault, UnitState
@@ -29,8 +33,12 @@ RUN_DIR = "run/protokube"
 HOSTS = "etc/hosts"
 BUS = "run/dbus/system_bus_socket"
 
+T = TypeVar("T")
 Wake = Callable[[str], None]
 Vpc = Callable[[], tuple[str, str] | None]
+Cloud = tuple[CloudProvider, tuple[Path, ...], Vpc]
+"""The cloud, the directories whose changes matter to it, and how to ask for this machine's VPC."""
+MakeDns = Callable[[CloudProvider, Vpc], DNSProvider | None]
 
 
 class _Peers:
@@ -80,8 +88,18 @@ class _Bus:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """The configuration with its open questions answered, and how to make the chosen providers, of what was read."""
+
+    settings: Settings
+    config: NodeConfig
+    cloud: Callable[[], Cloud]
+    dns: MakeDns
+
+
+@dataclass(frozen=True)
 class Wired:
-    """The configuration with its open questions answered, and the ports. `watch` are directories whose changes
+    """The configuration, and the ports. `watch` are directories whose changes
     matter; `running` maps volumes to the process that works on each; `close` lets everything go."""
 
     config: NodeConfig
@@ -92,15 +110,41 @@ class Wired:
     close: Callable[[], None]
 
 
-def wire(settings: Settings, loop: Future[asyncio.AbstractEventLoop], wake: Wake) -> Wired:
-    """Make the adapters. Raises ConfigError when the inventory or a key file is wrong. Touches nothing yet.
+def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
+    """Choose the providers, and read what they are made of: inventory and key file. Touches nothing.
+
+    Raises ConfigError with every fault, those that are `known` first.
+    """
+    name = settings.cloud or detect_cloud()
+    config = replace(settings.node, dns=settings.dns or ("route53" if name == "aws" else "hosts"))
+    faults = list(known)
+    if name == "aws" or config.dns == "route53":
+        from protokube.awsenv import environment_faults
+
+        faults += environment_faults(os.environ)
+    cloud = _or_faults(lambda: _cloud(settings, name), faults)
+    dns = _or_faults(lambda: _dns(settings, config), faults)
+    if faults or cloud is None or dns is None:
+        raise ConfigError(faults)
+    return Chosen(settings, config, cloud, dns)
+
+
+def _or_faults(read: Callable[[], T], faults: list[Fault]) -> T | None:
+    try:
+        return read()
+    except ConfigError as error:
+        faults += error.faults
+        return None
+
+
+def wire(chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake) -> Wired:
+    """Make the adapters. Touches nothing yet.
 
     `loop` is the event loop of the main thread, which need not be there before an adapter is asked that lives in it.
     """
-    cloud_name, dns_name = _names(settings)
-    config = replace(settings.node, dns=dns_name)
-    cloud, cloud_watch, vpc = _cloud(settings, cloud_name)
-    dns = _dns(settings, config, cloud, vpc)
+    settings, config = chosen.settings, chosen.config
+    cloud, cloud_watch, vpc = chosen.cloud()
+    dns = chosen.dns(cloud, vpc)
     disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
     files = NodeFiles(settings.root)
     services = None
@@ -127,29 +171,6 @@ def wire(settings: Settings, loop: Future[asyncio.AbstractEventLoop], wake: Wake
     )
 
 
-def cloud_faults(settings: Settings) -> tuple[Fault, ...]:
-    """What is wrong with the inventory, or with what the environment says to whoever talks to AWS, for a report of
-    all faults at once. Touches nothing."""
-    name, dns = _names(settings)
-    faults: tuple[Fault, ...] = ()
-    if name == "aws" or dns == "route53":
-        from protokube.awsenv import environment_faults
-
-        faults = environment_faults(os.environ)
-    if name == "local":
-        try:
-            _cloud(settings, name)
-        except ConfigError as error:
-            faults += error.faults
-    return faults
-
-
-def _names(settings: Settings) -> tuple[str, str]:
-    """The cloud and the DNS provider, found out where they are not configured."""
-    cloud = settings.cloud or detect_cloud()
-    return cloud, settings.dns or ("route53" if cloud == "aws" else "hosts")
-
-
 def detect_cloud() -> str:
     """EC2 by its DMI strings (Xen: the product UUID starts with ec2; Nitro: the vendor), else the local cloud."""
     for name, sign in (("sys_vendor", "amazon ec2"), ("product_uuid", "ec2"), ("bios_version", "amazon")):
@@ -162,38 +183,47 @@ def detect_cloud() -> str:
     return "local"
 
 
-def _cloud(settings: Settings, name: str) -> tuple[CloudProvider, tuple[Path, ...], Vpc]:
-    """The cloud, the directories whose changes matter to it, and how to ask for this machine's VPC."""
+def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:
     if name == "aws":
-        from protokube.cloudprovider.aws import AwsCloud
 
-        aws = AwsCloud(cluster_id=settings.node.cluster_id, allow_imds_v1=settings.imds_v1)
-        return aws, (), aws.vpc
-    from protokube.cloudprovider.local import LocalCloud, load_inventory
+        def aws() -> Cloud:
+            from protokube.cloudprovider.aws import AwsCloud
+
+            cloud = AwsCloud(cluster_id=settings.node.cluster_id, allow_imds_v1=settings.imds_v1)
+            return cloud, (), cloud.vpc
+
+        return aws
+    from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
     from protokube.host.network import default_addresses
 
     inventory = load_inventory(settings.inventory)
-    node = settings.node_name or socket.gethostname()
-    images = sorted({Path(volume.image).parent for volume in inventory.volumes if volume.image})
-    return LocalCloud(inventory, node, default_addresses, settings.root), tuple(images), lambda: None
+    node = own_node(inventory, settings.node_name or socket.gethostname())
+    images = tuple(sorted({Path(volume.image).parent for volume in inventory.volumes if volume.image}))
+    return lambda: (LocalCloud(inventory, node, default_addresses, settings.root), images, lambda: None)
 
 
-def _dns(settings: Settings, config: NodeConfig, cloud: CloudProvider, vpc: Vpc) -> DNSProvider | None:
+def _dns(settings: Settings, config: NodeConfig) -> MakeDns:
+    if config.dns == "rfc2136" and not settings.dns_server:
+        raise ConfigError([Fault("--dns rfc2136", "needs --dns-server HOST[:PORT]")])
     if config.dns == "none" or not config.master:
-        return None
+        return lambda _cloud, _vpc: None
     if config.dns == "hosts":
         from protokube.dnsprovider.hosts import HostsFile
 
-        return HostsFile(str(Path(settings.root, HOSTS)))
+        return lambda _cloud, _vpc: HostsFile(str(Path(settings.root, HOSTS)))
     if config.dns == "rfc2136":
-        from protokube.dnsprovider.rfc2136 import Rfc2136
+        from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 
-        assert settings.dns_server is not None, "config.py refuses rfc2136 without a server"
-        keyfile = Path(settings.dns_keyfile) if settings.dns_keyfile else None
-        return Rfc2136(server=settings.dns_server, keyfile=keyfile, zone=settings.dns_zone)
-    from protokube.dnsprovider.route53 import Route53
+        assert settings.dns_server is not None
+        server = load_server(settings.dns_server, Path(settings.dns_keyfile) if settings.dns_keyfile else None)
+        return lambda _cloud, _vpc: Rfc2136(server, zone=settings.dns_zone)
 
-    def suffix() -> str:
-        return config.suffix(config.cluster_id or cloud.instance().cluster_id)
+    def route53(cloud: CloudProvider, vpc: Vpc) -> DNSProvider:
+        from protokube.dnsprovider.route53 import Route53
 
-    return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc, imds_v1=settings.imds_v1)
+        def suffix() -> str:
+            return config.suffix(config.cluster_id or cloud.instance().cluster_id)
+
+        return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc, imds_v1=settings.imds_v1)
+
+    return route53

@@ -11,7 +11,6 @@ import ipaddress
 import os.path
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import MIB, Fault
@@ -89,7 +88,6 @@ class Inventory:
     volumes: tuple[InventoryVolume, ...]
 
 
-@lru_cache(maxsize=1)
 def read_inventory(text: str, path: str) -> Inventory | tuple[Fault, ...]:
     """The inventory in `text`, or every fault in it.
 

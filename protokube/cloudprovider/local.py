@@ -42,19 +42,35 @@ def load_inventory(path: str) -> Inventory:
     return inventory
 
 
+def own_node(inventory: Inventory, name: str) -> InventoryNode:
+    """The node of that name; ConfigError when the inventory has others, but not this one."""
+    if not inventory.nodes:
+        if not is_node_name(name):
+            wanted = "a host name in lower case, at most 63 characters, was expected"
+            raise ConfigError([Fault("node", f"{name!r} where {wanted}: give one with --node")])
+        return InventoryNode(name)
+    found = next((node for node in inventory.nodes if node.name == name), None)
+    if found is None:
+        known = ", ".join(node.name for node in inventory.nodes)
+        raise ConfigError(
+            [Fault(f"{inventory.path} nodes", f"no node is named {name!r}, known are {known}: see --node")]
+        )
+    return found
+
+
 class LocalCloud:
     """One node's view of an inventory; implements `ports.CloudProvider`.
 
-    `node` is this node's name. `addresses` gives the addresses of the machine's default route, for a node whose
-    internalAddress isn't in the inventory. Only mounts below `root` count as this node's. What is attached and
-    not yet mounted is kept by this process and is free again when it ends.
+    `node` is this node, one of the inventory's (see own_node). `addresses` gives the addresses of the machine's
+    default route, for a node whose internalAddress isn't in the inventory. Only mounts below `root` count as this
+    node's. What is attached and not yet mounted is kept by this process and is free again when it ends.
     """
 
     def __init__(
-        self, inventory: Inventory, node: str, addresses: Callable[[], tuple[str, ...]], root: str = "/"
+        self, inventory: Inventory, node: InventoryNode, addresses: Callable[[], tuple[str, ...]], root: str = "/"
     ) -> None:
         self._inventory = inventory
-        self._node = _node_of(inventory, node)
+        self._node = node
         self._addresses = addresses
         self._root = os.path.realpath(root)
         self._namespace = str(Path("/proc/self/ns/mnt").readlink())
@@ -256,21 +272,6 @@ class LocalCloud:
         if found is None:
             raise ProviderError(f"{self._inventory.path} has no volume {volume_id!r}")
         return found
-
-
-def _node_of(inventory: Inventory, name: str) -> InventoryNode:
-    if not inventory.nodes:
-        if not is_node_name(name):
-            wanted = "a host name in lower case, at most 63 characters, was expected"
-            raise ConfigError([Fault("node", f"{name!r} where {wanted}: give one with --node")])
-        return InventoryNode(name)
-    found = next((node for node in inventory.nodes if node.name == name), None)
-    if found is None:
-        known = ", ".join(node.name for node in inventory.nodes)
-        raise ConfigError(
-            [Fault(f"{inventory.path} nodes", f"no node is named {name!r}, known are {known}: see --node")]
-        )
-    return found
 
 
 def _device_trouble(volume: InventoryVolume) -> str | None:

@@ -32,7 +32,7 @@ import dns.update
 
 from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.core.model import Fault
-from protokube.core.nameserver import TsigKey, parse_keyfile, parse_server
+from protokube.core.nameserver import parse_keyfile, parse_server
 from protokube.core.value import dataclass, field
 from protokube.core.zones import NoZone, Zone
 from protokube.errors import ConfigError, ProviderError
@@ -114,22 +114,32 @@ class _Name:
         )
 
 
-class Rfc2136:
-    """One name server. `server` is HOST[:PORT], `keyfile` a TSIG key in BIND's format, `zone` a zone's name.
+@dataclass(frozen=True)
+class Server:
+    """Where a server listens (host, port), and the key that it knows us by."""
 
-    Without a zone, the server is asked for the SOA above each name. Raises ConfigError for a bad server or key.
-    """
+    address: tuple[str, int]
+    key: dns.tsig.Key | None
+
+
+def load_server(server: str, keyfile: Path | None = None) -> Server:
+    """The server at HOST[:PORT], with the TSIG key in `keyfile`, in BIND's format; ConfigError with every fault."""
+    address = parse_server(server)
+    key = _read_key(keyfile) if keyfile is not None else None
+    faults = [one for one in (address, key) if isinstance(one, Fault)]
+    if isinstance(address, Fault) or isinstance(key, Fault):
+        raise ConfigError(faults)
+    return Server(address, key)
+
+
+class Rfc2136:
+    """One name server. Without a zone's name in `zone`, it is asked for the SOA above each name."""
 
     private = False
 
-    def __init__(self, *, server: str, keyfile: Path | None = None, zone: str | None = None) -> None:
-        address = parse_server(server)
-        key = _read_key(keyfile) if keyfile is not None else None
-        faults = [one for one in (address, key) if isinstance(one, Fault)]
-        if isinstance(address, Fault) or isinstance(key, Fault):
-            raise ConfigError(faults)
-        self._address = address
-        self._key = None if key is None else dns.tsig.Key(key.name, key.secret, key.algorithm)
+    def __init__(self, server: Server, *, zone: str | None = None) -> None:
+        self._address = server.address
+        self._key = server.key
         self._zone_option = None if zone is None else _plain(zone)
         self._pinned: dict[str, Zone] = {}
 
@@ -380,11 +390,17 @@ def _record_set(name: str, there: _Name) -> RecordSet:
     return RecordSet(name, tuple(owned), foreign, coexists=True)
 
 
-def _read_key(path: Path) -> TsigKey | Fault:
+def _read_key(path: Path) -> dns.tsig.Key | Fault:
     try:
-        return parse_keyfile(path.read_text(encoding="utf-8"), str(path))
+        key = parse_keyfile(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         return Fault("--dns-tsig-keyfile", f"{path} can't be read: {error}")
+    if isinstance(key, Fault):
+        return key
+    try:
+        return dns.tsig.Key(key.name, key.secret, key.algorithm)
+    except dns.exception.DNSException as error:
+        return Fault(str(path), f"the key's name {key.name!r} is no DNS name: {error}")
 
 
 def _plain(name: str) -> str:

@@ -16,7 +16,7 @@ from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.config import read
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError
-from protokube.wiring import wire
+from protokube.wiring import choose, wire
 from tests.lab.aws import Lab, aws_lab, forget_credentials
 from tests.lab.ec2 import REGION
 
@@ -235,7 +235,7 @@ def test_the_configuration_reaches_all_who_ask_for_credentials(tmp_path: Path) -
         config.write_text(f"cloud: aws\nmaster: true\nimdsV1: {str(allowed).lower()}\n")
         settings, faults = read(["--config", str(config), "--root", str(tmp_path), "--kubelet-unit", "none"], {})
         assert not faults
-        wired = wire(settings, Future(), lambda _: None)
+        wired = wire(choose(settings), Future(), lambda _: None)
         cloud, dns = wired.writers.cloud, wired.writers.dns
         assert isinstance(cloud, AwsCloud)
         assert isinstance(dns, Route53)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.cloudprovider.local import LocalCloud, load_inventory
+from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
 from protokube.core.model import MIB, Peer
 from protokube.errors import VolumeInUse
 from tests.lab.local_cloud import (
@@ -102,9 +102,10 @@ def test_a_tool_that_outlives_its_process_still_holds_the_volume_for_this_node(m
 
 IN_A_CONTAINER = """
 import os, subprocess, sys
-from protokube.cloudprovider.local import LocalCloud, load_inventory
+from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
 def node():
-    return LocalCloud(load_inventory("/shared/inventory.yaml"), "node-b", lambda: ("10.0.0.9",))
+    inventory = load_inventory("/shared/inventory.yaml")
+    return LocalCloud(inventory, own_node(inventory, "node-b"), lambda: ("10.0.0.9",))
 cloud = node()
 cloud.attach("main-a", None)
 (device,) = cloud._kept.values()
@@ -122,7 +123,8 @@ def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_p
     shared = tmp_path / "shared"
     shared.mkdir()
     (shared / "inventory.yaml").write_text(INVENTORY)
-    outside = LocalCloud(load_inventory(str(shared / "inventory.yaml")), "node-a", lambda: ("10.0.0.1",))
+    inventory = load_inventory(str(shared / "inventory.yaml"))
+    outside = LocalCloud(inventory, own_node(inventory, "node-a"), lambda: ("10.0.0.1",))
     binds = [f"{shared}:/shared", "/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
     checkout = str(Path(__file__).parents[2])
     with SystemdNode(tmp_path / "node", binds=binds) as node:

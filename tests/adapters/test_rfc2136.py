@@ -15,7 +15,7 @@ import dns.update
 import pytest
 
 from protokube.core.dns import ChangeKind, OwnedRecord, RecordChange
-from protokube.dnsprovider.rfc2136 import Rfc2136
+from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.errors import ConfigError, ProviderError
 from tests.lab.bind import Bind
 
@@ -31,7 +31,7 @@ def bind(tmp_path: Path) -> Iterator[Bind]:
 
 
 def client(bind: Bind, keyfile: Path | None = None, zone: str | None = None) -> Rfc2136:
-    return Rfc2136(server=bind.server, keyfile=keyfile or bind.keyfile, zone=zone)
+    return Rfc2136(load_server(bind.server, keyfile or bind.keyfile), zone=zone)
 
 
 def put(name: str, value: str, owner: str = "i-1") -> RecordChange:
@@ -96,7 +96,7 @@ class Between(Rfc2136):
 
 def test_an_address_that_is_claimed_in_between_is_not_taken_away(bind: Bind) -> None:
     client(bind).change([put(API, "10.0.0.1", "i-1"), put(API, "10.0.0.3", "i-3")])
-    remover = Between(server=bind.server, keyfile=bind.keyfile)
+    remover = Between(load_server(bind.server, bind.keyfile))
     remover.meanwhile = lambda: client(bind).change([put(API, "10.0.0.1", "i-2")])
     remover.change([drop(API, "10.0.0.1", "i-1")])
     assert bind.values(API, "A") == {"10.0.0.1", "10.0.0.3"}
@@ -107,7 +107,7 @@ def test_an_address_that_is_claimed_in_between_is_not_taken_away(bind: Bind) -> 
 
 
 def test_a_cname_that_appears_in_between_is_an_error_not_a_loss(bind: Bind) -> None:
-    writer = Between(server=bind.server, keyfile=bind.keyfile)
+    writer = Between(load_server(bind.server, bind.keyfile))
     writer.meanwhile = lambda: bind.add(API, "CNAME", "lb.c1.test.")
     with pytest.raises(ProviderError, match="a CNAME stands there"):
         writer.change([put(API, "10.0.0.1")])
@@ -129,7 +129,7 @@ class Slow(Rfc2136):
 
 def test_a_change_while_it_reads_is_not_taken_for_somebody_elses_address(bind: Bind) -> None:
     client(bind).change([put(API, "10.0.0.1"), put(API, "10.0.0.2", "i-2")])
-    reader = Slow(server=bind.server, keyfile=bind.keyfile)
+    reader = Slow(load_server(bind.server, bind.keyfile))
     reader.meanwhile = lambda: client(bind).change([put(API, "10.0.0.9", "i-2")])
     owned = reader.record_sets(frozenset({API}))[API].owned
     assert owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"), OwnedRecord("A", ("10.0.0.9",), 60, "i-2"))
@@ -159,7 +159,7 @@ def test_a_clock_that_is_wrong(bind: Bind, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_update_without_a_key_is_refused(bind: Bind) -> None:
     with pytest.raises(ProviderError, match=r"REFUSED.*update-policy"):
-        Rfc2136(server=bind.server).change([put(API, "10.0.0.1")])
+        Rfc2136(load_server(bind.server)).change([put(API, "10.0.0.1")])
 
 
 def test_a_zone_that_the_server_is_not_the_primary_of(bind: Bind) -> None:
@@ -185,7 +185,7 @@ def test_a_connection_that_is_cut(bind: Bind) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.listen()
         port = listener.getsockname()[1]
-        broken = Rfc2136(server=f"127.0.0.1:{port}", keyfile=bind.keyfile)
+        broken = Rfc2136(load_server(f"127.0.0.1:{port}", bind.keyfile))
         listener.settimeout(5)
         threading.Thread(target=lambda: listener.accept()[0].close(), daemon=True).start()
         with pytest.raises(ProviderError, match="connection"):
@@ -195,7 +195,10 @@ def test_a_connection_that_is_cut(bind: Bind) -> None:
 def test_bad_configuration_names_every_fault(tmp_path: Path) -> None:
     (tmp_path / "k").write_text('key "a" { algorithm hmac-md5; secret "AAAA"; };')
     with pytest.raises(ConfigError) as caught:
-        Rfc2136(server="host:dns", keyfile=tmp_path / "k")
+        load_server("host:dns", tmp_path / "k")
     assert len(caught.value.faults) == 2
     with pytest.raises(ConfigError, match="can't be read"):
-        Rfc2136(server="127.0.0.1", keyfile=tmp_path / "missing")
+        load_server("127.0.0.1", tmp_path / "missing")
+    (tmp_path / "k").write_text('key "a..b" { algorithm hmac-sha256; secret "AAAA"; };')
+    with pytest.raises(ConfigError, match=r"'a\.\.b' is no DNS name"):
+        load_server("127.0.0.1", tmp_path / "k")

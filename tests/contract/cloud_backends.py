@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from protokube.cloudprovider.local import LocalCloud, load_inventory
+from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
 from tests.contract.aws_backend import AwsBackend
 
 _INVENTORY = """\
@@ -33,7 +33,7 @@ class LocalBackend:
         """The cloud as a node sees it."""
         if name not in self._nodes:
             inventory = load_inventory(str(self._path))
-            self._nodes[name] = LocalCloud(inventory, name, lambda: ("10.0.0.2",))
+            self._nodes[name] = LocalCloud(inventory, own_node(inventory, name), lambda: ("10.0.0.2",))
         return self._nodes[name]
 
     def volume_id(self, name: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from protokube.core.dns import ChangeKind, RecordChange
 from protokube.dnsprovider.hosts import HostsFile
-from protokube.dnsprovider.rfc2136 import Rfc2136
+from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53
 from protokube.ports import DNSProvider
 from tests.lab.bind import Bind
@@ -82,7 +82,7 @@ class BindBackend:
         self.bind = bind
 
     def provider(self) -> DNSProvider:
-        return Rfc2136(server=self.bind.server, keyfile=self.bind.keyfile)
+        return Rfc2136(load_server(self.bind.server, self.bind.keyfile))
 
     def values(self, name: str, kind: str) -> set[str]:
         return self.bind.values(name, kind)
@@ -100,12 +100,12 @@ class BindBackend:
     def with_wrong_credentials(self) -> tuple[DNSProvider, str]:
         other = self.bind.work / "other.key"
         self.bind.make_key("protokube", "hmac-sha256", other)
-        return Rfc2136(server=self.bind.server, keyfile=other), "BADSIG"
+        return Rfc2136(load_server(self.bind.server, other)), "BADSIG"
 
     def silent(self) -> DNSProvider:
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
-        return Rfc2136(server=f"127.0.0.1:{port}", keyfile=self.bind.keyfile)
+        return Rfc2136(load_server(f"127.0.0.1:{port}", self.bind.keyfile))
 
     def down(self) -> None:
         self.bind.stop()

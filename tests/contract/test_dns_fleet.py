@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.dnsprovider.rfc2136 import Rfc2136
+from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53
 from protokube.ports import DNSProvider
 from tests.lab.bind import Bind
@@ -32,7 +32,7 @@ def on_bind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]
         def look() -> Addresses:
             return {name: frozenset(bind.values(name, "A") | bind.values(name, "AAAA")) for name in NAMES}
 
-        yield lambda: Rfc2136(server=bind.server, keyfile=bind.keyfile), look
+        yield lambda: Rfc2136(load_server(bind.server, bind.keyfile)), look
 
 
 @contextmanager

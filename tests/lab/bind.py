@@ -1,7 +1,7 @@
 """A real BIND with zones that take signed dynamic updates, on an ephemeral port of loopback.
 
     with Bind(tmp_path, zones=("c1.test",)) as bind:
-        Rfc2136(server=bind.server, keyfile=bind.keyfile)
+        Rfc2136(load_server(bind.server, bind.keyfile))
         bind.add("api.c1.test", "A", "10.0.0.9")        # as another program with rights of its own would
 
 Needs the packages bind9 and bind9-utils (named, tsig-keygen).

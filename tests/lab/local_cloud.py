@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protokube.cloudprovider.local import LocalCloud, load_inventory
+from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
 from protokube.core.model import CloudVolume
 
 INVENTORY = """\
@@ -35,7 +35,8 @@ def nodes(folder: Path) -> Iterator[Make]:
     ) -> LocalCloud:
         path = folder / "inventory.yaml"
         path.write_text(text)
-        made.append(LocalCloud(load_inventory(str(path)), node, lambda: addresses, root))
+        inventory = load_inventory(str(path))
+        made.append(LocalCloud(inventory, own_node(inventory, node), lambda: addresses, root))
         return made[-1]
 
     try:
@@ -77,8 +78,9 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 PROGRAM = """
 import os, sys, time
-from protokube.cloudprovider.local import LocalCloud, load_inventory
-cloud = LocalCloud(load_inventory(sys.argv[1]), sys.argv[2], lambda: ("10.0.0.9",), sys.argv[3])
+from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
+inventory = load_inventory(sys.argv[1])
+cloud = LocalCloud(inventory, own_node(inventory, sys.argv[2]), lambda: ("10.0.0.9",), sys.argv[3])
 """
 
 

@@ -323,6 +323,15 @@ def test_several_faults_are_told_at_once(node: TrialNode, tmp_path: Path) -> Non
     assert len(said.splitlines()) == 9, said
 
 
+def test_a_name_server_and_its_key(node: TrialNode, tmp_path: Path) -> None:
+    """They are read with the configuration, so their faults stand beside its own."""
+    put(tmp_path, {CONFIG: "intervall: 5\n", "k": 'key "a" { algorithm hmac-md5; secret "AAAA"; };'})
+    options = ("--once", "--dns", "rfc2136")
+    assert_refused(node, tmp_path, 78, "intervall", "--dns rfc2136: needs --dns-server HOST[:PORT]", options=options)
+    options += ("--dns-server", "ns:dns", "--dns-tsig-keyfile", str(tmp_path / "k"))
+    assert_refused(node, tmp_path, 78, "intervall", "--dns-server: 'ns:dns'", "hmac-md5 is too weak", options=options)
+
+
 USAGE: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "an unknown option": (("--onec",), ("unrecognized arguments: --onec",)),
     "an option cut short": (("--onc",), ("unrecognized arguments: --onc",)),

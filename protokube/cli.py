@@ -131,7 +131,7 @@ async def _serve(given: Sequence[str], running: Running) -> None:
             running.wired.close()
         if not again:
             break
-        notifier.reloading()
+        daemon.tell(notifier.reloading)
         chosen = running.chosen
         try:
             chosen = _load(given)
@@ -139,7 +139,7 @@ async def _serve(given: Sequence[str], running: Running) -> None:
             for fault in error.faults:
                 log.error("the new configuration is not used: %s", fault)
         running = _begin_again(chosen, running)
-    notifier.stopping("ending")
+    daemon.tell(notifier.stopping, "ending")
 
 
 def _begin_again(chosen: Chosen, before: Running) -> Running:

@@ -283,9 +283,9 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         say(report, before)
         watches.follow(report.observed, settings.root)
         if before is None:
-            _tell(notifier.ready, summary(report))
+            tell(notifier.ready, summary(report))
         elif summary(report) != summary(before):
-            _tell(notifier.status, summary(report))
+            tell(notifier.status, summary(report))
         again = before is None and _may_have_missed(report)
         before = report
         in_vain = tries_in_vain(report, in_vain)
@@ -309,7 +309,7 @@ def _may_have_missed(first: Report) -> bool:
     return any(isinstance(disk, NoDisk) for disk in first.observed.disks.values())
 
 
-def _tell(send: Callable[..., None], *words: str) -> None:
+def tell(send: Callable[..., None], *words: str) -> None:
     """Tell systemd. When PID 1 doesn't listen for a moment, that is no reason to end a healthy daemon."""
     try:
         send(*words)
@@ -321,5 +321,5 @@ async def _feed(notifier: Notifier, rounds: Rounds) -> None:
     """Feed the watchdog while the round gets on: a hang then ends in a restart, which loses nothing."""
     while notifier.watchdog_interval is not None:
         if not rounds.busy or time.monotonic() - rounds.last_sign < PASS_LIMIT:
-            _tell(notifier.watchdog)
+            tell(notifier.watchdog)
         await asyncio.sleep(notifier.watchdog_interval)

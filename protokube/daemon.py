@@ -82,8 +82,10 @@ class Sleep:
         return reasons
 
     async def _wait(self, seconds: float) -> list[str]:
+        # wait_for would swallow a cancellation that comes together with the event (Python 3.11).
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         if not self._event.is_set():
             return []
         self._event.clear()
@@ -238,47 +240,48 @@ class Running:
 
 
 async def serve(running: Running, notifier: Notifier) -> bool:
-    """The daemon, until a signal ends it. True when the configuration is to be read again."""
+    """The daemon, until a signal ends it. True when the configuration is to be read again; no round runs then."""
     rounds, alarm = running.rounds, running.alarm
     loop = asyncio.get_running_loop()
     sleep = Sleep(loop, alarm)
     watches = Watches(loop, running.wired, alarm)
-    stop = asyncio.Event()
-    reload = False
+    reload, stop = asyncio.Event(), asyncio.Event()
 
-    def end(name: str, again: bool) -> None:
-        nonlocal reload
-        log.info("%s: %s", name, "reading the configuration again" if again else "ending")
-        reload = again
+    def end(name: str, what: str, asked: asyncio.Event) -> None:
+        log.info("%s: %s", name, what)
         rounds.stopping = True
-        stop.set()
+        asked.set()
 
-    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM", False)
-    loop.add_signal_handler(signal.SIGINT, end, "SIGINT", False)
-    loop.add_signal_handler(signal.SIGHUP, end, "SIGHUP", True)
+    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM", "ending", stop)
+    loop.add_signal_handler(signal.SIGINT, end, "SIGINT", "ending", stop)
+    loop.add_signal_handler(signal.SIGHUP, end, "SIGHUP", "reading the configuration again", reload)
     loop.add_signal_handler(signal.SIGUSR1, alarm.ring, "SIGUSR1")
     work = loop.create_task(_work(running, watches, sleep, notifier))
-    helpers = [loop.create_task(_feed(notifier, rounds)), loop.create_task(stop.wait())]
+    reloading, stopping = loop.create_task(reload.wait()), loop.create_task(stop.wait())
+    feeding = loop.create_task(_feed(notifier, rounds))
     try:
-        await asyncio.wait([work, helpers[1]], return_when=asyncio.FIRST_COMPLETED)
-        if not work.done() and rounds.busy:
+        await asyncio.wait([work, reloading, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if rounds.busy:  # the next configuration has to wait for the round's end; one that hangs is the watchdog's
+            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if rounds.busy:
             await asyncio.wait([work], timeout=GRACE)
     finally:
-        for task in (work, *helpers):
+        tasks = work, reloading, stopping, feeding
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         alarm.listen(None)
         watches.close()
-    if work.done() and not work.cancelled():
+    if not work.cancelled():
         work.result()  # a bug in a round ends the program, and says so
-    return reload
+    return reload.is_set() and not stop.is_set()
 
 
 async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Notifier) -> None:
     settings, rounds, current = running.chosen.settings, running.rounds, running.first
     before: Report | None = None
     in_vain = 0
-    while not rounds.stopping:
+    while True:
         report = await asyncio.wrap_future(current)
         say(report, before)
         watches.follow(report.observed, settings.root)
@@ -290,6 +293,8 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         before = report
         in_vain = tries_in_vain(report, in_vain)
         delay = 0.0 if again else delay_after(report, in_vain, settings)
+        if rounds.stopping:
+            return
         if not report.settled and delay:
             log.info("next round in %.1f s, or with the next event", delay)
         reasons = await sleep.until_rung(delay, calm_after(report, delay))

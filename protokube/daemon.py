@@ -18,7 +18,7 @@ from pathlib import Path
 from protokube.alarm import Alarm
 from protokube.config import Settings
 from protokube.core.desired import desire
-from protokube.core.model import NoDisk
+from protokube.core.model import NoDisk, Tree
 from protokube.core.observed import Observed
 from protokube.core.paths import KUBECONFIG_PATH
 from protokube.core.plan_disks import attached
@@ -105,41 +105,72 @@ def _rank(reason: str) -> int:
 
 
 class Watches:
-    """Everything outside that may wake the loop: files, processes, addresses."""
+    """Everything outside that may wake the loop: files, processes, addresses.
+
+    Events only wake: where the kernel refuses a watch, that is said once, rounds by the clock see what is missed, and
+    each of them is followed by another try.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wired: Wired, alarm: Alarm) -> None:
         self._loop = loop
         self._wired = wired
         self._alarm = alarm
-        self._directories = DirectoryWatcher(loop, alarm.ring)
+        self._directories = DirectoryWatcher(loop, alarm.ring, self._do_without)
         self._processes: set[int] = set()
-        self._addresses = loop.create_task(self._watch_addresses())
-        for directory in wired.watch:
+        self._missed: set[str] = set()
+        self._addresses: asyncio.Task[None] | None = None
+        self._watch_always()
+
+    def _watch_always(self) -> None:
+        """Watch what matters whatever a round has seen; again where that was refused."""
+        if self._addresses is None or self._addresses.done():
+            self._addresses = self._loop.create_task(self._watch_addresses())
+        for directory in self._wired.watch:
             self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
 
     def follow(self, observed: Observed, root: str) -> None:
-        """Watch what may come now: ends of tools at work, kubelet's kubeconfig, etcd in its data directories."""
+        """Watch what may come now: ends of tools at work, kubelet's kubeconfig, etcd in its data directories.
+
+        Only on volumes that this report could read: whatever touches one that hangs, hangs with it.
+        """
+        if self._missed:
+            self._watch_always()
         for volume_id, pid in self._wired.running().items():
-            if pid not in self._processes:
-                self._processes.add(pid)
-                wake_at_exit(self._loop, pid, self._alarm.ring, f"the tool at work on {volume_id} has ended")
+            self._follow_tool(volume_id, pid)
         if self._wired.config.kubelet_unit is not None:
             kubeconfig = Path(root, KUBECONFIG_PATH.lstrip("/"))  # whoever brings it tells nobody
             self._directories.watch(kubeconfig.parent, CHANGE, names=frozenset({kubeconfig.name}))
         desired = desire(self._wired.config, observed)
         for mine in attached(desired) if desired else ():
-            template = self._wired.config.templates[mine.member.cluster]
-            self._directories.watch(Path(root, mine.target.lstrip("/"), template.data_dir), CHANGE)
+            if isinstance(observed.trees.get(mine.id), Tree):
+                template = self._wired.config.templates[mine.member.cluster]
+                self._directories.watch(Path(root, mine.target.lstrip("/"), template.data_dir), CHANGE)
+
+    def _follow_tool(self, volume_id: str, pid: int) -> None:
+        if pid in self._processes:
+            return
+        try:
+            wake_at_exit(self._loop, pid, self._alarm.ring, f"the tool at work on {volume_id} has ended")
+        except ProviderError as error:
+            self._do_without(f"the tool at work on {volume_id}", error)
+        else:
+            self._processes.add(pid)
 
     async def _watch_addresses(self) -> None:
         try:
             await watch_addresses(self._alarm.ring)
         except ProviderError as error:
-            log.warning("addresses are looked at only in every round: %s", error)
+            self._do_without("addresses", error)
+
+    def _do_without(self, what: str, error: ProviderError) -> None:
+        if what not in self._missed:
+            self._missed.add(what)
+            log.warning("not watched, and seen only in rounds by the clock: %s: %s", what, error)
 
     def close(self) -> None:
         """Watch nothing any more."""
-        self._addresses.cancel()
+        if self._addresses is not None:
+            self._addresses.cancel()
         self._directories.close()
 
 

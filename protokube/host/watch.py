@@ -11,18 +11,22 @@ import ctypes
 import errno
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from protokube.core.value import dataclass
 from protokube.errors import ProviderError
+from protokube.together import start
 
 # From linux/inotify.h.
 _ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x4, 0x8, 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF, _UNMOUNT, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
-_ONLYDIR = 0x1000000
+_ONLYDIR, _MASK_ADD = 0x1000000, 0x20000000
 _GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name
 
 APPEARANCE = _CREATE | _ATTRIB | _MOVED_TO
@@ -31,13 +35,22 @@ CHANGE = APPEARANCE | _CLOSE_WRITE | _MOVED_FROM | _DELETE
 """Whatever makes a directory's files other than they were."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Watch:
-    """A directory that somebody asked for. `names` limits it to those entries, None means all."""
+    """A directory that somebody asked for. `names` limits it to those entries, None means all.
+
+    `place` is what the kernel watches for it by the watch descriptor `descriptor`: the directory itself, or the
+    nearest parent that is there. None and -1: nothing yet.
+    """
 
     directory: Path
     events: int
     names: frozenset[str] | None
+    armed: asyncio.Future[None]
+    place: Path | None = None
+    descriptor: int = -1
+    looking: bool = False
+    again: bool = False
 
 
 class DirectoryWatcher:
@@ -45,102 +58,134 @@ class DirectoryWatcher:
 
     A directory that isn't there is waited for, through the nearest parent that is; one that goes away, with a
     mount or by removal, is waited for again. A filesystem that is mounted over a directory causes no event:
-    call `watch` again after the mount.
+    call `watch` again after the mount. Where the kernel refuses, `trouble` is told what is not watched, and why; a
+    later `watch` tries again.
 
-    Make it and close it in the loop's thread; the other methods may be called from any thread.
+    All of it happens in the loop's thread, but for looking up a path: that may hang with the disk it lies on, so each
+    is looked up in a thread of its own, and only when it is asked for or an event is about it. What that thread has
+    opened can be watched without another look at the disk.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wake: Callable[[str], None],
+        trouble: Callable[[str, ProviderError], None],
+    ) -> None:
         self._loop = loop
         self._wake = wake
-        self._lock = threading.Lock()
+        self._trouble = trouble
         self._wanted: dict[Path, _Watch] = {}
-        self._places: dict[int, Path] = {}  # watch descriptor → directory that the kernel watches
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
-        loop.add_reader(self._fd, self._readable)
+        self._fd = -1
+        self._closed = False
 
-    def watch(self, directory: Path, events: int = APPEARANCE, *, names: frozenset[str] | None = None) -> None:
-        """Watch a directory (not what lies below it); a second call for the same one replaces the first."""
-        with self._lock:
-            self._wanted[directory] = _Watch(directory, events, names)
-            self._arm()
+    def watch(
+        self, directory: Path, events: int = APPEARANCE, *, names: frozenset[str] | None = None
+    ) -> asyncio.Future[None]:
+        """Watch a directory (not what lies below it); a second call for the same one replaces the first.
 
-    def unwatch(self, directory: Path) -> None:
-        """Watch it no longer; not watched is fine."""
-        with self._lock:
-            self._wanted.pop(directory, None)
-            self._arm()
+        The future is done when the kernel watches it, or a parent, or has refused to.
+        """
+        watch = self._wanted.get(directory)
+        if watch is None:
+            watch = self._wanted[directory] = _Watch(directory, events, names, self._loop.create_future())
+        watch.events, watch.names = events, names
+        self._look(watch)
+        return watch.armed
 
     def close(self) -> None:
         """Watch nothing any more."""
-        with self._lock:
+        self._closed = True
+        if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
-            self._places.clear()
 
-    def _arm(self) -> None:
-        """Makes the kernel watch what is wanted, or the nearest parent of what isn't there."""
-        masks: dict[Path, int] = {}
-        for watch in self._wanted.values():
-            place = _nearest(watch.directory)
-            mask = watch.events if place == watch.directory else _CREATE | _MOVED_TO
-            masks[place] = masks.get(place, 0) | mask
-        armed: dict[int, Path] = {}
-        for place, mask in masks.items():
-            self._add(place, mask, armed)
-        for descriptor in self._places.keys() - armed.keys():
-            self._libc.inotify_rm_watch(self._fd, descriptor)  # EINVAL: the kernel was first
-        self._places = armed
+    # --- looking up paths ---
 
-    def _add(self, place: Path, mask: int, armed: dict[int, Path]) -> None:
-        flags = mask | _DELETE_SELF | _MOVE_SELF | _ONLYDIR
-        descriptor = self._libc.inotify_add_watch(self._fd, os.fsencode(place), flags)
-        if descriptor < 0 and ctypes.get_errno() in (errno.ENOENT, errno.ENOTDIR):
-            # It went away since we looked. Its parent is always there to be watched, at last as "/".
-            self._add(place.parent, _CREATE | _MOVED_TO, armed)
+    def _look(self, watch: _Watch) -> None:
+        """Look up what there is to watch. It counts when two looks agree, since paths may change meanwhile."""
+        if watch.looking:
+            watch.again = True
             return
-        armed[self._checked(descriptor, f"inotify_add_watch {place}")] = place
+        if watch.armed.done():
+            watch.armed = self._loop.create_future()
+        watch.looking, watch.again = True, False
 
-    def _checked(self, result: int, what: str) -> int:
-        if result < 0:
-            code = ctypes.get_errno()
-            advice = {
-                errno.ENOSPC: "raise fs.inotify.max_user_watches",
-                errno.EMFILE: "raise fs.inotify.max_user_instances",
-            }.get(code, "protokube needs root")
-            raise ProviderError(f"{what}: {os.strerror(code)}; {advice}")
-        return result
+        def looked(found: Future[tuple[Path, int]]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the program is about to end
+                self._loop.call_soon_threadsafe(self._looked, watch, found)
+
+        start("watch", partial(_open_nearest, watch.directory)).add_done_callback(looked)
+
+    def _looked(self, watch: _Watch, found: Future[tuple[Path, int]]) -> None:
+        watch.looking = False
+        try:
+            place, opened = found.result()
+            try:
+                changed = not self._closed and self._arm(watch, place, opened)
+            finally:
+                os.close(opened)
+        except ProviderError as error:
+            changed = False
+            self._trouble(str(watch.directory), error)
+        if (changed or watch.again) and not self._closed:
+            self._look(watch)
+        elif not watch.armed.done():
+            watch.armed.set_result(None)
+
+    def _arm(self, watch: _Watch, place: Path, opened: int) -> bool:
+        """Have the kernel watch the directory that stands open; whether it is another one than before."""
+        if self._fd < 0:
+            self._fd = _checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
+            self._loop.add_reader(self._fd, self._readable)
+        there = place == watch.directory
+        mask = (watch.events if there else _CREATE | _MOVED_TO) | _DELETE_SELF | _MOVE_SELF | _ONLYDIR | _MASK_ADD
+        path = f"/proc/self/fd/{opened}".encode()
+        descriptor = _checked(self._libc.inotify_add_watch(self._fd, path, mask), f"inotify_add_watch {place}")
+        before, watch.descriptor = watch.descriptor, descriptor
+        if descriptor == before:
+            return False
+        if there and watch.place is not None:  # what appeared together with it caused no event of its own
+            self._wake(f"{place} appeared")
+        watch.place = place
+        self._drop(before)
+        return True
+
+    def _drop(self, descriptor: int) -> None:
+        if descriptor >= 0 and all(watch.descriptor != descriptor for watch in self._wanted.values()):
+            self._libc.inotify_rm_watch(self._fd, descriptor)  # EINVAL: the kernel was first
+
+    # --- events ---
 
     def _readable(self) -> None:
         reasons: dict[str, None] = {}
-        with self._lock:
-            before = dict(self._places)
-            for descriptor, mask, name in self._events():
-                place = before.get(descriptor)
-                if mask & _OVERFLOW:
-                    reasons["inotify: events were lost"] = None
-                elif place is not None:
-                    reasons |= dict.fromkeys(self._reasons(place, mask, name))
-            try:
-                self._arm()
-            except ProviderError as error:  # the kernel's limits; the next round is woken to see for itself
-                reasons[str(error)] = None
-            # What appeared together with its directory caused no event of its own.
-            for place in set(self._places.values()) - set(before.values()):
-                if place in self._wanted:
-                    reasons[f"{place} appeared"] = None
+        for descriptor, mask, name in self._events():
+            if mask & _OVERFLOW:
+                reasons["inotify: events were lost"] = None
+                for watch in self._wanted.values():
+                    self._look(watch)
+                continue
+            for watch in [one for one in self._wanted.values() if one.descriptor == descriptor]:
+                reasons |= dict.fromkeys(self._reasons(watch, mask, name))
+            if mask & _GONE:
+                self._drop(descriptor)
         for reason in reasons:
             self._wake(reason)
 
-    def _reasons(self, place: Path, mask: int, name: str) -> Iterator[str]:
-        wanted = self._wanted.get(place)
-        if wanted is None:
-            return  # a parent that only tells when to look again
+    def _reasons(self, watch: _Watch, mask: int, name: str) -> Iterator[str]:
+        assert watch.place is not None, "it has a descriptor"
+        there = watch.place == watch.directory
         if mask & _GONE:
-            yield f"{place} went away"
-        elif mask & wanted.events and (wanted.names is None or name in wanted.names):
-            yield f"{place / name} changed"
+            watch.descriptor = -1
+            self._look(watch)
+            if there:
+                yield f"{watch.place} went away"
+        elif not there:
+            if watch.directory.is_relative_to(watch.place / name):  # only a part of its path says when to look again
+                self._look(watch)
+        elif mask & watch.events and (watch.names is None or name in watch.names) and not _in_the_making(name):
+            yield f"{watch.place / name} changed"
 
     def _events(self) -> Iterator[tuple[int, int, str]]:
         while True:
@@ -155,8 +200,32 @@ class DirectoryWatcher:
                 data = data[_EVENT.size + length :]
 
 
-def _nearest(directory: Path) -> Path:
-    return next(place for place in (directory, *directory.parents) if place.is_dir())
+def _open_nearest(directory: Path) -> tuple[Path, int]:
+    """The directory, or the nearest parent that is there, and a descriptor of it (O_PATH)."""
+    for place in (directory, *directory.parents):
+        try:
+            return place, os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in _NOT_THERE or place.parent == place:
+                few = "raise the unit's LimitNOFILE" if error.errno == errno.EMFILE else "see the kernel's log"
+                raise ProviderError(f"open {place}: {error.strerror}; {few}") from error
+    raise AssertionError("the root is the last parent")
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        advice = {
+            errno.ENOSPC: "raise fs.inotify.max_user_watches",
+            errno.EMFILE: "raise fs.inotify.max_user_instances",
+        }.get(code, "protokube needs root")
+        raise ProviderError(f"{what}: {os.strerror(code)}; {advice}")
+    return result
+
+
+def _in_the_making(name: str) -> bool:
+    """Whether a file is written beside its place under this name, as we do it: the rename into place is the news."""
+    return name.startswith(".") and name.endswith((".new", "-new"))
 
 
 def wake_at_exit(loop: asyncio.AbstractEventLoop, pid: int, wake: Callable[[str], None], reason: str) -> None:

@@ -57,7 +57,7 @@ report["seccomp"] = "Seccomp:\\t2" in Path("/proc/self/status").read_text()
 report["other process"] = os.readlink("/proc/1/root")
 
 loop = asyncio.new_event_loop()
-DirectoryWatcher(loop, print).watch(Path("/dev"))
+DirectoryWatcher(loop, print, print).watch(Path("/dev"))
 threading.Thread(target=loop.run_forever, daemon=True).start()
 bus = SystemBus(loop, None)
 bus.start("kubelet.service")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from protokube.errors import ProviderError
 from protokube.host.watch import CHANGE, DirectoryWatcher, wake_at_exit
+from tests.lab.disks import FaultDisk
 
 LIMIT = 10.0
 
@@ -36,10 +38,14 @@ class Wakes:
         return reason
 
 
+def no_trouble(what: str, error: ProviderError) -> None:
+    raise error
+
+
 @asynccontextmanager
 async def watching() -> AsyncIterator[tuple[DirectoryWatcher, Wakes]]:
     wakes = Wakes()
-    watcher = DirectoryWatcher(asyncio.get_running_loop(), wakes)
+    watcher = DirectoryWatcher(asyncio.get_running_loop(), wakes, no_trouble)
     try:
         yield watcher, wakes
     finally:
@@ -52,14 +58,14 @@ def run(scenario: Callable[[Path], object], tmp_path: Path) -> None:
 
 async def a_link_appears(tmp: Path) -> None:
     async with watching() as (watcher, wakes):
-        watcher.watch(tmp)
+        await watcher.watch(tmp)
         (tmp / "nvme-vol0123").symlink_to("../../nvme1n1")
         await wakes.next("nvme-vol0123")
 
 
 async def a_node_is_made_and_permitted(tmp: Path) -> None:
     async with watching() as (watcher, wakes):
-        watcher.watch(tmp)
+        await watcher.watch(tmp)
         os.mkfifo(tmp / "xvdu", 0o600)
         await wakes.next("xvdu")
         (tmp / "xvdu").chmod(0o660)
@@ -69,7 +75,7 @@ async def a_node_is_made_and_permitted(tmp: Path) -> None:
 async def writing_is_no_appearance(tmp: Path) -> None:
     (tmp / "null").touch()
     async with watching() as (watcher, wakes):
-        watcher.watch(tmp)
+        await watcher.watch(tmp)
         (tmp / "null").write_text("x")
         (tmp / "later").touch()
         await wakes.next("later")
@@ -79,7 +85,7 @@ async def writing_is_no_appearance(tmp: Path) -> None:
 async def changes_of_named_files_only(tmp: Path) -> None:
     (tmp / "hosts").touch()
     async with watching() as (watcher, wakes):
-        watcher.watch(tmp, CHANGE, names=frozenset({"hosts"}))
+        await watcher.watch(tmp, CHANGE, names=frozenset({"hosts"}))
         (tmp / "passwd").write_text("x")
         (tmp / "hosts").write_text("x")
         await wakes.next("hosts")
@@ -90,7 +96,7 @@ async def changes_of_named_files_only(tmp: Path) -> None:
 
 async def a_missing_directory_is_waited_for(tmp: Path) -> None:
     async with watching() as (watcher, wakes):
-        watcher.watch(tmp / "disk/by-id")
+        await watcher.watch(tmp / "disk/by-id")
         (tmp / "disk/by-id").mkdir(parents=True)
         (tmp / "disk/by-id/early").touch()
         await wakes.next("by-id")
@@ -102,7 +108,7 @@ async def a_directory_that_goes_away_is_waited_for(tmp: Path) -> None:
     watched = tmp / "by-id"
     watched.mkdir()
     async with watching() as (watcher, wakes):
-        watcher.watch(watched)
+        await watcher.watch(watched)
         watched.rmdir()
         await wakes.next("went away")
         watched.mkdir()
@@ -115,7 +121,7 @@ async def another_directory_under_the_same_name(tmp: Path) -> None:
     watched = tmp / "by-id"
     watched.mkdir()
     async with watching() as (watcher, wakes):
-        watcher.watch(watched)
+        await watcher.watch(watched)
         watched.rename(tmp / "old")
         watched.mkdir()
         await wakes.next("went away")
@@ -123,28 +129,56 @@ async def another_directory_under_the_same_name(tmp: Path) -> None:
         await wakes.next("disk")
 
 
-async def unwatched_is_silent(tmp: Path) -> None:
+async def what_is_written_beside_its_place_is_no_news(tmp: Path) -> None:
+    """As protokube itself writes: files, links, and what the local cloud remembers. The rename into place is."""
     async with watching() as (watcher, wakes):
-        watcher.watch(tmp)
-        watcher.watch(tmp / "other")
-        watcher.unwatch(tmp)
-        (tmp / "silent").touch()
-        (tmp / "other").mkdir()
-        await wakes.next("other appeared")
-        assert not [reason for reason in wakes.heard if "silent" in reason]
+        await watcher.watch(tmp, CHANGE)
+        for temporary in (".etcd.manifest.protokube-new", ".main-a.img.state.new"):
+            (tmp / temporary).write_text("x")
+            (tmp / temporary).rename(tmp / "there")
+        (tmp / ".hidden.img").touch()
+        await wakes.next("hidden")
+        assert set(wakes.heard) == {f"{tmp}/there changed", f"{tmp}/.hidden.img changed"}
 
 
-async def watching_from_another_thread(tmp: Path) -> None:
+async def one_directory_for_two(tmp: Path) -> None:
+    """A directory that is watched, and in which another one is waited for."""
+    (tmp / "file").touch()
     async with watching() as (watcher, wakes):
-        await asyncio.to_thread(watcher.watch, tmp)
+        await watcher.watch(tmp, CHANGE)
+        await watcher.watch(tmp / "disk/by-id")
+        (tmp / "file").write_text("x")
+        await wakes.next("file changed")
+        (tmp / "disk/by-id").mkdir(parents=True)
+        await wakes.next("by-id appeared")
+        (tmp / "disk/by-id/new").touch()
+        await wakes.next("new changed")
+        (tmp / "file").unlink()
+        await wakes.next("file changed")
+
+
+async def the_same_again_is_silent(tmp: Path) -> None:
+    async with watching() as (watcher, wakes):
+        for _ in range(3):
+            await watcher.watch(tmp)
+            await watcher.watch(tmp / "missing")
         (tmp / "x").touch()
         await wakes.next("x")
+        assert wakes.heard == [f"{tmp}/x changed"]
+
+
+async def closed_while_it_looks(tmp: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    async with watching() as (watcher, _):
+        armed = watcher.watch(tmp)
+    await armed
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 async def lost_events_wake(tmp: Path) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     async with watching() as (watcher, wakes):
-        watcher.watch(tmp)
+        await watcher.watch(tmp)
         for number in range(limit // 2 + 1):  # two events each: created, moved here
             (tmp / f"{number}").touch()
             (tmp / f"{number}").rename(tmp / "same")
@@ -163,8 +197,10 @@ async def lost_events_wake(tmp: Path) -> None:
         a_missing_directory_is_waited_for,
         a_directory_that_goes_away_is_waited_for,
         another_directory_under_the_same_name,
-        unwatched_is_silent,
-        watching_from_another_thread,
+        what_is_written_beside_its_place_is_no_news,
+        one_directory_for_two,
+        the_same_again_is_silent,
+        closed_while_it_looks,
         lost_events_wake,
     ],
 )
@@ -179,11 +215,11 @@ def test_a_mount_over_the_directory(tmp_path: Path) -> None:
     async def scenario() -> None:
         data = tmp_path / "data"
         async with watching() as (watcher, wakes):
-            watcher.watch(data)
+            await watcher.watch(data)
             subprocess.run(["mount", "-t", "tmpfs", "volume", tmp_path], check=True)
             try:
                 data.mkdir()
-                watcher.watch(data)
+                await watcher.watch(data)
                 (data / "member").mkdir()
                 await wakes.next("member")
             finally:
@@ -193,27 +229,77 @@ def test_a_mount_over_the_directory(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_an_exhausted_kernel_limit_is_explained(tmp_path: Path) -> None:
-    """In a child, since the limit counts per user: as many instances as there may be."""
-    program = """
-import asyncio
-from protokube.errors import ProviderError
+@pytest.mark.root
+def test_a_disk_that_hangs_hangs_nobody(tmp_path: Path) -> None:
+    """Looking up a path on it waits for ever; other directories are watched meanwhile, and it when it is back."""
+    data = tmp_path / "mount/var/etcd/data"
+    with FaultDisk(tmp_path / "fault") as disk:
+        disk.make_ext4()
+        with disk.mounted(tmp_path / "mount"):
+            data.mkdir(parents=True)
+        (tmp_path / "dev").mkdir()
+
+        async def scenario() -> None:
+            async with watching() as (watcher, wakes):
+                armed = watcher.watch(data)
+                await watcher.watch(tmp_path / "dev")
+                (tmp_path / "dev/xvdu").touch()
+                await wakes.next("xvdu")
+                assert not armed.done(), "the path has to be read from the disk"
+                assert watcher.watch(data) is armed, "nobody else is sent there"
+                rescue.cancel()
+                assert not rescued, "the loop stood still"
+                disk.hang(False)
+                async with asyncio.timeout(LIMIT):
+                    await armed
+                (data / "member").mkdir()
+                await wakes.next("member")
+
+        rescued: list[bool] = []
+        with disk.mounted(tmp_path / "mount"):  # afresh: nothing of it is cached
+            disk.hang()
+            # Where the loop stands still, the disk must come back all the same.
+            rescue = threading.Timer(LIMIT, lambda: (rescued.append(True), disk.hang(False)))
+            rescue.start()
+            try:
+                asyncio.run(scenario())
+            finally:
+                rescue.cancel()
+                disk.hang(False)
+
+
+REFUSED = """
+import asyncio, sys
+from pathlib import Path
 from protokube.host.watch import DirectoryWatcher
 async def main():
-    loop = asyncio.get_running_loop()
-    made = []
-    try:
-        for _ in range(100_000):
-            made.append(DirectoryWatcher(loop, print))
-    except ProviderError as error:
-        print(error)
+    told = []
+    watcher = DirectoryWatcher(asyncio.get_running_loop(), print, lambda *words: told.append(words))
+    await watcher.watch(Path("/dev"))
+    ((what, error),) = told
+    print(what, error)
+    Path("/proc/sys/user", sys.argv[1]).write_text("100")
+    await watcher.watch(Path("/dev"))
+    watcher.close()
+    print(len(told), "in all")
 asyncio.run(main())
 """
-    limits = ["prlimit", "--nofile=64"]
-    done = subprocess.run(
-        [*limits, sys.executable, "-c", program], text=True, capture_output=True, timeout=60, check=True
-    )
-    assert "inotify_init1: Too many open files; raise fs.inotify.max_user_instances" in done.stdout
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("max_inotify_instances", "/dev inotify_init1: Too many open files; raise fs.inotify.max_user_instances"),
+        ("max_inotify_watches", "/dev inotify_add_watch /dev: No space left on device; raise fs.inotify.max_user_wa"),
+    ],
+)
+def test_an_exhausted_kernel_limit_is_told_and_tried_again(limit: str, said: str) -> None:
+    """In a user namespace, which has limits of its own."""
+    none_left = f'echo 0 > /proc/sys/user/{limit}; exec "$0" "$@"'
+    inside = ["unshare", "--user", "--map-root-user", "sh", "-c", none_left, sys.executable, "-c", REFUSED, limit]
+    done = subprocess.run(inside, text=True, capture_output=True, timeout=60, check=False)
+    assert said in done.stdout and done.stdout.endswith("1 in all\n"), done.stdout + done.stderr
 
 
 def test_the_end_of_a_process_wakes_once() -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,7 +17,10 @@ import pytest
 from protokube import daemon
 from protokube.alarm import Alarm
 from protokube.config import read
+from protokube.core.model import Unknown
+from protokube.core.value import replace
 from protokube.host.notify import Notifier
+from protokube.host.watch import DirectoryWatcher
 from protokube.rounds import Rounds
 from protokube.together import start
 from protokube.wiring import Wired, choose
@@ -137,3 +141,27 @@ def test_a_call_that_runs_can_not_be_taken_back() -> None:
     assert not future.cancel()
     let.set()
     assert future.result(LIMIT) == "done"
+
+
+def test_only_volumes_that_can_be_read_are_followed(tmp_path: Path) -> None:
+    world = World()
+    world.volume("vol-m", "a/a")
+    process = Process(world, world.node("n1"))
+    seen = process.rounds().observed
+    unread = replace(seen, trees={"vol-m": Unknown("reading did not end")})
+    wired = Wired(process.config, process.readers, process.writers, (), dict, lambda: None)
+
+    async def followed(*observations: object) -> set[str]:
+        watches = daemon.Watches(asyncio.get_running_loop(), wired, Alarm())
+        try:
+            for observed in observations:
+                watches.follow(observed, str(tmp_path))  # type: ignore[arg-type]
+            directories = watches._directories
+            assert isinstance(directories, DirectoryWatcher)
+            return {str(path.relative_to(tmp_path)) for path in directories._wanted}
+        finally:
+            watches.close()
+
+    data = "mnt/master-vol-m/var/etcd/data"
+    assert asyncio.run(followed(unread)) == {"var/lib/kubelet"}
+    assert asyncio.run(followed(unread, seen)) == {"var/lib/kubelet", data}

@@ -13,7 +13,7 @@ import pytest
 from protokube.cloudprovider.aws import AwsCloud
 from protokube.config import read
 from protokube.core.dns import ChangeKind, RecordChange
-from protokube.dnsprovider.rfc2136 import Rfc2136
+from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError
 from protokube.etcdpeers import HttpEtcdPeers
@@ -110,7 +110,7 @@ def test_etcds_peers_each_of_them(log: Said) -> None:
 @pytest.mark.root
 def test_queries_and_updates_of_a_name_server(tmp_path: Path, log: Said) -> None:
     with Bind(tmp_path, ("c1.test",)) as bind:
-        client = Rfc2136(server=bind.server, keyfile=bind.keyfile)
+        client = Rfc2136(load_server(bind.server, bind.keyfile))
         client.record_sets(frozenset({NAME}))
         client.change([RecordChange(ChangeKind.UPSERT, NAME, "A", ("10.0.0.1",), 60, "i-1", True)])
         assert log(f"name server {bind.server}: QUERY {NAME}. A: NXDOMAIN")

@@ -248,18 +248,23 @@ def test_a_disk_that_hangs_hangs_nobody(tmp_path: Path) -> None:
                 assert not armed.done(), "the path has to be read from the disk"
                 assert watcher.watch(data) is armed, "nobody else is sent there"
                 rescue.cancel()
-                assert not rescued, "the loop stood still"
+                assert not rescued.is_set(), "the loop stood still"
                 disk.hang(False)
                 async with asyncio.timeout(LIMIT):
                     await armed
                 (data / "member").mkdir()
                 await wakes.next("member")
 
-        rescued: list[bool] = []
+        rescued = threading.Event()
+
+        def come_to_the_rescue() -> None:
+            rescued.set()
+            disk.hang(False)
+
         with disk.mounted(tmp_path / "mount"):  # afresh: nothing of it is cached
             disk.hang()
             # Where the loop stands still, the disk must come back all the same.
-            rescue = threading.Timer(LIMIT, lambda: (rescued.append(True), disk.hang(False)))
+            rescue = threading.Timer(LIMIT, come_to_the_rescue)
             rescue.start()
             try:
                 asyncio.run(scenario())

@@ -326,9 +326,9 @@ def test_several_faults_are_told_at_once(node: TrialNode, tmp_path: Path) -> Non
 def test_a_name_server_and_its_key(node: TrialNode, tmp_path: Path) -> None:
     """They are read with the configuration, so their faults stand beside its own."""
     put(tmp_path, {CONFIG: "intervall: 5\n", "k": 'key "a" { algorithm hmac-md5; secret "AAAA"; };'})
-    options = ("--once", "--dns", "rfc2136")
+    options: tuple[str, ...] = ("--once", "--dns", "rfc2136")
     assert_refused(node, tmp_path, 78, "intervall", "--dns rfc2136: needs --dns-server HOST[:PORT]", options=options)
-    options += ("--dns-server", "ns:dns", "--dns-tsig-keyfile", str(tmp_path / "k"))
+    options = (*options, "--dns-server", "ns:dns", "--dns-tsig-keyfile", str(tmp_path / "k"))
     assert_refused(node, tmp_path, 78, "intervall", "--dns-server: 'ns:dns'", "hmac-md5 is too weak", options=options)
 
 

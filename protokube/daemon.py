@@ -27,7 +27,7 @@ from protokube.errors import ProviderError
 from protokube.host.network import watch_addresses
 from protokube.host.notify import Notifier
 from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
-from protokube.reconcile import Report, StepReport
+from protokube.reconcile import Cause, Report, StepReport
 from protokube.rounds import Rounds
 from protokube.wiring import Chosen, Wired
 
@@ -255,11 +255,11 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps
             if current is first and _may_have_missed(report):
-                current = rounds.begin(local=True)
+                current = rounds.begin(Cause.NODE)
                 continue
             delay = min(delay_after(report, in_vain, settings), left)
             reasons = await sleep.until_rung(delay, calm_after(report, delay))
-            current = rounds.begin(local=_local(reasons))
+            current = rounds.begin(_cause(reasons))
     finally:
         alarm.listen(None)
         watches.close()
@@ -339,12 +339,14 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         if reasons or delay:
             log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
-        current = rounds.begin(local=_local(reasons) if reasons else again)
+        current = rounds.begin(Cause.NODE if again and not reasons else _cause(reasons))
 
 
-def _local(reasons: list[str]) -> bool:
-    """Whether events of the node itself woke the loop: not the clock, and nobody who wants everything looked at."""
-    return bool(reasons) and not any(map(is_signal, reasons))
+def _cause(reasons: list[str]) -> Cause:
+    """What the reasons for which the loop woke make the cause of the round: a person counts for more than events."""
+    if not reasons:
+        return Cause.CLOCK
+    return Cause.PERSON if any(map(is_signal, reasons)) else Cause.NODE
 
 
 def _may_have_missed(first: Report) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from enum import Enum
 
 from protokube.apply import LIMIT, Outcome, apply
 from protokube.core.actions import Action, AttachVolume, ChangeRecords, RestartUnit, StartUnit, TagVolume
@@ -43,6 +44,16 @@ CLOUD_FOR = 10.0
 """Seconds for which the cloud's answer may serve later rounds, if only the node itself has given cause for them."""
 
 _HOUR = 3600.0
+
+
+class Cause(Enum):
+    """What has caused a round, which decides what it may take over from the rounds before."""
+
+    CLOCK = "clock"
+    NODE = "node"
+    """Nothing but events of the node itself: the cloud's last answer may be young enough."""
+    PERSON = "person"
+    """Somebody who wants everything looked at."""
 
 
 class NoConvergence(ProtokubeError):  # noqa: N818 - it names what is the case
@@ -141,16 +152,16 @@ def sync_once(
     memory: Memory,
     *,
     records_every: int = 1,
-    local: bool = False,
+    cause: Cause = Cause.CLOCK,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """One round. `records_every`: on a settled node records are read only in every so manyth round.
 
-    `local`: the cause is an event of the node itself. The round then begins with the cloud's last answer, as long as
-    that is young and nothing is under way there. Before anything is done, what wasn't read anew is read after all.
+    What events of the node itself have caused begins with the cloud's last answer, as long as that is young and
+    nothing is under way there. Before anything is done, what wasn't read anew is read after all.
     `stop` is asked between passes, so that a signal lets the actions in hand end and begins no new ones.
     """
-    kept = _kept(memory, records_every, remote=local and writers.cloud.remote, now=observer.uptime())
+    kept = _kept(memory, records_every, cause, remote=writers.cloud.remote, now=observer.uptime())
     observed = _begin(config, observer, memory, kept)
     before = _done(memory.last.steps) if memory.last else set()
     done: list[StepReport] = []
@@ -202,15 +213,15 @@ def _no_end(steps: Sequence[StepReport]) -> NoConvergence:
     return NoConvergence(f"no end after {MOST_PASSES} passes; last step: {last}")
 
 
-def _kept(memory: Memory, records_every: int, *, remote: bool, now: float) -> frozenset[Facet]:
-    """What a round need not read anew. `remote`: the cloud's answers are not changed by what has caused the round."""
+def _kept(memory: Memory, records_every: int, cause: Cause, *, remote: bool, now: float) -> frozenset[Facet]:
+    """What a round need not read anew. `remote`: what happens on this node doesn't change the cloud's answers."""
     last = memory.last
     kept: set[Facet] = set()
-    if last is None:
+    if last is None or cause is Cause.PERSON:
         return frozenset()
     if last.settled and not last.steps and memory.rounds_since_reading + 1 < records_every:
         kept.add(Facet.RECORDS)
-    if remote and now - memory.cloud_asked < CLOUD_FOR and _cloud_rests(last):
+    if remote and cause is Cause.NODE and now - memory.cloud_asked < CLOUD_FOR and _cloud_rests(last):
         kept |= CLOUD_ANSWERS
     return frozenset(kept)
 

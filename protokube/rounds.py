@@ -11,7 +11,7 @@ from functools import partial
 from protokube.config import Settings
 from protokube.errors import ProviderError
 from protokube.observe import Observer
-from protokube.reconcile import Memory, Report, sync_once
+from protokube.reconcile import Cause, Memory, Report, sync_once
 from protokube.together import start
 from protokube.wiring import Wired
 
@@ -45,18 +45,15 @@ class Rounds:
         except ProviderError as error:
             log.warning("%s", error)
 
-    def begin(self, *, local: bool = False) -> Future[Report]:
-        """Start one round in a thread of its own; its report, or the bug that ended it, is the future's.
-
-        `local`: nothing but events of the node itself have given cause for it.
-        """
+    def begin(self, cause: Cause = Cause.CLOCK) -> Future[Report]:
+        """Start one round in a thread of its own; its report, or the bug that ended it, is the future's."""
         self.busy = True
         self._alive()
-        future = start("round", partial(self._work, local))
+        future = start("round", partial(self._work, cause))
         future.add_done_callback(self._ended)
         return future
 
-    def _work(self, local: bool) -> Report:
+    def _work(self, cause: Cause) -> Report:
         if self.memory.last is None:
             self._recover()
         return sync_once(
@@ -65,7 +62,7 @@ class Rounds:
             self._wired.writers,
             self.memory,
             records_every=self._settings.records_every,
-            local=local,
+            cause=cause,
             stop=self._alive,
         )
 

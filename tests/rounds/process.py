@@ -63,7 +63,7 @@ from protokube.errors import (
 )
 from protokube.observe import Observer
 from protokube.ports import Readers, Writers
-from protokube.reconcile import MOST_PASSES, Memory, Report, _learn, _remember, dry_run, sync_once
+from protokube.reconcile import MOST_PASSES, Cause, Memory, Report, _learn, _remember, dry_run, sync_once
 from tests.rounds.world import KUBELET, Filesystem, Impossible, Job, Node, World, WorldVolume
 
 
@@ -114,9 +114,9 @@ class Process:
         self.observer = Observer(self.config, self.readers, started=time.monotonic() - uptime)
         self.memory = Memory()
 
-    def round(self, *, local: bool = False) -> Report:
-        """One round; `local`: an event of the node itself has caused it."""
-        return sync_once(self.config, self.observer, self.writers, self.memory, local=local)
+    def round(self, cause: Cause = Cause.CLOCK) -> Report:
+        """One round."""
+        return sync_once(self.config, self.observer, self.writers, self.memory, cause=cause)
 
     def rounds(self, most: int = 40) -> Report:
         """Rounds until nothing is done or waited for any more; etcd lives in between."""

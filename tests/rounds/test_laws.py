@@ -25,7 +25,7 @@ from protokube.ports import (
     ServiceReader,
     Writers,
 )
-from protokube.reconcile import CLOUD_FOR, Memory
+from protokube.reconcile import CLOUD_FOR, Cause, Memory
 from tests.rounds.process import Killed, Process, node_config, survive
 from tests.rounds.test_bootstrap_rounds import kops_volume
 from tests.rounds.world import MANIFESTS, Node, World
@@ -361,7 +361,7 @@ def test_8_an_event_of_the_node_itself_asks_the_cloud_nothing_while_there_is_not
     process = Process(world, node)
     process.rounds()
     process.reads.clear()
-    assert process.round(local=True).settled
+    assert process.round(Cause.NODE).settled
     assert process.reads["volumes"] == process.reads["peers"] == 0
     assert process.reads["inspect"] == process.reads["instance"] == 1
 
@@ -377,7 +377,7 @@ def test_8_before_anything_is_done_the_cloud_is_asked() -> None:
     lost = next(volume for volume in world.held(node) if volume.id.startswith("vol-m"))
     lost.holder = "another"
     process.reads.clear()
-    report = process.round(local=True)
+    report = process.round(Cause.NODE)
     assert process.reads["volumes"] == 1
     assert {step.step.action.subject for step in report.steps} == {path for path in before if "events" in path}
 
@@ -409,7 +409,7 @@ def test_8_an_old_answer_of_the_cloud_is_not_good_enough(trouble: str) -> None:
         process.rounds()
         process.memory.cloud_asked -= CLOUD_FOR
     process.reads.clear()
-    process.round(local=True)
+    process.round(Cause.NODE)
     assert process.reads["volumes"] >= 1 and process.reads["peers"] >= 1
 
 

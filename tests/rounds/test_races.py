@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from protokube.core.steps import Step
+from protokube.reconcile import Cause
 from tests.rounds.process import Process
 from tests.rounds.world import Node, World
 
@@ -68,7 +69,7 @@ class Race:
         self.world.hides = self.world.lacks = lambda: False
         for _ in range(60):
             for node in self.nodes:
-                self.lives[node.name][0].round(local=True)
+                self.lives[node.name][0].round(Cause.NODE)
             self.check()
             reports = [self.lives[node.name][0].round() for node in self.nodes]
             self.world.etcd.tick()

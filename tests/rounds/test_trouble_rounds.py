@@ -14,7 +14,7 @@ from protokube.core.owners import Absences
 from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.observe import Observer
-from protokube.reconcile import Report, sync_once
+from protokube.reconcile import Cause, Report, sync_once
 from protokube.together import Limited
 from tests.lab.dns_memory import MemoryDns, MemoryZone
 from tests.rounds.process import Process, node_config
@@ -176,10 +176,26 @@ def test_what_stands_under_a_name_is_read_again_before_it_is_overwritten() -> No
     read: list[int] = []
     process.hooks["change"] = lambda: read.append(process.reads["record_sets"] - before)
 
-    def round_() -> Report:
-        return sync_once(process.config, process.observer, process.writers, process.memory, records_every=10)
+    def round_(cause: Cause = Cause.CLOCK) -> Report:
+        return sync_once(
+            process.config, process.observer, process.writers, process.memory, records_every=10, cause=cause
+        )
 
     assert not round_().steps and process.reads["record_sets"] == before
     process.node.address = "10.0.0.99"
     assert any(isinstance(one.step.action, ChangeRecords) for one in round_().steps)
     assert read == [1]
+
+
+def test_a_person_wants_everything_looked_at() -> None:
+    process = one_node()
+    assert process.rounds().settled
+
+    def reads(cause: Cause) -> dict[str, int]:
+        before = Counter(process.reads)
+        sync_once(process.config, process.observer, process.writers, process.memory, records_every=10, cause=cause)
+        return {name: process.reads[name] - before[name] for name in ("record_sets", "volumes")}
+
+    assert reads(Cause.CLOCK) == {"record_sets": 0, "volumes": 1}
+    assert reads(Cause.NODE) == {"record_sets": 0, "volumes": 0}
+    assert reads(Cause.PERSON) == {"record_sets": 1, "volumes": 1}

@@ -125,6 +125,7 @@ async def another_directory_under_the_same_name(tmp: Path) -> None:
         watched.rename(tmp / "old")
         watched.mkdir()
         await wakes.next("went away")
+        await wakes.next("appeared")
         (watched / "disk").touch()
         await wakes.next("disk")
 

@@ -82,14 +82,13 @@ def perform(writers: Writers, action: Action) -> None:
 
 
 def apply(writers: Writers, steps: Sequence[Step], limited: Limited[None]) -> list[Outcome]:
-    """Carry out the steps of one pass side by side, at most one per subject.
+    """Carry out the steps of one pass side by side; of several with one subject the first, and no more.
 
     One that hangs has failed, with an unknown outcome; until it ends, nothing else is done to its subject.
     """
-    calls = {step.action.subject: partial(perform, writers, step.action) for step in steps}
-    assert len(calls) == len(steps), f"several actions with one subject: {[step.action for step in steps]}"
-    ended = limited.run(calls)
-    return [Outcome(step, _error(ended[step.action.subject])) for step in steps]
+    first = {step.action.subject: step for step in reversed(steps)}
+    ended = limited.run({subject: partial(perform, writers, step.action) for subject, step in first.items()})
+    return [Outcome(step, _error(ended[step.action.subject])) for step in steps if first[step.action.subject] is step]
 
 
 def _error(future: Future[None]) -> ProviderError | None:

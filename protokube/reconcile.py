@@ -9,11 +9,11 @@ from enum import Enum
 from protokube.apply import LIMIT, Outcome, apply
 from protokube.core.actions import Action, AttachVolume, ChangeRecords, RestartUnit, StartUnit, TagVolume
 from protokube.core.arrivals import Arrivals
+from protokube.core.dns import REMOVALS
 from protokube.core.model import AttachState, Facet, Unknown
 from protokube.core.observed import Observed
 from protokube.core.owners import Absences, owners
 from protokube.core.plan import plan
-from protokube.core.plan_dns import REMOVALS
 from protokube.core.settings import NodeConfig
 from protokube.core.sightings import Sightings
 from protokube.core.steps import Plan, Step

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from protokube.core.dns import RecordChange
+from protokube.core.dns import OWN, RecordChange
 from protokube.core.model import DiskIdentity, Facet, Intent
 from protokube.core.value import dataclass
 
@@ -220,7 +220,7 @@ class Unlink(_FileAction):
 
 @dataclass(frozen=True)
 class ChangeRecords:
-    """One batch of DNS changes that belong together. `batch` tells batches of one pass apart."""
+    """One batch of DNS changes that belong together. `batch` is OWN or REMOVALS."""
 
     kind: ClassVar[str] = "change-records"
     changes: ClassVar[frozenset[Facet]] = frozenset({Facet.RECORDS})
@@ -229,9 +229,10 @@ class ChangeRecords:
 
     @property
     def subject(self) -> str:
-        """The first record's name, or the batch's name when there are several."""
+        """The record's name, or the batch's when there are several; what others left is always a subject of its own,
+        beside this node's record of the same name."""
         names = sorted({change.name for change in self.records})
-        return names[0] if len(names) == 1 else self.batch
+        return names[0] if len(names) == 1 and self.batch == OWN else self.batch
 
     def describe(self) -> str:
         """One line per record for people, the first one on the same line."""

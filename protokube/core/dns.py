@@ -16,6 +16,10 @@ from protokube.core.value import dataclass
 
 RecordType = Literal["A", "AAAA"]
 
+OWN = "own-records"
+REMOVALS = "removals"
+"""The two batches: this node's own records, and what owners that are gone left."""
+
 PLACEHOLDER = "203.0.113.123"
 """What kops puts under names that nobody has filled yet; it serves nobody and is always replaced."""
 

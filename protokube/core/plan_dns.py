@@ -14,7 +14,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from protokube.core.dns import (
+    OWN,
     PLACEHOLDER,
+    REMOVALS,
     ChangeKind,
     ForeignRecord,
     OwnedRecord,
@@ -26,8 +28,6 @@ from protokube.core.model import Unknown
 from protokube.core.names import DesiredRecord, DesiredRecords
 from protokube.core.value import dataclass
 
-OWN = "own-records"
-REMOVALS = "removals"
 FOREIGN_RULE = "dns/foreign"
 
 

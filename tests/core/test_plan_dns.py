@@ -8,10 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.dns import PLACEHOLDER, ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet
+from protokube.core.dns import (
+    OWN,
+    PLACEHOLDER,
+    REMOVALS,
+    ChangeKind,
+    ForeignRecord,
+    OwnedRecord,
+    RecordChange,
+    RecordSet,
+)
 from protokube.core.model import Unknown
 from protokube.core.names import DesiredRecord, DesiredRecords
-from protokube.core.plan_dns import OWN, REMOVALS, DnsPlan, plan_records
+from protokube.core.plan_dns import DnsPlan, plan_records
 
 API = "api.internal.c1.test"
 ETCD = "etcd-a.internal.c1.test"

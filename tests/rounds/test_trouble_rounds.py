@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
+from protokube.apply import apply
 from protokube.core.actions import ChangeRecords, WriteFile
 from protokube.core.dns import RecordSet
 from protokube.core.model import Unknown
 from protokube.core.owners import Absences
+from protokube.core.steps import Step
 from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.observe import Observer
@@ -85,6 +87,17 @@ class HangingWrites:
         return getattr(self._files, name)
 
 
+class Recording:
+    """Files of which only the texts are kept that were written."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts = texts
+
+    def write(self, action: WriteFile) -> None:
+        """Keep the text."""
+        self._texts.append(action.content)
+
+
 def test_an_action_that_hangs_has_failed_and_is_not_begun_again_until_it_ends() -> None:
     process = one_node()
     process.memory.acting = Limited(0.2, "the work on")
@@ -111,6 +124,17 @@ def test_an_action_that_hangs_has_failed_and_is_not_begun_again_until_it_ends() 
     while not process.rounds().settled:
         assert files.begun[identity] == 1
     assert LINK in process.node.files
+
+
+def test_of_several_actions_with_one_subject_the_first_is_carried_out() -> None:
+    """None is planned so; a bug in a planner must not do two things to one file at once."""
+    process = one_node()
+    done: list[str] = []
+    process.writers = replace(process.writers, files=Recording(done))  # type: ignore[arg-type]
+    first, second = (WriteFile("/etc/x", text, 0o644) for text in ("first", "second"))
+    outcomes = apply(process.writers, [Step(first, ""), Step(second, "")], process.memory.acting)
+    assert [(one.step.action, one.error) for one in outcomes] == [(first, None)]
+    assert done == ["first"]
 
 
 def test_a_silent_name_server_is_asked_once_a_round() -> None:
@@ -155,6 +179,17 @@ def test_a_round_removes_so_many_records_of_gone_owners_and_says_what_is_left() 
         rest = [f"{left[-1]} more of the records that gone owners left go in later rounds"] if left[-1] else []
         assert said == rest
     assert left == [3, 1, 0, 0]
+
+
+def test_under_one_name_the_own_record_is_mended_and_what_another_left_is_removed() -> None:
+    zone, process = in_zone()
+    leave_behind(process, zone, 1)
+    zone.records[API, "A", "n1"] = ("192.0.2.9",)
+    report = process.round()
+    assert {(name, owner): values for (name, _, owner), values in zone.records.items() if name == API} == {
+        (API, "n1"): (process.node.address,)
+    }
+    assert report.settled
 
 
 def test_a_silent_name_server_makes_nobody_forget_how_long_an_owner_is_gone() -> None:

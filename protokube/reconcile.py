@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from protokube.apply import LIMIT, Outcome, apply
-from protokube.core.actions import Action, AttachVolume, ChangeRecords, RestartUnit, StartUnit, TagVolume
+from protokube.core.actions import Action, AttachVolume, ChangeRecords, MakeLink, RestartUnit, StartUnit, TagVolume
 from protokube.core.arrivals import Arrivals
 from protokube.core.dns import REMOVALS
 from protokube.core.model import AttachState, Facet, Unknown
@@ -158,7 +158,7 @@ def sync_once(
     """One round. `records_every`: on a settled node records are read only in every so manyth round.
 
     What events of the node itself have caused begins with the cloud's last answer, as long as that is young and
-    nothing is under way there. Before anything is done, what wasn't read anew is read after all.
+    nothing is under way there. Before anything is done, what matters for it and wasn't read anew is.
     `stop` is asked between passes, so that a signal lets the actions in hand end and begins no new ones.
     """
     kept = _kept(memory, records_every, cause, remote=writers.cloud.remote, now=observer.uptime())
@@ -167,9 +167,9 @@ def sync_once(
     done: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
         current = _without(plan(config, observed), done)
-        if current.steps and kept:
-            observed = _read_after_all(config, observer, memory, observed, kept)
-            kept = frozenset()
+        if needed := kept & _needed(current):
+            observed = _read_after_all(config, observer, memory, observed, needed)
+            kept -= needed
             continue
         if not current.steps and (more := observer.late(observed)) is not None:
             observed = more
@@ -246,6 +246,15 @@ def _begin(config: NodeConfig, observer: Observer, memory: Memory, kept: frozens
     if not kept & CLOUD_ANSWERS:
         _cloud_asked(memory, observed)
     return memory.recall(observed, config.kubelet_restarts)
+
+
+def _needed(current: Plan) -> frozenset[Facet]:
+    """What must be known from this very round for a plan to be carried out: what the cloud says for any step, and
+    records only where they matter, so that nothing else waits for a name server."""
+    if not current.steps:
+        return frozenset()
+    names = any(isinstance(step.action, ChangeRecords | MakeLink) for step in current.steps)
+    return CLOUD_ANSWERS | {Facet.RECORDS} if names else CLOUD_ANSWERS
 
 
 def _read_after_all(

@@ -42,11 +42,13 @@ class RecordBatch:
 
 @dataclass(frozen=True)
 class DnsPlan:
-    """What to change now. `refusals` are (name, rule, evidence), `waiting` are (name, reason)."""
+    """What to change now. `refusals` are (name, rule, evidence), `waiting` are (name, reason). `left_over`: how many
+    records of owners that are gone go in later rounds."""
 
     batches: tuple[RecordBatch, ...] = ()
     refusals: tuple[tuple[str, str, str], ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
+    left_over: int = 0
 
 
 def plan_records(
@@ -68,16 +70,14 @@ def plan_records(
     batches = [RecordBatch(OWN, tuple(own), "; ".join(reasons))] if own else []
     leftovers = [change for name in names for change in name.leftovers()]
     left = _pick(leftovers, desired.owner, removals)
-    waiting = [wait for one in decided for wait in one.waiting]
-    if more := len(leftovers) - len(left):
-        waiting.append(("dns", f"{more} more of the records that gone owners left go in later rounds"))
     if left:
         evidence = "; ".join(f"{owner} is gone: {gone[owner]}" for owner in sorted({one.owner for one in left}))
         batches.append(RecordBatch(REMOVALS, left, evidence))
     return DnsPlan(
         tuple(batches),
         tuple(refusal for one in decided for refusal in one.refusals),
-        tuple(waiting),
+        tuple(wait for one in decided for wait in one.waiting),
+        len(leftovers) - len(left),
     )
 
 

@@ -71,7 +71,12 @@ def _missing_names(config: NodeConfig, observed: Observed, desired: Desired, pla
     names = [name for name in naming.members(place.mine.member) if f"//{name}:" in initial]
     if isinstance(observed.records, Unknown):
         return names
-    known = {name for name, records in observed.records.items() if records.owned or records.foreign}
+    # What stands beside a name, where its owner is to be noted, is no address.
+    known = {
+        name
+        for name, there in observed.records.items()
+        if there.owned or any(not one.on_sign for one in there.foreign)
+    }
     return [name for name in names if name not in known]
 
 

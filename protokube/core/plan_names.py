@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from protokube.core.actions import ChangeRecords
 from protokube.core.desired import Desired, MemberVolume
+from protokube.core.dns import REMOVALS
 from protokube.core.member_places import mounted_places
 from protokube.core.model import EtcdMember, Unknown
 from protokube.core.names import DesiredRecords, Naming, desired_records, holdings
@@ -76,3 +77,5 @@ def plan_names(config: NodeConfig, observed: Observed, desired: Desired, plan: P
         plan.refuse(subject, rule, evidence)
     for subject, reason in decided.waiting:
         plan.wait(subject, reason)
+    if decided.left_over and REMOVALS not in observed.failed:
+        plan.wait("dns", f"{decided.left_over} more of the records that gone owners left go in later rounds")

@@ -306,9 +306,10 @@ def _owner(item: Item) -> str | None:
 
 def _signer(item: Item) -> str | None:
     """The instance that a record beside an exclusive name notes as its owner, if protokube wrote it."""
-    if item["Type"] != "TXT" or not _has_no_policy(item):
+    values = _values(item)
+    if item["Type"] != "TXT" or not _has_no_policy(item) or len(values) != 1:
         return None
-    words = _values(item)[0].replace('"', "").split()
+    words = values[0].replace('"', "").split()
     return words[1] if len(words) == 2 and words[0] == "protokube" else None
 
 

@@ -226,10 +226,11 @@ BESIDE = pytest.mark.parametrize(
     [
         ("TXT", (), ALIAS, "TXT lb.c1.test (an alias at _protokube."),
         ("TXT", ('"hello"',), {}, 'TXT "hello" (a record of another kind at _protokube.'),
+        ("TXT", ('"protokube" "i-1"', '"hello"'), {}, "(a record of another kind at _protokube."),
         ("TXT", ('"blue"',), {"SetIdentifier": "blue", "Weight": 10}, "a routing policy, 'blue' at _protokube."),
         ("CNAME", ("lb.c1.test.",), {}, "CNAME lb.c1.test. (a record of another kind at _protokube."),
     ],
-    ids=["alias", "text", "weighted", "cname"],
+    ids=["alias", "text", "ours-and-more", "weighted", "cname"],
 )
 """What may stand where the owner of an exclusive name is noted."""
 

@@ -120,10 +120,11 @@ def test_the_end_comes_with_the_round_or_after_a_grace_time(monkeypatch: pytest.
 
         async def test(serving: asyncio.Task[bool], node: Slow = node, let: bool = let) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(0)
             if let:
+                assert await within(0.2, serving) is None, "it waits for the action in hand"
                 node.let.set()
             assert await within(LIMIT, serving) is False
+            assert node.running.first.done() is let
 
         node.serve(test)
         assert node.running.first.result(LIMIT).observed, "a round that is left behind comes to its own end"

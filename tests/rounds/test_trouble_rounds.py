@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import pytest
 
 from protokube.apply import apply
 from protokube.core.actions import ChangeRecords, WriteFile
-from protokube.core.dns import RecordSet
-from protokube.core.model import Unknown
+from protokube.core.dns import ChangeKind, ForeignRecord, RecordChange, RecordSet
+from protokube.core.model import UnitState, Unknown
 from protokube.core.owners import Absences
 from protokube.core.steps import Step
 from protokube.core.value import replace
@@ -42,11 +44,16 @@ def one_node() -> Process:
 
 
 class ZoneProcess(Process):
-    """A process that keeps its names in a zone, which other nodes share; `silent`: nobody answers there."""
+    """A process that keeps its names in a zone, which other nodes share.
+
+    `silent`: nobody answers there; `refuses_deletes`: it lets us add records, and no more; `notes`: the names beside
+    which a stranger's record stands where their owner is to be noted.
+    """
 
     def __init__(self, world: World, zone: MemoryZone) -> None:
         super().__init__(world, world.node("n1"), node_config(dns="route53"), uptime=10_000.0)
-        self.silent = False
+        self.silent = self.refuses_deletes = False
+        self.notes: set[str] = set()
         dns = _Dns(zone, self)
         self.readers, self.writers = replace(self.readers, dns=dns), replace(self.writers, dns=dns)
         self.observer = Observer(self.config, self.readers, started=time.monotonic() - self.uptime)
@@ -60,7 +67,16 @@ class _Dns(MemoryDns):
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
         if self._process.silent:
             raise ProviderError("no answer")
-        return super().record_sets(names)
+        return {name: self._noted(there) for name, there in super().record_sets(names).items()}
+
+    def _noted(self, there: RecordSet) -> RecordSet:
+        note = ForeignRecord("TXT", ("acme",), "a note", on_sign=True)
+        return replace(there, foreign=(note,)) if there.name in self._process.notes else there
+
+    def change(self, changes: Sequence[RecordChange]) -> None:
+        if self._process.refuses_deletes and any(one.kind is ChangeKind.DELETE for one in changes):
+            raise ProviderError("not authorized to delete records")
+        super().change(changes)
 
 
 def in_zone() -> tuple[MemoryZone, ZoneProcess]:
@@ -181,6 +197,19 @@ def test_a_round_removes_so_many_records_of_gone_owners_and_says_what_is_left() 
     assert left == [3, 1, 0, 0]
 
 
+@pytest.mark.parametrize("owners", [2, 3])
+def test_removals_that_are_refused_for_good_are_tried_ever_more_rarely(owners: int) -> None:
+    """Two, the limit, were asked for: the rest isn't on its way, so nothing keeps the node awake."""
+    zone, process = in_zone()
+    leave_behind(process, zone, owners)
+    process.refuses_deletes = True
+    for _ in range(3):
+        report = process.round()
+        assert [one.step.action.subject for one in report.failed] == ["removals"]
+        assert not report.in_flight and not report.settled and not report.got_on
+    assert gone_in(zone) == owners
+
+
 def test_under_one_name_the_own_record_is_mended_and_what_another_left_is_removed() -> None:
     zone, process = in_zone()
     leave_behind(process, zone, 1)
@@ -220,6 +249,35 @@ def test_what_stands_under_a_name_is_read_again_before_it_is_overwritten() -> No
     process.node.address = "10.0.0.99"
     assert any(isinstance(one.step.action, ChangeRecords) for one in round_().steps)
     assert read == [1]
+
+
+def test_kubelet_is_started_without_a_look_at_names() -> None:
+    """A settled node reads records in some rounds only; what doesn't concern them doesn't wait for a name server."""
+    process = one_node()
+    assert process.rounds().settled
+    before = process.reads["record_sets"]
+    process.node.unit = UnitState("loaded", "inactive", "dead")
+    read: list[int] = []
+    process.hooks["start"] = lambda: read.append(process.reads["record_sets"] - before)
+
+    sync_once(process.config, process.observer, process.writers, process.memory, records_every=10)
+
+    assert read == [0]
+
+
+def test_a_strangers_note_beside_a_name_is_no_address() -> None:
+    """A new member waits with its first link until the others' names lead somewhere."""
+    world = World(attach_looks=0, appear_looks=0, tool_looks=0)
+    world.volume("vol-b", "b/a,b,c")
+    for member in "ac":
+        world.volume(f"vol-{member}", f"{member}/a,b,c", zone="z2", pristine=True)
+    process = ZoneProcess(world, MemoryZone())
+    process.notes = {f"etcd-{member}.internal.c.example.com" for member in "ac"}
+
+    report = process.round()
+
+    (waiting,) = [one.reason for one in report.left.waiting if one.subject == LINK]
+    assert all(name in waiting for name in process.notes)
 
 
 def test_a_person_wants_everything_looked_at() -> None:

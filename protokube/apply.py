@@ -86,9 +86,14 @@ def apply(writers: Writers, steps: Sequence[Step], limited: Limited[None]) -> li
 
     One that hangs has failed, with an unknown outcome; until it ends, nothing else is done to its subject.
     """
-    first = {step.action.subject: step for step in reversed(steps)}
-    ended = limited.run({subject: partial(perform, writers, step.action) for subject, step in first.items()})
-    return [Outcome(step, _error(ended[step.action.subject])) for step in steps if first[step.action.subject] is step]
+    first = {_key(step.action): step for step in reversed(steps)}
+    ended = limited.run({key: partial(perform, writers, step.action) for key, step in first.items()})
+    return [Outcome(step, _error(ended[_key(step.action)])) for step in steps if first[_key(step.action)] is step]
+
+
+def _key(action: Action) -> str:
+    """What only one action at a time may be about: its subject, or all the records of a batch."""
+    return action.batch if isinstance(action, ChangeRecords) else action.subject
 
 
 def _error(future: Future[None]) -> ProviderError | None:

@@ -47,13 +47,16 @@ class ZoneProcess(Process):
     """A process that keeps its names in a zone, which other nodes share.
 
     `silent`: nobody answers there; `refuses_deletes`: it lets us add records, and no more; `notes`: the names beside
-    which a stranger's record stands where their owner is to be noted.
+    which a stranger's record stands where their owner is to be noted; `until`: changes hang till then. `sent` are the
+    changes that were asked for.
     """
 
     def __init__(self, world: World, zone: MemoryZone) -> None:
         super().__init__(world, world.node("n1"), node_config(dns="route53"), uptime=10_000.0)
         self.silent = self.refuses_deletes = False
         self.notes: set[str] = set()
+        self.until: threading.Event | None = None
+        self.sent: list[Sequence[RecordChange]] = []
         dns = _Dns(zone, self)
         self.readers, self.writers = replace(self.readers, dns=dns), replace(self.writers, dns=dns)
         self.observer = Observer(self.config, self.readers, started=time.monotonic() - self.uptime)
@@ -74,6 +77,9 @@ class _Dns(MemoryDns):
         return replace(there, foreign=(note,)) if there.name in self._process.notes else there
 
     def change(self, changes: Sequence[RecordChange]) -> None:
+        self._process.sent.append(changes)
+        if self._process.until is not None:
+            assert self._process.until.wait(60)
         if self._process.refuses_deletes and any(one.kind is ChangeKind.DELETE for one in changes):
             raise ProviderError("not authorized to delete records")
         super().change(changes)
@@ -151,6 +157,26 @@ def test_of_several_actions_with_one_subject_the_first_is_carried_out() -> None:
     outcomes = apply(process.writers, [Step(first, ""), Step(second, "")], process.memory.acting)
     assert [(one.step.action, one.error) for one in outcomes] == [(first, None)]
     assert done == ["first"]
+
+
+def test_while_one_batch_of_records_hangs_no_other_is_sent() -> None:
+    """Also when it would be about fewer names by then."""
+    zone, process = in_zone()
+    assert process.rounds().settled
+    process.memory.acting = Limited(0.2, "the work on")
+    go = threading.Event()
+    process.until = go
+    process.sent.clear()
+    process.node.address = "10.0.0.99"  # three names
+    process.round()
+    for key in zone.records:  # all but one have been changed
+        if not key[0].startswith("etcd-events"):
+            zone.records[key] = ("10.0.0.99",)
+    report = process.round()
+    assert len(process.sent) == 1
+    assert "own-records still hangs" in str(report.failed[0].error)
+    go.set()
+    assert process.rounds().settled
 
 
 def test_a_silent_name_server_is_asked_once_a_round() -> None:

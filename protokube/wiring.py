@@ -99,8 +99,8 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Wired:
-    """The configuration, and the ports. `watch` are directories whose changes
-    matter; `running` maps volumes to the process that works on each; `close` lets everything go."""
+    """The configuration, and the ports. `watch` are directories whose changes matter; `running` maps volumes to the
+    process that works on each; `close` lets everything go."""
 
     config: NodeConfig
     readers: Readers

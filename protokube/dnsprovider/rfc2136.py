@@ -1,18 +1,15 @@
 """Any name server that takes dynamic updates (RFC 2136), such as BIND, Knot or PowerDNS.
 
-Addresses are single A and AAAA records. Who wrote what stands beside them, one TXT record for each instance and
-address at `_protokube.<name>`: "protokube" "<instance id>" "A" "10.0.0.1".
-
-Adding needs no condition: no two instances write the same record. What takes an address away does it on condition
-that these TXT records are still the ones it looked at, so an address that somebody claims meanwhile stays; the
-server refuses otherwise, and the change is made anew from a fresh look, a few times.
+Zones are found by their SOA, names read by single queries, and changed by one update for each zone (rfc2136_names has
+what they contain). The server refuses an update whose condition no longer holds: the change is then made anew from a
+fresh look, a few times.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,11 +27,12 @@ import dns.rrset
 import dns.tsig
 import dns.update
 
-from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns import RecordChange, RecordSet
 from protokube.core.model import Fault
 from protokube.core.nameserver import parse_keyfile, parse_server
-from protokube.core.value import dataclass, field
+from protokube.core.value import dataclass
 from protokube.core.zones import NoZone, Zone
+from protokube.dnsprovider.rfc2136_names import ADDRESS_TYPES, SIGN_LABEL, Edit, Name, record_set
 from protokube.errors import ConfigError, ProviderError
 
 log = logging.getLogger("protokube")
@@ -42,9 +40,6 @@ log = logging.getLogger("protokube")
 CONNECT_LIMIT = 3.0
 ANSWER_LIMIT = 3.0
 ATTEMPTS = 5
-SIGN_LABEL = "_protokube"
-MARK = b"protokube"
-ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
 _CONFLICTS = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
 _NOT_HERE = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN, dns.rcode.REFUSED, dns.rcode.NOTAUTH)
@@ -73,45 +68,6 @@ _ERRORS: dict[type[Exception], str] = {
     EOFError: "the server closed the connection; its log says why",
     dns.exception.DNSException: "the answer can't be understood",
 }
-
-
-@dataclass(frozen=True)
-class _Claim:
-    """One TXT record: `owner` wrote `value`."""
-
-    owner: str
-    type: str
-    value: str
-
-    def rdata(self) -> dns.rdtypes.ANY.TXT.TXT:
-        strings = [MARK, self.owner.encode(), self.type.encode(), self.value.encode()]
-        return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
-
-
-@dataclass
-class _Name:
-    """What the server says of one name. `signs` is the TXT record set as it stands, None when there is none."""
-
-    addresses: dict[RecordType, tuple[tuple[str, ...], int]] = field(default_factory=dict)
-    cname: str | None = None
-    signs: dns.rrset.RRset | None = None
-
-    def values(self, type_: RecordType) -> tuple[str, ...]:
-        return self.addresses.get(type_, ((), 0))[0]
-
-    @property
-    def fits(self) -> bool:
-        """Whether every address has an owner, and every owner's address is there."""
-        claimed = {(claim.type, claim.value) for claim in self.claims}
-        return claimed == {(type_, value) for type_ in self.addresses for value in self.values(type_)}
-
-    @property
-    def claims(self) -> list[_Claim]:
-        texts = [tuple(part.decode(errors="replace") for part in rdata.strings) for rdata in self.signs or ()]
-        return sorted(
-            (_Claim(*text[1:]) for text in texts if len(text) == 4 and text[0] == MARK.decode()),
-            key=lambda claim: (claim.owner, claim.type, claim.value),
-        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +112,7 @@ class Rfc2136:
                 if isinstance(zone, NoZone):
                     found[name] = RecordSet(name, coexists=True, refusal=(zone.rule, zone.evidence))
                 else:
-                    found[name] = _record_set(name, self._read(sock, name))
+                    found[name] = record_set(name, self._read(sock, name))
         return found
 
     def change(self, changes: Sequence[RecordChange]) -> None:
@@ -199,7 +155,7 @@ class Rfc2136:
         code = dns.rcode.to_text(answer.rcode())
         return NoZone("dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered)")
 
-    def _read(self, sock: socket.socket, name: str) -> _Name:
+    def _read(self, sock: socket.socket, name: str) -> Name:
         """What stands there, of one moment: addresses and owners are several queries, but change in one update.
 
         Where they don't fit together they are asked for again, until they fit or are found so twice.
@@ -213,8 +169,8 @@ class Rfc2136:
                 break
         return found
 
-    def _look(self, sock: socket.socket, name: str) -> _Name:
-        found = _Name()
+    def _look(self, sock: socket.socket, name: str) -> Name:
+        found = Name()
         for type_ in ADDRESS_TYPES:
             rrsets = self._rrsets(sock, name, dns.rdatatype.from_text(type_))
             for rrset in rrsets:
@@ -245,7 +201,7 @@ class Rfc2136:
             update = dns.update.UpdateMessage(dns.name.from_text(zone))
             for name in sorted({change.name for change in changes}):
                 ours = [change for change in changes if change.name == name]
-                _Edit(update, name, self._read(sock, name)).apply(ours)
+                Edit(update, name, self._read(sock, name)).apply(ours)
             if not update.update:
                 return
             if self._key is not None:
@@ -290,104 +246,6 @@ class Rfc2136:
         if code != dns.rcode.NOERROR:
             advice = _RCODES.get(code, f"the server answered {dns.rcode.to_text(code)}")
             raise ProviderError(f"{self._where}: can't {what}: {advice}")
-
-
-class _Edit:
-    """Builds the part of an update that concerns one name, from what stands there now."""
-
-    def __init__(self, update: dns.update.UpdateMessage, name: str, there: _Name) -> None:
-        self._update = update
-        self._name = dns.name.from_text(name)
-        self._sign = dns.name.from_text(f"{SIGN_LABEL}.{name}")
-        self._there = there
-        self._claims = there.claims
-        self._guarded = False
-
-    def apply(self, changes: Sequence[RecordChange]) -> None:
-        """Take in all changes of this name."""
-        if any(one.type == "CNAME" for change in changes for one in change.adopts):
-            self._update.delete(self._name, "CNAME")
-        elif any(change.kind is ChangeKind.UPSERT for change in changes):
-            self._update.absent(self._name, "CNAME")
-        edit: dict[tuple[ChangeKind, bool], Callable[[RecordChange], None]] = {
-            (ChangeKind.UPSERT, True): self._put_own,
-            (ChangeKind.UPSERT, False): self._replace,
-            (ChangeKind.DELETE, True): self._remove_own,
-            (ChangeKind.DELETE, False): self._remove_all,
-        }
-        for change in changes:
-            edit[change.kind, change.shared](change)
-
-    def _put_own(self, change: RecordChange) -> None:
-        old = [one for one in self._claims if (one.owner, one.type) == (change.owner, change.type)]
-        self._unclaim([one for one in old if one.value not in change.values])
-        claimed = {one.value for one in self._claims if one.type == change.type} | set(change.values)
-        for foreign in change.adopts:
-            for value in foreign.values if foreign.type == change.type else ():
-                if value not in claimed:
-                    self._guard()
-                    self._update.delete(self._name, change.type, value)
-        self._add(change)
-
-    def _replace(self, change: RecordChange) -> None:
-        self._update.delete(self._name, change.type)
-        for claim in self._claims:
-            if claim.type == change.type:
-                self._update.delete(self._sign, claim.rdata())
-        self._add(change)
-
-    def _remove_own(self, change: RecordChange) -> None:
-        mine = [one for one in self._claims if (one.owner, one.type) == (change.owner, change.type)]
-        present = [one.value for one in mine if one.value in self._there.values(change.type)]
-        if mine and sorted(present) == sorted(change.before):
-            self._unclaim(mine)
-
-    def _remove_all(self, change: RecordChange) -> None:
-        self._guard()
-        for value in change.before:
-            self._update.delete(self._name, change.type, value)
-        for claim in self._claims:
-            if claim.type == change.type and claim.value in change.before:
-                self._update.delete(self._sign, claim.rdata())
-
-    def _add(self, change: RecordChange) -> None:
-        for value in change.values:
-            self._update.add(self._name, change.ttl, change.type, value)
-            self._update.add(self._sign, change.ttl, _Claim(change.owner, change.type, value).rdata())
-
-    def _unclaim(self, claims: Sequence[_Claim]) -> None:
-        """Take back claims, and the addresses that nobody else claims."""
-        for claim in claims:
-            self._guard()
-            self._update.delete(self._sign, claim.rdata())
-            self._claims.remove(claim)
-            if not any((one.type, one.value) == (claim.type, claim.value) for one in self._claims):
-                self._update.delete(self._name, claim.type, claim.value)
-
-    def _guard(self) -> None:
-        """Make the update depend on the TXT records being what we looked at."""
-        if self._guarded:
-            return
-        self._guarded = True
-        if self._there.signs is None:
-            self._update.absent(self._sign, "TXT")
-        else:
-            self._update.present(self._sign, *self._there.signs)
-
-
-def _record_set(name: str, there: _Name) -> RecordSet:
-    owned: list[OwnedRecord] = []
-    for type_ in ADDRESS_TYPES:
-        present, ttl = there.addresses.get(type_, ((), 0))
-        claims = [claim for claim in there.claims if claim.type == type_]
-        for owner in dict.fromkeys(claim.owner for claim in claims):
-            values = tuple(claim.value for claim in claims if claim.owner == owner and claim.value in present)
-            owned.append(OwnedRecord(type_, values, ttl, owner))
-        unsigned = tuple(value for value in present if value not in {claim.value for claim in claims})
-        if unsigned:
-            owned.append(OwnedRecord(type_, unsigned, ttl, None))
-    foreign = () if there.cname is None else (ForeignRecord("CNAME", (there.cname,), "a CNAME"),)
-    return RecordSet(name, tuple(owned), foreign, coexists=True)
 
 
 def _read_key(path: Path) -> dns.tsig.Key | Fault:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 
@@ -221,43 +222,56 @@ def test_records_of_others_are_exchanged_in_one_request(
 ALIAS: dict[str, Any] = {
     "AliasTarget": {"DNSName": "lb.c1.test.", "HostedZoneId": "Z", "EvaluateTargetHealth": False}
 }
-BESIDE = pytest.mark.parametrize(
-    ("kind", "values", "fields", "evidence"),
-    [
-        ("TXT", (), ALIAS, "TXT lb.c1.test (an alias at _protokube."),
-        ("TXT", ('"hello"',), {}, 'TXT "hello" (a record of another kind at _protokube.'),
-        ("TXT", ('"protokube" "i-1"', '"hello"'), {}, "(a record of another kind at _protokube."),
-        ("TXT", ('"blue"',), {"SetIdentifier": "blue", "Weight": 10}, "a routing policy, 'blue' at _protokube."),
-        ("CNAME", ("lb.c1.test.",), {}, "CNAME lb.c1.test. (a record of another kind at _protokube."),
-    ],
-    ids=["alias", "text", "ours-and-more", "weighted", "cname"],
-)
-"""What may stand where the owner of an exclusive name is noted."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A stranger's record where the owner of an exclusive name is noted, and what is said of it."""
+
+    kind: str
+    values: tuple[str, ...]
+    fields: dict[str, Any]
+    evidence: str
+
+    def stands_at(self, server: Route53Server, name: str) -> None:
+        """Put it beside a name, in a new zone."""
+        server.put(server.create_zone("c1.test"), f"_protokube.{name}", self.kind, *self.values, **self.fields)
+
+
+STRANGERS = {
+    "alias": Beside("TXT", (), ALIAS, "TXT lb.c1.test (an alias at _protokube."),
+    "text": Beside("TXT", ('"hello"',), {}, 'TXT "hello" (a record of another kind at _protokube.'),
+    "ours-and-more": Beside("TXT", ('"protokube" "i-1"', '"hello"'), {}, "(a record of another kind at _protokube."),
+    "weighted": Beside(
+        "TXT", ('"blue"',), {"SetIdentifier": "blue", "Weight": 10}, "a routing policy, 'blue' at _protokube."
+    ),
+    "cname": Beside("CNAME", ("lb.c1.test.",), {}, "CNAME lb.c1.test. (a record of another kind at _protokube."),
+}
+
+
+@pytest.fixture(params=STRANGERS.values(), ids=list(STRANGERS))
+def beside(request: pytest.FixtureRequest) -> Beside:
+    """Each of them."""
+    return cast("Beside", request.param)
 
 
 def etcd_records(owner: str = "i-1") -> DesiredRecords:
     return DesiredRecords(owner, records=(DesiredRecord(ETCD, "A", ("10.0.0.1",), False, owner),), masters=())
 
 
-@BESIDE
-def test_a_strangers_record_beside_an_exclusive_name_is_reported_and_left(
-    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, Any], evidence: str
-) -> None:
-    zone = server.create_zone("c1.test")
-    server.put(zone, f"_protokube.{ETCD}", kind, *values, **fields)
+def test_a_stranger_beside_an_exclusive_name_is_reported_and_left(server: Route53Server, beside: Beside) -> None:
+    beside.stands_at(server, ETCD)
     found = provider().record_sets(frozenset({ETCD}))
     plan = plan_records(etcd_records(), found, {}, adopt=False, removals=1)
     assert plan.batches == ()
     ((name, rule, why),) = plan.refusals
-    assert (name, rule) == (ETCD, "dns/foreign") and evidence in why
+    assert (name, rule) == (ETCD, "dns/foreign") and beside.evidence in why
 
 
-@BESIDE
-def test_a_strangers_record_beside_an_exclusive_name_is_exchanged_in_one_request(
-    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, Any], evidence: str
+def test_a_stranger_beside_an_exclusive_name_is_exchanged_in_one_request(
+    server: Route53Server, beside: Beside
 ) -> None:
-    zone = server.create_zone("c1.test")
-    server.put(zone, f"_protokube.{ETCD}", kind, *values, **fields)
+    beside.stands_at(server, ETCD)
     route53, desired = provider(), etcd_records()
     (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
     route53.change(batch.changes)
@@ -266,12 +280,8 @@ def test_a_strangers_record_beside_an_exclusive_name_is_exchanged_in_one_request
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
-@BESIDE
-def test_a_strangers_record_beside_a_shared_name_is_in_nobodys_way(
-    server: Route53Server, kind: str, values: tuple[str, ...], fields: dict[str, Any], evidence: str
-) -> None:
-    zone = server.create_zone("c1.test")
-    server.put(zone, f"_protokube.{API}", kind, *values, **fields)
+def test_a_stranger_beside_a_shared_name_is_in_nobodys_way(server: Route53Server, beside: Beside) -> None:
+    beside.stands_at(server, API)
     route53 = provider()
     wanted = (DesiredRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
     desired = DesiredRecords("i-1", records=wanted, masters=wanted)

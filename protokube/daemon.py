@@ -118,12 +118,12 @@ class Watches:
         self._directories = DirectoryWatcher(loop, alarm.ring, self._do_without)
         self._processes: set[int] = set()
         self._missed: set[str] = set()
-        self._addresses: asyncio.Task[None] | None = None
+        self._addresses = loop.create_task(self._watch_addresses())
         self._watch_always()
 
     def _watch_always(self) -> None:
         """Watch what matters whatever a round has seen; again where that was refused."""
-        if self._addresses is None or self._addresses.done():
+        if self._addresses.done():
             self._addresses = self._loop.create_task(self._watch_addresses())
         for directory in self._wired.watch:
             self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
@@ -169,8 +169,7 @@ class Watches:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        if self._addresses is not None:
-            self._addresses.cancel()
+        self._addresses.cancel()
         self._directories.close()
 
 
@@ -250,7 +249,7 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
             watches.follow(report.observed, settings.root)
             in_vain = tries_in_vain(report, in_vain)
             left = settings.timeout - (time.monotonic() - rounds.started)
-            trying = bool(report.failed or report.left.unknown) and in_vain < _TRIES_IN_VAIN
+            trying = _trouble(report) and in_vain < _TRIES_IN_VAIN
             if report.settled or left <= 0 or not (report.in_flight or trying or report.got_on):
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import boto3
 import pytest
 
-from protokube.core.dns import ChangeKind, RecordChange
+from protokube.core.dns.model import ChangeKind, RecordChange
 from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53
 from protokube.ports import DNSProvider

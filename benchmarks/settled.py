@@ -47,10 +47,10 @@ def allocations(arguments: list[str]) -> None:
     import tracemalloc
     from concurrent.futures import Future
 
-    from protokube.config import read
+    from protokube.config.load import read
+    from protokube.config.wiring import choose, wire
     from protokube.observe import Observer
     from protokube.reconcile import Memory, sync_once
-    from protokube.wiring import choose, wire
 
     settings, _ = read(arguments, {})
     wired = wire(choose(settings), Future(), lambda _reason: None)

@@ -7,25 +7,14 @@ from concurrent.futures import Future
 from functools import partial
 from typing import assert_never
 
-from protokube.core.actions import (
-    Action,
-    AnnounceAddresses,
-    AttachVolume,
-    ChangeRecords,
-    CheckFilesystem,
-    FormatVolume,
-    GrowFilesystem,
-    MakeDirectory,
-    MakeLink,
-    MountVolume,
-    RestartUnit,
-    StartUnit,
-    TagVolume,
-    Unlink,
-    WriteFile,
-)
+from msgspec import Struct
+
+from protokube.core.actions import Action
+from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.dns.actions import ChangeRecords
+from protokube.core.node.actions import MakeDirectory, MakeLink, RestartUnit, StartUnit, Unlink, WriteFile
 from protokube.core.steps import Step
-from protokube.core.value import dataclass
+from protokube.core.volumes.actions import AnnounceAddresses, AttachVolume, TagVolume
 from protokube.errors import ProviderError
 from protokube.ports import Writers
 from protokube.together import Limited
@@ -35,8 +24,7 @@ LIMIT = 75.0
 disk gets there, and shorter than the watchdog's patience: one that hangs is a failure that is told."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What came of a step: `error` is None when the world took it."""
 
     step: Step

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from protokube.core.model import Fault
-from protokube.core.value import dataclass
 
 IMDS_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 IMDS_MODE = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"
@@ -27,8 +28,7 @@ _HOST = re.compile(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 _PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A URL, whole (`text`) and in the parts that a connection needs. `path` doesn't end in a slash."""
 
     text: str

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protokube.alarm import Alarm
-from protokube.config import read
+from protokube.config.load import read
+from protokube.config.wiring import RUN_DIR, Chosen, choose, wire
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeeded, UsageError
 from protokube.host.notify import Notifier
@@ -20,10 +21,9 @@ from protokube.host.process import missing_tools
 from protokube.lock import AlreadyRunning, Lock
 from protokube.logs import set_up_logging
 from protokube.observe import Observer
-from protokube.output import as_json, as_text
 from protokube.reconcile import Memory, Report, dry_run
+from protokube.report.text import as_json, as_text
 from protokube.rounds import Rounds
-from protokube.wiring import RUN_DIR, Chosen, choose, wire
 
 if TYPE_CHECKING:
     import asyncio

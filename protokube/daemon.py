@@ -15,21 +15,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from protokube.alarm import Alarm
-from protokube.config import Settings
-from protokube.core.desired import desire
-from protokube.core.model import NoDisk, Tree
+from protokube.config.load import Settings
+from protokube.config.wiring import Chosen, Wired
+from protokube.core.disks.model import NoDisk, Tree
+from protokube.core.disks.plan import attached
+from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.observed import Observed
-from protokube.core.paths import KUBECONFIG_PATH
-from protokube.core.plan_disks import attached
-from protokube.core.value import dataclass, replace
+from protokube.core.volumes.assess import desire
 from protokube.errors import ProviderError
 from protokube.host.network import watch_addresses
 from protokube.host.notify import Notifier
 from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
 from protokube.reconcile import Cause, Report, StepReport
 from protokube.rounds import Rounds
-from protokube.wiring import Chosen, Wired
 
 log = logging.getLogger("protokube")
 
@@ -264,8 +266,7 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
         watches.close()
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(Struct, frozen=True):
     """A configuration at work: what it was made of, and everything that serves it. `first` is its first round, which
     has begun."""
 

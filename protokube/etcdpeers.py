@@ -14,7 +14,8 @@ from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from urllib.parse import urlsplit
 
-from protokube.core.model import MIB, EtcdPeerMember
+from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.model import MIB
 from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")

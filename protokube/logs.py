@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TextIO
 
-from protokube.config import Settings
+from protokube.config.load import Settings
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 

@@ -12,24 +12,29 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from protokube.core.bootstrap import MemberFacts, needs_peers, peers_to_ask
-from protokube.core.desired import Desired, desire
-from protokube.core.dns import RecordSet
-from protokube.core.identity import Identity
-from protokube.core.member_places import first_identity, identified, mounted_places
-from protokube.core.model import Disk, EtcdPeerMember, Facet, FileState, NoDisk, PeerAnswers, Unknown, Unread, Working
-from protokube.core.observed import KubeletBinary, Observed
-from protokube.core.plan_disks import attached, mount_of
-from protokube.core.plan_kubelet import PATHS
-from protokube.core.plan_names import names_to_read
+from msgspec.structs import replace
+
+from protokube.core.disks.identity import Identity
+from protokube.core.disks.model import Disk, NoDisk, Working
+from protokube.core.disks.plan import attached, mount_of
+from protokube.core.dns.model import RecordSet
+from protokube.core.dns.plan import names_to_read
+from protokube.core.etcd.bootstrap import MemberFacts, needs_peers, peers_to_ask
+from protokube.core.etcd.members import first_identity, identified, mounted_places
+from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
+from protokube.core.kubelet.model import KubeletBinary
+from protokube.core.kubelet.plan import PATHS
+from protokube.core.model import Facet, Unknown, Unread
+from protokube.core.node.model import FileState
+from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
-from protokube.core.value import replace
+from protokube.core.volumes.assess import Desired, desire
 from protokube.errors import ProviderError
 from protokube.ports import Readers
 from protokube.together import Limited, start
 
 if TYPE_CHECKING:
-    from protokube.core.kubelet import Machine
+    from protokube.core.kubelet.model import Machine
 
 ALL = frozenset(Facet)
 CLOUD_FACETS = frozenset({Facet.VOLUMES, Facet.PEERS, Facet.MOUNTS})
@@ -103,7 +108,7 @@ class Observer:
         found = self._slow.result()
         self._slow, self._probed = None, True
         observed = _with(observed, found.pop("probe"))
-        return replace(observed, **found)  # type: ignore[arg-type]
+        return replace(observed, **found)
 
     def newly_asked(self, observed: Observed) -> Observed:
         """A predicted snapshot with the names and members read that only the prediction asks for."""
@@ -149,7 +154,7 @@ class Observer:
         found = self._read({key: read for key, read in reads.items() if key in wanted})
         probed = found.pop("probe", None)
         can_tag = readers.cloud.can_tag
-        observed = replace(observed, can_tag=can_tag, **found)  # type: ignore[arg-type]
+        observed = replace(observed, can_tag=can_tag, **found)
         return observed if probed is None else _with(observed, probed)
 
     def _unit(self) -> dict[str, Callable[[], object]]:
@@ -157,7 +162,7 @@ class Observer:
         return {Facet.UNIT: lambda: services.state(unit)} if services is not None and unit is not None else {}
 
     def _probe(self) -> Probed:
-        import_module("protokube.core.kubelet")  # in this quiet moment, for the planner that needs it next
+        import_module("protokube.core.kubelet.render")  # in this quiet moment, for the planner that needs it next
         return self._readers.probe.kubelet(), self._readers.probe.machine()
 
     def _look_slowly(self) -> dict[str, object]:
@@ -182,7 +187,7 @@ class Observer:
         inspected, names = found["disks"], found["device names"]
         if isinstance(inspected, Unknown):
             inspected = {volume.id: inspected for volume in volumes}
-        return replace(observed, disks={**kept, **inspected}, kernel_devices=names)  # type: ignore[dict-item,arg-type]
+        return replace(observed, disks={**kept, **inspected}, kernel_devices=names)  # type: ignore[dict-item]
 
     def _read_trees(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
         mounted = {mine.id: mine.target for mine in attached(desired) if mount_of(observed, mine)}
@@ -190,7 +195,7 @@ class Observer:
             return observed
         read = self._readers.disks.tree
         reads = {volume_id: partial(read, target) for volume_id, target in mounted.items()}
-        return replace(observed, trees=self._read(reads))  # type: ignore[arg-type]
+        return replace(observed, trees=self._read(reads))
 
     def _read_names(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
         """Members that must be asked, and records; again when there are new ones to ask for."""

@@ -12,35 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from protokube.core.actions import (
-    CheckFilesystem,
-    FormatVolume,
-    GrowFilesystem,
-    MakeDirectory,
-    MakeLink,
-    MountVolume,
-    Unlink,
-    WriteFile,
-)
-from protokube.core.dns import RecordChange, RecordSet
-from protokube.core.model import (
-    CloudVolume,
-    Disk,
-    EtcdPeerMember,
-    FileState,
-    Instance,
-    Mount,
-    NoDisk,
-    Peer,
-    Tree,
-    UnitState,
-    Unknown,
-)
-from protokube.core.observed import KubeletBinary
-from protokube.core.value import dataclass
+from msgspec import Struct
+
+from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.model import Disk, Mount, NoDisk, Tree
+from protokube.core.dns.model import RecordChange, RecordSet
+from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.kubelet.model import KubeletBinary
+from protokube.core.model import Unknown
+from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
+from protokube.core.node.model import FileState, UnitState
+from protokube.core.volumes.model import CloudVolume, Instance, Peer
 
 if TYPE_CHECKING:
-    from protokube.core.kubelet import Machine
+    from protokube.core.kubelet.model import Machine
 
 
 class CloudReader(Protocol):
@@ -201,8 +186,7 @@ class KubeletProbe(Protocol):
         """The installed kubelet; asked once per binary. None when none is installed."""
 
 
-@dataclass(frozen=True)
-class Readers:
+class Readers(Struct, frozen=True):
     """All that observing needs. `dns` and `services` are None when nothing is to be kept there."""
 
     cloud: CloudReader
@@ -214,8 +198,7 @@ class Readers:
     services: ServiceReader | None
 
 
-@dataclass(frozen=True)
-class Writers:
+class Writers(Struct, frozen=True):
     """All that applying needs."""
 
     cloud: CloudProvider

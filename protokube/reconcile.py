@@ -6,18 +6,24 @@ import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from protokube.apply import LIMIT, Outcome, apply
-from protokube.core.actions import Action, AttachVolume, ChangeRecords, MakeLink, RestartUnit, StartUnit, TagVolume
-from protokube.core.arrivals import Arrivals
-from protokube.core.dns import REMOVALS
-from protokube.core.model import AttachState, Facet, Unknown
+from protokube.core.actions import Action
+from protokube.core.dns.actions import ChangeRecords
+from protokube.core.dns.model import REMOVALS
+from protokube.core.dns.owners import Absences, owners
+from protokube.core.model import Facet, Unknown
+from protokube.core.node.actions import MakeLink, RestartUnit, StartUnit
 from protokube.core.observed import Observed
-from protokube.core.owners import Absences, owners
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
-from protokube.core.sightings import Sightings
 from protokube.core.steps import Plan, Step
-from protokube.core.value import dataclass, field, replace
+from protokube.core.volumes.actions import AttachVolume, TagVolume
+from protokube.core.volumes.arrivals import Arrivals
+from protokube.core.volumes.model import AttachState
+from protokube.core.volumes.sightings import Sightings
 from protokube.errors import (
     DeviceNameTaken,
     OutcomeUnknown,
@@ -60,8 +66,7 @@ class NoConvergence(ProtokubeError):  # noqa: N818 - it names what is the case
     """A round did not come to an end: what it did last is in the message. A bug, never the world's fault."""
 
 
-@dataclass(frozen=True)
-class StepReport:
+class StepReport(Struct, frozen=True):
     """One step as it went: `status` is planned, done, failed, or lost (a race, or a right that we do without).
 
     `again`: the round before did the very same; it didn't last, or isn't seen.
@@ -74,8 +79,7 @@ class StepReport:
     again: bool = False
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Struct, frozen=True):
     """What a round did, and what is left: the last plan's waiting, refusals, unknown parts and notes.
 
     `earlier` are the steps of the rounds before, where several rounds are told as one.
@@ -108,8 +112,7 @@ class Report:
         return any(not waiting.theirs for waiting in self.left.waiting)
 
 
-@dataclass
-class Memory:
+class Memory(Struct):
     """What is kept between rounds. Any of it may be lost at any moment; it costs delay, never an effect."""
 
     starts: dict[str, list[float]] = field(default_factory=dict)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from protokube.config import Settings
+from protokube.config.load import Settings
+from protokube.config.wiring import Wired
 from protokube.errors import ProviderError
 from protokube.observe import Observer
 from protokube.reconcile import Cause, Memory, Report, sync_once
 from protokube.together import start
-from protokube.wiring import Wired
 
 log = logging.getLogger("protokube")
 

@@ -9,9 +9,9 @@ from typing import get_args
 
 import pytest
 
-from protokube.config import FILE_ONLY
+from protokube.config.load import FILE_ONLY
+from protokube.config.options import OPTIONS, parser
 from protokube.core.actions import Action
-from protokube.options import OPTIONS, parser
 
 CHECKOUT = Path(__file__).parents[1]
 REFERENCE = (CHECKOUT / "docs/reference.md").read_text(encoding="utf-8")

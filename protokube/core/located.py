@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import yaml
+from msgspec import Struct
 
 from protokube.core.model import Fault
-from protokube.core.value import dataclass
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE_LIMIT = 100_000
 
 
-@dataclass(frozen=True)
-class Located:
+class Located(Struct, frozen=True):
     """A YAML value and its place: `file:line key.path`. Mappings and lists hold Located values in turn."""
 
     value: object
@@ -133,8 +132,7 @@ class _Walker:
         return found
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """A mapping with known keys, read key by key; what is wrong goes to `faults` and reads as None."""
 
     at: Located

@@ -5,37 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from protokube.core.arrivals import Arrivals
-from protokube.core.dns import RecordSet
-from protokube.core.model import (
-    CloudVolume,
-    Disk,
-    FileState,
-    Instance,
-    Mount,
-    NoDisk,
-    Peer,
-    PeerAnswers,
-    Tree,
-    UnitState,
-    Unknown,
-)
-from protokube.core.value import dataclass, field
+from msgspec import Struct, field
+
+from protokube.core.disks.model import Disk, Mount, NoDisk, Tree
+from protokube.core.dns.model import RecordSet
+from protokube.core.etcd.model import PeerAnswers
+from protokube.core.kubelet.model import KubeletBinary
+from protokube.core.model import Unknown
+from protokube.core.node.model import FileState, UnitState
+from protokube.core.volumes.arrivals import Arrivals
+from protokube.core.volumes.model import CloudVolume, Instance, Peer
 
 if TYPE_CHECKING:
-    from protokube.core.kubelet import Machine
+    from protokube.core.kubelet.model import Machine
 
 
-@dataclass(frozen=True)
-class KubeletBinary:
-    """The installed kubelet: its version as it prints it, and the flags that its help lists."""
-
-    version: str
-    flags: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What a round knows. A facet that could not be read is Unknown, never empty.
 
     `now` is seconds since the epoch, `uptime` seconds since the program started. `disks`, `trees` and

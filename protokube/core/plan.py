@@ -6,19 +6,20 @@ its actions may run side by side, in any order, and each may be interrupted befo
 
 from __future__ import annotations
 
-from protokube.core.desired import Desired, desire
-from protokube.core.model import Instance, Unknown
+from protokube.core.disks.plan import plan_disks
+from protokube.core.dns.plan import plan_names
+from protokube.core.etcd.plan import plan_etcd
+from protokube.core.kubelet.plan import plan_kubelet
+from protokube.core.model import Unknown
 from protokube.core.observed import Observed
-from protokube.core.plan_arrivals import plan_arrivals
-from protokube.core.plan_disks import plan_disks
-from protokube.core.plan_etcd import plan_etcd
-from protokube.core.plan_kubelet import plan_kubelet
-from protokube.core.plan_names import plan_names
-from protokube.core.plan_notes import plan_notes
-from protokube.core.plan_volumes import plan_volumes
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
-from protokube.core.tags import MASTER_ROLES
+from protokube.core.volumes.assess import Desired, desire
+from protokube.core.volumes.hints import plan_notes
+from protokube.core.volumes.model import Instance
+from protokube.core.volumes.plan import plan_volumes
+from protokube.core.volumes.plan_arrivals import plan_arrivals
+from protokube.core.volumes.tags import MASTER_ROLES
 
 
 def plan(config: NodeConfig, observed: Observed) -> Plan:

@@ -9,51 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from protokube.core import tags as tagging
-from protokube.core.actions import (
-    KNOWN_AFTER_ATTACH,
-    Action,
-    AnnounceAddresses,
-    AttachVolume,
-    ChangeRecords,
-    CheckFilesystem,
-    FormatVolume,
-    GrowFilesystem,
-    MakeDirectory,
-    MakeLink,
-    MountVolume,
-    RestartUnit,
-    StartUnit,
-    TagVolume,
-    Unlink,
-    WriteFile,
-)
-from protokube.core.desired import MOUNT_PREFIX
-from protokube.core.dns import ChangeKind, OwnedRecord, RecordChange, RecordSet
-from protokube.core.etcd import image_version
-from protokube.core.identity import IDENTITY_PATH, Identity
-from protokube.core.model import (
-    Absent,
-    Attachment,
-    AttachState,
-    Blank,
-    CloudVolume,
-    Disk,
-    EtcdMember,
-    Ext4,
-    File,
-    FileState,
-    Link,
-    Mount,
-    Mounted,
-    Peer,
-    Tree,
-    UnitState,
-    Unknown,
-)
+from msgspec.structs import replace
+
+from protokube.core.actions import Action
+from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.identity import IDENTITY_PATH, Identity
+from protokube.core.disks.model import Blank, Disk, Ext4, Mount, Mounted, Tree
+from protokube.core.dns.actions import ChangeRecords
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
+from protokube.core.etcd.template import image_version
+from protokube.core.model import Unknown
+from protokube.core.node.actions import MakeDirectory, MakeLink, RestartUnit, StartUnit, Unlink, WriteFile
+from protokube.core.node.model import Absent, File, FileState, Link, UnitState
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
-from protokube.core.value import replace
+from protokube.core.volumes import tags as tagging
+from protokube.core.volumes.actions import KNOWN_AFTER_ATTACH, AnnounceAddresses, AttachVolume, TagVolume
+from protokube.core.volumes.model import (
+    BOOTSTRAPPED_TAG,
+    FILESYSTEM_TAG,
+    MOUNT_PREFIX,
+    Attachment,
+    AttachState,
+    CloudVolume,
+    EtcdMember,
+    Peer,
+)
 
 BLANK_ASSUMED = "the disk proves blank"
 KEPT_ASSUMED = "the disk holds the filesystem that its tag names"
@@ -122,7 +103,7 @@ def _disk(observed: Observed, volume_id: str, content: Ext4 | Mounted) -> Observ
 def _disk_changed(observed: Observed, volume_id: str, **changes: bool | int) -> Observed:
     disk = observed.disks[volume_id]
     assert isinstance(disk, Disk) and isinstance(disk.content, Ext4)
-    return _disk(observed, volume_id, replace(disk.content, **changes))  # type: ignore[arg-type]
+    return _disk(observed, volume_id, replace(disk.content, **changes))
 
 
 def _attached(config: NodeConfig, observed: Observed, action: AttachVolume) -> Observed:
@@ -152,11 +133,11 @@ def _announced(observed: Observed, action: AnnounceAddresses) -> Observed:
 
 def _likely_content(config: NodeConfig, cluster_id: str, volume: CloudVolume) -> tuple[Blank | Ext4, str]:
     """What most likely stands on a disk that nobody has seen yet: what the tags remember, else nothing."""
-    uuid = volume.tags.get(tagging.FILESYSTEM_TAG)
+    uuid = volume.tags.get(FILESYSTEM_TAG)
     member = tagging.etcd_member(volume.tags)
     if uuid is None or not isinstance(member, EtcdMember):
         return Blank(), BLANK_ASSUMED
-    started = tagging.BOOTSTRAPPED_TAG in volume.tags
+    started = BOOTSTRAPPED_TAG in volume.tags
     cluster = config.cluster_id or cluster_id
     version = image_version(config.etcd_image or config.default_image)
     ran = ".".join(map(str, version)) if started and version else None

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from protokube.core.etcd import DEFAULT_IMAGE, EtcdTemplate
-from protokube.core.value import dataclass, field
+from msgspec import Struct, field
+
+from protokube.core.etcd.model import EtcdTemplate
+from protokube.core.etcd.template import DEFAULT_IMAGE
 
 if TYPE_CHECKING:
-    from protokube.core.kubelet import Layer
+    from protokube.core.component.layers import Layer
 
 
-@dataclass(frozen=True)
-class NodeConfig:
+class NodeConfig(Struct, frozen=True):
     """The node's configuration. Paths are without the root prefix, times are seconds.
 
     `etcd_image` is None unless the operator named one. `kubelet_unit` is None when no unit is to be started.

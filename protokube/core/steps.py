@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec import Struct, field
+
 from protokube.core.actions import Action
 from protokube.core.observed import Observed
-from protokube.core.value import dataclass, field
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """An action whose ground is laid. `depends` says what only the world can confirm (dry run); `loud` that it is
     taken although something is wrong, and people should hear of it."""
 
@@ -18,8 +18,7 @@ class Step:
     loud: bool = False
 
 
-@dataclass(frozen=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """Something that will go on without another action. `theirs`: it is another node's doing, or a mere timer."""
 
     subject: str
@@ -27,8 +26,7 @@ class Waiting:
     theirs: bool = False
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Something that protokube will not do, the stable id of the rule, and the evidence.
 
     `serious` is False where another volume does the job, so that the node is settled all the same.
@@ -40,16 +38,14 @@ class Refusal:
     serious: bool = True
 
 
-@dataclass(frozen=True)
-class UnknownPart:
+class UnknownPart(Struct, frozen=True):
     """A part of the world that could not be read, so that nothing is decided about it."""
 
     subject: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(Struct, frozen=True):
     """A volume of this cluster, in whatever zone, that another instance holds: no trouble, a fact."""
 
     subject: str
@@ -57,8 +53,7 @@ class Held:
     zone: str
 
 
-@dataclass
-class Plan:
+class Plan(Struct):
     """A plan under construction; planners add to it, one after the other. `notes` are for people only.
 
     `held` are the volumes that other instances hold.

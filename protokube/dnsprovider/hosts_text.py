@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
-from protokube.core.dns import RecordType
-from protokube.core.value import dataclass
+from msgspec import Struct
+
+from protokube.core.dns.model import RecordType
 
 BEGIN = "# Begin host entries managed by protokube - do not edit"
 END = "# End host entries managed by protokube"
@@ -19,8 +20,7 @@ Entries = Mapping[tuple[str, RecordType], frozenset[str]]
 """Addresses by name and type."""
 
 
-@dataclass(frozen=True)
-class ForeignEntry:
+class ForeignEntry(Struct, frozen=True):
     """An entry outside of our block. `line` counts from 1; `shadows`: it comes before the block, so it wins."""
 
     name: str
@@ -30,8 +30,7 @@ class ForeignEntry:
     shadows: bool
 
 
-@dataclass(frozen=True)
-class HostsText:
+class HostsText(Struct, frozen=True):
     """A hosts file taken apart: `before` and `after` are kept as they are, `entries` are ours.
 
     After more than one pair of guards, or a stray one, `after` is empty: the one block that remains goes to the end.

@@ -26,12 +26,12 @@ import dns.rdtypes.ANY.TXT
 import dns.rrset
 import dns.tsig
 import dns.update
+from msgspec import Struct
 
-from protokube.core.dns import RecordChange, RecordSet
+from protokube.core.dns.model import RecordChange, RecordSet
+from protokube.core.dns.nameserver import parse_keyfile, parse_server
+from protokube.core.dns.zones import NoZone, Zone
 from protokube.core.model import Fault
-from protokube.core.nameserver import parse_keyfile, parse_server
-from protokube.core.value import dataclass
-from protokube.core.zones import NoZone, Zone
 from protokube.dnsprovider.rfc2136_names import ADDRESS_TYPES, SIGN_LABEL, Edit, Name, record_set
 from protokube.errors import ConfigError, ProviderError
 
@@ -70,8 +70,7 @@ _ERRORS: dict[type[Exception], str] = {
 }
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(Struct, frozen=True):
     """Where a server listens (host, port), and the key that it knows us by."""
 
     address: tuple[str, int]

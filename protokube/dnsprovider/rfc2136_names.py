@@ -17,17 +17,16 @@ import dns.rdatatype
 import dns.rdtypes.ANY.TXT
 import dns.rrset
 import dns.update
+from msgspec import Struct, field
 
-from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
-from protokube.core.value import dataclass, field
+from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 
 SIGN_LABEL = "_protokube"
 MARK = b"protokube"
 ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """One TXT record: `owner` wrote `value`."""
 
     owner: str
@@ -40,8 +39,7 @@ class Claim:
         return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
 
 
-@dataclass
-class Name:
+class Name(Struct):
     """What the server says of one name. `signs` is the TXT record set as it stands, None when there is none."""
 
     addresses: dict[RecordType, tuple[tuple[str, ...], int]] = field(default_factory=dict)

@@ -19,9 +19,10 @@ from ipaddress import ip_address
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
-from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
-from protokube.core.value import replace
-from protokube.core.zones import NoZone, Zone, choose_zone, suffixes
+from msgspec.structs import replace
+
+from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.zones import NoZone, Zone, choose_zone, suffixes
 from protokube.errors import ProviderError
 
 if TYPE_CHECKING:

@@ -13,35 +13,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protokube.core.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
-from protokube.core.model import (
-    Blank,
-    CloudVolume,
-    Disk,
-    DiskIdentity,
-    Ext4,
-    Intent,
-    Mount,
-    Mounted,
-    NoDisk,
-    NotBlank,
-    Tree,
-    Unknown,
-    Working,
-)
+from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mount, Mounted, NoDisk, NotBlank, Tree, Working
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.errors import ProviderError
-from protokube.host import claim, ext4, process, sysblock
+from protokube.host import process
 from protokube.host.children import Child, ChildFailed, Probes, wait
-from protokube.host.loops import Loops
+from protokube.host.disk import claim, ext4, sysblock
+from protokube.host.disk.contents import collect
+from protokube.host.disk.jobs import Notes
+from protokube.host.disk.loops import Loops
+from protokube.host.disk.worker import TOOLS, digest
 from protokube.host.mounted import MountedSource
-from protokube.host.notes import Notes
-from protokube.host.tree import collect
-from protokube.host.worker import TOOLS, digest
 from protokube.kernel import mountinfo
 
 if TYPE_CHECKING:
-    from protokube.host.loops import File, Key
-    from protokube.host.probe import Answer
+    from protokube.host.disk.loops import File, Key
+    from protokube.host.disk.probe import Answer
 
 log = logging.getLogger("protokube")
 

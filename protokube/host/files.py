@@ -20,9 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, Unlink, WriteFile
-from protokube.core.desired import MOUNT_PREFIX
-from protokube.core.model import MIB, Absent, Directory, File, FileState, Link, OtherFile
+from protokube.core.model import MIB
+from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
+from protokube.core.node.model import Absent, Directory, File, FileState, Link, OnVolume, OtherFile
+from protokube.core.volumes.model import MOUNT_PREFIX
 from protokube.errors import ProviderError, explain
 from protokube.host.walk import Blocked, descend, make_directory, open_plain, open_volume, parts_of
 

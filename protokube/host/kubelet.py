@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protokube.core.observed import KubeletBinary
+from protokube.core.kubelet.model import KubeletBinary
 from protokube.errors import ProviderError
 from protokube.together import start
 
 if TYPE_CHECKING:
-    from protokube.core.kubelet import Machine
+    from protokube.core.kubelet.model import Machine
 
 PLACES = ("usr/bin/kubelet", "usr/local/bin/kubelet", "opt/bin/kubelet")
 OPTIONS = ("--version", "--help")
@@ -33,7 +33,7 @@ class InstalledKubelet:
         if self._machine is None:
             import psutil  # like kubelet's schema, when it is first asked for
 
-            from protokube.core.kubelet import Machine
+            from protokube.core.kubelet.model import Machine
 
             memory, cpus = psutil.virtual_memory().total, psutil.cpu_count() or 1
             self._machine = Machine(memory, cpus, Path(self._root, "run/systemd/system").is_dir())
@@ -47,7 +47,7 @@ class InstalledKubelet:
         state = found.stat()
         key = (state.st_ino, state.st_mtime_ns, state.st_size)
         if self._asked is None or self._asked[0] != key:
-            from protokube.core.kubelet_fields import flags_of_help
+            from protokube.core.component.schema import flags_of_help
 
             asking = [start(f"kubelet {option}", partial(self._ask, found, option)) for option in OPTIONS]
             version, text = (answer.result() for answer in asking)

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from protokube.host.tree import MOST_BYTES, MOST_ENTRIES
+from protokube.host.disk.contents import MOST_BYTES, MOST_ENTRIES
 
 
 class MountedSource:

@@ -14,7 +14,8 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from protokube.core.value import dataclass
+from msgspec import Struct
+
 from protokube.errors import ProviderError
 
 _READ_LIMIT = 5.0  # seconds for one answer of the kernel
@@ -31,8 +32,7 @@ _F_TEMPORARY, _F_DADFAILED, _F_DEPRECATED, _F_TENTATIVE = 0x01, 0x08, 0x20, 0x40
 _GROUPS = 0x10 | 0x40 | 0x100 | 0x400  # RTMGRP_IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
 
 
-@dataclass(frozen=True)
-class _DefaultRoute:
+class _DefaultRoute(Struct, frozen=True):
     """One default route of the main table. `interface` is an index; `source` the address it prefers to use."""
 
     metric: int
@@ -40,8 +40,7 @@ class _DefaultRoute:
     source: str | None
 
 
-@dataclass(frozen=True)
-class _Address:
+class _Address(Struct, frozen=True):
     interface: int
     text: str
 

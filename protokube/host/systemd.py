@@ -26,7 +26,7 @@ from dbus_next.constants import MessageType
 from dbus_next.errors import AuthError, DBusError, InvalidAddressError
 from dbus_next.message import Message
 
-from protokube.core.model import UnitState
+from protokube.core.node.model import UnitState
 from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")

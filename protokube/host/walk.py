@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from protokube.core.actions import OnVolume
+from protokube.core.node.model import OnVolume
 from protokube.errors import ProviderError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

@@ -17,7 +17,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from protokube.core.value import dataclass
+from msgspec import Struct
+
 from protokube.errors import ProviderError
 from protokube.together import start
 
@@ -35,8 +36,7 @@ CHANGE = APPEARANCE | _CLOSE_WRITE | _MOVED_FROM | _DELETE
 """Whatever makes a directory's files other than they were."""
 
 
-@dataclass
-class _Watch:
+class _Watch(Struct):
     """A directory that somebody asked for. `names` limits it to those entries, None means all.
 
     `place` is what the kernel watches for it by the watch descriptor `descriptor`: the directory itself, or the

@@ -10,7 +10,8 @@ import pytest
 from protokube.cloudprovider.aws import ec2 as ec2_module
 from protokube.cloudprovider.aws import own, provider
 from protokube.cloudprovider.aws.provider import DEVICE_NAMES, AwsCloud
-from protokube.core.model import GIB, AttachState, PeerState
+from protokube.core.model import GIB
+from protokube.core.volumes.model import AttachState, PeerState
 from protokube.errors import ProviderError
 from tests.lab.aws import CLUSTER, ZONE, Lab, etcd_tags, only
 from tests.lab.ec2 import REGION

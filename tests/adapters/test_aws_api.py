@@ -18,7 +18,7 @@ from protokube.cloudprovider.aws import provider
 from protokube.cloudprovider.aws.ec2 import METHODS
 from protokube.cloudprovider.aws.errors import HINTS, VOLUME_REFUSED
 from protokube.cloudprovider.aws.provider import AwsCloud
-from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 from tests.lab.aws import Lab, forget_credentials, one_round
 from tests.lab.ec2 import REGION
 

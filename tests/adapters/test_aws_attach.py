@@ -12,7 +12,7 @@ from protokube.cloudprovider.aws import provider
 from protokube.cloudprovider.aws.ec2 import Ec2
 from protokube.cloudprovider.aws.errors import HINTS
 from protokube.cloudprovider.aws.provider import AwsCloud
-from protokube.core.model import AttachState
+from protokube.core.volumes.model import AttachState
 from protokube.errors import (
     DeviceNameTaken,
     OutcomeUnknown,

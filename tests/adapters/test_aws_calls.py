@@ -12,8 +12,7 @@ import pytest
 
 from protokube.cloudprovider.aws import shared
 from protokube.cloudprovider.aws.provider import AwsCloud
-from protokube.core.model import AttachState
-from protokube.core.tags import FILESYSTEM_TAG
+from protokube.core.volumes.model import FILESYSTEM_TAG, AttachState
 from protokube.errors import (
     ProviderError,
     TaggingForbidden,

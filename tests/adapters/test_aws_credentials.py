@@ -13,10 +13,10 @@ import pytest
 
 from protokube import awsclient
 from protokube.cloudprovider.aws.provider import AwsCloud
-from protokube.config import read
+from protokube.config.load import read
+from protokube.config.wiring import choose, wire
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError
-from protokube.wiring import choose, wire
 from tests.lab.aws import Lab, aws_lab, forget_credentials
 from tests.lab.ec2 import REGION
 

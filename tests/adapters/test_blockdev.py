@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.model import Blank, DiskIdentity, Ext4, Mounted, NoDisk, Tree, Unknown, Working
-from protokube.core.value import replace
+from protokube.core.disks.model import Blank, Ext4, Mounted, NoDisk, Tree, Working
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import DiskIdentity
 from protokube.errors import ProviderError
 from tests.lab.disks import MIB, UUID, LoopDisk, Node, clear_root, intent_for, run, until
 

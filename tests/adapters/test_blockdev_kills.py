@@ -12,11 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.model import Blank, Disk, DiskIdentity, Ext4, Tree, Unknown, Working
-from protokube.core.value import replace
+from protokube.core.disks.model import Blank, Disk, Ext4, Tree, Working
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import DiskIdentity
 from protokube.errors import ProviderError
-from protokube.host import blockdev, intent
+from protokube.host import blockdev
+from protokube.host.disk import intent
 from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run, until
 
 pytestmark = pytest.mark.root

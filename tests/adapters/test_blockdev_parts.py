@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.host import intent, process, sysblock
+from protokube.host import process
 from protokube.host.children import Child, ChildFailed
-from protokube.host.notes import Notes
-from protokube.host.places import KIB, MIB, places
-from protokube.host.sysblock import Uncertain
+from protokube.host.disk import intent, sysblock
+from protokube.host.disk.jobs import Notes
+from protokube.host.disk.places import KIB, MIB, places
+from protokube.host.disk.sysblock import Uncertain
 from protokube.kernel import mountinfo
 
 FIELDS: intent.IntentFields = {

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.model import Blank, CloudVolume, Ext4, Mounted, NotBlank, Tree, Unknown
-from protokube.host import intent
+from protokube.core.disks.model import Blank, Ext4, Mounted, NotBlank, Tree
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import CloudVolume
+from protokube.host.disk import intent
 from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run
 from tests.lab.foreign import FOREIGN
 

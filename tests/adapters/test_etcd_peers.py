@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.model import EtcdPeerMember
+from protokube.core.etcd.model import EtcdPeerMember
 from protokube.errors import ProviderError
 from protokube.etcdpeers import HttpEtcdPeers, parse_members
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.actions import MakeDirectory, MakeLink, OnVolume, Unlink, WriteFile
-from protokube.core.model import Absent, Directory, File, Link, OtherFile
+from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
+from protokube.core.node.model import Absent, Directory, File, Link, OnVolume, OtherFile
 from protokube.errors import ProviderError
 from protokube.host.files import NodeFiles
 
@@ -90,7 +90,8 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new_content(tmp_path: Path, ca
     files = NodeFiles(str(root))
     action = WriteFile("/d/f", content="new" * 1000)
     program = (
-        "import os, sys; from protokube.host.files import NodeFiles; from protokube.core.actions import WriteFile;"
+        "import os, sys; from protokube.host.files import NodeFiles;"
+        "from protokube.core.node.actions import WriteFile;"
         f"files = NodeFiles({str(root)!r}); os.getpriority(0, 0);"
         "files.write(WriteFile('/d/f', content='new' * 1000))"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.dnsprovider import backup
 from protokube.dnsprovider.hosts import HostsFile
 from protokube.dnsprovider.hosts_text import BEGIN, END
@@ -196,7 +196,7 @@ def test_a_tear_at_any_byte_is_put_right(hosts: HostsFile, path: Path, old: byte
 @pytest.mark.parametrize("call", ["openat", "write", "fsync", "rename", "pwrite64", "ftruncate", "unlink"])
 def test_a_kill_at_any_call_is_put_right_by_the_next_start(hosts: HostsFile, path: Path, call: str) -> None:
     program = (
-        "import sys; from protokube.dnsprovider.hosts import HostsFile; from protokube.core.dns import *;"
+        "import sys; from protokube.dnsprovider.hosts import HostsFile; from protokube.core.dns.model import *;"
         "c = [RecordChange(ChangeKind.UPSERT, sys.argv[2], 'A', ('10.0.0.77',), 60, 'n', False),"
         "     RecordChange(ChangeKind.DELETE, 'longer.than.the.new.one', 'A', (), 60, 'n', False)];"
         "HostsFile(sys.argv[1]).change(c)"
@@ -223,7 +223,7 @@ def test_the_file_is_never_empty_or_torn_while_the_backup_is_not_there(path: Pat
     """The order of the calls: the backup is on disk before the file is touched, and goes after it is on disk."""
     path.write_bytes(OLD)
     program = (
-        "import sys; from protokube.dnsprovider.hosts import HostsFile; from protokube.core.dns import *;"
+        "import sys; from protokube.dnsprovider.hosts import HostsFile; from protokube.core.dns.model import *;"
         "HostsFile(sys.argv[1]).change([RecordChange(ChangeKind.DELETE, sys.argv[2], 'A', (), 60, 'n', False)])"
     )
     log = path.parent / "calls"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from protokube.cloudprovider import loop
-from protokube.cloudprovider.local import load_inventory
-from protokube.core.model import MIB, Peer
+from protokube.cloudprovider.loopfile import devices as loop
+from protokube.cloudprovider.static.provider import load_inventory
+from protokube.core.model import MIB
+from protokube.core.volumes.model import Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUse
 from protokube.kernel import mountinfo
 from tests.lab.local_cloud import (

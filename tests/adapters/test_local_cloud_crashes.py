@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
-from protokube.core.model import MIB, Peer
+from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
+from protokube.core.model import MIB
+from protokube.core.volumes.model import Peer
 from protokube.errors import VolumeInUse
 from tests.lab.local_cloud import (
     INVENTORY,

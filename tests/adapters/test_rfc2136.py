@@ -14,7 +14,7 @@ import dns.tsig
 import dns.update
 import pytest
 
-from protokube.core.dns import ChangeKind, OwnedRecord, RecordChange
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange
 from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.errors import ConfigError, ProviderError
 from tests.lab.bind import Bind

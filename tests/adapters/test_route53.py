@@ -10,10 +10,17 @@ from typing import Any, cast
 import pytest
 
 from protokube import awsclient
-from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordType
-from protokube.core.names import DesiredRecord, DesiredRecords
-from protokube.core.plan_dns import DnsPlan, plan_records
-from protokube.core.zones import suffixes
+from protokube.core.dns.changes import DnsPlan, plan_records
+from protokube.core.dns.model import (
+    ChangeKind,
+    DesiredRecord,
+    DesiredRecords,
+    ForeignRecord,
+    OwnedRecord,
+    RecordChange,
+    RecordType,
+)
+from protokube.core.dns.zones import suffixes
 from protokube.dnsprovider.route53 import PAGE, Route53
 from protokube.errors import ProviderError
 from tests.lab.route53 import Fault, Route53Server

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.model import UnitState
+from protokube.core.node.model import UnitState
 from protokube.errors import ProviderError
 from protokube.host.systemd import SystemBus, unit_path
 from tests.lab.systemd_node import SystemdNode

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from protokube.cloudprovider.aws import AwsCloud
-from protokube.config import read
-from protokube.core.dns import ChangeKind, RecordChange
+from protokube.config.load import read
+from protokube.core.dns.model import ChangeKind, RecordChange
 from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
+from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
 from tests.contract.aws_backend import AwsBackend
 
 _INVENTORY = """\

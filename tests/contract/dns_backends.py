@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from protokube.core.dns import ChangeKind, RecordChange
+from protokube.core.dns.model import ChangeKind, RecordChange
 from protokube.dnsprovider.hosts import HostsFile
 from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53

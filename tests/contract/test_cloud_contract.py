@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from protokube.core.model import AttachState, CloudVolume, PeerState
+from protokube.core.volumes.model import AttachState, CloudVolume, PeerState
 from protokube.errors import ProviderError, VolumeInUse
 from protokube.ports import CloudProvider
 from tests.contract.cloud_backends import BACKENDS

@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.dns import PLACEHOLDER, ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordType
+from protokube.core.dns.changes import DnsPlan, plan_records
+from protokube.core.dns.model import (
+    PLACEHOLDER,
+    ChangeKind,
+    DesiredRecord,
+    DesiredRecords,
+    ForeignRecord,
+    OwnedRecord,
+    RecordChange,
+    RecordType,
+)
 from protokube.core.model import Unknown
-from protokube.core.names import DesiredRecord, DesiredRecords
-from protokube.core.plan_dns import DnsPlan, plan_records
-from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.ports import DNSProvider
 from tests.contract.dns_backends import PLACES, SERVERS, SUFFIX, ZONE, Backend, Server

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from protokube.core.identity import Identity, filesystem_uuid
-from protokube.core.model import (
-    GIB,
-    Attachment,
-    AttachState,
-    Blank,
-    CloudVolume,
-    Disk,
-    DiskContent,
-    EtcdMember,
-    Ext4,
-    Instance,
-    Intent,
-    Mount,
-    Tree,
-    UnitState,
-)
+from msgspec.structs import replace
+
+from protokube.core.disks.identity import Identity
+from protokube.core.disks.model import Blank, Disk, DiskContent, Ext4, Intent, Mount, Tree
+from protokube.core.model import GIB
+from protokube.core.node.model import UnitState
 from protokube.core.observed import Observed
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Plan
-from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
-from protokube.core.value import replace
+from protokube.core.volumes.model import (
+    BOOTSTRAPPED_TAG,
+    FILESYSTEM_TAG,
+    Attachment,
+    AttachState,
+    CloudVolume,
+    EtcdMember,
+    Instance,
+)
+from protokube.core.volumes.uuid import filesystem_uuid
 from tests.rounds.process import node_config
 
 NOW = 1_800_000_000.0

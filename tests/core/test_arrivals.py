@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.arrivals import DEADLINE, Arrivals
-from protokube.core.model import Attachment, AttachState, Disk, DiskIdentity, NoDisk, Unknown
+from protokube.core.disks.model import Disk, NoDisk
+from protokube.core.model import Unknown
 from protokube.core.observed import Observed
 from protokube.core.steps import Plan
-from protokube.core.value import replace
+from protokube.core.volumes.arrivals import DEADLINE, Arrivals
+from protokube.core.volumes.model import Attachment, AttachState, DiskIdentity
 from tests.core.states import TARGET, VOLUME, ext4, kinds, mounted, planned, rules, state, volume
 
 HINT = "no disk has the serial vol1"

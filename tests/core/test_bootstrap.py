@@ -7,22 +7,24 @@ from types import MappingProxyType
 
 import pytest
 
-from protokube.core.bootstrap import MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
-from protokube.core.desired import Desired, MemberVolume
-from protokube.core.identity import Identity, filesystem_uuid
-from protokube.core.model import (
+from protokube.core.disks.identity import Identity
+from protokube.core.etcd.bootstrap import MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
+from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
+from protokube.core.model import Rejected, Unknown
+from protokube.core.observed import Observed
+from protokube.core.volumes.assess import Desired
+from protokube.core.volumes.model import (
+    BOOTSTRAPPED_TAG,
+    FILESYSTEM_TAG,
     Attachment,
     AttachState,
     CloudVolume,
     EtcdMember,
-    EtcdPeerMember,
     Instance,
+    MemberVolume,
     Peer,
-    PeerAnswers,
-    Unknown,
 )
-from protokube.core.observed import Observed
-from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, Rejected
+from protokube.core.volumes.uuid import filesystem_uuid
 from tests.rounds.process import templates
 
 SUFFIX = ".internal.c"

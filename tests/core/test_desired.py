@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.actions import AttachVolume
-from protokube.core.desired import Desired, cluster_order, desire
-from protokube.core.model import AttachState, CloudVolume, Mount, Peer, PeerState, Unknown
+from protokube.core.disks.model import Mount
+from protokube.core.model import Unknown
 from protokube.core.observed import Observed
-from protokube.core.plan_volumes import GROUP_GRACE, NAME_PATIENCE
-from protokube.core.value import replace
+from protokube.core.volumes.actions import AttachVolume
+from protokube.core.volumes.assess import Desired, desire
+from protokube.core.volumes.model import AttachState, CloudVolume, Peer, PeerState, cluster_order
+from protokube.core.volumes.plan import GROUP_GRACE, NAME_PATIENCE
 from tests.core.states import INSTANCE, config_of, planned, state, volume
 
 

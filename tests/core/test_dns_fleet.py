@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protokube.core.names import Naming
+from protokube.core.dns.names import Naming
 from tests.lab.dns_fleet import NAMING, Fleet, five_masters
 from tests.lab.dns_memory import MemoryDns, MemoryZone
 

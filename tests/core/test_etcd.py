@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.etcd import (
+from protokube.core.etcd.model import EtcdTemplate
+from protokube.core.etcd.template import (
     DEFAULT_IMAGE,
-    EtcdTemplate,
     check_pod,
     has_livez,
     image_version,
@@ -21,7 +21,7 @@ from protokube.core.etcd import (
     parse_template,
     render_manifest,
 )
-from protokube.core.model import EtcdMember
+from protokube.core.volumes.model import EtcdMember
 from tests.rounds.process import templates
 
 GOLDEN = Path(__file__).parent / "golden"

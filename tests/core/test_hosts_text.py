@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.dns import RecordType
+from protokube.core.dns.model import RecordType
 from protokube.dnsprovider import backup
 from protokube.dnsprovider.hosts_text import BEGIN, END, Entries, ForeignEntry, parse, render
 

@@ -7,19 +7,20 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from protokube.core.identity import (
+from protokube.core.disks.identity import (
     IDENTITY_PATH,
     Identity,
-    filesystem_uuid,
     foreign_entries,
     is_empty,
     kops_manifest,
     parse_identity,
 )
-from protokube.core.model import EtcdMember, Tree
-from protokube.core.tags import Rejected
-from protokube.core.value import replace
+from protokube.core.disks.model import Tree
+from protokube.core.model import Rejected
+from protokube.core.volumes.model import EtcdMember
+from protokube.core.volumes.uuid import filesystem_uuid
 from tests.rounds.process import templates
 
 MEMBER = EtcdMember("main", "a", ("a", "b", "c"))

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.cloudprovider.inventory import Inventory, InventoryNode, InventoryVolume, parse_size, read_inventory
+from protokube.cloudprovider.static.inventory import (
+    Inventory,
+    InventoryNode,
+    InventoryVolume,
+    parse_size,
+    read_inventory,
+)
 from protokube.core.model import GIB, Fault
 
 PATH = "/lab/inventory.yaml"

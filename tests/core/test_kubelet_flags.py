@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protokube.core.flags import Duration, Quantity, flag_args, spell_value
+from protokube.core.component.flags import Duration, Quantity, flag_args, spell_value
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 

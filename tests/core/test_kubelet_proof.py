@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.actions import RestartUnit, StartUnit, WriteFile
-from protokube.core.kubelet_proof import GOOD as KEPT
-from protokube.core.kubelet_proof import REJECTED, Pair, Proof, last_good, prove
-from protokube.core.model import Absent, File, FileState, UnitState, Unknown
+from protokube.core.kubelet.known_good import GOOD as KEPT
+from protokube.core.kubelet.known_good import REJECTED, Pair, Proof, last_good, prove
+from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH
+from protokube.core.kubelet.plan import plan_kubelet
+from protokube.core.model import Unknown
+from protokube.core.node.actions import RestartUnit, StartUnit, WriteFile
+from protokube.core.node.model import Absent, File, FileState, UnitState
 from protokube.core.observed import Observed
-from protokube.core.paths import ARGS_PATH, CONFIG_PATH
-from protokube.core.plan_kubelet import plan_kubelet
 from protokube.core.steps import Plan
-from protokube.core.value import replace
 from tests.core.states import NOW, config_of, planned, state
 
 PATIENCE = 60.0

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from protokube.core.kubelet import KubeletFiles, KubeletInput, Layer, Machine, layer_faults, render
-from protokube.core.kubelet_fields import choose_version, flags_of_help, parse_version
-from protokube.core.kubelet_machine import kube_cpu, kube_memory, nominal_memory, system_memory
-from protokube.core.kubelet_names import label_faults, node_name_fault
-from protokube.core.kubelet_text import args_file, config_file
+from protokube.core.component.labels import label_faults, node_name_fault
+from protokube.core.component.layers import Layer
+from protokube.core.component.schema import choose_version, flags_of_help, parse_version
+from protokube.core.component.text import args_file, config_file
+from protokube.core.kubelet.defaults import kube_cpu, kube_memory, nominal_memory, system_memory
+from protokube.core.kubelet.model import Machine
+from protokube.core.kubelet.render import KubeletFiles, KubeletInput, layer_faults, render
 from protokube.core.model import GIB, MIB, Fault
-from protokube.core.value import replace
 from tests.lab.kubelet_standin import parse_config
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
@@ -462,9 +464,9 @@ def test_the_config_file_quotes_text_and_odd_keys() -> None:
 
 def test_nothing_costly_is_imported_for_rendering() -> None:
     code = (
-        "import sys; from protokube.core.kubelet import *\n"
+        "import sys; from protokube.core.kubelet.render import *\n"
         "render(KubeletInput('1.36.2', (), {}, 'a', machine=Machine(8 << 30, 4)))\n"
-        "print({'yaml', 'difflib', 'ipaddress', 'decimal'} & set(sys.modules))"
+        "print({'yaml', 'difflib', 'ipaddress'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"

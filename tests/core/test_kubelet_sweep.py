@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from protokube.core.flags import Quantity
-from protokube.core.kubelet import KubeletFiles, KubeletInput, Layer, render
-from protokube.core.kubelet_fields import Field, fields, flags_of_help, spell
+from protokube.core.component.flags import Quantity
+from protokube.core.component.layers import Layer
+from protokube.core.component.schema import Field, fields, flags_of_help, spell
+from protokube.core.kubelet.paths import CONFIG_PATH
+from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
 from protokube.core.model import Fault
-from protokube.core.paths import CONFIG_PATH
-from protokube.core.value import replace
 from tests.lab.kubelet_standin import VERSIONS, Refused, check, help_text, parse_argv, parse_config, rows
 
 # A busy machine is no fault.
@@ -344,6 +345,6 @@ def test_the_stand_ins_help_lists_its_flags() -> None:
 
 
 def test_both_versions_are_the_ones_the_core_knows() -> None:
-    from protokube.core.kubelet_fields import NEWEST, OLDEST
+    from protokube.core.component.schema import NEWEST, OLDEST
 
     assert (spell(OLDEST), spell(NEWEST)) == VERSIONS

@@ -7,11 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.kubelet import KubeletFiles, KubeletInput, Layer, Machine, render
-from protokube.core.kubelet_fields import flags_of_help
-from protokube.core.kubelet_text import args_file
-from protokube.core.value import replace
+from protokube.core.component.layers import Layer
+from protokube.core.component.schema import flags_of_help
+from protokube.core.component.text import args_file
+from protokube.core.kubelet.model import Machine
+from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
 from tests.lab.kubelet_standin import VERSIONS, help_text, kubelet_script
 from tests.lab.systemd_node import SystemdNode
 

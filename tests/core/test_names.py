@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from protokube.core.desired import desire as desired_state
-from protokube.core.model import EtcdMember, Instance, Mount, Peer, PeerState, Unknown
-from protokube.core.names import DesiredRecords, Holding, Naming, desired_records, holdings
-from protokube.core.plan_names import records_of
+from protokube.core.disks.model import Mount
+from protokube.core.dns.model import DesiredRecords, Holding
+from protokube.core.dns.names import Naming, desired_records, holdings
+from protokube.core.dns.plan import records_of
+from protokube.core.model import Unknown
+from protokube.core.volumes.assess import desire as desired_state
+from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 from tests.core.states import config_of, mounted, state
 
 NAMING = Naming("c1.test", ".internal.c1.test")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protokube.core.dns.nameserver import TsigKey, parse_keyfile, parse_server
 from protokube.core.model import Fault
-from protokube.core.nameserver import TsigKey, parse_keyfile, parse_server
 
 SECRET = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 

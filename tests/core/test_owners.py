@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from protokube.core.model import Peer, PeerState, Unknown
-from protokube.core.owners import Absences, gone_owners
+from protokube.core.dns.owners import Absences, gone_owners
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import Peer, PeerState
 
 ME = Peer("i-1", ("10.0.0.1",))
 OTHER = Peer("i-2", ("10.0.0.2",))

@@ -5,26 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.identity import Identity, filesystem_uuid
-from protokube.core.model import (
-    GIB,
-    MIB,
-    Blank,
-    Disk,
-    DiskContent,
-    EtcdMember,
-    Mount,
-    Mounted,
-    NoDisk,
-    NotBlank,
-    Tree,
-    Unknown,
-    Working,
-)
-from protokube.core.plan_disks import GROW_BY
-from protokube.core.tags import BOOTSTRAPPED_TAG
-from protokube.core.value import replace
+from protokube.core.disks.identity import Identity
+from protokube.core.disks.model import Blank, Disk, DiskContent, Mount, Mounted, NoDisk, NotBlank, Tree, Working
+from protokube.core.disks.plan import GROW_BY
+from protokube.core.model import GIB, MIB, Unknown
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG, EtcdMember
+from protokube.core.volumes.uuid import filesystem_uuid
 from tests.core.states import (
     CLUSTER,
     FORMATTED,

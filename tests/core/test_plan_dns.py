@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.dns import (
+from protokube.core.dns.changes import DnsPlan, plan_records
+from protokube.core.dns.model import (
     OWN,
     PLACEHOLDER,
     REMOVALS,
     ChangeKind,
+    DesiredRecord,
+    DesiredRecords,
     ForeignRecord,
     OwnedRecord,
     RecordChange,
     RecordSet,
 )
 from protokube.core.model import Unknown
-from protokube.core.names import DesiredRecord, DesiredRecords
-from protokube.core.plan_dns import DnsPlan, plan_records
 
 API = "api.internal.c1.test"
 ETCD = "etcd-a.internal.c1.test"

@@ -5,29 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.actions import WriteFile
-from protokube.core.desired import desire
-from protokube.core.etcd import DEFAULT_IMAGE, render_manifest
-from protokube.core.identity import Identity
-from protokube.core.model import (
-    Absent,
-    AttachState,
-    CloudVolume,
-    File,
-    FileState,
-    Link,
-    Mounted,
-    Peer,
-    PeerState,
-    UnitState,
-    Unknown,
-)
+from protokube.core.disks.identity import Identity
+from protokube.core.disks.model import Mounted
+from protokube.core.etcd.template import DEFAULT_IMAGE, render_manifest
+from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH
+from protokube.core.kubelet.plan import gate
+from protokube.core.model import Unknown
+from protokube.core.node.actions import WriteFile
+from protokube.core.node.model import Absent, File, FileState, Link, UnitState
 from protokube.core.observed import Observed
-from protokube.core.paths import ARGS_PATH, CONFIG_PATH
-from protokube.core.plan_kubelet import gate
 from protokube.core.steps import Plan
-from protokube.core.value import replace
+from protokube.core.volumes.assess import desire
+from protokube.core.volumes.model import AttachState, CloudVolume, Peer, PeerState
 from tests.core.states import (
     CLUSTER,
     INSTANCE,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from protokube.core.actions import AttachVolume
-from protokube.core.model import CloudVolume
-from protokube.core.plan_notes import MOST_CLUSTERS, MOST_VOLUMES
+from msgspec.structs import replace
+
 from protokube.core.steps import Held
-from protokube.core.value import replace
+from protokube.core.volumes.actions import AttachVolume
+from protokube.core.volumes.hints import MOST_CLUSTERS, MOST_VOLUMES
+from protokube.core.volumes.model import CloudVolume
 from tests.core.states import planned, state, volume
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.value import replace
 from tests.core.states import INSTANCE, kinds, planned, rules, state
 
 

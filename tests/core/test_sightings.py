@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.model import CloudVolume, Instance, PeerAnswers, Unknown
+from protokube.core.etcd.model import PeerAnswers
+from protokube.core.model import Unknown
 from protokube.core.observed import Observed
-from protokube.core.sightings import CONFLICT_FOR, HIDDEN_FOR, Sightings
-from protokube.core.value import replace
+from protokube.core.volumes.model import CloudVolume, Instance
+from protokube.core.volumes.sightings import CONFLICT_FOR, HIDDEN_FOR, Sightings
 from tests.core.states import INSTANCE, state, volume
 
 FREE, OURS, THEIRS = volume(), volume(holder="n1"), volume(holder="n2")

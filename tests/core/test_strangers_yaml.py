@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.etcd import manifest_env
-from protokube.core.identity import parse_identity
-from protokube.core.strangers_yaml import MOST_DEEP, load
-from protokube.core.tags import Rejected
+from protokube.core.disks.identity import parse_identity
+from protokube.core.etcd.template import manifest_env
+from protokube.core.model import Rejected
+from protokube.core.untrusted_yaml import MOST_DEEP, load
 
 BOMB = "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"
 WICKED = [
@@ -40,7 +40,7 @@ def test_any_text(text: str) -> None:
 
 def test_deep_nesting_does_not_reach_the_stack() -> None:
     """In a process of its own, since the alternative is a segmentation fault."""
-    code = "from protokube.core.identity import parse_identity; print(parse_identity('[' * 250000).rule)"
+    code = "from protokube.core.disks.identity import parse_identity; print(parse_identity('[' * 250000).rule)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "volume/identity"
 

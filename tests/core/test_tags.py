@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.model import EtcdMember
-from protokube.core.tags import (
-    Rejected,
+from protokube.core.model import Rejected
+from protokube.core.volumes.model import EtcdMember
+from protokube.core.volumes.tags import (
     etcd_member,
     has_master_role,
     in_cluster,

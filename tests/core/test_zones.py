@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protokube.core.zones import NoZone, Zone, choose_zone, suffixes
+from protokube.core.dns.zones import NoZone, Zone, choose_zone, suffixes
 
 PUBLIC = Zone("Z1", "example.com")
 PUBLIC_LONG = Zone("Z2", "c1.example.com")

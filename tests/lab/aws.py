@@ -12,7 +12,7 @@ import pytest
 
 from protokube import awsclient
 from protokube.cloudprovider.aws import AwsCloud
-from protokube.core.model import CloudVolume, Instance
+from protokube.core.volumes.model import CloudVolume, Instance
 from tests.lab.ec2 import REGION, StrictEc2
 from tests.lab.imds import ImdsServer, Metadata
 

@@ -19,8 +19,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from protokube.core.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
-from protokube.core.model import CloudVolume, Disk, DiskIdentity, Intent
+from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.model import Disk, Intent
+from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.host.blockdev import BlockDevices
 
 MIB = 1 << 20

@@ -10,10 +10,11 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from protokube.core.model import EtcdMember, Instance, Peer, PeerState
-from protokube.core.names import Holding, Naming, desired_records, holdings
-from protokube.core.owners import Absences, gone_owners
-from protokube.core.plan_dns import plan_records
+from protokube.core.dns.changes import plan_records
+from protokube.core.dns.model import Holding
+from protokube.core.dns.names import Naming, desired_records, holdings
+from protokube.core.dns.owners import Absences, gone_owners
+from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 from protokube.errors import ProviderError
 from protokube.ports import DNSProvider
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from protokube.core.dns import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.errors import ProviderError
 
 

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from protokube.core.kubelet_table import TABLE  # noqa: E402 - after sys.path, since this runs as a script too
+from protokube.core.kubelet.table import TABLE  # noqa: E402 - after sys.path, since this runs as a script too
 
 VERSIONS = ("1.20.2", "1.36.2")
 _PART = r"(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
-from protokube.core.model import CloudVolume
+from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
+from protokube.core.volumes.model import CloudVolume
 
 INVENTORY = """\
 cluster: dev.example.com

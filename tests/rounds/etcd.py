@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from protokube.core.etcd import manifest_env
-from protokube.core.model import EtcdPeerMember
-from protokube.core.value import dataclass, field, replace
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.template import manifest_env
 
 if TYPE_CHECKING:
     from tests.rounds.world import Node, World, WorldVolume
@@ -27,8 +29,7 @@ def _env(text: str) -> Mapping[str, str]:
     return manifest_env(text)
 
 
-@dataclass
-class EtcdData:
+class EtcdData(Struct):
     """A data directory: the cluster it belongs to, the members as it knows them (by peer URL), and the log."""
 
     cluster: str
@@ -37,8 +38,7 @@ class EtcdData:
     log: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Running:
+class Running(Struct):
     """An etcd process, on what its manifest said."""
 
     node: Node

@@ -12,47 +12,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from msgspec.structs import replace
+
 from protokube.apply import apply
-from protokube.config import load_templates
-from protokube.core.actions import (
-    CheckFilesystem,
-    FormatVolume,
-    GrowFilesystem,
-    MakeDirectory,
-    MakeLink,
-    MountVolume,
-    OnVolume,
-    Unlink,
-    WriteFile,
-)
-from protokube.core.dns import ChangeKind, OwnedRecord, RecordChange, RecordSet
-from protokube.core.etcd import EtcdTemplate
-from protokube.core.kubelet import Machine
-from protokube.core.model import (
-    GIB,
-    Blank,
-    CloudVolume,
-    Disk,
-    EtcdPeerMember,
-    Ext4,
-    Facet,
-    Fault,
-    File,
-    FileState,
-    Instance,
-    Link,
-    Mount,
-    NoDisk,
-    Peer,
-    Tree,
-    UnitState,
-    Unknown,
-)
-from protokube.core.observed import KubeletBinary
+from protokube.config.load import load_templates
+from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.model import Blank, Disk, Ext4, Mount, NoDisk, Tree
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
+from protokube.core.etcd.model import EtcdPeerMember, EtcdTemplate
+from protokube.core.kubelet.model import KubeletBinary, Machine
+from protokube.core.model import GIB, Facet, Fault, Unknown
+from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
+from protokube.core.node.model import File, FileState, Link, OnVolume, UnitState
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Step
-from protokube.core.value import replace
+from protokube.core.volumes.model import CloudVolume, Instance, Peer
 from protokube.errors import (
     DeviceNameTaken,
     OutcomeUnknown,
@@ -82,7 +57,7 @@ def templates() -> Mapping[str, EtcdTemplate]:
 
 def node_config(**changes: object) -> NodeConfig:
     """A master's configuration; it believes its peers at once, since rounds follow one another without delay here."""
-    return replace(NodeConfig(master=True, templates=templates(), peers_patience=0.0), **changes)  # type: ignore[arg-type]
+    return replace(NodeConfig(master=True, templates=templates(), peers_patience=0.0), **changes)
 
 
 class Process:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.arrivals import DEADLINE
-from protokube.core.value import replace
+from protokube.core.volumes.arrivals import DEADLINE
 from tests.rounds.process import Process
 from tests.rounds.world import World
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from protokube.core.model import PeerAnswers
-from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
-from protokube.core.value import replace
+from protokube.core.etcd.model import PeerAnswers
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 from protokube.errors import ProviderError
 from protokube.reconcile import Report
 from tests.rounds.process import Process, node_config

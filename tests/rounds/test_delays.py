@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from protokube.alarm import Alarm
-from protokube.config import Settings, read
+from protokube.config.load import Settings, read
 from protokube.daemon import Sleep, calm_after, delay_after, tries_in_vain
 from protokube.errors import ProviderError
 from protokube.reconcile import Report

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from protokube.core.kubelet import Machine
+from msgspec.structs import replace
+
+from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB
-from protokube.core.observed import KubeletBinary
-from protokube.core.value import replace
 from protokube.observe import Observer
 from protokube.reconcile import Report, sync_once
 from tests.rounds.process import Process

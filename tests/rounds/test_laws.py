@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from protokube.core.actions import AttachVolume, ChangeRecords, FormatVolume, MakeLink, StartUnit, TagVolume
-from protokube.core.model import Blank, Unknown
+from protokube.core.disks.actions import FormatVolume
+from protokube.core.disks.model import Blank
+from protokube.core.dns.actions import ChangeRecords
+from protokube.core.model import Unknown
+from protokube.core.node.actions import MakeLink, StartUnit
 from protokube.core.steps import Step
+from protokube.core.volumes.actions import AttachVolume, TagVolume
 from protokube.errors import ProviderError
 from protokube.ports import (
     CloudProvider,

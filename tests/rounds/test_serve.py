@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from protokube import daemon
 from protokube.alarm import Alarm
-from protokube.config import read
+from protokube.config.load import read
+from protokube.config.wiring import Wired, choose
 from protokube.core.model import Unknown
-from protokube.core.value import replace
 from protokube.host.notify import Notifier
 from protokube.host.watch import DirectoryWatcher
 from protokube.rounds import Rounds
 from protokube.together import start
-from protokube.wiring import Wired, choose
 from tests.rounds.process import Process
 from tests.rounds.world import World
 

@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from protokube.apply import apply
-from protokube.core.actions import ChangeRecords, WriteFile
-from protokube.core.dns import ChangeKind, ForeignRecord, RecordChange, RecordSet
-from protokube.core.model import UnitState, Unknown
-from protokube.core.owners import Absences
+from protokube.core.dns.actions import ChangeRecords
+from protokube.core.dns.model import ChangeKind, ForeignRecord, RecordChange, RecordSet
+from protokube.core.dns.owners import Absences
+from protokube.core.model import Unknown
+from protokube.core.node.actions import WriteFile
+from protokube.core.node.model import UnitState
 from protokube.core.steps import Step
-from protokube.core.value import replace
 from protokube.errors import ProviderError
 from protokube.observe import Observer
 from protokube.reconcile import Cause, Report, sync_once
@@ -125,7 +127,7 @@ def test_an_action_that_hangs_has_failed_and_is_not_begun_again_until_it_ends() 
     process.memory.acting = Limited(0.2, "the work on")
     identity = "/mnt/master-vol-m/k8s.io/identity.yaml"
     files = HangingWrites(process, identity)
-    process.writers = replace(process.writers, files=files)  # type: ignore[arg-type]
+    process.writers = replace(process.writers, files=files)
 
     while not (report := process.round()).failed:
         pass
@@ -152,7 +154,7 @@ def test_of_several_actions_with_one_subject_the_first_is_carried_out() -> None:
     """None is planned so; a bug in a planner must not do two things to one file at once."""
     process = one_node()
     done: list[str] = []
-    process.writers = replace(process.writers, files=Recording(done))  # type: ignore[arg-type]
+    process.writers = replace(process.writers, files=Recording(done))
     first, second = (WriteFile("/etc/x", text, 0o644) for text in ("first", "second"))
     outcomes = apply(process.writers, [Step(first, ""), Step(second, "")], process.memory.acting)
     assert [(one.step.action, one.error) for one in outcomes] == [(first, None)]

@@ -13,33 +13,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from protokube.core.model import (
-    GIB,
-    Absent,
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mount, Mounted, NoDisk, NotBlank, Tree, Working
+from protokube.core.model import GIB
+from protokube.core.node.model import Absent, File, FileState, Link, UnitState
+from protokube.core.volumes.model import (
+    BOOTSTRAPPED_TAG,
+    FILESYSTEM_TAG,
     Attachment,
     AttachState,
-    Blank,
     CloudVolume,
-    Disk,
     DiskIdentity,
-    Ext4,
-    File,
-    FileState,
     Instance,
-    Intent,
-    Link,
-    Mount,
-    Mounted,
-    NoDisk,
-    NotBlank,
     Peer,
     PeerState,
-    Tree,
-    UnitState,
-    Working,
 )
-from protokube.core.tags import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
-from protokube.core.value import dataclass, field, replace
 from tests.rounds.etcd import EtcdData, EtcdWorld
 
 CLUSTER = "c.example.com"
@@ -51,8 +41,7 @@ class Impossible(BaseException):
     """Something was asked of the world that no machine could, or no node may, ever do."""
 
 
-@dataclass
-class Filesystem:
+class Filesystem(Struct):
     """An ext4. `files` maps paths to (text, mtime in ns); a directory ends in "/" and has the text None."""
 
     uuid: str
@@ -76,8 +65,7 @@ class Filesystem:
         self.files[path] = (text, time.time_ns())
 
 
-@dataclass
-class Job:
+class Job(Struct):
     """A tool at work on a disk, for so many more looks."""
 
     tool: str
@@ -85,8 +73,7 @@ class Job:
     then: Filesystem
 
 
-@dataclass
-class WorldVolume:
+class WorldVolume(Struct):
     """A volume and what stands on it: `evidence` (foreign), a filesystem, or nothing."""
 
     id: str
@@ -107,8 +94,7 @@ class WorldVolume:
     error: str | None = None
 
 
-@dataclass
-class Node:
+class Node(Struct):
     """A machine: what a reboot forgets (mounts, the unit) and what it keeps (files, records in its hosts file)."""
 
     name: str

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from protokube.host import intent
+from protokube.host.disk import intent
 from tests.lab.trial import MIB, TrialNode, both, until, write_inventory
 
 pytestmark = pytest.mark.root

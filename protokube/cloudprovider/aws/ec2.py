@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import Struct
+
 from protokube.cloudprovider.aws.errors import explain
-from protokube.core.model import GIB, Attachment, AttachState, CloudVolume, DiskIdentity, PeerState
-from protokube.core.value import dataclass
+from protokube.core.model import GIB
+from protokube.core.volumes.model import Attachment, AttachState, CloudVolume, DiskIdentity, PeerState
 from protokube.errors import OutcomeUnknown, ProviderError
 
 if TYPE_CHECKING:
@@ -40,8 +42,7 @@ _LOST = ("deleting", "deleted")
 _VIRTIO_SERIAL = 20
 
 
-@dataclass(frozen=True)
-class InstanceFacts:
+class InstanceFacts(Struct, frozen=True):
     """One instance as EC2 describes it. Addresses are IPv4 before IPv6; `devices` maps the names in its block
     device mapping to volume ids (empty for a disk that is no volume)."""
 

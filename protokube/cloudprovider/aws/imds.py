@@ -16,8 +16,9 @@ import reprlib
 import threading
 import time
 
+from msgspec import Struct
+
 from protokube.awsenv import IMDS_ENDPOINT, IMDS_MODE, Endpoint, parse_endpoint
-from protokube.core.value import dataclass
 from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")
@@ -38,8 +39,7 @@ _WORD = re.compile(r"[A-Za-z0-9-]+")
 _SHOWN = 60
 
 
-@dataclass(frozen=True)
-class IdentityDocument:
+class IdentityDocument(Struct, frozen=True):
     """What never changes in an instance's life. `private_ip` is None in an IPv6-only subnet."""
 
     instance_id: str
@@ -48,8 +48,7 @@ class IdentityDocument:
     private_ip: str | None
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(Struct, frozen=True):
     status: int
     body: bytes
     ttl: str | None = None

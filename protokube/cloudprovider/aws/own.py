@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from protokube.cloudprovider.aws.ec2 import InstanceFacts
-from protokube.core.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, instance_group, is_dns_name
+from protokube.core.volumes.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, instance_group, is_dns_name
 from protokube.errors import ProviderError
 
 SOON = 30.0

@@ -23,13 +23,15 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts
 from protokube.cloudprovider.aws.imds import Imds
 from protokube.cloudprovider.aws.own import OwnInstance
 from protokube.cloudprovider.aws.shared import Shared
-from protokube.core.model import AttachState, CloudVolume, Instance, Peer, PeerState
-from protokube.core.tags import in_cluster, instance_group, roles
-from protokube.core.value import dataclass, replace
+from protokube.core.volumes.model import AttachState, CloudVolume, Instance, Peer, PeerState
+from protokube.core.volumes.tags import in_cluster, instance_group, roles
 from protokube.errors import DeviceNameTaken, OutcomeUnknown, ProviderError, TaggingForbidden, VolumeRefused
 
 DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
@@ -46,8 +48,7 @@ FALLEN_FOR = 60.0
 """Seconds for which a volume that fell back to `available` is left alone. A reload forgets it."""
 
 
-@dataclass(frozen=True)
-class _Peers:
+class _Peers(Struct, frozen=True):
     """An answer about other holders: what it was asked for, what it said, and when (monotonic)."""
 
     holders: frozenset[str]

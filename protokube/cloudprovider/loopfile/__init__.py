@@ -1,0 +1,1 @@
+"""Disk images behind loop devices: for trials and tests, never for a cluster that matters."""

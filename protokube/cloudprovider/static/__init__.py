@@ -1,0 +1,1 @@
+"""The local cloud: an inventory says what a cloud would."""

@@ -1,0 +1,291 @@
+"""Reads and validates the configuration; reports all faults at once, before anything is done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
+from protokube.core.etcd.model import EtcdTemplate
+from protokube.core.etcd.template import check_pod, parse_template
+from protokube.core.located import Section, parse
+from protokube.core.model import Fault
+from protokube.core.settings import NodeConfig
+from protokube.core.volumes.tags import is_dns_name
+from protokube.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from protokube.core.component.layers import Layer
+
+DEFAULT_CONFIG = "etc/protokube/config.yaml"
+DEFAULT_INVENTORY = "etc/protokube/inventory.yaml"
+FILE_ONLY = (
+    "kubernetesVersion",
+    "kubelet",
+    "masterKubelet",
+    "instanceGroups",
+    "nodeLabels",
+    "dnsRemovals",
+    "dnsReadEvery",
+    "imdsV1",
+    "kubeletProofTime",
+    "kubeletRestartsPerHour",
+)
+
+
+class Settings(Struct, frozen=True):
+    """Everything that was configured: what decisions need (`node`), and what the wiring needs.
+
+    Paths here are real paths. `cloud`, `dns` and `node_name` are None when they are to be found out. `interval` and
+    `timeout` are seconds; `records_every` says in every how manyth settled round records are read.
+    """
+
+    node: NodeConfig
+    root: str
+    once: bool
+    dry_run: bool
+    cloud: str | None
+    inventory: str
+    node_name: str | None
+    dns: str | None
+    dns_zone: str | None
+    dns_server: str | None
+    dns_keyfile: str | None
+    interval: float
+    timeout: float
+    output: str
+    detailed_exitcode: bool
+    verbose: bool
+    log_format: str
+    records_every: int
+    imds_v1: bool
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
+    """Read command line, environment, file and templates: the settings and every fault in them.
+
+    What is wrong reads as its default, so that others can go on and add their faults. Raises UsageError, and
+    ConfigError when the file can't be read at all, since nothing can be said then about what it names.
+    """
+    given = from_arguments(arguments)
+    faults: list[Fault] = []
+    surroundings = from_environment(environment, faults)
+    root = str(given.get("root") or surroundings.get("root") or "/")
+    named = given.get("config") or surroundings.get("config")
+    path = Path(str(named)) if named else Path(root, DEFAULT_CONFIG)
+    section = _read_file(path, faults) if named or path.exists() else None
+    file_values = from_file(section.items, faults) if section else {}
+    values: dict[str, Value | None] = {option.name: option.default for option in OPTIONS}
+    values |= file_values | surroundings | given
+    return _settings(values, section, root, faults), faults
+
+
+def _read_file(path: Path, faults: list[Fault]) -> Section | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError([*faults, Fault(str(path), f"can't be read: {reason}; expected a YAML file")]) from error
+    if not text.strip():
+        return None
+    document, found = parse(text, str(path))
+    faults += found
+    if document is None:
+        raise ConfigError(faults)
+    known = [option.key for option in OPTIONS if option.in_file] + list(FILE_ONLY)
+    return Section.of(document, known, faults)
+
+
+def _settings(
+    values: Mapping[str, Value | None], section: Section | None, root: str, faults: list[Fault]
+) -> Settings:
+    def text(name: str) -> str | None:
+        value = values[name]
+        return None if value is None else str(value)
+
+    def number(name: str) -> float:
+        value = values[name]
+        assert isinstance(value, float)
+        return value
+
+    dns = {"aws-route53": "route53"}.get(text("dns") or "", text("dns"))
+    if number("interval") <= 0:
+        faults.append(Fault("--interval", "0 where at least a moment was expected"))
+    return Settings(
+        node=_node(values, section, dns, faults),
+        root=root,
+        once=bool(values["once"]),
+        dry_run=bool(values["dry-run"]),
+        cloud=text("cloud"),
+        inventory=text("inventory") or str(Path(root, DEFAULT_INVENTORY)),
+        node_name=text("node"),
+        dns=dns,
+        dns_zone=text("dns-zone-name"),
+        dns_server=text("dns-server"),
+        dns_keyfile=text("dns-tsig-keyfile"),
+        interval=number("interval"),
+        timeout=number("timeout"),
+        output=str(values["output"]),
+        detailed_exitcode=bool(values["detailed-exitcode"]),
+        verbose=bool(values["verbose"]),
+        log_format=str(values["log-format"]),
+        records_every=_count(section, "dnsReadEvery", 5, faults),
+        imds_v1=_flag(section, "imdsV1", faults),
+    )
+
+
+def _node(
+    values: Mapping[str, Value | None], section: Section | None, dns: str | None, faults: list[Fault]
+) -> NodeConfig:
+    suffix = values["dns-internal-suffix"]
+    if suffix is not None:
+        suffix = _suffix(str(suffix), faults)
+    manifest_dir = str(values["manifest-dir"])
+    if not manifest_dir.startswith("/") or ".." in manifest_dir.split("/"):
+        faults.append(Fault("--manifest-dir", f"{manifest_dir!r} where an absolute path without .. was expected"))
+    cluster_id = values["cluster-id"]
+    if cluster_id is not None and not is_dns_name(str(cluster_id)):
+        faults.append(Fault("--cluster-id", f"{cluster_id!r} where a DNS name in lower case was expected"))
+    unit = str(values["kubelet-unit"])
+    if unit != "none" and not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.service", unit):
+        faults.append(
+            Fault("--kubelet-unit", f"{unit!r} where a unit such as kubelet.service, or none, was expected")
+        )
+    timeout = values["kubelet-gate-timeout"]
+    assert isinstance(timeout, float)
+    return NodeConfig(
+        master=bool(values["master"]),
+        cluster_id=None if cluster_id is None else str(cluster_id),
+        templates=load_templates(None if values["template-dir"] is None else str(values["template-dir"]), faults),
+        etcd_image=None if values["etcd-image"] is None else str(values["etcd-image"]),
+        etcd_bootstrap=bool(values["etcd-bootstrap"]),
+        may_format=not values["no-format"],
+        manifest_dir=manifest_dir.rstrip("/") or "/",
+        dns=dns or "hosts",
+        dns_suffix=suffix,
+        dns_adopt=bool(values["dns-adopt"]),
+        dns_removals=_count(section, "dnsRemovals", 2, faults),
+        kubelet_unit=None if unit == "none" else unit,
+        gate_timeout=timeout,
+        kubelet_proof_time=float(_count(section, "kubeletProofTime", 60, faults)),
+        kubelet_restarts=_count(section, "kubeletRestartsPerHour", 6, faults),
+        kubernetes_version=_version(section, faults),
+        kubelet_layers=_layer(section, "kubelet", faults),
+        master_kubelet_layers=_layer(section, "masterKubelet", faults),
+        group_kubelet_layers=_groups(section, faults),
+        node_labels={key: str(item.value) for key, item in section.strings("nodeLabels").items()} if section else {},
+    )
+
+
+def _suffix(suffix: str, faults: list[Fault]) -> str:
+    dotted = "." + suffix.strip(".")
+    if not is_dns_name(dotted[1:]):
+        faults.append(
+            Fault(
+                "--dns-internal-suffix", f"{suffix!r} where a DNS suffix such as .internal.example.com was expected"
+            )
+        )
+    return dotted
+
+
+def _version(section: Section | None, faults: list[Fault]) -> str | None:
+    text = section.text("kubernetesVersion") if section else None
+    if section is None or text is None:
+        return None
+    from protokube.core.component.schema import parse_version  # kubelet's schema waits for a quiet moment
+
+    parsed = parse_version(text)
+    if isinstance(parsed, Fault):
+        faults.append(section.items["kubernetesVersion"].fault(parsed.message))
+    return text
+
+
+def _layer(section: Section | None, key: str, faults: list[Fault]) -> tuple[Layer, ...]:
+    item = section.get(key) if section else None
+    if item is None:
+        return ()
+    if not isinstance(item.value, dict):
+        faults.append(item.expected("a mapping of kubelet's settings"))
+        return ()
+    values = item.plain()
+    assert isinstance(values, dict)
+    from protokube.core.component.layers import Layer
+    from protokube.core.kubelet.render import layer_faults
+
+    layer = Layer(item.path, values)
+    faults += [Fault(f"{item.file}: {fault.place}", fault.message) for fault in layer_faults(layer)]
+    return (layer,)
+
+
+def _groups(section: Section | None, faults: list[Fault]) -> dict[str, tuple[Layer, ...]]:
+    item = section.get("instanceGroups") if section else None
+    if item is None:
+        return {}
+    if not isinstance(item.value, dict):
+        faults.append(item.expected("a mapping of instance groups"))
+        return {}
+    return {
+        name: _layer(Section.of(group, ("kubelet",), faults), "kubelet", faults) for name, group in item.value.items()
+    }
+
+
+def _count(section: Section | None, key: str, default: int, faults: list[Fault]) -> int:
+    item = section.get(key) if section else None
+    if item is None:
+        return default
+    if type(item.value) is int and item.value >= 1:
+        return item.value
+    faults.append(item.expected("a whole number from 1"))
+    return default
+
+
+def _flag(section: Section | None, key: str, faults: list[Fault]) -> bool:
+    item = section.get(key) if section else None
+    if item is not None and not isinstance(item.value, bool):
+        faults.append(item.expected("true or false"))
+    return item is not None and item.value is True
+
+
+def shipped(folder: str) -> Traversable:
+    """A folder that ships with the program: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    for place in (package / folder, package.parent / folder):
+        if place.is_dir():
+            return place
+    from importlib import resources  # only a zipapp has to pay for it
+
+    return resources.files("protokube").joinpath(folder)
+
+
+def load_templates(directory: str | None, faults: list[Fault]) -> dict[str, EtcdTemplate]:
+    """The etcd templates by etcd cluster: `manifest.yaml` and one `<key>.yaml` each; main and events at least."""
+    folder: Traversable = Path(directory) if directory else shipped("templates").joinpath("etcd")
+    try:
+        texts = {
+            entry.name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
+            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+            if entry.name.endswith(".yaml")
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(Fault(str(folder), f"the templates can't be read: {error}"))
+        return {}
+    missing = [name for name in ("manifest", "main", "events") if name not in texts]
+    faults += [Fault(f"{folder}/{name}.yaml", "the template is missing") for name in missing]
+    if missing:
+        return {}
+    pod = texts.pop("manifest")
+    faults += check_pod(f"{folder}/manifest.yaml", pod)
+    templates: dict[str, EtcdTemplate] = {}
+    for key, text in texts.items():
+        template = parse_template(key, f"{folder}/{key}.yaml", text, pod)
+        if isinstance(template, EtcdTemplate):
+            templates[key] = template
+        else:
+            faults += template
+    return templates

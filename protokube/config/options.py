@@ -1,0 +1,210 @@
+"""The program's options: one table for the command line, the environment and the configuration file.
+
+Command line beats environment (PROTOKUBE_…) beats file beats default. In the file an option's kebab-case name
+becomes camelCase; in the environment it is upper case with underscores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from msgspec import Struct
+
+from protokube import __version__
+from protokube.core.located import Located
+from protokube.core.model import Fault
+from protokube.errors import UsageError
+
+Value = str | float | bool
+
+
+class Option(Struct, frozen=True):
+    """One option. `kind` is bool, float (seconds or a count, never negative) or str."""
+
+    name: str
+    default: Value | None
+    help: str
+    kind: type = str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    short: str | None = None
+    in_file: bool = True
+
+    @property
+    def key(self) -> str:
+        """The option's key in the configuration file."""
+        first, *rest = self.name.split("-")
+        return first + "".join(word.capitalize() for word in rest)
+
+    @property
+    def variable(self) -> str:
+        """The option's environment variable."""
+        return "PROTOKUBE_" + self.name.replace("-", "_").upper()
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "config",
+        None,
+        "configuration file (<root>/etc/protokube/config.yaml if it exists)",
+        metavar="FILE",
+        in_file=False,
+    ),
+    Option(
+        "once", False, "rounds until the node is settled or nothing more can happen, then exit", bool, in_file=False
+    ),
+    Option("dry-run", False, "print what would be done and why; change nothing", bool, in_file=False),
+    Option("master", False, "this is a control-plane node: volumes, etcd, api names", bool),
+    Option("cloud", None, "cloud provider (default: found out)", metavar="NAME", choices=("local", "aws")),
+    Option("inventory", None, "the local cloud's description (<root>/etc/protokube/inventory.yaml)", metavar="FILE"),
+    Option("node", None, "which node of the inventory this is (the host name)", metavar="NAME"),
+    Option("cluster-id", None, "cluster id (default: from the cloud's tags)", metavar="NAME"),
+    Option(
+        "dns",
+        None,
+        "where names are kept (route53 on aws, else hosts)",
+        metavar="NAME",
+        choices=("hosts", "route53", "aws-route53", "rfc2136", "none"),
+    ),
+    Option("dns-zone-name", None, "zone name, or zone id when it has no dot (the longest that fits)", metavar="ZONE"),
+    Option("dns-internal-suffix", None, "suffix of internal names (.internal.<cluster id>)", metavar="S"),
+    Option("dns-server", None, "name server for rfc2136", metavar="HOST[:PORT]"),
+    Option("dns-tsig-keyfile", None, "TSIG key for rfc2136, in BIND's format", metavar="FILE"),
+    Option("dns-adopt", False, "exchange foreign records under our names for our own", bool),
+    Option("root", "/", "directory below which /etc, /var, /mnt and /run lie", metavar="DIR", in_file=False),
+    Option("manifest-dir", "/etc/kubernetes/manifests", "kubelet's manifest folder", metavar="DIR"),
+    Option("template-dir", None, "etcd templates (the shipped ones)", metavar="DIR"),
+    Option("etcd-image", None, "etcd image (a pinned one)", metavar="IMAGE"),
+    Option("etcd-bootstrap", False, "the operator vouches that these members never ran", bool),
+    Option("interval", 60.0, "seconds between rounds on a settled node", float, metavar="SECONDS"),
+    Option("kubelet-unit", "kubelet.service", "the unit to start; 'none' starts nothing", metavar="UNIT"),
+    Option("kubelet-gate-timeout", 300.0, "how long kubelet waits for volumes", float, metavar="SECONDS"),
+    Option("no-format", False, "never format anything", bool),
+    Option("timeout", 600.0, "with --once: give up after so long", float, metavar="SECONDS"),
+    Option("output", "text", "for --dry-run and --once", metavar="FORMAT", choices=("text", "json"), short="o"),
+    Option("detailed-exitcode", False, "with --dry-run: exit 2 when there is something to do", bool),
+    Option(
+        "verbose",
+        False,
+        "log every call to cloud, name server, etcd's peers and systemd, and every look at a disk",
+        bool,
+        short="v",
+    ),
+    Option("log-format", "text", "how to log to stderr", metavar="FORMAT", choices=("text", "json")),
+)
+BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _only_here() -> str:
+    """The options that no configuration file may hold."""
+    *names, last = (f"--{option.name}" for option in OPTIONS if not option.in_file)
+    return f"{', '.join(names)} and {last}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = _Parser(
+        prog="protokube",
+        description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet.",
+        epilog=f"Every option is also a variable PROTOKUBE_… of the environment and, but for {_only_here()}, "
+        "a key of the configuration file.",
+        allow_abbrev=False,
+    )
+    out.add_argument("--version", action="version", version=f"protokube {__version__}")
+    for option in OPTIONS:
+        flags = [f"-{option.short}"] if option.short else []
+        flags.append(f"--{option.name}")
+        if option.kind is bool:
+            out.add_argument(*flags, action="store_true", default=None, help=option.help)
+        else:
+            metavar = "|".join(option.choices) if option.choices and len(option.choices) < 3 else option.metavar
+            shown = "" if option.default is None else f" ({option.default})"
+            out.add_argument(*flags, metavar=metavar, help=option.help + shown)
+    return out
+
+
+def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
+    """The options given on the command line; raises UsageError for what can't be understood."""
+    given = vars(parser().parse_args(arguments))
+    values: dict[str, Value] = {}
+    for option in OPTIONS:
+        raw = given[option.name.replace("-", "_")]
+        if raw is None:
+            continue
+        value = _read(option, raw)
+        if isinstance(value, str) and option.kind is float:
+            raise UsageError(f"--{option.name}: {value}")
+        if problem := _choice_problem(option, value):
+            raise UsageError(f"--{option.name}: {problem}")
+        values[option.name] = value
+    if values.get("once") and values.get("dry-run"):
+        raise UsageError("--once and --dry-run exclude each other")
+    return values
+
+
+def from_environment(environment: Mapping[str, str], faults: list[Fault]) -> dict[str, Value]:
+    """The options given in the environment."""
+    values: dict[str, Value] = {}
+    for option in OPTIONS:
+        raw = environment.get(option.variable)
+        if raw is None:
+            continue
+        value = _read(option, raw)
+        problem = value if isinstance(value, str) and option.kind is not str else _choice_problem(option, value)
+        if problem:
+            faults.append(Fault(f"environment variable {option.variable}", str(problem)))
+        else:
+            values[option.name] = value
+    return values
+
+
+def from_file(items: Mapping[str, Located], faults: list[Fault]) -> dict[str, Value]:
+    """The options given in the configuration file, already parsed."""
+    values: dict[str, Value] = {}
+    for option in OPTIONS:
+        item = items.get(option.key) if option.in_file else None
+        if item is None or item.value is None:
+            continue
+        value = item.value
+        if option.kind is float and type(value) in (int, float) and value >= 0:  # type: ignore[operator]
+            values[option.name] = float(value)  # type: ignore[arg-type]
+        elif option.kind is not float and type(value) is option.kind:
+            assert isinstance(value, str | bool)
+            if problem := _choice_problem(option, value):
+                faults.append(item.fault(problem))
+            else:
+                values[option.name] = value
+        else:
+            faults.append(
+                item.expected({bool: "true or false", float: "a number of seconds", str: "a text"}[option.kind])
+            )
+    return values
+
+
+def _read(option: Option, raw: str | bool) -> Value:
+    """A value from its text; a text comes back for a bool or float that can't be read: what was expected."""
+    if isinstance(raw, bool) or option.kind is str:
+        return raw
+    if option.kind is bool:
+        if raw.lower() in _TRUE:
+            return True
+        return False if raw.lower() in _FALSE else f"{raw!r} where true or false was expected"
+    if re.fullmatch(r"\d+(\.\d+)?", raw):
+        return float(raw)
+    return f"{raw!r} where a number of seconds was expected"
+
+
+def _choice_problem(option: Option, value: Value) -> str | None:
+    if option.choices and value not in option.choices:
+        return f"{value!r} where {', '.join(option.choices[:-1])} or {option.choices[-1]} was expected"
+    return None

@@ -1,0 +1,231 @@
+"""Chooses the adapters and puts them behind the ports. Adapters are imported when chosen, and not before.
+
+`choose` belongs to the configuration: it reads every file that adapters are made of, and finds every fault. `wire`
+makes the adapters, opens none of these files, and can't fail.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protokube.config.load import Settings
+from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.model import Fault
+from protokube.core.node.model import UnitState
+from protokube.core.settings import NodeConfig
+from protokube.errors import ConfigError
+from protokube.host.blockdev import BlockDevices
+from protokube.host.files import NodeFiles
+from protokube.host.kubelet import InstalledKubelet
+from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from protokube.host.systemd import SystemBus
+
+RUN_DIR = "run/protokube"
+HOSTS = "etc/hosts"
+BUS = "run/dbus/system_bus_socket"
+
+T = TypeVar("T")
+Wake = Callable[[str], None]
+Vpc = Callable[[], tuple[str, str] | None]
+Cloud = tuple[CloudProvider, tuple[Path, ...], Vpc]
+"""The cloud, the directories whose changes matter to it, and how to ask for this machine's VPC."""
+MakeDns = Callable[[CloudProvider, Vpc], DNSProvider | None]
+
+
+class _Peers:
+    """etcd's peers; what asking takes is loaded when there is somebody to ask."""
+
+    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
+        """See ports.EtcdPeers."""
+        from protokube.etcdpeers import HttpEtcdPeers
+
+        return HttpEtcdPeers().members(peer_url)
+
+
+class _Bus:
+    """The service manager; its library is loaded, and the event loop waited for, when it is first asked."""
+
+    def __init__(self, loop: Future[asyncio.AbstractEventLoop], address: str, wake: Wake) -> None:
+        self._loop = loop
+        self._address = address
+        self._wake = wake
+        self._made: SystemBus | None = None
+        self._lock = threading.Lock()
+
+    def _bus(self) -> SystemBus:
+        from protokube.host.systemd import SystemBus
+
+        with self._lock:
+            if self._made is None:
+                self._made = SystemBus(self._loop.result(), self._address, on_change=self._wake)
+            return self._made
+
+    def state(self, unit: str) -> UnitState:
+        """See ports.ServiceManager."""
+        return self._bus().state(unit)
+
+    def start(self, unit: str) -> None:
+        """See ports.ServiceManager."""
+        self._bus().start(unit)
+
+    def restart(self, unit: str) -> None:
+        """See ports.ServiceManager."""
+        self._bus().restart(unit)
+
+    def close(self) -> None:
+        """Let go of the bus, if it was ever asked."""
+        if self._made is not None:
+            self._made.close()
+
+
+class Chosen(Struct, frozen=True):
+    """The configuration with its open questions answered, and how to make the chosen providers, of what was read."""
+
+    settings: Settings
+    config: NodeConfig
+    cloud: Callable[[], Cloud]
+    dns: MakeDns
+
+
+class Wired(Struct, frozen=True):
+    """The configuration, and the ports. `watch` are directories whose changes matter; `running` maps volumes to the
+    process that works on each; `close` lets everything go."""
+
+    config: NodeConfig
+    readers: Readers
+    writers: Writers
+    watch: tuple[Path, ...]
+    running: Callable[[], Mapping[str, int]]
+    close: Callable[[], None]
+
+
+def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
+    """Choose the providers, and read what they are made of: inventory and key file. Touches nothing.
+
+    Raises ConfigError with every fault, those that are `known` first.
+    """
+    name = settings.cloud or detect_cloud()
+    config = replace(settings.node, dns=settings.dns or ("route53" if name == "aws" else "hosts"))
+    faults = list(known)
+    if name == "aws" or config.dns == "route53":
+        from protokube.awsenv import environment_faults
+
+        faults += environment_faults(os.environ)
+    cloud = _or_faults(lambda: _cloud(settings, name), faults)
+    dns = _or_faults(lambda: _dns(settings, config), faults)
+    if faults or cloud is None or dns is None:
+        raise ConfigError(faults)
+    return Chosen(settings, config, cloud, dns)
+
+
+def _or_faults(read: Callable[[], T], faults: list[Fault]) -> T | None:
+    try:
+        return read()
+    except ConfigError as error:
+        faults += error.faults
+        return None
+
+
+def wire(chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake) -> Wired:
+    """Make the adapters. Touches nothing yet.
+
+    `loop` is the event loop of the main thread, which need not be there before an adapter is asked that lives in it.
+    """
+    settings, config = chosen.settings, chosen.config
+    cloud, cloud_watch, vpc = chosen.cloud()
+    dns = chosen.dns(cloud, vpc)
+    disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
+    files = NodeFiles(settings.root)
+    services = None
+    if config.kubelet_unit is not None:
+        address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
+        services = _Bus(loop, address, wake)
+    manifests = Path(settings.root, config.manifest_dir.lstrip("/"))
+    watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, *cloud_watch]
+    if services is not None:
+        watch.append(Path(settings.root, BUS).parent)  # a bus that comes late is no reason to wait for the clock
+
+    def close() -> None:
+        if services is not None:
+            services.close()
+        cloud.close()
+
+    return Wired(
+        config,
+        Readers(cloud, disks, files, _Peers(), InstalledKubelet(settings.root), dns, services),
+        Writers(cloud, disks, files, dns, services),
+        tuple(watch),
+        disks.running,
+        close,
+    )
+
+
+def detect_cloud() -> str:
+    """EC2 by its DMI strings (Xen: the product UUID starts with ec2; Nitro: the vendor), else the local cloud."""
+    for name, sign in (("sys_vendor", "amazon ec2"), ("product_uuid", "ec2"), ("bios_version", "amazon")):
+        try:
+            value = Path("/sys/class/dmi/id", name).read_text(encoding="ascii", errors="replace").strip().lower()
+        except OSError:
+            continue
+        if value.startswith(sign) or (name == "bios_version" and sign in value):
+            return "aws"
+    return "local"
+
+
+def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:
+    if name == "aws":
+
+        def aws() -> Cloud:
+            from protokube.cloudprovider.aws import AwsCloud
+
+            cloud = AwsCloud(cluster_id=settings.node.cluster_id, allow_imds_v1=settings.imds_v1)
+            return cloud, (), cloud.vpc
+
+        return aws
+    from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
+    from protokube.host.network import default_addresses
+
+    inventory = load_inventory(settings.inventory)
+    node = own_node(inventory, settings.node_name or socket.gethostname())
+    images = tuple(sorted({Path(volume.image).parent for volume in inventory.volumes if volume.image}))
+    return lambda: (LocalCloud(inventory, node, default_addresses, settings.root), images, lambda: None)
+
+
+def _dns(settings: Settings, config: NodeConfig) -> MakeDns:
+    if config.dns == "rfc2136" and not settings.dns_server:
+        raise ConfigError([Fault("--dns rfc2136", "needs --dns-server HOST[:PORT]")])
+    if config.dns == "none" or not config.master:
+        return lambda _cloud, _vpc: None
+    if config.dns == "hosts":
+        from protokube.dnsprovider.hosts import HostsFile
+
+        return lambda _cloud, _vpc: HostsFile(str(Path(settings.root, HOSTS)))
+    if config.dns == "rfc2136":
+        from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
+
+        assert settings.dns_server is not None
+        server = load_server(settings.dns_server, Path(settings.dns_keyfile) if settings.dns_keyfile else None)
+        return lambda _cloud, _vpc: Rfc2136(server, zone=settings.dns_zone)
+
+    def route53(cloud: CloudProvider, vpc: Vpc) -> DNSProvider:
+        from protokube.dnsprovider.route53 import Route53
+
+        def suffix() -> str:
+            return config.suffix(config.cluster_id or cloud.instance().cluster_id)
+
+        return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc, imds_v1=settings.imds_v1)
+
+    return route53

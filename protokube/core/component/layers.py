@@ -1,0 +1,138 @@
+"""Layers of component configuration: cluster, role, instance group, node, the lowest first.
+
+A layer is read into settings, one for each field, before it is laid over the ones beneath. So the rules are
+the same for every shape in which a value can be written:
+
+- a map of values (evictionHard, nodeLabels, featureGates, …) is merged key by key;
+- everything else, lists too, is replaced by the layer above;
+- null says nothing: it never erases what a layer beneath has set;
+- empty text and an empty list replace what is beneath, which hands the choice back to kubelet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from protokube.core.component.schema import Field, fields, nearest, structs
+from protokube.core.component.values import WrongValue, read, taint_of
+from protokube.core.model import Fault
+
+
+class Layer(Struct, frozen=True):
+    """One layer as it stands in the configuration; `place` says where, for messages (`masterKubelet`)."""
+
+    place: str
+    values: Mapping[str, object]
+
+
+class Setting(NamedTuple):
+    """A field's value, in the one form of its kind, and where it was written last."""
+
+    value: object
+    place: str
+
+
+Settings = Mapping[str, Setting]
+
+_OPTIONAL = {"value"}  # of a taint; all other keys of maps in lists must be there
+
+
+def read_layer(layer: Layer) -> tuple[dict[str, Setting], tuple[Fault, ...]]:
+    """The fields that a layer sets, by name, and everything that is wrong with it."""
+    reader = _Reader()
+    reader.read_struct("", layer.place, layer.values)
+    return reader.settings, tuple(reader.faults)
+
+
+def merge(layers: Iterable[Settings]) -> dict[str, Setting]:
+    """Lay settings over one another, the lowest first."""
+    result: dict[str, Setting] = {}
+    for layer in layers:
+        for name, setting in layer.items():
+            beneath = result[name].value if name in result else None
+            if isinstance(beneath, Mapping) and isinstance(setting.value, Mapping):
+                result[name] = Setting({**beneath, **setting.value}, setting.place)
+            else:
+                result[name] = setting
+    return result
+
+
+class _Reader:
+    """Walks one layer; keeps what it could read and every fault."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Setting] = {}
+        self.faults: list[Fault] = []
+
+    def read_struct(self, path: str, place: str, values: Mapping[str, object]) -> None:
+        """Read the keys of KubeletConfiguration itself (`path` is empty) or of a struct in it."""
+        for key, value in values.items():
+            name = f"{path}.{key}" if path else str(key)
+            here = f"{place}.{key}" if place else str(key)
+            field = fields().get(name) if "[]" not in name else None
+            if field is not None:
+                self.read_field(field, here, value)
+            elif name not in structs():
+                self.faults.append(Fault(here, f"kubelet has no such field or flag{nearest(name)}"))
+            elif isinstance(value, Mapping):
+                self.read_struct(name, here, value)
+            elif value is not None:
+                known = ", ".join(sorted(_keys_of(name + ".")))
+                self.faults.append(Fault(here, f"{value!r} is wrong; expected a map with {known}"))
+
+    def read_field(self, field: Field, place: str, value: object) -> None:
+        """Read one field's value, unless it is null."""
+        if field.owned:
+            self.faults.append(Fault(place, f"can't be configured here: {field.hint}"))
+        elif value is not None:
+            read_value = self.value_of(field, place, value)
+            if read_value is not None:
+                self.settings[field.name] = Setting(read_value, place)
+
+    def value_of(self, field: Field, place: str, value: object) -> object:
+        """The value in the one form of the field's kind; None after a fault."""
+        try:
+            if field.kind in ("objects", "taints"):
+                return self.objects(field, place, value)
+            return read(field.kind, value)
+        except WrongValue as error:
+            self.faults.append(Fault(place, str(error)))
+            return None
+
+    def objects(self, field: Field, place: str, value: object) -> list[object] | None:
+        """A list of maps, such as taints, whose keys are described by fields of their own; None after a fault."""
+        if isinstance(value, str) and field.kind == "taints":
+            value = value.split(",") if value else []
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise WrongValue(f"{value!r} is wrong; expected a list")
+        before = len(self.faults)
+        items: list[object] = [self.item(field, f"{place}[{at}]", each) for at, each in enumerate(value)]
+        return items if len(self.faults) == before else None
+
+    def item(self, field: Field, place: str, value: object) -> dict[str, object]:
+        """One map of such a list."""
+        if field.kind == "taints":
+            value = taint_of(value)
+        if not isinstance(value, Mapping):
+            raise WrongValue(f"{value!r} is wrong; expected a list of maps")
+        known = _keys_of(f"{field.name}[].")
+        result: dict[str, object] = {}
+        for key, each in value.items():
+            part = known.get(str(key))
+            if part is None:
+                self.faults.append(Fault(f"{place}.{key}", f"is unknown; expected {', '.join(sorted(known))}"))
+            elif each is not None and (inner := self.value_of(part, f"{place}.{key}", each)) is not None:
+                result[str(key)] = inner
+        given = {key for key, each in value.items() if each not in (None, "")}
+        if missing := sorted(known.keys() - given - _OPTIONAL):
+            self.faults.append(Fault(place, f"{dict(value)!r} is wrong; expected {' and '.join(missing)} as well"))
+        return result
+
+
+def _keys_of(prefix: str) -> dict[str, Field]:
+    """The fields directly below a prefix, by their last part."""
+    found = ((name.removeprefix(prefix), field) for name, field in fields().items() if name.startswith(prefix))
+    return {name.split(".")[0].removesuffix("[]"): field for name, field in found}

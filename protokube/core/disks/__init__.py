@@ -1,0 +1,1 @@
+"""The volumes' disks: blank or not, whose filesystem, and the way to its mount."""

@@ -1,0 +1,1 @@
+"""Names: who owns them, what stands there, and what to change."""

@@ -1,0 +1,263 @@
+"""Which records to change: what should stand under the names against what the server says.
+
+Invariants, whatever the order in which masters act or die:
+
+- a shared name is never written as a whole: each change concerns one owner's record, so nothing can be lost;
+- a name that was filled never becomes empty: an own record is replaced in one step and withdrawn only while a
+  living master's stands; what others left is removed only where one's own record stands;
+- other people's records are left alone, except placeholders, which serve nobody, and what the operator gave up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from protokube.core.dns.model import (
+    OWN,
+    PLACEHOLDER,
+    REMOVALS,
+    ChangeKind,
+    DesiredRecord,
+    DesiredRecords,
+    ForeignRecord,
+    OwnedRecord,
+    RecordChange,
+    RecordSet,
+    RecordType,
+)
+from protokube.core.model import Unknown
+
+FOREIGN_RULE = "dns/foreign"
+
+
+class RecordBatch(Struct, frozen=True):
+    """Changes that are sent together, and why. `name` is OWN or REMOVALS."""
+
+    name: str
+    changes: tuple[RecordChange, ...]
+    reason: str
+
+
+class DnsPlan(Struct, frozen=True):
+    """What to change now. `refusals` are (name, rule, evidence), `waiting` are (name, reason). `left_over`: how many
+    records of owners that are gone go in later rounds."""
+
+    batches: tuple[RecordBatch, ...] = ()
+    refusals: tuple[tuple[str, str, str], ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
+    left_over: int = 0
+
+
+def plan_records(
+    desired: DesiredRecords,
+    observed: Mapping[str, RecordSet] | Unknown,
+    gone: Mapping[str, str],
+    *,
+    adopt: bool,
+    removals: int,
+) -> DnsPlan:
+    """Decide the batches of a pass. `gone`: owners that are gone, with evidence; `removals`: at most so many of what
+    they left; the rest waits for later rounds, which look again."""
+    if isinstance(observed, Unknown):
+        return DnsPlan()
+    names = [_Name(name, desired, observed[name], gone, adopt) for name in sorted(desired.names) if name in observed]
+    decided = [name.decide() for name in names]
+    own = [change for one in decided for change in one.changes]
+    reasons = sorted({reason for one in decided for reason in one.reasons})
+    batches = [RecordBatch(OWN, tuple(own), "; ".join(reasons))] if own else []
+    leftovers = [change for name in names for change in name.leftovers()]
+    left = _pick(leftovers, desired.owner, removals)
+    if left:
+        evidence = "; ".join(f"{owner} is gone: {gone[owner]}" for owner in sorted({one.owner for one in left}))
+        batches.append(RecordBatch(REMOVALS, left, evidence))
+    return DnsPlan(
+        tuple(batches),
+        tuple(refusal for one in decided for refusal in one.refusals),
+        tuple(wait for one in decided for wait in one.waiting),
+        len(leftovers) - len(left),
+    )
+
+
+def _pick(candidates: Sequence[RecordChange], owner: str, limit: int) -> tuple[RecordChange, ...]:
+    """At most `limit`, in an order of each master's own: masters that clean up at once share the work."""
+
+    def order(change: RecordChange) -> str:
+        return hashlib.sha256("\n".join((owner, change.owner, change.name, change.type)).encode()).hexdigest()
+
+    return tuple(sorted(candidates, key=order)[:limit])
+
+
+class _Decision(Struct):
+    """What is decided for one name, gathered."""
+
+    changes: list[RecordChange]
+    reasons: list[str]
+    refusals: list[tuple[str, str, str]]
+    waiting: list[tuple[str, str]]
+
+
+class _Name(Struct, frozen=True):
+    """One name: what should stand there and what does."""
+
+    name: str
+    desired: DesiredRecords
+    there: RecordSet
+    gone: Mapping[str, str]
+    adopt: bool
+
+    @property
+    def wanted(self) -> tuple[DesiredRecord, ...]:
+        """This node's records under the name, one per type."""
+        return tuple(record for record in self.desired.records if record.name == self.name)
+
+    def decide(self) -> _Decision:
+        """This node's own records: written, repaired, replaced or withdrawn."""
+        out = _Decision([], [], [], [])
+        if self.there.refusal is not None:
+            if self.wanted:
+                out.refusals.append((self.name, *self.there.refusal))
+            return out
+        for record in self.wanted:
+            self._keep(record, out)
+        self._drop(out)
+        return out
+
+    def leftovers(self) -> list[RecordChange]:
+        """The records of owners that are gone, if this node's own record stands beside them."""
+        shared = any(record.shared for record in self.wanted) and not self.desired.private
+        if not shared or not any(one.owner == self.desired.owner and one.values for one in self.there.owned):
+            return []
+        return [_delete(self.name, one, one.owner, True) for one in self.there.owned if one.owner in self.gone]
+
+    # --- this node's records ---
+
+    def _keep(self, record: DesiredRecord, out: _Decision) -> None:
+        shared = record.shared and not self.desired.private
+        plain = [one for one in self.there.owned if one.type == record.type]
+        mine = [one for one in plain if not shared or one.owner == self.desired.owner]
+        strangers = [
+            one for one in self.there.foreign if (not shared if one.on_sign else one.type in (record.type, "CNAME"))
+        ]
+        if shared:
+            strangers += [_unsigned(one, self.there.coexists) for one in plain if one.owner is None]
+        placeholders = [one for one in strangers if _is_placeholder(one.values)]
+        strangers = [one for one in strangers if one not in placeholders]
+        adopt = self.adopt and not self.desired.private
+        if self.desired.private:
+            placeholders, strangers = [], placeholders + strangers
+        if strangers and not adopt:
+            out.refusals.append((self.name, FOREIGN_RULE, _evidence(self.name, strangers, self.desired.private)))
+            if self._blocked(strangers, shared):
+                return
+        if strangers and adopt:
+            if shared:
+                self._exchange(record, [*placeholders, *strangers], out)
+                return
+            placeholders += strangers
+        values = self._with_unseen(record, mine)
+        if not placeholders and self._stands(record, values, mine):
+            return
+        before = tuple(value for one in mine for value in one.values)
+        out.changes.append(_upsert(record, values, before, shared, placeholders))
+        out.reasons.append(_why(record, mine, placeholders))
+
+    def _blocked(self, strangers: Sequence[ForeignRecord], shared: bool) -> bool:
+        """Whether strangers keep our record out: in a file never, under an exclusive name always."""
+        return not self.desired.private and (not shared or any(one.blocks for one in strangers))
+
+    def _stands(self, record: DesiredRecord, values: tuple[str, ...], mine: list[OwnedRecord]) -> bool:
+        if len(mine) != 1:
+            return False
+        one = mine[0]
+        signed = self.desired.private or one.owner == self.desired.owner
+        same_ttl = self.desired.private or one.ttl == record.ttl
+        return signed and same_ttl and sorted(one.values) == sorted(values)
+
+    def _with_unseen(self, record: DesiredRecord, mine: list[OwnedRecord]) -> tuple[str, ...]:
+        """In a file of our own, addresses of peers that can't be seen now stay."""
+        if not (self.desired.private and record.shared and isinstance(self.desired.masters, Unknown)):
+            return record.values
+        return tuple(sorted({*record.values, *(value for one in mine for value in one.values)}))
+
+    def _exchange(self, record: DesiredRecord, adopts: list[ForeignRecord], out: _Decision) -> None:
+        """With the operator's word: other people's records for one record per living master, in one batch."""
+        masters = self.desired.masters
+        if isinstance(masters, Unknown):
+            out.waiting.append((self.name, f"the other masters' addresses are needed to adopt it: {masters.reason}"))
+            return
+        for master in masters:
+            if (master.name, master.type) == (record.name, record.type):
+                standing = [one for one in self.there.owned if (one.type, one.owner) == (master.type, master.owner)]
+                before = tuple(value for one in standing for value in one.values)
+                out.changes.append(_upsert(master, master.values, before, True, adopts))
+        out.reasons.append(f"{self.name} is adopted from {', '.join(one.why for one in adopts)}")
+
+    def _drop(self, out: _Decision) -> None:
+        """Records of types that this node has no address for any more, or of a name that it left."""
+        types = {record.type for record in self.wanted}
+        stale = [one for one in self.there.owned if one.type not in types and self._is_mine(one)]
+        if not stale or (self.desired.private and isinstance(self.desired.masters, Unknown)):
+            return
+        if not (self._stays(types, out) if self.wanted else self._kept_by_others()):
+            return
+        shared = not self.wanted or self.wanted[0].shared
+        for one in stale:
+            out.changes.append(_delete(self.name, one, self.desired.owner, shared and not self.desired.private))
+            out.reasons.append(f"{self.name} {one.type} no longer belongs to {self.desired.owner}")
+
+    def _stays(self, types: set[RecordType], out: _Decision) -> bool:
+        """Whether a record of ours stands under the name, or will with this very batch."""
+        standing = (one for one in self.there.owned if one.type in types and one.values and self._is_mine(one))
+        return bool(out.changes) or any(standing)
+
+    def _is_mine(self, one: OwnedRecord) -> bool:
+        exclusive = bool(self.wanted) and not self.wanted[0].shared
+        return self.desired.private or exclusive or one.owner == self.desired.owner
+
+    def _kept_by_others(self) -> bool:
+        """Whether a living master that belongs here has its record here: only then may ours leave."""
+        if isinstance(self.desired.masters, Unknown):
+            return False
+        keepers = {one.owner for one in self.desired.masters if one.name == self.name} - {self.desired.owner}
+        return any(one.owner in keepers and one.values for one in self.there.owned)
+
+
+def _unsigned(one: OwnedRecord, coexists: bool) -> ForeignRecord:
+    return ForeignRecord(one.type, one.values, "addresses that no owner is recorded for", blocks=not coexists)
+
+
+def _is_placeholder(values: Sequence[str]) -> bool:
+    return bool(values) and set(values) == {PLACEHOLDER}
+
+
+def _evidence(name: str, strangers: Iterable[ForeignRecord], private: bool) -> str:
+    found = "; ".join(f"{one.type} {', '.join(one.values)} ({one.why})" for one in strangers)
+    advice = "remove it" if private else "remove it, or allow --dns-adopt"
+    return f"under {name} stands what protokube didn't write: {found}; {advice}"
+
+
+def _upsert(
+    record: DesiredRecord,
+    values: tuple[str, ...],
+    before: tuple[str, ...],
+    shared: bool,
+    adopts: Iterable[ForeignRecord],
+) -> RecordChange:
+    return RecordChange(
+        ChangeKind.UPSERT, record.name, record.type, values, record.ttl, record.owner, shared, before, tuple(adopts)
+    )
+
+
+def _delete(name: str, one: OwnedRecord, owner: str | None, shared: bool) -> RecordChange:
+    return RecordChange(ChangeKind.DELETE, name, one.type, (), one.ttl, owner or "", shared, one.values)
+
+
+def _why(record: DesiredRecord, mine: list[OwnedRecord], placeholders: Sequence[ForeignRecord]) -> str:
+    if placeholders:
+        return f"{record.name} {record.type} holds {', '.join(one.why for one in placeholders)}"
+    if not mine:
+        return f"{record.name} {record.type} is missing"
+    return f"{record.name} {record.type} differs"

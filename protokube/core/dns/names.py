@@ -1,0 +1,152 @@
+"""Which names this node keeps in DNS, and with which addresses.
+
+- `etcd-<me>`, `etcd-events-<me>`, `etcd-<key>-<me>` + internal suffix: the holder's internal address; exclusive;
+- `api` + internal suffix: the internal address of every master that holds a main volume; shared;
+- `api.<cluster>`: their external addresses; shared.
+
+One address per family (A, and AAAA where the node has IPv6): the first that the cloud names, which is the primary
+one. A private provider (hosts file) is read by this node alone, so it holds the names of all holders.
+Nodes that are no masters, and masters whose main volume isn't mounted, write nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from protokube.core.dns.model import DesiredRecord, DesiredRecords, Holding, RecordType
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
+
+MAIN = "main"
+FAMILIES: tuple[tuple[RecordType, int], ...] = (("A", 4), ("AAAA", 6))
+
+
+class Naming(Struct, frozen=True):
+    """How the cluster's names are spelled. `internal_suffix` starts with a dot."""
+
+    cluster_id: str
+    internal_suffix: str
+
+    def member(self, cluster: str, me: str) -> str:
+        """The name of a member of an etcd cluster; `cluster` is the tag's key."""
+        prefix = "etcd-" if cluster == MAIN else f"etcd-{cluster}-"
+        return f"{prefix}{me}{self.internal_suffix}".lower()
+
+    def members(self, member: EtcdMember) -> tuple[str, ...]:
+        """The names of all members of a member's etcd cluster, in the tag's order."""
+        return tuple(self.member(member.cluster, one) for one in member.members)
+
+    @property
+    def api_internal(self) -> str:
+        """Where nodes find the API."""
+        return f"api{self.internal_suffix}".lower()
+
+    @property
+    def api(self) -> str:
+        """Where kubectl finds the API."""
+        return f"api.{self.cluster_id}".lower()
+
+
+def holdings(peers: Iterable[Peer], attached: Mapping[str, Iterable[EtcdMember]]) -> tuple[Holding, ...]:
+    """Join the peers with the members on the volumes attached to them (`attached`, by instance)."""
+    return tuple(
+        Holding(
+            peer.instance,
+            peer.internal,
+            peer.external,
+            frozenset(peer.members.items()) | {(one.cluster, one.me) for one in attached.get(peer.instance, ())},
+            peer.state,
+        )
+        for peer in sorted(peers, key=lambda peer: peer.instance)
+    )
+
+
+def desired_records(
+    naming: Naming,
+    instance: Instance,
+    peers: Sequence[Holding] | Unknown,
+    *,
+    held: Iterable[EtcdMember],
+    mounted: Iterable[EtcdMember],
+    private: bool,
+    incomplete: bool = False,
+) -> DesiredRecords:
+    """Decide what this node keeps: `held` are the members on volumes attached to it, `mounted` those mounted.
+
+    `incomplete`: the cloud's answer doesn't show everything that is mounted here, so that nothing is withdrawn.
+    """
+    here = frozenset((member.cluster, member.me) for member in mounted)
+    seen = () if isinstance(peers, Unknown) else peers
+    others = tuple(one for one in seen if one.instance != instance.id and one.state is not PeerState.GONE)
+    api_names = frozenset({naming.api_internal, naming.api})
+    if not _has_main(here):
+        returning = incomplete or _has_main((member.cluster, member.me) for member in held)
+        if private or returning:
+            return DesiredRecords(instance.id, private)
+        masters = peers if isinstance(peers, Unknown) else _masters(naming, others)
+        return DesiredRecords(instance.id, withdrawn=api_names, masters=masters)
+    own = Holding(instance.id, instance.internal, instance.external, here)
+    masters = peers if isinstance(peers, Unknown) else _masters(naming, (own, *others))
+    if private:
+        return DesiredRecords(instance.id, True, _view(naming, own, others), masters=masters)
+    records = _member_records(naming, own) + _api_records(naming, own)
+    return DesiredRecords(instance.id, False, records, api_names - {one.name for one in records}, masters)
+
+
+def _has_main(members: Iterable[tuple[str, str]]) -> bool:
+    return any(cluster == MAIN for cluster, _ in members)
+
+
+def _masters(naming: Naming, holders: Iterable[Holding]) -> tuple[DesiredRecord, ...]:
+    living = (one for one in holders if one.state is PeerState.RUNNING and _has_main(one.members))
+    return tuple(record for one in living for record in _api_records(naming, one))
+
+
+def _member_records(naming: Naming, holding: Holding) -> tuple[DesiredRecord, ...]:
+    return tuple(
+        record
+        for cluster, me in sorted(holding.members)
+        for record in _records(naming.member(cluster, me), holding.internal, False, holding.instance)
+    )
+
+
+def _api_records(naming: Naming, holding: Holding) -> tuple[DesiredRecord, ...]:
+    internal = _records(naming.api_internal, holding.internal, True, holding.instance)
+    return internal + _records(naming.api, holding.external, True, holding.instance)
+
+
+def _records(name: str, addresses: Iterable[str], shared: bool, owner: str) -> tuple[DesiredRecord, ...]:
+    parsed = [ipaddress.ip_address(address) for address in addresses]
+    return tuple(
+        DesiredRecord(name, type_, (str(first),), shared, owner)
+        for type_, version in FAMILIES
+        for first in [one for one in parsed if one.version == version][:1]
+    )
+
+
+def _view(naming: Naming, own: Holding, others: Sequence[Holding]) -> tuple[DesiredRecord, ...]:
+    """All holders' names as this node writes them into its own file: one record per name and type.
+
+    A member that two machines claim belongs to us if we have it mounted, else to a running machine before a stopped.
+    """
+    present = sorted(others, key=lambda other: other.state is not PeerState.RUNNING)
+    exclusive: dict[str, tuple[DesiredRecord, ...]] = {}
+    shared: dict[tuple[str, RecordType], list[str]] = {}
+    for holding in (own, *present):
+        for cluster, me in sorted(holding.members):
+            single = Holding(holding.instance, holding.internal, (), frozenset({(cluster, me)}))
+            exclusive.setdefault(naming.member(cluster, me), _member_records(naming, single))
+        for record in _api_records(naming, holding) if _has_main(holding.members) else ():
+            shared.setdefault((record.name, record.type), []).extend(record.values)
+    records = [record for group in exclusive.values() for record in group]
+    records += [
+        DesiredRecord(name, type_, tuple(sorted(set(values))), True, own.instance)
+        for (name, type_), values in shared.items()
+    ]
+    return tuple(
+        DesiredRecord(one.name, one.type, one.values, one.shared, own.instance)
+        for one in sorted(records, key=lambda record: (record.name, record.type))
+    )

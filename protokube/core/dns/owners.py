@@ -1,0 +1,66 @@
+"""When an owner of a shared record is gone for good, and only then may others remove what it left.
+
+The cloud says so itself (shutting down, terminated), or its answers have not listed the owner for ten minutes while
+they did list this instance: an empty list from a wrong account or region, or a fresh instance that isn't visible
+yet, is no evidence. Stopped is not gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct, field
+
+from protokube.core.dns.model import RecordSet
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import Peer, PeerState
+
+ABSENCE = 600.0
+"""Seconds between the first and the last answer without the owner."""
+
+
+class Absences(Struct, frozen=True):
+    """Since when owners have been missing from the cloud's answers: owner → (first, last such answer), in seconds.
+
+    A value: `seen` returns the next one. Losing it costs delay, never an effect.
+    """
+
+    spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def seen(self, now: float, me: str, peers: Sequence[Peer] | Unknown, owners: Iterable[str] | Unknown) -> Absences:
+        """Take in one answer. `owners` are those whose records stand somewhere; only they are followed.
+
+        An answer that failed, or that doesn't contain this instance, says nothing and changes nothing. While the
+        records can't be read, those who were missing are followed further.
+        """
+        if isinstance(peers, Unknown):
+            return self
+        listed = {peer.instance for peer in peers}
+        if me not in listed:
+            return self
+        missing = set(self.spans if isinstance(owners, Unknown) else owners) - listed
+        return Absences({owner: (self.spans.get(owner, (now, now))[0], now) for owner in sorted(missing)})
+
+    def absent_for(self) -> dict[str, float]:
+        """How long each owner has been missing: seconds between the first and the last answer without it."""
+        return {owner: last - first for owner, (first, last) in self.spans.items()}
+
+
+def owners(records: Mapping[str, RecordSet] | Unknown) -> set[str] | Unknown:
+    """The owners of the records that stand under the names that were read."""
+    if isinstance(records, Unknown):
+        return records
+    return {one.owner for there in records.values() for one in there.owned if one.owner}
+
+
+def gone_owners(me: str, peers: Sequence[Peer] | Unknown, absent_for: Mapping[str, float]) -> dict[str, str]:
+    """The owners that are gone, each with its evidence. Nobody is, while the peers can't be seen."""
+    if isinstance(peers, Unknown) or not any(peer.instance == me for peer in peers):
+        return {}
+    gone = {peer.instance: "the cloud says that it is terminated" for peer in peers if peer.state is PeerState.GONE}
+    listed = {peer.instance for peer in peers}
+    for owner, seconds in absent_for.items():
+        if seconds >= ABSENCE and owner not in listed:
+            gone[owner] = f"absent from the cloud's answers for {seconds:.0f} s"
+    gone.pop(me, None)
+    return gone

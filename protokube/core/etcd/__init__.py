@@ -1,0 +1,1 @@
+"""etcd's members: templates, bootstrap rules, manifests and the links to them."""

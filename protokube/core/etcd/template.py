@@ -1,0 +1,263 @@
+"""etcd's static pods: templates on parsed YAML, and the manifest of a member.
+
+Placeholders are filled scalar by scalar on the parsed document, so a value can never change its structure. The
+result is deterministic to the byte: kubelet restarts a static pod whenever its manifest changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from protokube.core.etcd.model import EtcdTemplate, InitialState
+from protokube.core.model import Fault
+from protokube.core.untrusted_yaml import load
+from protokube.core.volumes.model import EtcdMember
+
+DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
+"""The image that Kubernetes 1.35 pins (build/dependencies.yaml); its command is `etcd`, on the PATH."""
+
+
+CONDITION = "$if"
+
+_REMEMBERED = 32
+"""How many results of pure but slow functions are kept: a settled round parses and renders nothing again."""
+
+_VERSION = r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})"
+"""Bounded, since a volume's files may be anybody's, and int() takes no more than 4300 digits."""
+_TAG = re.compile(rf"v?{_VERSION}(?:-.*)?")
+
+_PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
+_CONDITIONS = frozenset({"livez", "no-livez", "hosts"})
+_PLACEHOLDERS = frozenset(
+    {
+        "pod_name",
+        "image",
+        "member_name",
+        "data_dir",
+        "peer_listen",
+        "client_listen",
+        "peer_port",
+        "client_port",
+        "dns_name",
+        "initial_cluster_state",
+        "initial_cluster",
+        "cluster_name",
+        "cpu_request",
+        "mount_point",
+    }
+)
+_FIELDS: Mapping[str, tuple[str, type]] = {
+    "clusterName": ("cluster_name", str),
+    "podName": ("pod_name", str),
+    "clientPort": ("client_port", int),
+    "peerPort": ("peer_port", int),
+    "dataDir": ("data_dir", str),
+    "cpuRequest": ("cpu_request", str),
+}
+_HEADER = "# Written by protokube, which keeps it; changes made here are undone.\n"
+_loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | tuple[Fault, ...]:
+    """Read `<key>.yaml` (at `place`, for messages) and check it, all faults at once."""
+    data, faults = _load(place, text)
+    if faults:
+        return faults
+    if not isinstance(data, dict):
+        return (Fault(place, f"expected a mapping, found {data!r}"),)
+    found = [
+        Fault(place, f"unknown key {key!r}, expected {', '.join(_FIELDS)}") for key in data if key not in _FIELDS
+    ]
+    for name, (_, kind) in _FIELDS.items():
+        if type(data.get(name)) is not kind:
+            expected = "a whole number" if kind is int else "a text"
+            found.append(Fault(place, f"{name} is {data.get(name)!r}, expected {expected}"))
+    data_dir = data.get("dataDir")
+    if isinstance(data_dir, str) and not re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)*", data_dir):
+        found.append(Fault(place, f"dataDir is {data_dir!r}, expected a relative path of plain names"))
+    found += [
+        Fault(place, f"{name} is {data[name]}, expected a port from 1 to 65535")
+        for name in ("clientPort", "peerPort")
+        if type(data.get(name)) is int and not 0 < data[name] < 1 << 16
+    ]
+    expected_name = "etcd" if key == "main" else f"etcd-{key}"
+    if data.get("clusterName") != expected_name:
+        found.append(Fault(place, f"clusterName is {data.get('clusterName')!r}, expected {expected_name}, as in DNS"))
+    if found:
+        return tuple(found)
+    return EtcdTemplate(key=key, pod=pod, **{field: data[name] for name, (field, _) in _FIELDS.items()})
+
+
+def check_pod(place: str, text: str) -> tuple[Fault, ...]:
+    """Check manifest.yaml: a pod whose placeholders are exactly the known ones and whose conditions are known."""
+    pod, faults = _load(place, text)
+    if faults:
+        return faults
+    used: set[str] = set()
+    conditions: set[str] = set()
+    _collect(pod, used, conditions)
+    found = [
+        Fault(place, f"unknown placeholder ${{{name}}}, expected {_names(_PLACEHOLDERS)}")
+        for name in sorted(used - _PLACEHOLDERS)
+    ]
+    found += [Fault(place, f"the placeholder ${{{name}}} is not used") for name in sorted(_PLACEHOLDERS - used)]
+    found += [
+        Fault(place, f"unknown condition {name!r}, expected {_names(_CONDITIONS)}")
+        for name in sorted(conditions - _CONDITIONS)
+    ]
+    if not isinstance(pod, dict) or pod.get("kind") != "Pod" or pod.get("apiVersion") != "v1":
+        found.append(Fault(place, "expected a v1 Pod"))
+    return tuple(found)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _pod(text: str) -> object:
+    return yaml.load(text, Loader=_loader)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def render_manifest(
+    template: EtcdTemplate,
+    member: EtcdMember,
+    *,
+    mount_point: str,
+    dns_suffix: str,
+    image: str,
+    state: InitialState,
+    hosts: bool,
+    initial_cluster: str | None = None,
+) -> str:
+    """The text of a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file.
+
+    `initial_cluster` replaces the list that the member's tag gives, for joining a cluster that runs with another.
+    """
+
+    def dns_name(name: str) -> str:
+        return template.member_name(name) + dns_suffix
+
+    values: dict[str, str | int] = {
+        "pod_name": template.pod_name,
+        "image": image,
+        "member_name": template.member_name(member.me),
+        "data_dir": template.data_dir,
+        "peer_listen": "0.0.0.0",
+        "client_listen": "127.0.0.1",
+        "peer_port": template.peer_port,
+        "client_port": template.client_port,
+        "dns_name": dns_name(member.me),
+        "initial_cluster_state": state,
+        "initial_cluster": initial_cluster
+        or ",".join(
+            f"{template.member_name(name)}=http://{dns_name(name)}:{template.peer_port}" for name in member.members
+        ),
+        "cluster_name": template.cluster_name,
+        "cpu_request": template.cpu_request,
+        "mount_point": mount_point,
+    }
+    conditions = {"livez" if has_livez(image) else "no-livez"} | ({"hosts"} if hosts else set())
+    pod = _fill(_pod(template.pod), values, conditions)
+    return _HEADER + yaml.dump(pod, Dumper=_dumper, sort_keys=False, default_flow_style=False, width=1000)
+
+
+def manifest_env(text: str) -> Mapping[str, str]:
+    """The environment of a manifest's first container; empty when the text isn't such a manifest."""
+    container = _first_container(text)
+    env = container.get("env")
+    if not isinstance(env, list):
+        return {}
+    return {
+        str(item["name"]): str(item.get("value", "")) for item in env if isinstance(item, dict) and "name" in item
+    }
+
+
+def manifest_image(text: str) -> str | None:
+    """The image of a manifest's first container."""
+    image = _first_container(text).get("image")
+    return image if isinstance(image, str) else None
+
+
+def image_version(image: str) -> tuple[int, int, int] | None:
+    """The etcd version that an image's tag names (`3.6.6-0`, `v3.5.21`), None for any other tag."""
+    match = _TAG.fullmatch(image.rpartition(":")[2]) if ":" in image else None
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def spell_version(version: tuple[int, int, int] | None) -> str | None:
+    """A version in words, `3.6.6`."""
+    return ".".join(map(str, version)) if version else None
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a version as `spell_version` spells one."""
+    return re.fullmatch(_VERSION, text) is not None
+
+
+def has_livez(image: str) -> bool:
+    """Whether the image's etcd answers /livez: 3.6, 3.5.11 and 3.4.29 brought it (etcd's changelogs)."""
+    version = image_version(image)
+    if version is None:
+        return False
+    first = {(3, 4): 29, (3, 5): 11}.get(version[:2])
+    return version[2] >= first if first is not None else version >= (3, 6, 0)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _first_container(text: str) -> Mapping[str, object]:
+    try:
+        pod: Any = load(text)
+        container = pod["spec"]["containers"][0]
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        return {}
+    return container if isinstance(container, dict) else {}
+
+
+def _load(place: str, text: str) -> tuple[object, tuple[Fault, ...]]:
+    try:
+        return load(text), ()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"{place}:{mark.line + 1}" if mark else place
+        return None, (Fault(line, f"no YAML: {getattr(error, 'problem', None) or error}"),)
+
+
+def _names(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _collect(node: object, used: set[str], conditions: set[str]) -> None:
+    if isinstance(node, str):
+        used |= set(_PLACEHOLDER.findall(node))
+    elif isinstance(node, list):
+        for item in node:
+            _collect(item, used, conditions)
+    elif isinstance(node, dict):
+        if CONDITION in node:
+            conditions.add(str(node[CONDITION]))
+        for value in node.values():
+            _collect(value, used, conditions)
+
+
+def _left_out(node: object, conditions: set[str]) -> bool:
+    return isinstance(node, dict) and CONDITION in node and node[CONDITION] not in conditions
+
+
+def _fill(node: object, values: Mapping[str, str | int], conditions: set[str]) -> object:
+    if isinstance(node, str):
+        if whole := _PLACEHOLDER.fullmatch(node):
+            return values[whole[1]]
+        return _PLACEHOLDER.sub(lambda match: str(values[match[1]]), node)
+    if isinstance(node, list):
+        return [_fill(item, values, conditions) for item in node if not _left_out(item, conditions)]
+    if isinstance(node, dict):
+        return {
+            key: _fill(value, values, conditions)
+            for key, value in node.items()
+            if key != CONDITION and not _left_out(value, conditions)
+        }
+    return node

@@ -1,0 +1,1 @@
+"""kubelet: its table, its defaults, its files, and when it starts."""

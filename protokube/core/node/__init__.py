@@ -1,0 +1,1 @@
+"""What a machine holds beside its volumes: files, mounts and units."""

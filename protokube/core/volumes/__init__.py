@@ -1,0 +1,1 @@
+"""The cloud's volumes: tags, selection, claiming, and tracking of attachments."""

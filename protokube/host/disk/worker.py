@@ -1,0 +1,229 @@
+"""The child process that works on one volume's disk: formats, checks, grows or mounts it.
+
+It runs in a session of its own with the signals blocked that end the daemon, so that a tool once started runs to its
+end. Each job proves its ground again under the disk's lock, right before it acts; the tool inherits the lock, which
+thus lasts as long as the tool does, whatever becomes of this process.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+from protokube.host.disk import claim, ext4, intent, mountpoint
+from protokube.host.disk.jobs import Notes
+from protokube.host.disk.loops import Loops
+from protokube.host.disk.proof import examine
+from protokube.host.disk.sysblock import BlockDisk, Missing, Uncertain
+from protokube.host.process import ToolMissing, run_logged, tool
+from protokube.kernel import mountinfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from protokube.host.disk.rawdisk import RawDisk
+    from protokube.host.disk.sysblock import Identity
+
+    class Order(TypedDict, total=False):
+        """What to do: `job` is "format", "check", "grow" or "mount"; the rest is the action's ground and matter.
+        `notes` is the directory of notes, `root` and `target` are for mount, `intent` and `label` for format."""
+
+        job: str
+        volume_id: str
+        device: str
+        number: tuple[int, int]
+        size: int
+        identity: Identity
+        uuid: str
+        notes: str
+        intent: intent.IntentFields
+        label: str
+        root: str
+        target: str
+
+
+TOOLS = {"format": "mkfs.ext4", "check": "e2fsck", "grow": "resize2fs", "mount": "mount"}
+_PATIENCE = 5.0
+"""Seconds to wait for the disk's lock: udev or a probe holds it for moments."""
+_MKFS_OPTIONS = "nodiscard,lazy_itable_init=0,lazy_journal_init=0"
+_E2FSCK_REFUSED = 4
+_E2FSCK_CANCELLED = 32
+
+
+class Refused(Exception):  # noqa: N818 - it names a state
+    """The ground does not hold, or a tool failed; the message is the evidence."""
+
+
+class Outdated(Refused):
+    """The order's disk is gone or another one by now, so nothing was tried on it and nothing is held against it."""
+
+
+def work(order: Order) -> bytes | None:
+    """Take hold of the disk and do the job. Refused when the ground does not hold.
+
+    After a format the superblock that was made, as it was read back from the disk under its lock.
+    """
+    notes = Notes(order["notes"], order["volume_id"])
+    disk = _find(order)
+    if claim.mounted(disk, mountinfo.read()):
+        raise Refused(f"{disk.node} is mounted")
+    claim.refuse_used(disk)
+    locked = claim.lock(disk, _PATIENCE)
+    try:
+        # While we waited, the node may have come to mean another disk; as long as we have it open it can't any more.
+        if _find(order).sequence != disk.sequence:
+            raise Outdated(f"{disk.node} has become another disk")
+        job = {"format": _format, "check": _check, "grow": _grow, "mount": _mount}[order["job"]]
+        return job(order, disk, locked, notes)
+    finally:
+        os.close(locked)
+
+
+def _find(order: Order) -> BlockDisk:
+    disk = claim.find(order["identity"], order["size"], Loops({}, {}))
+    if isinstance(disk, Missing):
+        raise Outdated(f"the disk is gone: {disk.hint}")
+    if (disk.number, disk.size) != (order["number"], order["size"]):
+        expected = f"{order['number']} with {order['size']}"
+        raise Outdated(f"{disk.node} is {disk.number} with {disk.size} bytes, expected {expected}")
+    return disk
+
+
+def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> bytes:
+    wanted = order["intent"]
+    record, place = intent.encode(wanted), intent.offset(disk.size)
+    if (wanted["volume_id"], wanted["size"]) != (order["volume_id"], disk.size):
+        raise Refused(f"the intent {wanted} is not for {order['volume_id']} with {disk.size} bytes")
+    mkfs = tool("mkfs.ext4")
+    with claim.claim(disk, write=True) as raw:
+        finding = examine(raw, disk.node, order["volume_id"], order["size"])
+        if finding.kind != "blank":
+            raise Refused(finding.evidence or f"it holds the ext4 filesystem {_found(finding.superblock)}")
+        if finding.intent not in (None, wanted):
+            raise Refused(f"another format was interrupted here: {finding.intent}")
+        raw.write(place, record)
+    notes.begin("mkfs.ext4", disk)
+    uuid = str(wanted["uuid"])
+    options = ["-q", "-E", _MKFS_OPTIONS, "-U", uuid, "-L", order["label"]]
+    code, text = run_logged([mkfs, *options, disk.node], notes.log, locked)
+    os.fsync(locked)
+    if code != os.EX_OK:
+        raise Refused(_failed("mkfs.ext4", code, text))
+    with claim.claim(disk, write=True) as raw:
+        made = _superblock(raw)
+        if made is None or made.uuid != uuid or made.used:
+            raise Refused(f"mkfs.ext4 ended well, but the disk holds {_found(made)}, expected {uuid}")
+        if raw.read(place, intent.LENGTH) == record:
+            raw.write(place, bytes(intent.LENGTH))
+    return made.raw
+
+
+def _check(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
+    _must_be(order, disk)
+    notes.begin("e2fsck", disk)
+    _run_e2fsck(["-p"], disk, locked, notes)
+
+
+def _grow(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
+    _must_be(order, disk)
+    notes.begin("resize2fs", disk)
+    # resize2fs wants a full check that is younger than the last mount; -p alone skips a clean filesystem.
+    if not _run_e2fsck(["-f", "-p"], disk, locked, notes):
+        return
+    code, text = run_logged([tool("resize2fs"), disk.node], notes.log, locked)
+    os.fsync(locked)
+    if code != os.EX_OK:
+        raise Refused(_failed("resize2fs", code, text))
+    _remember(disk, notes, None)
+
+
+def _mount(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:  # noqa: ARG001 - held by the caller
+    # The look that planned this asked blkid and wipefs too; what the mount leans on is read again from the disk.
+    with claim.claim(disk) as raw:
+        superblock, record = _superblock(raw), raw.read(intent.offset(disk.size), intent.LENGTH)
+    if superblock is None or superblock.uuid != order["uuid"]:
+        raise Refused(f"{disk.node} holds the filesystem {_found(superblock)}, expected {order['uuid']}")
+    try:
+        unfinished = intent.decode(record) is not None
+    except intent.BadIntent:
+        unfinished = not superblock.used  # else it is a file's data, as far as anybody can tell
+    if unfinished:
+        raise Refused(f"{disk.node} is blank, or its format is unfinished")
+    checked = notes.load().get("checked")
+    passed = checked is not None and checked["superblock"] == digest(superblock.raw) and checked["error"] is None
+    fresh = not superblock.used and superblock.clean
+    if not passed and not fresh:
+        raise Refused(f"the filesystem {superblock.uuid} was mounted or changed since e2fsck last passed it")
+    mountpoint.mount(disk.node, disk.number, order["root"], order["target"])
+
+
+def _must_be(order: Order, disk: BlockDisk) -> ext4.Superblock:
+    """The superblock of the disk, which must hold exactly the filesystem of the order."""
+    with claim.claim(disk) as raw:
+        finding = examine(raw, disk.node, order["volume_id"], order["size"])
+    if finding.superblock is None:
+        raise Refused(finding.evidence or f"{disk.node} is blank, or its format is unfinished")
+    if finding.superblock.uuid != order["uuid"]:
+        raise Refused(f"{disk.node} holds the filesystem {finding.superblock.uuid}, expected {order['uuid']}")
+    return finding.superblock
+
+
+def _run_e2fsck(options: list[str], disk: BlockDisk, locked: int, notes: Notes) -> bool:
+    """Run e2fsck and remember its verdict; whether it passed. Refused when it came to none."""
+    code, text = run_logged([tool("e2fsck"), *options, disk.node], notes.log, locked)
+    os.fsync(locked)
+    if code < 0 or code & _E2FSCK_CANCELLED:
+        raise Refused(_failed("e2fsck", code, text))
+    error = _failed("e2fsck", code, text) if code >= _E2FSCK_REFUSED else None
+    _remember(disk, notes, error)
+    return error is None
+
+
+def _remember(disk: BlockDisk, notes: Notes, error: str | None) -> None:
+    with claim.claim(disk) as raw:
+        superblock = _superblock(raw)
+    if superblock is None:
+        raise Refused(f"{disk.node} holds no ext4 filesystem any more: {error}")
+    notes.update({"checked": {"superblock": digest(superblock.raw), "error": error}})
+
+
+def _superblock(raw: RawDisk) -> ext4.Superblock | None:
+    return ext4.parse(raw.read(ext4.OFFSET, ext4.LENGTH))
+
+
+def _found(superblock: ext4.Superblock | None) -> str:
+    return superblock.uuid if superblock else "nothing"
+
+
+def _failed(name: str, code: int, text: str) -> str:
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+    return f"{name} {how}: {text}" if text else f"{name} {how}"
+
+
+def digest(superblock: bytes) -> str:
+    """What a note calls a superblock."""
+    import hashlib  # most orders don't need it, and it loads OpenSSL
+
+    return hashlib.sha256(superblock).hexdigest()
+
+
+def main() -> None:
+    """Do the one job ordered on standard input. To standard output goes, marshalled, an error text or None, and the
+    superblock that a format made."""
+    with open(0, "rb", closefd=False) as stream:
+        order: Order = marshal.loads(stream.read())
+    failure, made = None, None
+    noted = order["job"] != "mount"
+    try:
+        made = work(order)
+    except Outdated as error:
+        failure, noted = str(error), False
+    except (Refused, claim.Busy, claim.InUse, Uncertain, ToolMissing, OSError) as error:
+        failure = str(error)
+    if noted:
+        Notes(order["notes"], order["volume_id"]).end(failure, TOOLS[order["job"]])
+    try:  # noqa: SIM105 - contextlib would be one more import
+        os.write(1, marshal.dumps((failure, made)))
+    except BrokenPipeError:
+        pass  # whoever ordered this has ended; the next one reads the notes

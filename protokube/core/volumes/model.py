@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
+from protokube.core.model import Unknown
+
 FILESYSTEM_TAG = "protokube.k8s.io/filesystem"
 BOOTSTRAPPED_TAG = "protokube.k8s.io/etcd-bootstrapped"
 """The two tags that protokube writes."""
@@ -38,8 +40,13 @@ class Instance(Struct, frozen=True):
 
 
 class AttachState(StrEnum):
-    """The phases of an attachment, in EC2's words."""
+    """The phases of an attachment, in EC2's words.
 
+    `UNCONFIRMED`: this machine requested the volume, or held it moments ago, and the cloud shows no holder at all. It may
+    be this machine's. Only the provider can tell for how long that lasts.
+    """
+
+    UNCONFIRMED = "unconfirmed"
     ATTACHING = "attaching"
     ATTACHED = "attached"
     DETACHING = "detaching"
@@ -70,11 +77,22 @@ class DiskIdentity(Struct, frozen=True):
     asked: str | None = None
 
 
+class Obstacle(Struct, frozen=True):
+    """Why the cloud would not attach a volume to this machine now.
+
+    With a `rule` (a stable id) it is refused until an operator acts; without one it passes by itself.
+    """
+
+    reason: str
+    rule: str | None = None
+
+
 class CloudVolume(Struct, frozen=True):
-    """A volume as the cloud describes it. Only core/tags.py judges the tags.
+    """A volume as the cloud describes it. Only core/volumes/tags.py judges the tags.
 
     `available`: the cloud says that it could be attached now. `status` is the cloud's own word, for people.
     `pristine`: True when the provider can prove that nothing was ever written to it, None when it can't tell.
+    `obstacle`: what keeps the cloud from attaching it to this machine now, if anything does.
     """
 
     id: str
@@ -86,6 +104,7 @@ class CloudVolume(Struct, frozen=True):
     multi_attach: bool = False
     identity: DiskIdentity = DiskIdentity()
     pristine: bool | None = None
+    obstacle: Obstacle | None = None
 
     @property
     def available(self) -> bool:
@@ -117,6 +136,19 @@ class Peer(Struct, frozen=True):
     external: tuple[str, ...] = ()
     state: PeerState = PeerState.RUNNING
     members: Mapping[str, str] = field(default_factory=dict)
+
+
+class CloudSnapshot(Struct, frozen=True):
+    """One answer of a cloud. What could not be read is Unknown, and does not hide the rest.
+
+    `instance` is this machine; `volumes` are all that may concern it, in all zones; `peers` are the machines that
+    hold etcd volumes, this one included. `can_tag` is False once the cloud has refused to let this machine write tags.
+    """
+
+    instance: Instance | Unknown
+    volumes: tuple[CloudVolume, ...] | Unknown = ()
+    peers: tuple[Peer, ...] | Unknown = ()
+    can_tag: bool = True
 
 
 class EtcdMember(Struct, frozen=True):

@@ -35,7 +35,7 @@ COLOURS = ("\33[1m", "\33[2m", "\33[32m", "\33[31m", "\33[0m")
 BOLD, DIM, GREEN, RED, PLAIN = COLOURS if sys.stdout.isatty() else ("",) * 5
 
 
-class DemoFailed(Exception):  # noqa: N818 - it says what is the case
+class DemoFailed(Exception):
     """A stage did not come to its end; the message says which, and what was seen instead."""
 
 

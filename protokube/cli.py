@@ -15,15 +15,17 @@ from protokube.alarm import Alarm
 from protokube.config.load import read
 from protokube.config.wiring import RUN_DIR, Chosen, choose, wire
 from protokube.core.model import Fault
-from protokube.errors import ConfigError, PermissionNeeded, UsageError
+from protokube.errors import ConfigError, PermissionNeededError, UsageError
 from protokube.host.notify import Notifier
 from protokube.host.process import missing_tools
-from protokube.lock import AlreadyRunning, Lock
+from protokube.lock import AlreadyRunningError, Lock
 from protokube.logs import set_up_logging
 from protokube.observe import Observer
-from protokube.reconcile import Memory, Report, dry_run
-from protokube.report.text import as_json, as_text
-from protokube.rounds import Rounds
+from protokube.reconcile import Memory, dry_run
+from protokube.reconciles import Reconciles
+from protokube.report.json import as_json
+from protokube.report.model import Report
+from protokube.report.text import as_text
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             print(f"protokube: {fault}", file=sys.stderr)
         return BAD_CONFIG
-    except PermissionNeeded as error:
+    except PermissionNeededError as error:
         print(f"protokube: {error}", file=sys.stderr)
         return NOT_PERMITTED
-    except AlreadyRunning as error:
+    except AlreadyRunningError as error:
         print(f"protokube: {error}", file=sys.stderr)
         return NOT_SETTLED
 
@@ -63,8 +65,8 @@ def _load(given: Sequence[str]) -> Chosen:
     effect."""
     settings, faults = read(given, os.environ)
     if os.geteuid() != 0:
-        raise PermissionNeeded("needs root: it reads and mounts disks; try sudo")
-    folder = Path(settings.root, settings.node.manifest_dir.lstrip("/"))
+        raise PermissionNeededError("needs root: it reads and mounts disks; try sudo")
+    folder = Path(settings.root, settings.node.etcd.manifest_dir.lstrip("/"))
     faults += [
         Fault(str(place), "a file where a directory was expected, for the manifest folder")
         for place in (folder, *folder.parents)
@@ -94,7 +96,7 @@ def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
     loop: Future[asyncio.AbstractEventLoop] = Future()
     alarm = Alarm()
     wired = wire(chosen, loop, alarm.ring)
-    rounds = Rounds(settings, wired, started, Memory(), alarm.ring)
+    rounds = Reconciles(settings, wired, started, Memory(), alarm.ring)
     first = rounds.begin()
     import asyncio
 
@@ -116,7 +118,7 @@ def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
         return DONE
     report = asyncio.run(once())
     print(as_json(report) if settings.output == "json" else as_text(report, planned=False))
-    return DONE if report.settled else NOT_SETTLED
+    return DONE if report.converged else NOT_SETTLED
 
 
 async def _serve(given: Sequence[str], running: Running) -> None:
@@ -153,7 +155,7 @@ def _begin_again(chosen: Chosen, before: Running) -> Running:
     alarm = Alarm()
     wired = wire(chosen, loop, alarm.ring)
     memory = before.rounds.memory.for_another_configuration()
-    rounds = Rounds(chosen.settings, wired, before.rounds.started, memory, alarm.ring)
+    rounds = Reconciles(chosen.settings, wired, before.rounds.started, memory, alarm.ring)
     return daemon.Running(chosen, wired, alarm, rounds, rounds.begin())
 
 
@@ -166,9 +168,9 @@ def _dry_run(chosen: Chosen, started: float) -> Report:
     async def look() -> Report:
         loop.set_result(asyncio.get_running_loop())
         # Only the reading half of the ports goes in: there is nothing in its hands that could write.
-        observer = Observer(wired.config, wired.readers, started=started)
+        observer = Observer(wired.config.for_dry_run(), wired.readers, started=started)
         try:
-            return await asyncio.to_thread(dry_run, wired.config, observer)
+            return await asyncio.to_thread(dry_run, observer)
         finally:
             wired.close()
 

@@ -1,6 +1,6 @@
 """The run loop: a round, then sleep until an event or a deadline wakes it; signals, watchdog, readiness.
 
-The main thread runs asyncio and never works: all it does with an event is to wake the loop. Rounds are synchronous
+The main thread runs asyncio and never works: all it does with an event is to wake the loop. Reconciles are synchronous
 code in a thread of their own.
 """
 
@@ -21,17 +21,14 @@ from msgspec.structs import replace
 from protokube.alarm import Alarm
 from protokube.config.load import Settings
 from protokube.config.wiring import Chosen, Wired
-from protokube.core.disks.model import NoDisk, Tree
-from protokube.core.disks.plan import attached
-from protokube.core.kubelet.paths import KUBECONFIG_PATH
-from protokube.core.observed import Observed
-from protokube.core.volumes.assess import desire
+from protokube.core.disks.model import NoDisk
 from protokube.errors import ProviderError
 from protokube.host.network import watch_addresses
 from protokube.host.notify import Notifier
 from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
-from protokube.reconcile import Cause, Report, StepReport
-from protokube.rounds import Rounds
+from protokube.reconcile import Cause
+from protokube.reconciles import Reconciles
+from protokube.report.model import Report, StepReport
 
 log = logging.getLogger("protokube")
 
@@ -45,7 +42,7 @@ _SHORT, _LONG = 8.0, 10.0
 _FIRST_AFTER_TROUBLE = 0.25
 _TRIES_IN_VAIN = 6
 _PASSES_SOON = 20
-"""Rounds in vain, three minutes of them, for which trouble counts as passing: its end is seen within seconds."""
+"""Reconciles in vain, three minutes of them, for which trouble counts as passing: its end is seen within seconds."""
 _SHOWN = 4
 _BURST, _BURSTS = 0.005, 10
 """Seconds without an event that end a burst, and how many times a burst is prolonged at most."""
@@ -130,7 +127,7 @@ class Watches:
         for directory in self._wired.watch:
             self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
 
-    def follow(self, observed: Observed, root: str) -> None:
+    def follow(self, report: Report, root: str) -> None:
         """Watch what may come now: ends of tools at work, kubelet's kubeconfig, etcd in its data directories.
 
         Only on volumes that this report could read: whatever touches one that hangs, hangs with it.
@@ -139,14 +136,12 @@ class Watches:
             self._watch_always()
         for volume_id, pid in self._wired.running().items():
             self._follow_tool(volume_id, pid)
-        if self._wired.config.kubelet_unit is not None:
-            kubeconfig = Path(root, KUBECONFIG_PATH.lstrip("/"))  # whoever brings it tells nobody
+        wanted = report.wanted
+        if wanted.kubeconfig is not None:
+            kubeconfig = Path(root, wanted.kubeconfig.lstrip("/"))  # whatever brings it tells nobody
             self._directories.watch(kubeconfig.parent, CHANGE, names=frozenset({kubeconfig.name}))
-        desired = desire(self._wired.config, observed)
-        for mine in attached(desired) if desired else ():
-            if isinstance(observed.trees.get(mine.id), Tree):
-                template = self._wired.config.templates[mine.member.cluster]
-                self._directories.watch(Path(root, mine.target.lstrip("/"), template.data_dir), CHANGE)
+        for directory in wanted.directories:
+            self._directories.watch(Path(root, directory.lstrip("/")), CHANGE)
 
     def _follow_tool(self, volume_id: str, pid: int) -> None:
         if pid in self._processes:
@@ -177,12 +172,12 @@ class Watches:
 
 def tries_in_vain(report: Report, before: int) -> int:
     """How many rounds in a row have got nothing on although there was something to do. `before`: until this one."""
-    return 0 if report.got_on or report.settled else before + 1
+    return 0 if report.got_on or report.converged else before + 1
 
 
 def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
     """How long to sleep, in seconds, when no event comes. `in_vain` is what `tries_in_vain` counts."""
-    if report.settled:
+    if report.converged:
         return settings.interval
     most = settings.interval
     trouble = _trouble(report)
@@ -190,7 +185,7 @@ def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
         most = min(most, _SHORT)
     elif report.left.waiting or (trouble and in_vain < _PASSES_SOON):
         most = min(most, _LONG)
-    gate = settings.node.gate_timeout - report.observed.uptime
+    gate = settings.node.kubelet.gate_timeout - report.observed.at.uptime
     import random  # a settled node never gets here
 
     jitter = random.uniform(0.5, 1.0)
@@ -211,8 +206,8 @@ def _trouble(report: Report) -> bool:
 
 def summary(report: Report) -> str:
     """One line of state."""
-    if report.settled:
-        return "settled"
+    if report.converged:
+        return "converged"
     parts = [f"refused: {one.subject} {one.rule}" for one in report.left.refusals if one.serious]
     parts += [f"failed: {one.step.action.subject}" for one in report.failed]
     parts += [f"unknown: {one.subject}" for one in report.left.unknown]
@@ -230,14 +225,14 @@ def say(report: Report, before: Report | None) -> None:
         log.warning("unknown: %s: %s", unknown.subject, unknown.reason)
     for waiting in report.left.waiting:
         log.info("waiting: %s: %s", waiting.subject, waiting.reason)
-    for note in report.left.notes:
-        if before is None or note not in before.left.notes:
+    for note in report.left.hints:
+        if before is None or note not in before.left.hints:
             log.info("%s", note)
-    if report.settled:
-        log.info("settled")
+    if report.converged:
+        log.info("converged")
 
 
-async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds, first: Future[Report]) -> Report:
+async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Reconciles, first: Future[Report]) -> Report:
     """--once: rounds until the node is settled, nothing more can happen, or the time is up. `first` has begun."""
     loop = asyncio.get_running_loop()
     sleep = Sleep(loop, alarm)
@@ -248,11 +243,11 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Rounds,
     try:
         while True:
             report = await asyncio.wrap_future(current)
-            watches.follow(report.observed, settings.root)
+            watches.follow(report, settings.root)
             in_vain = tries_in_vain(report, in_vain)
             left = settings.timeout - (time.monotonic() - rounds.started)
             trying = _trouble(report) and in_vain < _TRIES_IN_VAIN
-            if report.settled or left <= 0 or not (report.in_flight or trying or report.got_on):
+            if report.converged or left <= 0 or not (report.in_flight or trying or report.got_on):
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps
             if current is first and _may_have_missed(report):
@@ -273,7 +268,7 @@ class Running(Struct, frozen=True):
     chosen: Chosen
     wired: Wired
     alarm: Alarm
-    rounds: Rounds
+    rounds: Reconciles
     first: Future[Report]
 
 
@@ -322,7 +317,7 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
     while True:
         report = await asyncio.wrap_future(current)
         say(report, before)
-        watches.follow(report.observed, settings.root)
+        watches.follow(report, settings.root)
         if before is None:
             tell(notifier.ready, summary(report))
         elif summary(report) != summary(before):
@@ -333,7 +328,7 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         delay = 0.0 if again else delay_after(report, in_vain, settings)
         if rounds.stopping:
             return
-        if not report.settled and delay:
+        if not report.converged and delay:
             log.info("next round in %.1f s, or with the next event", delay)
         reasons = await sleep.until_rung(delay, calm_after(report, delay))
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
@@ -346,12 +341,15 @@ def _cause(reasons: list[str]) -> Cause:
     """What the reasons for which the loop woke make the cause of the round: a person counts for more than events."""
     if not reasons:
         return Cause.CLOCK
-    return Cause.PERSON if any(map(is_signal, reasons)) else Cause.NODE
+    if any(map(is_signal, reasons)):
+        return Cause.PERSON
+    # The cloud tells this machine's addresses.
+    return Cause.CLOCK if any(reason.startswith("addresses") for reason in reasons) else Cause.NODE
 
 
 def _may_have_missed(first: Report) -> bool:
     """Whether what the first round waits for may have come before anybody watched for it."""
-    return any(isinstance(disk, NoDisk) for disk in first.observed.disks.values())
+    return any(isinstance(disk, NoDisk) for disk in first.observed.storage.disks.values())
 
 
 def tell(send: Callable[..., None], *words: str) -> None:
@@ -362,7 +360,7 @@ def tell(send: Callable[..., None], *words: str) -> None:
         log.warning("%s", error)
 
 
-async def _feed(notifier: Notifier, rounds: Rounds) -> None:
+async def _feed(notifier: Notifier, rounds: Reconciles) -> None:
     """Feed the watchdog while the round gets on: a hang then ends in a restart, which loses nothing."""
     while notifier.watchdog_interval is not None:
         if not rounds.busy or time.monotonic() - rounds.last_sign < PASS_LIMIT:

@@ -25,7 +25,7 @@ class UsageError(ProtokubeError):
     """The command line can't be understood."""
 
 
-class PermissionNeeded(ProtokubeError):  # noqa: N818 - it names what is needed
+class PermissionNeededError(ProtokubeError):
     """The program lacks a right that it needs, root above all."""
 
 
@@ -37,19 +37,19 @@ class ProviderError(ProtokubeError):
     """
 
 
-class VolumeInUse(ProviderError):  # noqa: N818 - the field's own word
+class VolumeInUseError(ProviderError):
     """Somebody has the volume: another node that won the race, or this one, by an earlier request."""
 
 
-class VolumeRefused(ProviderError):  # noqa: N818 - it names what is the case
+class VolumeDeniedError(ProviderError):
     """The cloud will not attach this volume to this machine, while it may well attach another one."""
 
 
-class OutcomeUnknown(ProviderError):  # noqa: N818 - it names what is the case
+class OutcomeUnknownError(ProviderError):
     """The call was sent and no usable answer came, so that it may have been carried out all the same."""
 
 
-class DeviceNameTaken(ProviderError):  # noqa: N818 - it names what is the case
+class DeviceConflictError(ProviderError):
     """The cloud says that a device name is in use already. `device` is that name; another one may be free."""
 
     def __init__(self, device: str, message: str) -> None:
@@ -57,7 +57,7 @@ class DeviceNameTaken(ProviderError):  # noqa: N818 - it names what is the case
         super().__init__(message)
 
 
-class TaggingForbidden(ProviderError):  # noqa: N818 - it names what is the case
+class TaggingForbiddenError(ProviderError):
     """The cloud lets this machine write no tags, and will not until an operator changes its permissions."""
 
 

@@ -10,16 +10,16 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from protokube.errors import PermissionNeeded, ProtokubeError
+from protokube.errors import PermissionNeededError, ProtokubeError
 from protokube.kernel.locks import flock_holder
 
 
-class AlreadyRunning(ProtokubeError):  # noqa: N818 - it names what is the case
+class AlreadyRunningError(ProtokubeError):
     """Another protokube works on the same root."""
 
 
 class Lock:
-    """Held while the `with` block runs. Raises AlreadyRunning, naming the holder's pid."""
+    """Held while the `with` block runs. Raises AlreadyRunningError, naming the holder's pid."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,13 +30,15 @@ class Lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise PermissionNeeded(f"{self._path}: {error.strerror}; the lock can't be taken") from error
+            raise PermissionNeededError(f"{self._path}: {error.strerror}; the lock can't be taken") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = flock_holder(os.fstat(self._descriptor)) or "unknown"
             os.close(self._descriptor)
-            raise AlreadyRunning(f"protokube already runs on this root: pid {holder} holds {self._path}") from None
+            raise AlreadyRunningError(
+                f"protokube already runs on this root: pid {holder} holds {self._path}"
+            ) from None
         return self
 
     def __exit__(

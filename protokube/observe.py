@@ -1,6 +1,7 @@
-"""Ports → Observed: each facet of the world is read once a round, side by side, each with its own limit.
+"""Ports → View: each facet of the world is read once a reconcile, side by side, each with its own limit.
 
-A read that fails or hangs becomes Unknown; a read that hangs is not started a second time while it does.
+A read that fails or hangs becomes Unknown; a read that hangs is not started a second time while it does. What is wanted
+beyond the first facets an assessment says: it is read until nothing new is wanted.
 """
 
 from __future__ import annotations
@@ -9,44 +10,46 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from protokube.core.disks.identity import Identity
+from protokube.core.assess import Assessment, Wanted, assess
 from protokube.core.disks.model import Disk, NoDisk, Working
-from protokube.core.disks.plan import attached, mount_of
 from protokube.core.dns.model import RecordSet
-from protokube.core.dns.plan import names_to_read
-from protokube.core.etcd.bootstrap import MemberFacts, needs_peers, peers_to_ask
-from protokube.core.etcd.members import first_identity, identified, mounted_places
 from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
-from protokube.core.kubelet.model import KubeletBinary
-from protokube.core.kubelet.plan import PATHS
-from protokube.core.model import Facet, Unknown, Unread
-from protokube.core.node.model import FileState
+from protokube.core.history import History
+from protokube.core.kubelet.model import KubeletBinary, KubeletFacts, Machine
+from protokube.core.kubelet.paths import PATHS
+from protokube.core.model import Facet, Moment, Unknown, Unread
+from protokube.core.node.model import FileState, NodeFacts
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
-from protokube.core.volumes.assess import Desired, desire
+from protokube.core.volumes.model import CloudSnapshot
 from protokube.errors import ProviderError
 from protokube.ports import Readers
 from protokube.together import Limited, start
 
-if TYPE_CHECKING:
-    from protokube.core.kubelet.model import Machine
-
 ALL = frozenset(Facet)
-CLOUD_FACETS = frozenset({Facet.VOLUMES, Facet.PEERS, Facet.MOUNTS})
+Reads = dict[str, Callable[[], object]]
 
-Probed = tuple[KubeletBinary | None, "Machine"]
+Probed = tuple[KubeletBinary | None, Machine]
 """The installed kubelet, if there is one, and the machine that it is to serve."""
 
 
-class Observer:
-    """Reads the world for one configuration. What it keeps between rounds (hanging reads) may be lost.
+class View(Struct, frozen=True):
+    """One snapshot of the world, what is remembered with it, and its judgement."""
 
-    `wake` is called with a reason when something has become known that no round waited for; without it they all wait.
+    observed: Observed
+    history: History
+    judged: Assessment
+
+
+class Observer:
+    """Reads the world for one configuration. What it keeps between reconciles (hanging reads) may be lost.
+
+    `wake` is called with a reason when something has become known that no reconcile waited for; without it they all
+    wait.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Observer:
         limit: float = 30.0,
         wake: Callable[[str], None] | None = None,
     ) -> None:
-        self._config = config
+        self.config = config
         self._readers = readers
         self._started = started
         self._wake = wake
@@ -71,172 +74,190 @@ class Observer:
         """Seconds since the program started."""
         return time.monotonic() - self._started
 
-    def first(self, before: Observed | None = None, kept: frozenset[Facet] = frozenset()) -> Observed:
-        """The snapshot at the start of a round. The facets in `kept` are taken over from `before`."""
-        blank = Unknown("not read yet")
-        empty = Observed(
-            now=time.time(),
-            uptime=0.0,
-            instance=blank,
-            volumes=blank,
-            peers=blank,
-            mounts=blank,
-            kubelet=Unread("it is asked for its version and flags"),
-            unit=blank,
+    def first(self, history: History, before: Observed | None = None, kept: frozenset[Facet] = frozenset()) -> View:
+        """The view at the start of a reconcile. The facets in `kept` are taken over from `before`."""
+        unread = Unknown("not read yet")
+        cloud = before.cloud if before and Facet.CLOUD in kept else CloudSnapshot(unread, unread, unread)
+        observed = Observed(
+            self._moment(),
+            cloud,
+            node=NodeFacts(unread, unread),
+            records=before.records if before and Facet.RECORDS in kept else {},
+            kubelet=KubeletFacts(Unread("it is asked for its version and flags")),
         )
-        taken_over = {facet.value: getattr(before, facet) for facet in kept}
-        return self.again(replace(empty, **taken_over), ALL - kept)
+        observed = replace(observed, storage=replace(observed.storage, mounts=unread))
+        return self._read_on(observed, history, ALL - kept)
 
-    def late(self, observed: Observed) -> Observed | None:
-        """The snapshot with what takes long, and is read when nothing else is left to do; None when that is done.
+    def again(self, view: View, facets: frozenset[Facet]) -> View:
+        """The view with the given facets read again, and with what newly depends on them."""
+        return self._read_on(replace(view.observed, at=self._moment()), view.history, facets)
 
-        Those are the disks of volumes that were attached in this round, all of them together, and, in the first
-        round, the installed kubelet and its unit. These are looked at beside the disks. While a tool is at work on a
-        disk, the round doesn't wait for kubelet: the end of either begins the next.
+    def late(self, view: View) -> View | None:
+        """The view with the facts that take long, and are read when nothing else is left to do; None when that is done.
+
+        Those are the disks of volumes that were attached in this reconcile, all of them together, and, in the first
+        one, the installed kubelet and its unit. These are read beside the disks. While a tool is at work on a disk, the
+        reconcile doesn't wait for kubelet: the end of either begins the next.
         """
-        desired = desire(self._config, observed)
-        unseen = desired is not None and bool({mine.id for mine in attached(desired)} - observed.disks.keys())
+        disks = view.observed.storage.disks
+        unseen = {volume.id for volume in view.judged.wanted.disks} - disks.keys()
         if not self._probed and self._slow is None:
-            self._slow = start("what is slow at first", self._look_slowly)
+            self._slow = start("slow reads", self._read_slowly)
         if unseen:
-            return self.again(observed, frozenset({Facet.DISKS}))
+            return self.again(view, frozenset({Facet.DISKS}))
         if self._slow is None:
             return None
-        if self._wake is not None and not self._slow.done() and any(map(_is_working, observed.disks.values())):
+        if self._wake is not None and not self._slow.done() and any(map(_is_working, disks.values())):
             self._slow.add_done_callback(partial(_tell, self._wake))
             return None
         found = self._slow.result()
         self._slow, self._probed = None, True
-        observed = _with(observed, found.pop("probe"))
-        return replace(observed, **found)
+        return self._judge(_with_units(_with_probe(view.observed, found["probe"]), found), view.history)
 
-    def newly_asked(self, observed: Observed) -> Observed:
-        """A predicted snapshot with the names and members read that only the prediction asks for."""
-        desired = desire(self._config, observed)
-        if desired is None:
-            return observed
-        return self._read_names(observed, desired, frozenset())
+    def newly_wanted(self, observed: Observed, history: History) -> View:
+        """The view of a predicted snapshot, with the names and members read that only the prediction wants."""
+        foretold = self.config.foretold()
+        view = self._judge(observed, history, foretold)
+        while (more := self._read_names(view, frozenset())) is not None:
+            view = self._judge(more, view.history, foretold)
+        return view
 
-    def again(self, before: Observed, facets: frozenset[Facet]) -> Observed:
-        """The snapshot with the given facets read again, and with what newly depends on them."""
-        observed = replace(before, now=time.time(), uptime=self.uptime())
+    def _moment(self) -> Moment:
+        return Moment(time.time(), self.uptime())
+
+    def _judge(self, observed: Observed, history: History, config: NodeConfig | None = None) -> View:
+        history = history.seen(observed)
+        return View(observed, history, assess(config or self.config, observed, history))
+
+    def _read_on(self, observed: Observed, history: History, facets: frozenset[Facet]) -> View:
+        """Read the facets, and go on as long as an assessment wants more than was read."""
         observed = self._read_independent(observed, facets)
-        desired = desire(self._config, observed)
-        if desired is None:
-            return observed
-        observed = self._read_disks(observed, desired, facets)
-        observed = self._read_trees(observed, desired, facets)
-        asked = self._read_names(observed, desired, facets)
-        if asked.members is observed.members:
-            return asked
-        # A member may have started while its peers were asked, and they list it then: its own data is read last.
-        return self._read_trees(asked, desired, frozenset({Facet.TREES}))
+        if Facet.CLOUD in facets:
+            history = history.cloud_answered(observed)
+        view = self._judge(observed, history)
+        for read in (self._read_disks, self._read_contents, self._read_names):
+            if (more := read(view, facets)) is not None:
+                asked = more.answers is not view.observed.answers
+                view = self._judge(more, view.history)
+                if asked and (again := self._read_contents(view, frozenset({Facet.CONTENTS}))) is not None:
+                    # A member may have started while its peers were asked, and they list it then: its own data is
+                    # read last.
+                    view = self._judge(again, view.history)
+        return view
 
     def _read(self, reads: Mapping[str, Callable[[], object]]) -> dict[str, object]:
         """The result of each read by its key: its value, or Unknown. An error that isn't ours is raised here."""
         return {key: _known(future) for key, future in self._limited.run(reads).items()}
 
     def _read_independent(self, observed: Observed, facets: frozenset[Facet]) -> Observed:
-        readers, config = self._readers, self._config
-        reads: dict[str, Callable[[], object]] = {
-            Facet.INSTANCE: readers.cloud.instance,
-            Facet.VOLUMES: lambda: tuple(readers.cloud.volumes()),
-            Facet.PEERS: lambda: tuple(readers.cloud.peers()),
-            Facet.MOUNTS: lambda: tuple(readers.disks.mounts()),
+        readers, master = self._readers, self.config.master
+        reads: Reads = {
+            Facet.CLOUD: lambda: readers.cloud.snapshot(volumes=master),
             Facet.FILES: self._read_files,
             "probe": self._probe,
         }
+        if master:
+            reads[Facet.MOUNTS] = lambda: tuple(readers.disks.mounts())
         if self._probed:
             reads |= self._unit()
-        wanted: set[str] = set(facets if config.master else facets - CLOUD_FACETS)
+        wanted: set[str] = set(facets)
         if Facet.FILES in wanted and self._probed:
             wanted.add("probe")
         found = self._read({key: read for key, read in reads.items() if key in wanted})
-        probed = found.pop("probe", None)
-        can_tag = readers.cloud.can_tag
-        observed = replace(observed, can_tag=can_tag, **found)
-        return observed if probed is None else _with(observed, probed)
+        if Facet.CLOUD in found:
+            observed = replace(observed, cloud=_snapshot(found[Facet.CLOUD]))
+        if Facet.MOUNTS in found:
+            observed = replace(observed, storage=replace(observed.storage, mounts=found[Facet.MOUNTS]))
+        if Facet.FILES in found:
+            observed = replace(observed, node=replace(observed.node, files=found[Facet.FILES]))
+        observed = _with_units(observed, found)
+        return _with_probe(observed, found["probe"]) if "probe" in found else observed
 
-    def _unit(self) -> dict[str, Callable[[], object]]:
-        services, unit = self._readers.services, self._config.kubelet_unit
+    def _unit(self) -> Reads:
+        services, unit = self._readers.services, self.config.kubelet.unit
         return {Facet.UNIT: lambda: services.state(unit)} if services is not None and unit is not None else {}
 
     def _probe(self) -> Probed:
-        import_module("protokube.core.kubelet.render")  # in this quiet moment, for the planner that needs it next
         return self._readers.probe.kubelet(), self._readers.probe.machine()
 
-    def _look_slowly(self) -> dict[str, object]:
+    def _read_slowly(self) -> dict[str, object]:
         """The installed kubelet, and the state of its unit: the first time, both load a library."""
         return self._read({"probe": self._probe, **self._unit()})
 
     def _read_files(self) -> Mapping[str, FileState]:
-        listing = self._readers.files.listing(self._config.manifest_dir)
+        listing = self._readers.files.listing(self.config.etcd.manifest_dir)
         return {**listing, **self._readers.files.read(PATHS)}
 
-    def _read_disks(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
+    def _read_disks(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """The disks; unasked, those at work: when a tool has ended, its volume goes on with the others."""
-        volumes = [mine.volume for mine in attached(desired)]
+        storage, volumes = view.observed.storage, view.judged.wanted.disks
         kept: Mapping[str, Disk | NoDisk | Unknown] = {}
         if Facet.DISKS not in facets:
-            kept = observed.disks
-            volumes = [volume for volume in volumes if _is_working(kept.get(volume.id))]
-            if not volumes:
-                return observed
-        disks = self._readers.disks
-        found = self._read({"disks": lambda: disks.inspect(volumes), "device names": disks.names})
-        inspected, names = found["disks"], found["device names"]
-        if isinstance(inspected, Unknown):
-            inspected = {volume.id: inspected for volume in volumes}
-        return replace(observed, disks={**kept, **inspected}, kernel_devices=names)  # type: ignore[dict-item]
+            kept = storage.disks
+            volumes = tuple(volume for volume in volumes if _is_working(kept.get(volume.id)))
+        if not volumes and kept == storage.disks:
+            return None
+        found = self._read({"disks": lambda: self._readers.disks.inspect(volumes)})["disks"] if volumes else {}
+        inspected = {volume.id: found for volume in volumes} if isinstance(found, Unknown) else found
+        assert isinstance(inspected, Mapping)
+        return replace(view.observed, storage=replace(storage, disks={**kept, **inspected}))
 
-    def _read_trees(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
-        mounted = {mine.id: mine.target for mine in attached(desired) if mount_of(observed, mine)}
-        if Facet.TREES not in facets and mounted.keys() == observed.trees.keys():
-            return observed
-        read = self._readers.disks.tree
-        reads = {volume_id: partial(read, target) for volume_id, target in mounted.items()}
-        return replace(observed, trees=self._read(reads))
+    def _read_contents(self, view: View, facets: frozenset[Facet]) -> Observed | None:
+        storage, mounted = view.observed.storage, view.judged.wanted.contents
+        if Facet.CONTENTS not in facets and mounted.keys() == storage.contents.keys():
+            return None
+        reads: Reads = {
+            volume_id: partial(self._readers.disks.contents, target) for volume_id, target in mounted.items()
+        }
+        return replace(view.observed, storage=replace(storage, contents=self._read(reads)))
 
-    def _read_names(self, observed: Observed, desired: Desired, facets: frozenset[Facet]) -> Observed:
+    def _read_names(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """Members that must be asked, and records; again when there are new ones to ask for."""
-        reads: dict[str, Callable[[], object]] = {}
-        questions = self._questions(observed, desired)
-        asked = bool(questions.keys() - observed.members.keys() or (questions and Facet.MEMBERS in facets))
-        if asked:
-            for cluster, urls in questions.items():
-                reads |= {f"members of {cluster} from {url}": partial(self._members, url) for url in urls}
+        observed, wanted = view.observed, view.judged.wanted
+        asked = bool(wanted.questions.keys() - observed.answers.keys()) or (
+            bool(wanted.questions) and Facet.MEMBERS in facets
+        )
         records: Mapping[str, RecordSet] | Unknown = {} if Facet.RECORDS in facets else observed.records
+        unread = self._unread_names(wanted, records)
+        if not asked and not unread and records == observed.records:
+            return None
+        reads = self._questions(wanted) if asked else {}
         dns = self._readers.dns
-        # What couldn't be read is not tried again in every pass: a silent server would hold up all that follows.
-        if dns is not None and not isinstance(records, Unknown):
-            unread = names_to_read(self._config, observed, desired) - records.keys()
-            if unread:
-                reads["records"] = lambda: dns.record_sets(unread)
+        if dns is not None and unread:
+            reads["records"] = lambda: dns.record_sets(unread)
         found = self._read(reads)
         read: Mapping[str, RecordSet] | Unknown = found.pop("records", {})  # type: ignore[assignment]
         if not isinstance(records, Unknown):
             records = read if isinstance(read, Unknown) else {**records, **read}
-        if not asked:
-            return replace(observed, records=records)
-        members = {
-            cluster: _answers([(me, found[f"members of {cluster} from {url}"]) for url, me in urls.items()])
-            for cluster, urls in questions.items()
-        }
-        return replace(observed, records=records, members=members)
+        observed = replace(observed, records=records)
+        return replace(observed, answers=_answers(wanted, found)) if asked else observed
 
-    def _questions(self, observed: Observed, desired: Desired) -> dict[str, Mapping[str, str]]:
-        """The etcd clusters in which a member of ours never started, with the peer URLs to ask and whose they are."""
-        questions: dict[str, Mapping[str, str]] = {}
-        for place in mounted_places(self._config, observed, desired):
-            identity = identified(desired, self._config, place) or first_identity(desired, place)
-            if not isinstance(identity, Identity):
-                continue
-            if needs_peers(MemberFacts(place.mine, identity, place.has_data)):
-                questions[place.mine.member.cluster] = peers_to_ask(observed, desired, place.template, place.mine)
-        return questions
+    def _unread_names(self, wanted: Wanted, records: Mapping[str, RecordSet] | Unknown) -> frozenset[str]:
+        """Records that could not be read are not tried again in every pass: a silent server would hold all up."""
+        if self._readers.dns is None or isinstance(records, Unknown):
+            return frozenset()
+        return wanted.names - records.keys()
+
+    def _questions(self, wanted: Wanted) -> Reads:
+        return {
+            _question(cluster, url): partial(self._members, url)
+            for cluster, urls in wanted.questions.items()
+            for url in urls
+        }
 
     def _members(self, url: str) -> tuple[EtcdPeerMember, ...]:
         return tuple(self._readers.etcd.members(url))
+
+
+def _question(cluster: str, url: str) -> str:
+    return f"members of {cluster} from {url}"
+
+
+def _snapshot(found: object) -> CloudSnapshot:
+    if isinstance(found, CloudSnapshot):
+        return found
+    assert isinstance(found, Unknown)
+    return CloudSnapshot(found, found, found)
 
 
 def _known(future: Future[object]) -> object:
@@ -246,7 +267,14 @@ def _known(future: Future[object]) -> object:
         return Unknown(str(error))
 
 
-def _answers(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
+def _answers(wanted: Wanted, found: Mapping[str, object]) -> dict[str, PeerAnswers | Unknown]:
+    return {
+        cluster: _heard([(me, found[_question(cluster, url)]) for url, me in urls.items()])
+        for cluster, urls in wanted.questions.items()
+    }
+
+
+def _heard(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
     """What each member answered, at whichever of its addresses it was heard."""
     lists = {me: answer for me, answer in found if isinstance(answer, tuple)}
     silence = "; ".join(answer.reason for me, answer in found if isinstance(answer, Unknown) and me not in lists)
@@ -264,9 +292,15 @@ def _tell(wake: Callable[[str], None], _: Future[dict[str, object]]) -> None:
     wake("the installed kubelet is known")
 
 
-def _with(observed: Observed, probed: object) -> Observed:
+def _with_units(observed: Observed, found: Mapping[str, object]) -> Observed:
+    if Facet.UNIT not in found:
+        return observed
+    return replace(observed, node=replace(observed.node, unit=found[Facet.UNIT]))
+
+
+def _with_probe(observed: Observed, probed: object) -> Observed:
     """The snapshot with what is known of the installed kubelet and the machine."""
     if isinstance(probed, Unknown):
-        return replace(observed, kubelet=probed, machine=None)
+        return replace(observed, kubelet=KubeletFacts(probed))
     assert isinstance(probed, tuple)
-    return replace(observed, kubelet=probed[0], machine=probed[1])
+    return replace(observed, kubelet=KubeletFacts(*probed))

@@ -1,70 +1,49 @@
 """The ports: what the program asks of the world, as Protocols. Adapters execute; they never decide.
 
-Every call has a time limit of its own and raises ProviderError when the world does not answer, or answers
-with something that can't be understood. Nothing here detaches, unmounts or deletes a volume: what can't be
-said can't go wrong.
+Every call has a time limit of its own and raises ProviderError when the world does not answer, or answers with
+something that can't be understood. Nothing here detaches, unmounts or deletes a volume: what can't be said can't go
+wrong.
 
-Each port is split in two: reading, which planners and dry run get, and writing, which only apply gets.
+Each port is split in two. The reading half stands here, and observing and dry run get no other. The acting half stands
+with the actions that it carries out, in the concern's `actions.py`; only applying gets it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
-from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
-from protokube.core.disks.model import Disk, Mount, NoDisk, Tree
-from protokube.core.dns.model import RecordChange, RecordSet
+from protokube.core.disks.actions import DiskWriter
+from protokube.core.disks.model import Disk, NoDisk, VolumeContents
+from protokube.core.dns.actions import RecordWriter
+from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.model import EtcdPeerMember
-from protokube.core.kubelet.model import KubeletBinary
+from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Unknown
-from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
-from protokube.core.node.model import FileState, UnitState
-from protokube.core.volumes.model import CloudVolume, Instance, Peer
-
-if TYPE_CHECKING:
-    from protokube.core.kubelet.model import Machine
+from protokube.core.node.actions import FileWriter, UnitStarter
+from protokube.core.node.model import FileState, Mount, UnitState
+from protokube.core.volumes.actions import CloudWriter
+from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 
 
 class CloudReader(Protocol):
-    """What a cloud tells. `can_tag`: False once the cloud has refused to let us write tags.
-
-    `remote`: it is asked over the network, and what happens on this machine doesn't change its answers.
-    """
+    """What a cloud tells. `remote`: it is asked over the network, and what happens on this machine doesn't change its
+    answers."""
 
     remote: bool
 
-    @property
-    def can_tag(self) -> bool:
-        """Whether tags can be written, as far as is known."""
+    def snapshot(self, *, volumes: bool) -> CloudSnapshot:
+        """This machine, every volume that may concern it, in all zones and with raw tags, and the machines that hold
+        them. `volumes` is False on a worker, which takes none: only this machine is asked for then.
 
-    def instance(self) -> Instance:
-        """Who and where this machine is."""
-
-    def volumes(self) -> Sequence[CloudVolume]:
-        """Every volume that may concern us, in all zones, with raw tags."""
-
-    def peers(self) -> Sequence[Peer]:
-        """The machines that hold etcd volumes, this one included, with their addresses."""
-
-
-class CloudProvider(CloudReader, Protocol):
-    """A cloud that can also be asked to act."""
-
-    def attach(self, volume_id: str, device: str | None) -> None:
-        """Ask for an attachment; returns at once.
-
-        Raises VolumeInUse when somebody has it, DeviceNameTaken, VolumeRefused when it can't be this volume, and
-        OutcomeUnknown when it may have been carried out all the same; ProviderError for the rest.
+        A part that could not be read is Unknown. Raises ProviderError when nothing is known.
         """
 
-    def tag(self, volume_id: str, key: str, value: str) -> None:
-        """Write one tag."""
 
-    def announce(self) -> None:
-        """Let the other nodes know this one's addresses, where the cloud doesn't know them by itself."""
+class CloudProvider(CloudReader, CloudWriter, Protocol):
+    """A cloud that can also be asked to act."""
 
     def close(self) -> None:
         """Let go of what the provider keeps open."""
@@ -79,11 +58,8 @@ class DNSReader(Protocol):
         """What stands under each of the names; a name with nothing has an empty RecordSet."""
 
 
-class DNSProvider(DNSReader, Protocol):
+class DNSProvider(DNSReader, RecordWriter, Protocol):
     """A DNS provider that can also be changed."""
-
-    def change(self, changes: Sequence[RecordChange]) -> None:
-        """Apply one batch; idempotent."""
 
     def recover(self) -> None:
         """Put right what a crash left half written. Called once, at the start."""
@@ -100,30 +76,15 @@ class DiskReader(Protocol):
         one is started for it.
         """
 
-    def names(self) -> frozenset[str]:
-        """The device names that the kernel knows (/dev/xvdf, …), so that none is asked for twice."""
-
     def mounts(self) -> Sequence[Mount]:
         """The mounts of this mount namespace that lie below the root, from mountinfo and sysfs, without I/O."""
 
-    def tree(self, target: str) -> Tree:
+    def contents(self, target: str) -> VolumeContents:
         """What a mounted volume holds; `target` is its mount point without the root prefix."""
 
 
-class Disks(DiskReader, Protocol):
-    """The machine's disks, to act on. Format, check and grow are started, not awaited."""
-
-    def format(self, action: FormatVolume) -> None:
-        """Prove blankness under the disk's lock, then mkfs.ext4. Never killed."""
-
-    def check(self, action: CheckFilesystem) -> None:
-        """e2fsck -p under the disk's lock. Never killed."""
-
-    def grow(self, action: GrowFilesystem) -> None:
-        """resize2fs under the disk's lock. Never killed."""
-
-    def mount(self, action: MountVolume) -> None:
-        """Mount the disk, after checking again that it is this disk with this filesystem."""
+class Disks(DiskReader, DiskWriter, Protocol):
+    """The machine's disks, to act on."""
 
 
 class FileReader(Protocol):
@@ -136,20 +97,8 @@ class FileReader(Protocol):
         """The state of each entry of a directory, by full path; empty when the directory is absent."""
 
 
-class Files(FileReader, Protocol):
-    """The node's files, to act on. Every write is atomic and on disk when the call returns."""
-
-    def make_directory(self, action: MakeDirectory) -> None:
-        """Make a directory."""
-
-    def write(self, action: WriteFile) -> None:
-        """Write beside, fsync, rename, fsync the directory."""
-
-    def link(self, action: MakeLink) -> None:
-        """A fresh relative link, renamed over the old one."""
-
-    def unlink(self, action: Unlink) -> None:
-        """Remove a link; absent is fine."""
+class Files(FileReader, FileWriter, Protocol):
+    """The node's files, to act on."""
 
 
 class EtcdPeers(Protocol):
@@ -166,14 +115,8 @@ class ServiceReader(Protocol):
         """The state of a unit; a unit that isn't there has load `not-found`."""
 
 
-class ServiceManager(ServiceReader, Protocol):
+class ServiceManager(ServiceReader, UnitStarter, Protocol):
     """The service manager, to act on."""
-
-    def start(self, unit: str) -> None:
-        """Start a unit."""
-
-    def restart(self, unit: str) -> None:
-        """Restart a unit, reloading the manager first when the unit's file has changed."""
 
 
 class KubeletProbe(Protocol):
@@ -198,11 +141,5 @@ class Readers(Struct, frozen=True):
     services: ServiceReader | None
 
 
-class Writers(Struct, frozen=True):
-    """All that applying needs."""
-
-    cloud: CloudProvider
-    disks: Disks
-    files: Files
-    dns: DNSProvider | None
-    services: ServiceManager | None
+Writers = Mapping[str, object]
+"""All that applying needs: the acting half of each port, by the name that actions give for it."""

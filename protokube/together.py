@@ -11,7 +11,7 @@ from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from protokube.errors import OutcomeUnknown
+from protokube.errors import OutcomeUnknownError
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Limited(Generic[T]):
         self._hanging: dict[str, Future[T]] = {}
 
     def run(self, calls: Mapping[str, Callable[[], T]]) -> dict[str, Future[T]]:
-        """What came of each call, by its key: a future that is done. That of one that hangs has OutcomeUnknown.
+        """What came of each call, by its key: a future that is done. That of one that hangs has OutcomeUnknownError.
 
         No call is made for a key while an earlier one hangs.
         """
@@ -80,5 +80,5 @@ class Limited(Generic[T]):
 
 def _late(reason: str) -> Future[T]:
     future: Future[T] = Future()
-    future.set_exception(OutcomeUnknown(reason))
+    future.set_exception(OutcomeUnknownError(reason))
     return future

@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
-from protokube.core.etcd.model import EtcdTemplate
+from protokube.core.component.model import Layer
+from protokube.core.component.schema import parse_version
+from protokube.core.disks.model import DiskSettings
+from protokube.core.dns.model import DnsSettings
+from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
 from protokube.core.etcd.template import check_pod, parse_template
+from protokube.core.kubelet.model import KubeletSettings
+from protokube.core.kubelet.render import layer_faults
 from protokube.core.located import Section, parse
 from protokube.core.model import Fault
 from protokube.core.settings import NodeConfig
+from protokube.core.volumes.model import VolumeSettings
 from protokube.core.volumes.tags import is_dns_name
 from protokube.errors import ConfigError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from protokube.core.component.layers import Layer
 
 DEFAULT_CONFIG = "etc/protokube/config.yaml"
 DEFAULT_INVENTORY = "etc/protokube/inventory.yaml"
@@ -34,7 +40,6 @@ FILE_ONLY = (
     "dnsRemovals",
     "dnsReadEvery",
     "imdsV1",
-    "kubeletProofTime",
     "kubeletRestartsPerHour",
 )
 
@@ -118,7 +123,7 @@ def _settings(
     if number("interval") <= 0:
         faults.append(Fault("--interval", "0 where at least a moment was expected"))
     return Settings(
-        node=_node(values, section, dns, faults),
+        node=_node(values, section, faults),
         root=root,
         once=bool(values["once"]),
         dry_run=bool(values["dry-run"]),
@@ -140,9 +145,7 @@ def _settings(
     )
 
 
-def _node(
-    values: Mapping[str, Value | None], section: Section | None, dns: str | None, faults: list[Fault]
-) -> NodeConfig:
+def _node(values: Mapping[str, Value | None], section: Section | None, faults: list[Fault]) -> NodeConfig:
     suffix = values["dns-internal-suffix"]
     if suffix is not None:
         suffix = _suffix(str(suffix), faults)
@@ -159,28 +162,42 @@ def _node(
         )
     timeout = values["kubelet-gate-timeout"]
     assert isinstance(timeout, float)
+    unit_name = None if unit == "none" else unit
+    folder = manifest_dir.rstrip("/") or "/"
+    templates = load_templates(None if values["template-dir"] is None else str(values["template-dir"]), faults)
+    master = bool(values["master"])
     return NodeConfig(
-        master=bool(values["master"]),
-        cluster_id=None if cluster_id is None else str(cluster_id),
-        templates=load_templates(None if values["template-dir"] is None else str(values["template-dir"]), faults),
-        etcd_image=None if values["etcd-image"] is None else str(values["etcd-image"]),
-        etcd_bootstrap=bool(values["etcd-bootstrap"]),
-        may_format=not values["no-format"],
-        manifest_dir=manifest_dir.rstrip("/") or "/",
-        dns=dns or "hosts",
-        dns_suffix=suffix,
-        dns_adopt=bool(values["dns-adopt"]),
-        dns_removals=_count(section, "dnsRemovals", 2, faults),
-        kubelet_unit=None if unit == "none" else unit,
-        gate_timeout=timeout,
-        kubelet_proof_time=float(_count(section, "kubeletProofTime", 60, faults)),
-        kubelet_restarts=_count(section, "kubeletRestartsPerHour", 6, faults),
-        kubernetes_version=_version(section, faults),
-        kubelet_layers=_layer(section, "kubelet", faults),
-        master_kubelet_layers=_layer(section, "masterKubelet", faults),
-        group_kubelet_layers=_groups(section, faults),
-        node_labels={key: str(item.value) for key, item in section.strings("nodeLabels").items()} if section else {},
+        master=master,
+        volumes=VolumeSettings(None if cluster_id is None else str(cluster_id), frozenset(templates)),
+        disks=DiskSettings(may_format=not values["no-format"], layouts=templates),
+        etcd=EtcdSettings(
+            templates=templates,
+            image=None if values["etcd-image"] is None else str(values["etcd-image"]),
+            assume_new=bool(values["etcd-bootstrap"]),
+            manifest_dir=folder,
+            dns_suffix=suffix,
+            kubelet_unit=unit_name,
+        ),
+        dns=DnsSettings(
+            suffix=suffix, adopt=bool(values["dns-adopt"]), removals=_count(section, "dnsRemovals", 2, faults)
+        ),
+        kubelet=KubeletSettings(
+            unit=unit_name,
+            gate_timeout=timeout,
+            restarts_per_hour=_count(section, "kubeletRestartsPerHour", 6, faults),
+            version=_version(section, faults),
+            layers=_layer(section, "kubelet", faults),
+            master_layers=_layer(section, "masterKubelet", faults),
+            group_layers=_groups(section, faults),
+            node_labels=_labels(section),
+            manifest_dir=folder,
+            master=master,
+        ),
     )
+
+
+def _labels(section: Section | None) -> dict[str, str]:
+    return {key: str(item.value) for key, item in section.strings("nodeLabels").items()} if section else {}
 
 
 def _suffix(suffix: str, faults: list[Fault]) -> str:
@@ -198,8 +215,6 @@ def _version(section: Section | None, faults: list[Fault]) -> str | None:
     text = section.text("kubernetesVersion") if section else None
     if section is None or text is None:
         return None
-    from protokube.core.component.schema import parse_version  # kubelet's schema waits for a quiet moment
-
     parsed = parse_version(text)
     if isinstance(parsed, Fault):
         faults.append(section.items["kubernetesVersion"].fault(parsed.message))
@@ -215,9 +230,6 @@ def _layer(section: Section | None, key: str, faults: list[Fault]) -> tuple[Laye
         return ()
     values = item.plain()
     assert isinstance(values, dict)
-    from protokube.core.component.layers import Layer
-    from protokube.core.kubelet.render import layer_faults
-
     layer = Layer(item.path, values)
     faults += [Fault(f"{item.file}: {fault.place}", fault.message) for fault in layer_faults(layer)]
     return (layer,)

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 
 from protokube.config.load import Settings
 from protokube.core.etcd.model import EtcdPeerMember
-from protokube.core.model import Fault
+from protokube.core.model import Fault, Unknown
 from protokube.core.node.model import UnitState
 from protokube.core.settings import NodeConfig
-from protokube.errors import ConfigError
+from protokube.errors import ConfigError, ProviderError
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet
@@ -101,12 +101,13 @@ class Chosen(Struct, frozen=True):
 
 
 class Wired(Struct, frozen=True):
-    """The configuration, and the ports. `watch` are directories whose changes matter; `running` maps volumes to the
-    process that works on each; `close` lets everything go."""
+    """The configuration, and the ports. `dns` mends at the start what a crash left half written. `watch` are directories
+    whose changes matter; `running` maps volumes to the process that works on each; `close` lets everything go."""
 
     config: NodeConfig
     readers: Readers
     writers: Writers
+    dns: DNSProvider | None
     watch: tuple[Path, ...]
     running: Callable[[], Mapping[str, int]]
     close: Callable[[], None]
@@ -118,17 +119,28 @@ def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
     Raises ConfigError with every fault, those that are `known` first.
     """
     name = settings.cloud or detect_cloud()
-    config = replace(settings.node, dns=settings.dns or ("route53" if name == "aws" else "hosts"))
+    names = settings.dns or ("route53" if name == "aws" else "hosts")
+    config = _with_names(settings.node, names)
     faults = list(known)
-    if name == "aws" or config.dns == "route53":
+    if name == "aws" or names == "route53":
         from protokube.awsenv import environment_faults
 
         faults += environment_faults(os.environ)
     cloud = _or_faults(lambda: _cloud(settings, name), faults)
-    dns = _or_faults(lambda: _dns(settings, config), faults)
+    dns = _or_faults(lambda: _dns(settings, names), faults)
     if faults or cloud is None or dns is None:
         raise ConfigError(faults)
     return Chosen(settings, config, cloud, dns)
+
+
+def _with_names(config: NodeConfig, names: str) -> NodeConfig:
+    """The configuration with what the choice of a DNS provider decides."""
+    private, kept = names == "hosts", names != "none"
+    return replace(
+        config,
+        dns=replace(config.dns, private=private, kept=kept),
+        etcd=replace(config.etcd, private_names=private, names_kept=kept),
+    )
 
 
 def _or_faults(read: Callable[[], T], faults: list[Fault]) -> T | None:
@@ -150,10 +162,10 @@ def wire(chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake) ->
     disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
     files = NodeFiles(settings.root)
     services = None
-    if config.kubelet_unit is not None:
+    if config.kubelet.unit is not None:
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
         services = _Bus(loop, address, wake)
-    manifests = Path(settings.root, config.manifest_dir.lstrip("/"))
+    manifests = Path(settings.root, config.etcd.manifest_dir.lstrip("/"))
     watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, *cloud_watch]
     if services is not None:
         watch.append(Path(settings.root, BUS).parent)  # a bus that comes late is no reason to wait for the clock
@@ -166,7 +178,8 @@ def wire(chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake) ->
     return Wired(
         config,
         Readers(cloud, disks, files, _Peers(), InstalledKubelet(settings.root), dns, services),
-        Writers(cloud, disks, files, dns, services),
+        {"cloud": cloud, "disks": disks, "files": files, "dns": dns, "services": services},
+        dns,
         tuple(watch),
         disks.running,
         close,
@@ -191,7 +204,7 @@ def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:
         def aws() -> Cloud:
             from protokube.cloudprovider.aws import AwsCloud
 
-            cloud = AwsCloud(cluster_id=settings.node.cluster_id, allow_imds_v1=settings.imds_v1)
+            cloud = AwsCloud(cluster_id=settings.node.volumes.cluster_id, allow_imds_v1=settings.imds_v1)
             return cloud, (), cloud.vpc
 
         return aws
@@ -204,16 +217,16 @@ def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:
     return lambda: (LocalCloud(inventory, node, default_addresses, settings.root), images, lambda: None)
 
 
-def _dns(settings: Settings, config: NodeConfig) -> MakeDns:
-    if config.dns == "rfc2136" and not settings.dns_server:
+def _dns(settings: Settings, names: str) -> MakeDns:
+    if names == "rfc2136" and not settings.dns_server:
         raise ConfigError([Fault("--dns rfc2136", "needs --dns-server HOST[:PORT]")])
-    if config.dns == "none" or not config.master:
+    if names == "none" or not settings.node.master:
         return lambda _cloud, _vpc: None
-    if config.dns == "hosts":
+    if names == "hosts":
         from protokube.dnsprovider.hosts import HostsFile
 
         return lambda _cloud, _vpc: HostsFile(str(Path(settings.root, HOSTS)))
-    if config.dns == "rfc2136":
+    if names == "rfc2136":
         from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 
         assert settings.dns_server is not None
@@ -224,8 +237,17 @@ def _dns(settings: Settings, config: NodeConfig) -> MakeDns:
         from protokube.dnsprovider.route53 import Route53
 
         def suffix() -> str:
-            return config.suffix(config.cluster_id or cloud.instance().cluster_id)
+            return settings.node.dns.full_suffix(_cluster_id(settings, cloud))
 
         return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc, imds_v1=settings.imds_v1)
 
     return route53
+
+
+def _cluster_id(settings: Settings, cloud: CloudProvider) -> str:
+    if settings.node.volumes.cluster_id is not None:
+        return settings.node.volumes.cluster_id
+    instance = cloud.snapshot(volumes=False).instance
+    if isinstance(instance, Unknown):
+        raise ProviderError(instance.reason)
+    return instance.cluster_id

@@ -1,8 +1,8 @@
-"""The values that the whole program speaks in: what was configured, and what was observed.
+"""The words that every concern shares: faults, refusals, what is unknown, and when it was looked at.
 
-Everything here is immutable. A part of the world that could not be read is `Unknown`, which is never the
-same as empty. Sizes are bytes, times are seconds since the epoch, paths are absolute and without the
-`--root` prefix unless a field says otherwise.
+Everything here is immutable. A part of the world that could not be read is `Unknown`, which is never the same as
+empty. Sizes are bytes, times are seconds since the epoch, paths are absolute and without the `--root` prefix unless
+a field says otherwise.
 """
 
 from __future__ import annotations
@@ -26,45 +26,41 @@ class Fault(Struct, frozen=True):
         return f"{self.place}: {self.message}"
 
 
-class Unknown(Struct, frozen=True):
+class Rejected(Struct, frozen=True, tag=True):
+    """Something that is not taken. `rule` is a stable id that people can search for."""
+
+    rule: str
+    evidence: str
+
+
+class Unknown(Struct, frozen=True, tag=True):
     """A part of the world that could not be read, and why."""
 
     reason: str
 
 
-class Unread(Unknown, frozen=True):
+class Unread(Unknown, frozen=True, tag=True):
     """A part of the world that is being read, so that it will be known without another action."""
+
+
+class Moment(Struct, frozen=True):
+    """When a snapshot was taken: `now` since the epoch, `uptime` since the program started; both in seconds.
+
+    Only `uptime` measures how long something has been so: the clock may be set at any time after boot.
+    """
+
+    now: float
+    uptime: float
 
 
 class Facet(StrEnum):
     """The parts of the world that are read separately."""
 
-    INSTANCE = "instance"
-    VOLUMES = "volumes"
-    PEERS = "peers"
+    CLOUD = "cloud"
     MOUNTS = "mounts"
     DISKS = "disks"
-    TREES = "trees"
+    CONTENTS = "contents"
     FILES = "files"
     MEMBERS = "members"
     RECORDS = "records"
     UNIT = "unit"
-
-
-# --- the cloud -------------------------------------------------------------------------------------
-
-
-# --- disks and mounts ------------------------------------------------------------------------------
-
-
-# --- files, units, etcd ----------------------------------------------------------------------------
-
-
-# --- etcd members ----------------------------------------------------------------------------------
-
-
-class Rejected(Struct, frozen=True):
-    """A volume, or a tag of it, that is not taken. `rule` is a stable id that people can search for."""
-
-    rule: str
-    evidence: str

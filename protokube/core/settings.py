@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from msgspec import Struct
+from msgspec.structs import replace
 
-from msgspec import Struct, field
-
-from protokube.core.etcd.model import EtcdTemplate
-from protokube.core.etcd.template import DEFAULT_IMAGE
-
-if TYPE_CHECKING:
-    from protokube.core.component.layers import Layer
+from protokube.core.disks.model import DiskSettings
+from protokube.core.dns.model import DnsSettings
+from protokube.core.etcd.model import EtcdSettings
+from protokube.core.kubelet.model import KubeletSettings
+from protokube.core.volumes.model import VolumeSettings
 
 
 class NodeConfig(Struct, frozen=True):
-    """The node's configuration. Paths are without the root prefix, times are seconds.
-
-    `etcd_image` is None unless the operator named one. `kubelet_unit` is None when no unit is to be started.
-    `gate_timeout` is how long kubelet waits for volumes, counted from the program's start.
-    `kubelet_proof_time` is how long kubelet has to stay up with new files before they count as good, and
-    `kubelet_restarts` how often it is started or restarted within an hour.
-    `peers_patience` is how long the peers of a member that is to join must have given the same answers.
-    `dns_suffix` starts with a dot; `dns_removals` is how many records of gone owners are removed in a round.
-    """
+    """The node's configuration, by concern. `master`: this is a control-plane node."""
 
     master: bool = False
-    cluster_id: str | None = None
-    templates: Mapping[str, EtcdTemplate] = field(default_factory=dict)
-    etcd_image: str | None = None
-    default_image: str = DEFAULT_IMAGE
-    etcd_bootstrap: bool = False
-    may_format: bool = True
-    peers_patience: float = 3.0
-    manifest_dir: str = "/etc/kubernetes/manifests"
-    dns: str = "hosts"
-    dns_suffix: str | None = None
-    dns_adopt: bool = False
-    dns_removals: int = 2
-    kubelet_unit: str | None = "kubelet.service"
-    gate_timeout: float = 300.0
-    kubelet_proof_time: float = 60.0
-    kubelet_restarts: int = 6
-    kubernetes_version: str | None = None
-    kubelet_layers: tuple[Layer, ...] = ()
-    master_kubelet_layers: tuple[Layer, ...] = ()
-    group_kubelet_layers: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
-    node_labels: Mapping[str, str] = field(default_factory=dict)
+    volumes: VolumeSettings = VolumeSettings()
+    disks: DiskSettings = DiskSettings()
+    etcd: EtcdSettings = EtcdSettings()
+    dns: DnsSettings = DnsSettings()
+    kubelet: KubeletSettings = KubeletSettings()
 
-    def suffix(self, cluster_id: str) -> str:
-        """The internal names' suffix, with its leading dot."""
-        return self.dns_suffix or f".internal.{cluster_id}"
+    def for_dry_run(self) -> NodeConfig:
+        """The configuration for a single look: no answer is waited for to stay the same."""
+        return replace(self, etcd=replace(self.etcd, peers_patience=0.0))
 
-    @property
-    def private_dns(self) -> bool:
-        """Whether names are kept in the node's own hosts file."""
-        return self.dns == "hosts"
+    def foretold(self) -> NodeConfig:
+        """The configuration for a predicted world: names that other nodes will write are not waited for."""
+        return replace(self, etcd=replace(self.etcd, names_patience=0.0))

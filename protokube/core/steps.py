@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct, field
 
-from protokube.core.actions import Action
-from protokube.core.observed import Observed
+from protokube.core.action import Action
 
 
 class Step(Struct, frozen=True):
-    """An action whose ground is laid. `depends` says what only the world can confirm (dry run); `loud` that it is
-    taken although something is wrong, and people should hear of it."""
+    """An action whose preconditions hold.
+
+    `depends` says what only the world can confirm (dry run). `warning`: it is taken although something is wrong, and
+    people should hear of it.
+    """
 
     action: Action
     reason: str
     depends: str | None = None
-    loud: bool = False
+    warning: bool = False
 
 
 class Waiting(Struct, frozen=True):
-    """Something that will go on without another action. `theirs`: it is another node's doing, or a mere timer."""
+    """Something that will go on without another action. `external`: by another node's doing, or by mere time."""
 
     subject: str
     reason: str
-    theirs: bool = False
+    external: bool = False
 
 
 class Refusal(Struct, frozen=True):
     """Something that protokube will not do, the stable id of the rule, and the evidence.
 
-    `serious` is False where another volume does the job, so that the node is settled all the same.
+    `serious` is False where another volume does the job, so that the node is converged nevertheless.
     """
 
     subject: str
@@ -45,7 +49,7 @@ class UnknownPart(Struct, frozen=True):
     reason: str
 
 
-class Held(Struct, frozen=True):
+class InUseElsewhere(Struct, frozen=True):
     """A volume of this cluster, in whatever zone, that another instance holds: no trouble, a fact."""
 
     subject: str
@@ -53,40 +57,59 @@ class Held(Struct, frozen=True):
     zone: str
 
 
-class Plan(Struct):
-    """A plan under construction; planners add to it, one after the other. `notes` are for people only.
+class Findings(Struct):
+    """What a judgement says to people, gathered while it is made. `hints` decide nothing."""
 
-    `held` are the volumes that other instances hold.
-    """
-
-    steps: list[Step] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     unknown: list[UnknownPart] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    in_use_elsewhere: list[InUseElsewhere] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
 
-    def step(
-        self, observed: Observed, action: Action, reason: str, *, volume: str | None = None, loud: bool = False
-    ) -> None:
-        """Add a step, unless its subject already failed in this round."""
-        if action.subject in observed.failed:
-            return
-        self.steps.append(Step(action, reason, observed.assumed.get(volume) if volume else None, loud))
-
-    def wait(self, subject: str, reason: str, *, theirs: bool = False) -> None:
+    def wait(self, subject: str, reason: str, *, external: bool = False) -> None:
         """Say what is being waited for."""
-        self.waiting.append(Waiting(subject, reason, theirs))
+        self.waiting.append(Waiting(subject, reason, external))
 
     def refuse(self, subject: str, rule: str, evidence: str, *, serious: bool = True) -> None:
         """Say what is refused, and why."""
         self.refusals.append(Refusal(subject, rule, evidence, serious))
 
-    def ignorance(self, subject: str, reason: str) -> None:
+    def not_known(self, subject: str, reason: str) -> None:
         """Say what is not known."""
         self.unknown.append(UnknownPart(subject, reason))
 
+    def add(self, other: Findings) -> None:
+        """Take in what another judgement says; what two of them do not know is said once."""
+        self.waiting += other.waiting
+        self.refusals += other.refusals
+        self.unknown += [one for one in other.unknown if one not in self.unknown]
+        self.in_use_elsewhere += other.in_use_elsewhere
+        self.hints += other.hints
+
     @property
-    def settled(self) -> bool:
+    def converged(self) -> bool:
+        """Nothing waiting, unknown or refused."""
+        return not (self.unknown or self.waiting or any(refusal.serious for refusal in self.refusals))
+
+
+class Plan(Findings):
+    """A plan under construction; planners add to it, one after the other.
+
+    `failed` are the subjects whose actions failed in this reconcile: they are left alone until the next one.
+    `assumed` (prediction only) says for a volume what the world has yet to confirm.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    failed: frozenset[str] = frozenset()
+    assumed: Mapping[str, str] = field(default_factory=dict)
+
+    def step(self, action: Action, reason: str, *, volume: str | None = None, warning: bool = False) -> None:
+        """Add a step, unless its subject already failed in this reconcile."""
+        if action.subject in self.failed:
+            return
+        self.steps.append(Step(action, reason, self.assumed.get(volume) if volume else None, warning))
+
+    @property
+    def converged(self) -> bool:
         """Nothing planned, waiting, unknown or refused."""
-        return not (self.steps or self.unknown or self.waiting or any(refusal.serious for refusal in self.refusals))
+        return not self.steps and super().converged

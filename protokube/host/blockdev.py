@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
-from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mount, Mounted, NoDisk, NotBlank, Tree, Working
+from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mounted, NoDisk, NotBlank, VolumeContents, Working
 from protokube.core.model import Unknown
+from protokube.core.node.model import Mount
 from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.errors import ProviderError
 from protokube.host import process
@@ -42,7 +43,7 @@ RETRY_AFTER = 60.0
 """Seconds before a tool that failed on a disk is tried on it again."""
 
 
-class _NotAsked(Exception):  # noqa: N818 - it names a state
+class _NotAsked(Exception):
     """It isn't known yet which file stands behind a loop device; only a child may ask."""
 
 
@@ -151,17 +152,17 @@ class BlockDevices:
             checked = None
         seen = answer["tree"]
         if seen is None:
-            tree: Tree | Unknown = Unknown(answer["text"])
+            contents: VolumeContents | Unknown = Unknown(answer["text"])
         else:
             entries, texts, mtimes, overflow = seen
-            tree = Tree(frozenset(entries), texts, mtimes, overflow, uuid=superblock.uuid)
+            contents = VolumeContents(frozenset(entries), texts, mtimes, overflow, uuid=superblock.uuid)
         return Ext4(
             uuid=superblock.uuid,
             label=superblock.label,
             size=superblock.size,
             used=superblock.used,
             checked=checked is not None and checked["error"] is None,
-            tree=tree,
+            contents=contents,
             check_failed=checked["error"] if checked else None,
         )
 
@@ -170,7 +171,7 @@ class BlockDevices:
         below = mountinfo.below(self._root, mountinfo.read())
         return [_mount(target, line) for target, line in below.items()]
 
-    def tree(self, target: str) -> Tree:
+    def contents(self, target: str) -> VolumeContents:
         """What a mounted volume holds, read without following any symbolic link."""
         path = self._root.rstrip("/") + target
         try:
@@ -182,7 +183,7 @@ class BlockDevices:
                 os.close(root)
         except OSError as error:
             raise ProviderError(f"{target} can't be read: {error}; see the kernel's log for the disk") from error
-        return Tree(frozenset(seen.entries), seen.texts, seen.mtimes, seen.overflow, uuid=uuid)
+        return VolumeContents(frozenset(seen.entries), seen.texts, seen.mtimes, seen.overflow, uuid=uuid)
 
     def running(self) -> Mapping[str, int]:
         """The worker (its pid) of each volume whose disk a tool is at work on, found again after a restart too."""
@@ -298,13 +299,13 @@ class BlockDevices:
 
 def _fresh(order: Any, made: ext4.Superblock) -> Disk:
     """The disk of a format that has just ended well. What mkfs.ext4 leaves is known; a mount proves it again."""
-    tree = Tree(frozenset({"lost+found/"}), uuid=made.uuid)
-    content = Ext4(made.uuid, made.label, made.size, used=False, checked=False, tree=tree)
+    contents = VolumeContents(frozenset({"lost+found/"}), uuid=made.uuid)
+    content = Ext4(made.uuid, made.label, made.size, used=False, checked=False, contents=contents)
     return Disk(order["device"], order["number"], order["size"], content)
 
 
 def _identity(identity: DiskIdentity) -> tuple[frozenset[str], tuple[int, int] | None, str | None, str | None]:
-    return identity.serials, identity.backing, identity.path, identity.asked
+    return identity.serials, identity.backing, identity.path, identity.requested
 
 
 def _disks() -> list[sysblock.BlockDisk]:

@@ -17,7 +17,7 @@ _PACKAGE_PARENT = str(Path(__file__).parents[2])
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from protokube.host.{module} import main; main()"
 
 
-class ChildFailed(Exception):  # noqa: N818 - it names a state
+class ChildFailed(Exception):
     """A child gave no answer; the message says why."""
 
 

@@ -24,7 +24,7 @@ _ENDING = (1, 2, 15)  # SIGHUP, SIGINT, SIGTERM; the module signal takes 4 ms to
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(_TOOL_DIRS)}
 
 
-class ToolMissing(Exception):  # noqa: N818 - it names a state
+class ToolMissing(Exception):
     """A program that we need isn't installed; the message names the Debian package that brings it."""
 
 

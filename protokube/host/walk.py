@@ -16,7 +16,7 @@ from protokube.errors import ProviderError
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class Blocked(ProviderError):  # noqa: N818 - it names a state
+class Blocked(ProviderError):
     """The way to a path is barred: by a link on a volume, by a file, or because it would leave the root."""
 
 

@@ -14,12 +14,12 @@ from protokube.cloudprovider.aws.errors import HINTS
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.volumes.model import AttachState
 from protokube.errors import (
-    DeviceNameTaken,
-    OutcomeUnknown,
+    DeviceConflictError,
+    OutcomeUnknownError,
     ProviderError,
-    TaggingForbidden,
-    VolumeInUse,
-    VolumeRefused,
+    TaggingForbiddenError,
+    VolumeInUseError,
+    VolumeDeniedError,
 )
 from tests.lab.aws import ZONE, Lab, only
 from tests.lab.ec2 import REGION
@@ -40,7 +40,7 @@ def test_attach_asks_for_the_device_and_returns_at_once(lab: Lab) -> None:
 def test_a_volume_that_another_node_holds(lab: Lab) -> None:
     volume_id = lab.volume()
     lab.ec2.attach(volume_id, lab.another_node(), "/dev/xvdu")
-    with pytest.raises(VolumeInUse, match=rf"AttachVolume {volume_id} to {lab.node} as /dev/xvdu: VolumeInUse"):
+    with pytest.raises(VolumeInUseError, match=rf"AttachVolume {volume_id} to {lab.node} as /dev/xvdu: VolumeInUseError"):
         AwsCloud().attach(volume_id, "/dev/xvdu")
 
 
@@ -48,7 +48,7 @@ def test_a_volume_that_is_ours_already_is_in_use_and_the_next_look_shows_it(lab:
     volume_id = lab.volume()
     cloud = AwsCloud()
     lab.ec2.attach(volume_id, lab.node, "/dev/xvdu")  # by a daemon that was killed then
-    with pytest.raises(VolumeInUse, match="our own earlier request"):
+    with pytest.raises(VolumeInUseError, match="our own earlier request"):
         cloud.attach(volume_id, "/dev/xvdv")
     attachment = only(cloud.volumes()).attachment_to(lab.node)
     assert attachment
@@ -61,7 +61,7 @@ def test_a_volume_that_is_ours_already_is_in_use_and_the_next_look_shows_it(lab:
 def test_a_device_name_that_is_taken_after_all(lab: Lab, code: str, spelling: str) -> None:
     lab.ec2.name_taken = code
     lab.ec2.attach(lab.ec2.create_volume(ZONE, {}), lab.node, spelling)
-    with pytest.raises(DeviceNameTaken, match=rf"{code}: .*next free device name") as caught:
+    with pytest.raises(DeviceConflictError, match=rf"{code}: .*next free device name") as caught:
         AwsCloud().attach(lab.volume(), "/dev/xvdu")
     assert caught.value.device == "/dev/xvdu"
 
@@ -106,8 +106,8 @@ def test_every_code_is_explained(lab: Lab, code: str) -> None:
     hint = HINTS.get(code, "look the code up")
     assert f"EC2 AttachVolume vol-1 to {lab.node} as /dev/xvdu: {code}: It says so (" in str(caught.value)
     assert hint in str(caught.value)
-    assert isinstance(caught.value, VolumeInUse) == (code == "VolumeInUse")
-    assert not isinstance(caught.value, DeviceNameTaken | TaggingForbidden)
+    assert isinstance(caught.value, VolumeInUseError) == (code == "VolumeInUseError")
+    assert not isinstance(caught.value, DeviceConflictError | TaggingForbiddenError)
 
 
 def test_no_device_name(lab: Lab) -> None:
@@ -133,7 +133,7 @@ def test_five_nodes_race_for_one_volume_and_one_wins(lab: Lab) -> None:
         start.wait()
         try:
             Ec2(lambda: REGION).attach(volume_id, node, "/dev/xvdu")
-        except VolumeInUse:
+        except VolumeInUseError:
             return None
         return node
 
@@ -145,13 +145,13 @@ def test_five_nodes_race_for_one_volume_and_one_wins(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("operation", "code", "status", "kind"),
     [
-        ("AttachVolume", "InternalError", 500, OutcomeUnknown),
-        ("AttachVolume", "Unavailable", 503, OutcomeUnknown),
+        ("AttachVolume", "InternalError", 500, OutcomeUnknownError),
+        ("AttachVolume", "Unavailable", 503, OutcomeUnknownError),
         ("AttachVolume", "RequestLimitExceeded", 503, ProviderError),
         ("AttachVolume", "UnauthorizedOperation", 403, ProviderError),
         ("AttachVolume", "AttachmentLimitExceeded", 400, ProviderError),
-        ("AttachVolume", "InvalidVolume.ZoneMismatch", 400, VolumeRefused),
-        ("AttachVolume", "UnsupportedOperation", 400, VolumeRefused),
+        ("AttachVolume", "InvalidVolume.ZoneMismatch", 400, VolumeDeniedError),
+        ("AttachVolume", "UnsupportedOperation", 400, VolumeDeniedError),
         ("AttachVolume", "IncorrectState", 400, ProviderError),
         ("DescribeVolumes", "InternalError", 500, ProviderError),
     ],
@@ -170,7 +170,7 @@ def test_what_a_refusal_means_for_the_next_claim(
 def test_an_incorrect_state_of_the_volume_means_that_somebody_has_it(lab: Lab) -> None:
     volume_id = lab.volume()
     lab.ec2.fail_next("AttachVolume", "IncorrectState", f"{volume_id} is not 'available'.")
-    with pytest.raises(VolumeInUse):
+    with pytest.raises(VolumeInUseError):
         AwsCloud().attach(volume_id, "/dev/xvdu")
 
 
@@ -178,9 +178,9 @@ def test_a_lost_answer_leaves_it_open_and_the_next_attempt_tells(lab: Lab) -> No
     volume_id = lab.volume()
     lab.ec2.lose_next("AttachVolume")
     cloud = AwsCloud()
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknownError):
         cloud.attach(volume_id, "/dev/xvdu")
-    with pytest.raises(VolumeInUse):
+    with pytest.raises(VolumeInUseError):
         cloud.attach(volume_id, "/dev/xvdu")
     assert only(cloud.volumes()).attachment_to(lab.node)
 
@@ -195,7 +195,7 @@ def test_what_ec2_has_accepted_is_not_asked_for_again_while_its_answers_may_lag(
     cloud.attach(volume_id, "/dev/xvdu")
     for _ in range(2):
         assert only(cloud.volumes()).available
-        with pytest.raises(OutcomeUnknown, match="may lag behind"):
+        with pytest.raises(OutcomeUnknownError, match="may lag behind"):
             cloud.attach(volume_id, "/dev/xvdu")
     assert only(cloud.volumes()).attachment_to(lab.node)
     assert lab.ec2.operations().count("AttachVolume") == 1
@@ -205,7 +205,7 @@ def test_after_a_conflict_the_block_device_mapping_is_asked_anew(lab: Lab) -> No
     cloud = AwsCloud()
     assert "/dev/xvdu" not in cloud.instance().used_devices
     lab.ec2.attach(lab.ec2.create_volume(ZONE, {}), lab.node, "/dev/xvdu")  # by hand, and no volume of etcd
-    with pytest.raises(DeviceNameTaken):
+    with pytest.raises(DeviceConflictError):
         cloud.attach(lab.volume(), "/dev/xvdu")
     assert "/dev/xvdu" in cloud.instance().used_devices
 
@@ -225,7 +225,7 @@ def test_a_volume_that_fell_back_is_said_and_left_alone_for_a_while(
     assert only(cloud.volumes()).available
     assert "/dev/xvdu" not in cloud.instance().used_devices
     monkeypatch.setattr(provider, "LAG", 0.0)
-    with pytest.raises(VolumeRefused, match=rf"{volume_id}.*fell back from attaching to available.*KMS key"):
+    with pytest.raises(VolumeDeniedError, match=rf"{volume_id}.*fell back from attaching to available.*KMS key"):
         cloud.attach(volume_id, "/dev/xvdu")
     assert lab.ec2.operations().count("AttachVolume") == 1
     monkeypatch.setattr(provider, "FALLEN_FOR", 0.0)

@@ -15,7 +15,7 @@ from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.volumes.model import FILESYSTEM_TAG, AttachState
 from protokube.errors import (
     ProviderError,
-    TaggingForbidden,
+    TaggingForbiddenError,
 )
 from tests.lab.aws import CLUSTER, ZONE, Lab, one_round, only
 
@@ -220,7 +220,7 @@ def test_a_missing_permission_to_tag_is_remembered_and_nothing_else_suffers(lab:
     lab.ec2.denied = {"CreateTags"}
     cloud = AwsCloud()
     for _ in range(3):
-        with pytest.raises(TaggingForbidden, match="the node runs without its marks"):
+        with pytest.raises(TaggingForbiddenError, match="the node runs without its marks"):
             cloud.tag(volume_id, FILESYSTEM_TAG, "1-2-3")
     assert lab.ec2.operations() == ["CreateTags"]
     assert not cloud.can_tag
@@ -232,5 +232,5 @@ def test_a_throttled_tag_is_no_missing_permission(lab: Lab) -> None:
     cloud = AwsCloud()
     with pytest.raises(ProviderError) as caught:
         cloud.tag("vol-1", FILESYSTEM_TAG, "1-2-3")
-    assert not isinstance(caught.value, TaggingForbidden)
+    assert not isinstance(caught.value, TaggingForbiddenError)
     assert cloud.can_tag

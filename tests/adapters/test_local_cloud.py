@@ -14,7 +14,7 @@ from protokube.cloudprovider.loopfile import devices as loop
 from protokube.cloudprovider.static.provider import load_inventory
 from protokube.core.model import MIB
 from protokube.core.volumes.model import Peer
-from protokube.errors import ConfigError, ProviderError, VolumeInUse
+from protokube.errors import ConfigError, ProviderError, VolumeInUseError
 from protokube.kernel import mountinfo
 from tests.lab.local_cloud import (
     INVENTORY,
@@ -127,7 +127,7 @@ def test_a_mount_keeps_the_volume_and_gives_it_back(make: Make, image: Path, tmp
         cloud.close()  # as at the end of the process
         restarted = make(root=str(root))
         assert holders(cloud) == holders(restarted) == holders(other) == ["node-a"]
-        with pytest.raises(VolumeInUse, match="node-a"):
+        with pytest.raises(VolumeInUseError, match="node-a"):
             other.attach("main-a", None)
     finally:
         subprocess.run(["umount", target], check=True, timeout=20)
@@ -151,7 +151,7 @@ def test_a_daemon_of_the_same_name_with_another_root_is_somebody_else(make: Make
     real.attach("main-a", None)
     (holder,) = holders(trial)
     assert holder == f"node-a (another daemon, with root {tmp_path / 'real'})"
-    with pytest.raises(VolumeInUse, match="another daemon"):
+    with pytest.raises(VolumeInUseError, match="another daemon"):
         trial.attach("main-a", None)
     with pytest.raises(ProviderError, match="only its holder may tag it"):
         trial.tag("main-a", "k", "v")
@@ -279,7 +279,7 @@ def test_an_image_that_another_program_bound_is_left_alone(make: Make, image: Pa
     words = ["losetup", "-f", "--show", str(image)]
     device = subprocess.run(words, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
     try:
-        with pytest.raises(VolumeInUse, match="another program's loop device"):
+        with pytest.raises(VolumeInUseError, match="another program's loop device"):
             cloud.attach("main-a", None)
     finally:
         subprocess.run(["losetup", "-d", device], check=True, timeout=20)
@@ -291,7 +291,7 @@ def test_an_image_that_another_program_locked(make: Make, image: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         cloud = make()
         assert holders(cloud) == ["an unknown holder"]
-        with pytest.raises(VolumeInUse, match="in use by an unknown holder"):
+        with pytest.raises(VolumeInUseError, match="in use by an unknown holder"):
             cloud.attach("main-a", None)
 
 

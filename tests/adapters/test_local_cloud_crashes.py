@@ -15,7 +15,7 @@ import pytest
 from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
 from protokube.core.model import MIB
 from protokube.core.volumes.model import Peer
-from protokube.errors import VolumeInUse
+from protokube.errors import VolumeInUseError
 from tests.lab.local_cloud import (
     INVENTORY,
     Make,
@@ -42,7 +42,7 @@ def test_a_killed_node_frees_its_volume(make: Make, tmp_path: Path, before: list
         assert line(process) == "attached"
         assert holders(cloud) == ["node-b"]
         assert cloud.peers() == [Peer("node-b", ("10.0.0.9",), ("203.0.113.7",))]
-        with pytest.raises(VolumeInUse, match="node-b"):
+        with pytest.raises(VolumeInUseError, match="node-b"):
             cloud.attach("main-a", None)
     finally:
         end(process)
@@ -70,7 +70,7 @@ def test_a_mount_in_another_namespace_holds_the_volume_until_the_namespace_ends(
     try:
         assert line(process) == "['node-a']"
         assert holders(cloud) == ["node-a"]
-        with pytest.raises(VolumeInUse, match="node-a"):
+        with pytest.raises(VolumeInUseError, match="node-a"):
             cloud.attach("main-a", None)
     finally:
         end(process)
@@ -132,7 +132,7 @@ def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_p
         done = node.run("env", f"PYTHONPATH={checkout}", sys.executable, "-c", IN_A_CONTAINER)
         assert done.stdout.strip() == "['node-b']"
         assert holders(outside) == ["node-b"]
-        with pytest.raises(VolumeInUse, match="node-b"):
+        with pytest.raises(VolumeInUseError, match="node-b"):
             outside.attach("main-a", None)
         node.kill()
         for _ in range(500):  # the kernel takes the dead namespace's mounts away in its own time
@@ -184,12 +184,12 @@ def test_others_that_look_are_no_holders_and_an_attach_outlasts_them(make: Make,
 def test_only_one_of_many_wins_a_race(make: Make, tmp_path: Path) -> None:
     make()
     code = """
-        from protokube.errors import VolumeInUse
+        from protokube.errors import VolumeInUseError
         sys.stdin.readline()
         try:
             cloud.attach("main-a", None)
             print("won", flush=True)
-        except VolumeInUse:
+        except VolumeInUseError:
             print("lost", flush=True)
         sys.stdin.read()
     """

@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from protokube.core.volumes.model import AttachState, CloudVolume, PeerState
-from protokube.errors import ProviderError, VolumeInUse
+from protokube.errors import ProviderError, VolumeInUseError
 from protokube.ports import CloudProvider
 from tests.contract.cloud_backends import BACKENDS
 
@@ -81,7 +81,7 @@ def test_an_attached_volume_is_seen_by_everybody(cloud: Backend) -> None:
 def test_the_second_node_loses_the_race(cloud: Backend) -> None:
     a, b = cloud.node("node-a"), cloud.node("node-b")
     a.attach(cloud.volume_id("main-a"), cloud.device())
-    with pytest.raises(VolumeInUse, match=r"in use|attached"):
+    with pytest.raises(VolumeInUseError, match=r"in use|attached"):
         b.attach(cloud.volume_id("main-a"), cloud.device())
     assert settle(b, cloud.volume_id("main-a")).attachments[0].instance == a.instance().id
 

@@ -297,7 +297,7 @@ class StrictEc2:
         if instance is None:
             raise Ec2Error("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
         if volume.attachment and not volume.multi_attach_enabled:
-            raise Ec2Error("VolumeInUse", f"{volume_id} is already attached to an instance")
+            raise Ec2Error("VolumeInUseError", f"{volume_id} is already attached to an instance")
         if instance._state.name not in ("running", "stopped"):
             raise Ec2Error("IncorrectState", f"Instance '{instance_id}' is not 'running'.")
         if volume.zone.name != instance.placement.zone:

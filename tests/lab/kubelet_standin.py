@@ -47,7 +47,7 @@ _SELF_LABELS = """kubernetes.io/hostname kubernetes.io/os kubernetes.io/arch bet
     failure-domain.beta.kubernetes.io/zone failure-domain.beta.kubernetes.io/region"""
 
 
-class Refused(Exception):  # noqa: N818 - kubelet's own answer, not an error of this program
+class Refused(Exception):
     """Kubelet would exit 1 with this text."""
 
 

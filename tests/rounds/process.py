@@ -29,12 +29,12 @@ from protokube.core.settings import NodeConfig
 from protokube.core.steps import Step
 from protokube.core.volumes.model import CloudVolume, Instance, Peer
 from protokube.errors import (
-    DeviceNameTaken,
-    OutcomeUnknown,
+    DeviceConflictError,
+    OutcomeUnknownError,
     ProviderError,
-    TaggingForbidden,
-    VolumeInUse,
-    VolumeRefused,
+    TaggingForbiddenError,
+    VolumeInUseError,
+    VolumeDeniedError,
 )
 from protokube.observe import Observer
 from protokube.ports import Readers, Writers
@@ -206,17 +206,17 @@ class _Cloud(_Port):
         with self._process.effect("attach"):
             volume = self._world.volumes[volume_id]
             if volume.holder is not None:
-                raise VolumeInUse(f"{volume_id} is already attached to an instance")
+                raise VolumeInUseError(f"{volume_id} is already attached to an instance")
             if volume.error:
-                raise VolumeRefused(volume.error)
+                raise VolumeDeniedError(volume.error)
             if device in {one.device for one in self._world.held(self._node)}:
-                raise DeviceNameTaken(str(device), f"{device} is already in use")
+                raise DeviceConflictError(str(device), f"{device} is already in use")
             trouble = self._world.trouble()
             if trouble == "throttled":
                 raise ProviderError("request limit exceeded")
             self._world.attach(self._node, volume, device)
             if trouble == "lost":
-                raise OutcomeUnknown("no answer")
+                raise OutcomeUnknownError("no answer")
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
         with self._process.effect("tag"):
@@ -225,7 +225,7 @@ class _Cloud(_Port):
                 raise Impossible(f"{self._node.name} tags {volume_id}, which {volume.holder} holds")
             if not self._world.can_tag:
                 self._forbidden = True
-                raise TaggingForbidden("tags are forbidden here")
+                raise TaggingForbiddenError("tags are forbidden here")
             volume.tags[key] = value
 
     def announce(self) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from protokube.cloudprovider.aws.errors import explain
 from protokube.core.model import GIB
 from protokube.core.volumes.model import Attachment, AttachState, CloudVolume, DiskIdentity, PeerState
-from protokube.errors import OutcomeUnknown, ProviderError
+from protokube.errors import OutcomeUnknownError, ProviderError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -133,7 +133,7 @@ class Ec2:
         except awsclient.ClientError as error:
             raise explain(operation, subject, error, device) from error
         except (*awsclient.CALL_ERRORS, ValueError) as error:  # a size that is no number passes botocore's parser
-            unclear = OutcomeUnknown if operation == "AttachVolume" else ProviderError
+            unclear = OutcomeUnknownError if operation == "AttachVolume" else ProviderError
             raise unclear(
                 f"EC2 {operation} {subject}: no usable answer ({type(error).__name__}: {error}); it may have been "
                 "carried out all the same, the next look decides. If it stays so, check the way to EC2's endpoint: "

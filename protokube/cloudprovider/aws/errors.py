@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protokube.errors import (
-    DeviceNameTaken,
-    OutcomeUnknown,
+    DeviceConflictError,
+    OutcomeUnknownError,
     ProviderError,
-    TaggingForbidden,
-    VolumeInUse,
-    VolumeRefused,
+    TaggingForbiddenError,
+    VolumeDeniedError,
+    VolumeInUseError,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SERVER_ERROR = 500
 _NEXT_NAME = "the next free device name is tried once it is clear what has this one"
 
 HINTS = {
-    "VolumeInUse": "it is attached already, to another node or by our own earlier request; the next look decides",
+    "VolumeInUseError": "it is attached already, to another node or by our own earlier request; the next look decides",
     "IncorrectState": (
         "the volume is still being created or detached, or the instance is not running; it is tried again. "
         "If it stays so, look at the volume's state in EC2"
@@ -109,11 +109,11 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
     hint = _NEXT_NAME if taken else HINTS.get(code, "look the code up in EC2's list of error codes")
     message = f"EC2 {operation} {subject}: {code}: {said.rstrip('.')} ({hint})"
     if taken and device is not None:
-        return DeviceNameTaken(device, message)
+        return DeviceConflictError(device, message)
     if operation == "AttachVolume":
         return _attach_error(code, said, error)(message)
     if code in ("UnauthorizedOperation", "TagPolicyViolation") and operation == "CreateTags":
-        return TaggingForbidden(
+        return TaggingForbiddenError(
             f"{message}; the node runs without its marks on volumes, which are evidence against starting an etcd "
             "member anew"
         )
@@ -122,11 +122,11 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
 
 def _attach_error(code: str, said: str, error: ClientError) -> type[ProviderError]:
     """What a refused AttachVolume means for what is claimed next."""
-    if code == "VolumeInUse" or (code == "IncorrectState" and "vol-" in said):  # else it is the instance's state
-        return VolumeInUse
+    if code == "VolumeInUseError" or (code == "IncorrectState" and "vol-" in said):  # else it is the instance's state
+        return VolumeInUseError
     if code in VOLUME_REFUSED:
-        return VolumeRefused
+        return VolumeDeniedError
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status >= _SERVER_ERROR and HINTS.get(code) != _THROTTLED:
-        return OutcomeUnknown
+        return OutcomeUnknownError
     return ProviderError

@@ -32,7 +32,13 @@ from protokube.cloudprovider.aws.own import OwnInstance
 from protokube.cloudprovider.aws.shared import Shared
 from protokube.core.volumes.model import AttachState, CloudVolume, Instance, Peer, PeerState
 from protokube.core.volumes.tags import in_cluster, instance_group, roles
-from protokube.errors import DeviceNameTaken, OutcomeUnknown, ProviderError, TaggingForbidden, VolumeRefused
+from protokube.errors import (
+    DeviceConflictError,
+    OutcomeUnknownError,
+    ProviderError,
+    TaggingForbiddenError,
+    VolumeDeniedError,
+)
 
 DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
 """The names offered for attaching, in order: the ones that kops uses, then the rest of what EC2 recommends."""
@@ -137,26 +143,26 @@ class AwsCloud:
             raise ProviderError(f"EC2 AttachVolume {volume_id}: EC2 needs a device name and none was chosen")
         waited = time.monotonic() - self._accepted.get(volume_id, -math.inf)
         if waited < LAG:
-            raise OutcomeUnknown(_UNSEEN.format(volume_id))
+            raise OutcomeUnknownError(_UNSEEN.format(volume_id))
         if waited < FALLEN_FOR:
-            raise VolumeRefused(_FELL_BACK.format(volume_id))
+            raise VolumeDeniedError(_FELL_BACK.format(volume_id))
         try:
             self._ec2.attach(volume_id, self._imds.document().instance_id, device)
             self._accepted[volume_id] = time.monotonic()
             self._devices |= {device}
-        except DeviceNameTaken:
+        except DeviceConflictError:
             self._own.look_again()  # who has it stands in the block device mapping
             raise
         finally:
             self._volumes.forget()
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
-        """CreateTags. A missing permission is remembered: TaggingForbidden is then raised without a call."""
+        """CreateTags. A missing permission is remembered: TaggingForbiddenError is then raised without a call."""
         if self._untaggable is not None:
-            raise TaggingForbidden(self._untaggable)
+            raise TaggingForbiddenError(self._untaggable)
         try:
             self._ec2.tag(volume_id, key, value)
-        except TaggingForbidden as error:
+        except TaggingForbiddenError as error:
             self._untaggable = str(error)
             raise
         finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from protokube.cloudprovider.loopfile.state import sync_folder
-from protokube.errors import ProviderError, VolumeInUse, explain
+from protokube.errors import ProviderError, VolumeInUseError, explain
 
 _LOOKS = 20
 _PAUSE = 0.01
@@ -109,4 +109,4 @@ def _take(image: int, path: str, holder: str) -> None:
                 time.sleep(_PAUSE)
         else:
             return
-    raise VolumeInUse(f"attach {path}: in use by {holder}")
+    raise VolumeInUseError(f"attach {path}: in use by {holder}")

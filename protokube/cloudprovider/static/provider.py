@@ -32,7 +32,7 @@ from protokube.cloudprovider.static.inventory import (
 )
 from protokube.core.model import Fault
 from protokube.core.volumes.model import Attachment, AttachState, CloudVolume, DiskIdentity, Instance, Peer
-from protokube.errors import ConfigError, ProviderError, VolumeInUse, explain
+from protokube.errors import ConfigError, ProviderError, VolumeInUseError, explain
 
 _NOBODY_KNOWN = "an unknown holder"
 
@@ -193,7 +193,7 @@ class LocalCloud:
             info = os.fstat(image)
             file = (info.st_dev, info.st_ino)
             if file in loop.bound():
-                raise VolumeInUse(
+                raise VolumeInUseError(
                     f"attach {image_path}: another program's loop device has it: find it with losetup -l, detach it"
                 )
             # Before the loop device is there: whoever sees the device must read its true holder.

@@ -14,18 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from msgspec import Struct
-
+from protokube.core.component.model import Layer
 from protokube.core.component.schema import Field, fields, nearest, structs
-from protokube.core.component.values import WrongValue, read, taint_of
+from protokube.core.component.values import WrongValueError, read, taint_of
 from protokube.core.model import Fault
-
-
-class Layer(Struct, frozen=True):
-    """One layer as it stands in the configuration; `place` says where, for messages (`masterKubelet`)."""
-
-    place: str
-    values: Mapping[str, object]
 
 
 class Setting(NamedTuple):
@@ -98,7 +90,7 @@ class _Reader:
             if field.kind in ("objects", "taints"):
                 return self.objects(field, place, value)
             return read(field.kind, value)
-        except WrongValue as error:
+        except WrongValueError as error:
             self.faults.append(Fault(place, str(error)))
             return None
 
@@ -107,7 +99,7 @@ class _Reader:
         if isinstance(value, str) and field.kind == "taints":
             value = value.split(",") if value else []
         if isinstance(value, str) or not isinstance(value, Sequence):
-            raise WrongValue(f"{value!r} is wrong; expected a list")
+            raise WrongValueError(f"{value!r} is wrong; expected a list")
         before = len(self.faults)
         items: list[object] = [self.item(field, f"{place}[{at}]", each) for at, each in enumerate(value)]
         return items if len(self.faults) == before else None
@@ -117,7 +109,7 @@ class _Reader:
         if field.kind == "taints":
             value = taint_of(value)
         if not isinstance(value, Mapping):
-            raise WrongValue(f"{value!r} is wrong; expected a list of maps")
+            raise WrongValueError(f"{value!r} is wrong; expected a list of maps")
         known = _keys_of(f"{field.name}[].")
         result: dict[str, object] = {}
         for key, each in value.items():

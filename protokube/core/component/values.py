@@ -29,12 +29,12 @@ _RANGES = {
 _TAINT = r"([^=:]+)(?:=([^:]*))?:([A-Za-z]+)"
 
 
-class WrongValue(ValueError):  # noqa: N818 - it says what it is
+class WrongValueError(ValueError):
     """A value that its kind doesn't allow; the text names the value and what was expected."""
 
 
 def read(kind: str, value: object) -> object:
-    """`value` in the one form of its kind; WrongValue when it isn't of that kind. Not for objects and taints."""
+    """`value` in the one form of its kind; WrongValueError when it isn't of that kind. Not for objects and taints."""
     if kind in _RANGES:
         return _integer(value, *_RANGES[kind])
     if "|" in kind:
@@ -47,8 +47,8 @@ def joint(kind: str) -> str:
     return "<" if kind == "thresholds" else "="
 
 
-def _wrong(value: object, expected: str) -> WrongValue:
-    return WrongValue(f"{value!r} is wrong; expected {expected}")
+def _wrong(value: object, expected: str) -> WrongValueError:
+    return WrongValueError(f"{value!r} is wrong; expected {expected}")
 
 
 # --- single values -----------------------------------------------------------------------------------
@@ -113,20 +113,20 @@ def _ip(value: object) -> str:
 def _duration(value: object) -> Duration:
     try:
         return Duration.parse(_string(value, "a duration with its unit, like 1m30s"))
-    except WrongValue:
+    except WrongValueError:
         raise
     except ValueError as error:
-        raise WrongValue(str(error)) from error
+        raise WrongValueError(str(error)) from error
 
 
 def _quantity(value: object) -> Quantity:
     text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     try:
         return Quantity(_string(text, "a quantity like 100Mi"))
-    except WrongValue:
+    except WrongValueError:
         raise
     except ValueError as error:
-        raise WrongValue(str(error)) from error
+        raise WrongValueError(str(error)) from error
 
 
 def _size(value: object) -> str:
@@ -178,8 +178,8 @@ def _map_of(
             if each is not None:
                 try:
                     result[name] = item(each)
-                except WrongValue as error:
-                    raise WrongValue(f"{name}: {error}") from error
+                except WrongValueError as error:
+                    raise WrongValueError(f"{name}: {error}") from error
         return result
 
     return read_map
@@ -191,7 +191,7 @@ def _pairs(text: str, separator: str) -> dict[str, str]:
         key, found, each = part.partition(separator)
         if not found or key.strip() in result:
             expected = f"key{separator}value, each key once"
-            raise WrongValue(f"{part!r} in {text!r} is wrong; expected {expected}")
+            raise WrongValueError(f"{part!r} in {text!r} is wrong; expected {expected}")
         result[key.strip()] = each.strip()
     return result
 

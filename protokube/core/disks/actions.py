@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
-from msgspec import Struct
+from msgspec.structs import replace
 
-from protokube.core.disks.model import Intent
-from protokube.core.model import Facet
+from protokube.core.action import ActionValue
+from protokube.core.disks.model import Ext4, Intent, Mounted, StorageFacts, VolumeContents
+from protokube.core.model import Facet, Unknown
+from protokube.core.node.model import Mount
 from protokube.core.volumes.model import DiskIdentity
 
 
-class _DiskAction(Struct, frozen=True):
-    """What every action on an unmounted disk needs to prove its ground again under the disk's lock."""
+class DiskWriter(Protocol):
+    """Carries disk actions out. Format, check and grow are started, not awaited, and never killed."""
 
+    def format(self, action: FormatVolume) -> None:
+        """Prove blankness under the disk's lock, then mkfs.ext4."""
+
+    def check(self, action: CheckFilesystem) -> None:
+        """Run e2fsck -p under the disk's lock."""
+
+    def grow(self, action: GrowFilesystem) -> None:
+        """Run resize2fs under the disk's lock."""
+
+    def mount(self, action: MountVolume) -> None:
+        """Mount the disk, after checking again that it is this disk with this filesystem."""
+
+
+class DiskAction(ActionValue, frozen=True):
+    """What every action on an unmounted disk needs to prove its preconditions again under the disk's lock."""
+
+    port: ClassVar[str] = "disks"
+    facts: ClassVar[str] = "storage"
     changes: ClassVar[frozenset[Facet]] = frozenset({Facet.DISKS})
     volume_id: str
     device: str
@@ -27,46 +47,69 @@ class _DiskAction(Struct, frozen=True):
         return self.volume_id
 
 
-class FormatVolume(_DiskAction, frozen=True):
+class FormatVolume(DiskAction, frozen=True, tag="format-volume"):
     """Make an ext4 filesystem on a disk that is proven blank, again, right before. Started, not awaited."""
 
-    kind: ClassVar[str] = "format-volume"
     intent: Intent
     label: str
 
     def describe(self) -> str:
         """One line for people."""
-        again = "format (ext4, proven blank)"
-        return f"{again} {self.volume_id} on {self.device}, UUID {self.intent.uuid}, label {self.label}"
+        what = "format (ext4, proven blank)"
+        return f"{what} {self.volume_id} on {self.device}, UUID {self.intent.uuid}, label {self.label}"
+
+    def predict(self, facts: StorageFacts, now: float) -> StorageFacts:
+        """An empty filesystem stands there, never mounted."""
+        contents = VolumeContents(frozenset({"lost+found/"}), uuid=self.intent.uuid)
+        made = Ext4(self.intent.uuid, self.label, self.size, used=False, checked=False, contents=contents)
+        return facts.with_content(self.volume_id, made)
+
+    def execute(self, port: DiskWriter) -> None:
+        """Start it."""
+        port.format(self)
 
 
-class CheckFilesystem(_DiskAction, frozen=True):
+class CheckFilesystem(DiskAction, frozen=True, tag="check-filesystem"):
     """Run e2fsck -p on an unmounted filesystem. Started, not awaited."""
 
-    kind: ClassVar[str] = "check-filesystem"
     uuid: str
 
     def describe(self) -> str:
         """One line for people."""
         return f"check the filesystem of {self.volume_id} on {self.device} (e2fsck -p)"
 
+    def predict(self, facts: StorageFacts, now: float) -> StorageFacts:
+        """The filesystem passed, and its journal is replayed."""
+        passed = replace(facts.ext4(self.volume_id), checked=True, needs_recovery=False)
+        return facts.with_content(self.volume_id, passed)
 
-class GrowFilesystem(_DiskAction, frozen=True):
+    def execute(self, port: DiskWriter) -> None:
+        """Start it."""
+        port.check(self)
+
+
+class GrowFilesystem(DiskAction, frozen=True, tag="grow-filesystem"):
     """Grow an unmounted, checked filesystem to its disk's size. Started, not awaited."""
 
-    kind: ClassVar[str] = "grow-filesystem"
     uuid: str
 
     def describe(self) -> str:
         """One line for people."""
         return f"grow the filesystem of {self.volume_id} on {self.device} to {self.size} bytes"
 
+    def predict(self, facts: StorageFacts, now: float) -> StorageFacts:
+        """The filesystem has the disk's size."""
+        return facts.with_content(self.volume_id, replace(facts.ext4(self.volume_id), size=self.size))
 
-class MountVolume(_DiskAction, frozen=True):
+    def execute(self, port: DiskWriter) -> None:
+        """Start it."""
+        port.grow(self)
+
+
+class MountVolume(DiskAction, frozen=True, tag="mount-volume"):
     """Mount a volume's filesystem. `target` is without the root prefix."""
 
-    kind: ClassVar[str] = "mount-volume"
-    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.DISKS, Facet.MOUNTS, Facet.TREES, Facet.FILES})
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.DISKS, Facet.MOUNTS, Facet.CONTENTS, Facet.FILES})
     uuid: str
     target: str
 
@@ -74,5 +117,17 @@ class MountVolume(_DiskAction, frozen=True):
         """One line for people."""
         return f"mount {self.volume_id} from {self.device} at {self.target}"
 
+    def predict(self, facts: StorageFacts, now: float) -> StorageFacts:
+        """The volume is mounted, and its contents are the ones that were read before."""
+        read = facts.ext4(self.volume_id).contents
+        contents = replace(read if isinstance(read, VolumeContents) else VolumeContents(), uuid=self.uuid)
+        mounts = () if isinstance(facts.mounts, Unknown) else facts.mounts
+        return replace(
+            facts.with_content(self.volume_id, Mounted()),
+            mounts=(*mounts, Mount(self.target, self.number, "ext4", read_only=False)),
+            contents={**facts.contents, self.volume_id: contents},
+        )
 
-DiskAction = FormatVolume | CheckFilesystem | GrowFilesystem | MountVolume
+    def execute(self, port: DiskWriter) -> None:
+        """Mount it."""
+        port.mount(self)

@@ -1,7 +1,7 @@
-"""Whose volume is this? The identity file, the filesystem's UUID, and what a volume may hold.
+"""The identity file of a volume, `k8s.io/identity.yaml`.
 
-The identity file stands on the volume (`k8s.io/identity.yaml`) and names the cluster, the etcd cluster, the
-member, the volume and the filesystem it belongs to. A volume is ours when everything that speaks agrees.
+It stands on the volume and names the cluster, the etcd cluster, the member, the volume and the filesystem that it
+belongs to. A volume is ours when all that can be read agrees.
 """
 
 from __future__ import annotations
@@ -11,21 +11,15 @@ from functools import lru_cache
 import yaml
 from msgspec import Struct
 
-from protokube.core.disks.model import Tree
-from protokube.core.etcd.model import EtcdTemplate
-from protokube.core.etcd.template import is_version, manifest_env
+from protokube.core.disks.model import IDENTITY_PATH
 from protokube.core.model import Rejected
+from protokube.core.static_pod import is_version
 from protokube.core.untrusted_yaml import load
-from protokube.core.volumes.model import EtcdMember
-
-IDENTITY_PATH = "k8s.io/identity.yaml"
-MANIFESTS = "k8s.io/manifests"
-LOST_AND_FOUND = "lost+found/"
 
 
 class Identity(Struct, frozen=True):
     """The identity file. `etcd_version` is the version that last ran (`3.6.6`), None when unknown; `started` is set
-    in the first round that sees etcd's data, and never cleared."""
+    in the first reconcile that sees etcd's data, and never cleared."""
 
     cluster_id: str
     etcd_cluster: str
@@ -80,55 +74,3 @@ def parse_identity(text: str) -> Identity | Rejected:
         version,
         data["started"],
     )
-
-
-def foreign_entries(tree: Tree, template: EtcdTemplate) -> tuple[str, ...]:
-    """The entries of a volume that neither protokube nor kops makes for this etcd cluster, sorted.
-
-    Allowed: lost+found, the identity file, this cluster's manifest, this cluster's data directory, and the
-    directories above them.
-    """
-    data = template.data_dir + "/"
-    manifest = f"{MANIFESTS}/{template.manifest_file}"
-    allowed = {LOST_AND_FOUND, IDENTITY_PATH, manifest, data, "k8s.io/", MANIFESTS + "/"}
-    allowed |= {
-        "/".join(template.data_dir.split("/")[:depth]) + "/" for depth in range(1, template.data_dir.count("/") + 1)
-    }
-    more = ("(more entries than could be listed)",) if tree.overflow else ()
-    return (
-        tuple(
-            sorted(
-                entry
-                for entry in tree.entries
-                if entry not in allowed and not entry.startswith(data) and not _is_leftover(entry)
-            )
-        )
-        + more
-    )
-
-
-def _is_leftover(entry: str) -> bool:
-    """A half-written file of ours that a crash left beside its target."""
-    name = entry.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".protokube-new")
-
-
-def is_empty(tree: Tree) -> bool:
-    """Whether a volume holds nothing but lost+found."""
-    return not tree.overflow and tree.entries <= {LOST_AND_FOUND}
-
-
-def kops_manifest(tree: Tree, member: EtcdMember, template: EtcdTemplate) -> str | Rejected | None:
-    """The text of the member's manifest as kops left it on the volume; None when there is none.
-
-    Rejected when it belongs to another member: a kops volume is adopted only for the member it ran.
-    """
-    text = tree.texts.get(f"{MANIFESTS}/{template.manifest_file}")
-    if text is None:
-        return None
-    name = manifest_env(text).get("ETCD_NAME")
-    expected = template.member_name(member.me)
-    if name != expected:
-        evidence = f"the volume's manifest {template.manifest_file} has ETCD_NAME={name}, expected {expected}"
-        return Rejected("volume/foreign-data", evidence)
-    return text

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from protokube.core.model import Unknown
+from protokube.core.node.model import Directory, File, FileState, Mount, OnVolume
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import MOUNT_PREFIX, MemberVolume
 
 
 class Intent(Struct, frozen=True):
@@ -20,18 +25,19 @@ class Intent(Struct, frozen=True):
     uuid: str
 
 
-class Blank(Struct, frozen=True):
+class Blank(Struct, frozen=True, tag=True):
     """Every proof of blankness held. `resumes` is the intent of an interrupted format, if there was one."""
 
     resumes: Intent | None = None
 
 
-class Ext4(Struct, frozen=True):
+class Ext4(Struct, frozen=True, tag=True):
     """An ext4 filesystem on an unmounted disk.
 
-    `size` is the filesystem's own. `used` is False when it was made and never mounted. `checked` says that
-    e2fsck passed it and nothing was written since; `check_failed` is e2fsck's own verdict when it refused.
-    `tree` is a first look without the journal: it may only refuse, it never proves absence.
+    `size` is the filesystem's own. `used` is False when it was made and never mounted. `checked` says that e2fsck
+    passed it and nothing was written since; `check_failed` is e2fsck's own verdict when it refused. `contents` were
+    read without the journal: they may refuse, and never prove absence. `needs_recovery`: the journal has not been
+    replayed since the filesystem was last in use, so that contents say little.
     """
 
     uuid: str
@@ -39,22 +45,23 @@ class Ext4(Struct, frozen=True):
     size: int
     used: bool
     checked: bool
-    tree: Tree | Unknown
+    contents: VolumeContents | Unknown
     check_failed: str | None = None
+    needs_recovery: bool = False
 
 
-class NotBlank(Struct, frozen=True):
+class NotBlank(Struct, frozen=True, tag=True):
     """Neither blank nor an ext4 filesystem: never touched. `evidence` says what was found and where."""
 
     evidence: str
 
 
-class Mounted(Struct, frozen=True):
+class Mounted(Struct, frozen=True, tag=True):
     """The disk is mounted; it is judged by its mount, without touching it."""
 
 
-class Working(Struct, frozen=True):
-    """A tool is at work on the disk, or somebody else holds its lock. `tool` is the tool's name when known."""
+class Working(Struct, frozen=True, tag=True):
+    """A tool is at work on the disk, or another process holds its lock. `tool` is the tool's name when known."""
 
     tool: str
 
@@ -62,7 +69,7 @@ class Working(Struct, frozen=True):
 DiskContent = Blank | Ext4 | NotBlank | Mounted | Working
 
 
-class Disk(Struct, frozen=True):
+class Disk(Struct, frozen=True, tag=True):
     """A volume's block device on this machine. `number` is (major, minor); `size` is the kernel's."""
 
     device: str
@@ -71,24 +78,13 @@ class Disk(Struct, frozen=True):
     content: DiskContent
 
 
-class NoDisk(Struct, frozen=True):
+class NoDisk(Struct, frozen=True, tag=True):
     """The cloud says attached, the machine has no such device yet. `hint` says what was looked for, for people."""
 
     hint: str
 
 
-class Mount(Struct, frozen=True):
-    """One line of mountinfo. `target` is a path without the root prefix; `errors` is ext4's errors_count."""
-
-    target: str
-    number: tuple[int, int]
-    fstype: str
-    read_only: bool
-    shutdown: bool = False
-    errors: int = 0
-
-
-class Tree(Struct, frozen=True):
+class VolumeContents(Struct, frozen=True, tag=True):
     """What a volume holds, as far as it concerns us, read without following any symbolic link.
 
     `entries` are the paths of everything in the directories that we descend into (the root and the ones that
@@ -103,3 +99,117 @@ class Tree(Struct, frozen=True):
     mtimes: Mapping[str, int] = field(default_factory=dict)
     overflow: bool = False
     uuid: str | None = None
+
+    def with_entry(self, path: str, state: FileState) -> VolumeContents:
+        """The contents with a file or directory, and with the directories above it."""
+        parts = path.split("/")
+        above = {"/".join(parts[:depth]) + "/" for depth in range(1, len(parts))}
+        entry = path + "/" if isinstance(state, Directory) else path
+        contents = replace(self, entries=self.entries | above | {entry})
+        if isinstance(state, File) and state.text is not None:
+            texts, mtimes = {**self.texts, path: state.text}, {**self.mtimes, path: state.mtime_ns}
+            contents = replace(contents, texts=texts, mtimes=mtimes)
+        return contents
+
+
+class StorageFacts(Struct, frozen=True):
+    """Mounts, disks and volume contents.
+
+    `disks` and `contents` hold an entry for each volume that was looked at: the disks of volumes attached here, and
+    the contents of those that are mounted at their mount point.
+    """
+
+    mounts: tuple[Mount, ...] | Unknown = ()
+    disks: Mapping[str, Disk | NoDisk | Unknown] = {}
+    contents: Mapping[str, VolumeContents | Unknown] = {}
+
+    def with_file(self, path: str, state: FileState) -> StorageFacts:
+        """The facts with a file or directory on a mounted volume; `path` begins with the mount point."""
+        volume_id, _, relative = path.removeprefix(MOUNT_PREFIX).partition("/")
+        contents = self.contents[volume_id]
+        assert isinstance(contents, VolumeContents)
+        return replace(self, contents={**self.contents, volume_id: contents.with_entry(relative, state)})
+
+    def with_content(self, volume_id: str, content: DiskContent) -> StorageFacts:
+        """The facts with another content of a volume's disk."""
+        disk = self.disks[volume_id]
+        assert isinstance(disk, Disk)
+        return replace(self, disks={**self.disks, volume_id: replace(disk, content=content)})
+
+    def ext4(self, volume_id: str) -> Ext4:
+        """The filesystem on a volume's disk, which is known to be one."""
+        disk = self.disks[volume_id]
+        assert isinstance(disk, Disk) and isinstance(disk.content, Ext4)
+        return disk.content
+
+
+IDENTITY_PATH = "k8s.io/identity.yaml"
+MANIFESTS = "k8s.io/manifests"
+LOST_AND_FOUND = "lost+found/"
+
+
+class VolumeLayout(Struct, frozen=True):
+    """Where an etcd cluster's files stand on a volume. `data_dir` is relative to the volume's root."""
+
+    cluster_name: str
+    data_dir: str
+
+    @property
+    def manifest_file(self) -> str:
+        """The manifest's file name."""
+        return f"{self.cluster_name}.manifest"
+
+    @property
+    def manifest(self) -> str:
+        """The manifest's path, relative to the volume's root."""
+        return f"{MANIFESTS}/{self.manifest_file}"
+
+    def member_name(self, member: str) -> str:
+        """A member's etcd name, which is also the first label of its DNS name."""
+        return f"{self.cluster_name}-{member}"
+
+    def has_data(self, contents: VolumeContents) -> bool:
+        """Whether etcd ever started there: it makes `member` first of all."""
+        return f"{self.data_dir}/member/" in contents.entries
+
+
+class DiskSettings(Struct, frozen=True):
+    """What the operator configured: whether disks may be formatted, and each etcd cluster's layout."""
+
+    may_format: bool = True
+    layouts: Mapping[str, VolumeLayout] = {}
+
+
+class Todo(StrEnum):
+    """What a disk needs next."""
+
+    FORMAT = "format"
+    CHECK = "check"
+    GROW = "grow"
+    MOUNT = "mount"
+
+
+class Verdict(Struct, frozen=True):
+    """The next step on an unmounted disk, and why. `intent` and `label` are those of a filesystem to be made."""
+
+    volume: MemberVolume
+    disk: Disk
+    todo: Todo
+    reason: str
+    uuid: str
+    intent: Intent | None = None
+    label: str = ""
+
+
+class DisksAssessment(Struct, frozen=True):
+    """How the disks of this machine's volumes stand.
+
+    `attached` are the volumes whose attachment is complete. `mounted` are those whose very disk stands at their own
+    mount point, `unhealthy` those of them whose mount is in trouble. `verdicts` say what the other disks need.
+    """
+
+    attached: tuple[MemberVolume, ...] = ()
+    mounted: Mapping[str, OnVolume] = {}
+    unhealthy: frozenset[str] = frozenset()
+    verdicts: tuple[Verdict, ...] = ()
+    findings: Findings = field(default_factory=Findings)

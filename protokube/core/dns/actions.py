@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
 
-from msgspec import Struct
+from msgspec.structs import replace
 
-from protokube.core.dns.model import OWN, RecordChange
-from protokube.core.model import Facet
+from protokube.core.action import ActionValue
+from protokube.core.dns.model import OWN, ChangeKind, OwnedRecord, RecordChange, RecordSet
+from protokube.core.model import Facet, Unknown
 
 
-class ChangeRecords(Struct, frozen=True):
+class RecordWriter(Protocol):
+    """Carries batches of records out."""
+
+    def change(self, changes: Sequence[RecordChange]) -> None:
+        """Apply one batch; idempotent."""
+
+
+class ChangeRecords(ActionValue, frozen=True, tag="change-records"):
     """One batch of DNS changes that belong together. `batch` is OWN or REMOVALS."""
 
-    kind: ClassVar[str] = "change-records"
+    port: ClassVar[str] = "dns"
+    facts: ClassVar[str] = "records"
     changes: ClassVar[frozenset[Facet]] = frozenset({Facet.RECORDS})
     batch: str
     records: tuple[RecordChange, ...]
 
     @property
     def subject(self) -> str:
-        """The record's name, or the batch's when there are several; what others left is always a subject of its own,
+        """The record's name, or the batch's when there are several. What others left is always a subject of its own,
         beside this node's record of the same name."""
         names = sorted({change.name for change in self.records})
         return names[0] if len(names) == 1 and self.batch == OWN else self.batch
 
+    @property
+    def lock(self) -> str:
+        """All the records of a batch."""
+        return self.batch
+
     def describe(self) -> str:
         """One line per record for people, the first one on the same line."""
         return "; ".join(change.describe() for change in self.records)
+
+    def predict(self, facts: Mapping[str, RecordSet] | Unknown, now: float) -> Mapping[str, RecordSet]:
+        """The records stand as the batch says."""
+        assert not isinstance(facts, Unknown)
+        records = dict(facts)
+        for change in self.records:
+            records[change.name] = _changed(records.get(change.name, RecordSet(change.name)), change)
+        return records
+
+    def execute(self, port: RecordWriter) -> None:
+        """Send the batch."""
+        port.change(self.records)
+
+
+def _changed(there: RecordSet, change: RecordChange) -> RecordSet:
+    kept: tuple[OwnedRecord, ...] = tuple(
+        one
+        for one in there.owned
+        if one.type != change.type or (change.shared and one.owner not in (change.owner, None))
+    )
+    if change.kind is ChangeKind.UPSERT:
+        kept += (OwnedRecord(change.type, change.values, change.ttl, change.owner),)
+    foreign = tuple(one for one in there.foreign if one not in change.adopts)
+    return replace(there, owned=kept, foreign=foreign)

@@ -20,30 +20,26 @@ from protokube.core.dns.model import (
     PLACEHOLDER,
     REMOVALS,
     ChangeKind,
-    DesiredRecord,
-    DesiredRecords,
     ForeignRecord,
     OwnedRecord,
+    RecordBatch,
     RecordChange,
     RecordSet,
     RecordType,
+    WantedRecord,
+    WantedRecords,
 )
 from protokube.core.model import Unknown
 
 FOREIGN_RULE = "dns/foreign"
 
 
-class RecordBatch(Struct, frozen=True):
-    """Changes that are sent together, and why. `name` is OWN or REMOVALS."""
+class RecordDecision(Struct, frozen=True):
+    """What to change now.
 
-    name: str
-    changes: tuple[RecordChange, ...]
-    reason: str
-
-
-class DnsPlan(Struct, frozen=True):
-    """What to change now. `refusals` are (name, rule, evidence), `waiting` are (name, reason). `left_over`: how many
-    records of owners that are gone go in later rounds."""
+    `refusals` are (name, rule, evidence), `waiting` are (name, reason). `left_over`: how many records of terminated
+    owners are left for later reconciles.
+    """
 
     batches: tuple[RecordBatch, ...] = ()
     refusals: tuple[tuple[str, str, str], ...] = ()
@@ -51,29 +47,36 @@ class DnsPlan(Struct, frozen=True):
     left_over: int = 0
 
 
-def plan_records(
-    desired: DesiredRecords,
-    observed: Mapping[str, RecordSet] | Unknown,
-    gone: Mapping[str, str],
-    *,
-    adopt: bool,
-    removals: int,
-) -> DnsPlan:
-    """Decide the batches of a pass. `gone`: owners that are gone, with evidence; `removals`: at most so many of what
-    they left; the rest waits for later rounds, which look again."""
-    if isinstance(observed, Unknown):
-        return DnsPlan()
-    names = [_Name(name, desired, observed[name], gone, adopt) for name in sorted(desired.names) if name in observed]
+class RecordPolicy(Struct, frozen=True):
+    """What may be done beside writing our own records.
+
+    `terminated`: owners that are terminated, with the evidence; at most `removals` of their records are removed now.
+    `adopt`: records that others wrote under our names are replaced.
+    """
+
+    terminated: Mapping[str, str] = {}
+    removals: int = 0
+    adopt: bool = False
+
+
+def decide_records(
+    ours: WantedRecords, records: Mapping[str, RecordSet] | Unknown, policy: RecordPolicy
+) -> RecordDecision:
+    """Decide the batches of a pass, by what should stand under our names and what does."""
+    if isinstance(records, Unknown):
+        return RecordDecision()
+    names = [_Name(name, ours, records[name], policy) for name in sorted(ours.names) if name in records]
     decided = [name.decide() for name in names]
     own = [change for one in decided for change in one.changes]
     reasons = sorted({reason for one in decided for reason in one.reasons})
     batches = [RecordBatch(OWN, tuple(own), "; ".join(reasons))] if own else []
     leftovers = [change for name in names for change in name.leftovers()]
-    left = _pick(leftovers, desired.owner, removals)
+    left = _pick(leftovers, ours.owner, policy.removals)
     if left:
-        evidence = "; ".join(f"{owner} is gone: {gone[owner]}" for owner in sorted({one.owner for one in left}))
+        owners = sorted({one.owner for one in left})
+        evidence = "; ".join(f"{owner} is gone: {policy.terminated[owner]}" for owner in owners)
         batches.append(RecordBatch(REMOVALS, left, evidence))
-    return DnsPlan(
+    return RecordDecision(
         tuple(batches),
         tuple(refusal for one in decided for refusal in one.refusals),
         tuple(wait for one in decided for wait in one.waiting),
@@ -103,15 +106,14 @@ class _Name(Struct, frozen=True):
     """One name: what should stand there and what does."""
 
     name: str
-    desired: DesiredRecords
+    ours: WantedRecords
     there: RecordSet
-    gone: Mapping[str, str]
-    adopt: bool
+    policy: RecordPolicy
 
     @property
-    def wanted(self) -> tuple[DesiredRecord, ...]:
+    def wanted(self) -> tuple[WantedRecord, ...]:
         """This node's records under the name, one per type."""
-        return tuple(record for record in self.desired.records if record.name == self.name)
+        return tuple(record for record in self.ours.records if record.name == self.name)
 
     def decide(self) -> _Decision:
         """This node's own records: written, repaired, replaced or withdrawn."""
@@ -126,18 +128,22 @@ class _Name(Struct, frozen=True):
         return out
 
     def leftovers(self) -> list[RecordChange]:
-        """The records of owners that are gone, if this node's own record stands beside them."""
-        shared = any(record.shared for record in self.wanted) and not self.desired.private
-        if not shared or not any(one.owner == self.desired.owner and one.values for one in self.there.owned):
+        """The records of terminated owners, if this node's own record stands beside them."""
+        shared = any(record.shared for record in self.wanted) and not self.ours.private
+        if not shared or not any(one.owner == self.ours.owner and one.values for one in self.there.owned):
             return []
-        return [_delete(self.name, one, one.owner, True) for one in self.there.owned if one.owner in self.gone]
+        return [
+            _delete(self.name, one, one.owner, True)
+            for one in self.there.owned
+            if one.owner in self.policy.terminated
+        ]
 
     # --- this node's records ---
 
-    def _keep(self, record: DesiredRecord, out: _Decision) -> None:
-        shared = record.shared and not self.desired.private
+    def _keep(self, record: WantedRecord, out: _Decision) -> None:
+        shared = record.shared and not self.ours.private
         plain = [one for one in self.there.owned if one.type == record.type]
-        mine = [one for one in plain if not shared or one.owner == self.desired.owner]
+        mine = [one for one in plain if not shared or one.owner == self.ours.owner]
         strangers = [
             one for one in self.there.foreign if (not shared if one.on_sign else one.type in (record.type, "CNAME"))
         ]
@@ -145,11 +151,11 @@ class _Name(Struct, frozen=True):
             strangers += [_unsigned(one, self.there.coexists) for one in plain if one.owner is None]
         placeholders = [one for one in strangers if _is_placeholder(one.values)]
         strangers = [one for one in strangers if one not in placeholders]
-        adopt = self.adopt and not self.desired.private
-        if self.desired.private:
+        adopt = self.policy.adopt and not self.ours.private
+        if self.ours.private:
             placeholders, strangers = [], placeholders + strangers
         if strangers and not adopt:
-            out.refusals.append((self.name, FOREIGN_RULE, _evidence(self.name, strangers, self.desired.private)))
+            out.refusals.append((self.name, FOREIGN_RULE, _evidence(self.name, strangers, self.ours.private)))
             if self._blocked(strangers, shared):
                 return
         if strangers and adopt:
@@ -166,25 +172,25 @@ class _Name(Struct, frozen=True):
 
     def _blocked(self, strangers: Sequence[ForeignRecord], shared: bool) -> bool:
         """Whether strangers keep our record out: in a file never, under an exclusive name always."""
-        return not self.desired.private and (not shared or any(one.blocks for one in strangers))
+        return not self.ours.private and (not shared or any(one.blocks for one in strangers))
 
-    def _stands(self, record: DesiredRecord, values: tuple[str, ...], mine: list[OwnedRecord]) -> bool:
+    def _stands(self, record: WantedRecord, values: tuple[str, ...], mine: list[OwnedRecord]) -> bool:
         if len(mine) != 1:
             return False
         one = mine[0]
-        signed = self.desired.private or one.owner == self.desired.owner
-        same_ttl = self.desired.private or one.ttl == record.ttl
+        signed = self.ours.private or one.owner == self.ours.owner
+        same_ttl = self.ours.private or one.ttl == record.ttl
         return signed and same_ttl and sorted(one.values) == sorted(values)
 
-    def _with_unseen(self, record: DesiredRecord, mine: list[OwnedRecord]) -> tuple[str, ...]:
+    def _with_unseen(self, record: WantedRecord, mine: list[OwnedRecord]) -> tuple[str, ...]:
         """In a file of our own, addresses of peers that can't be seen now stay."""
-        if not (self.desired.private and record.shared and isinstance(self.desired.masters, Unknown)):
+        if not (self.ours.private and record.shared and isinstance(self.ours.masters, Unknown)):
             return record.values
         return tuple(sorted({*record.values, *(value for one in mine for value in one.values)}))
 
-    def _exchange(self, record: DesiredRecord, adopts: list[ForeignRecord], out: _Decision) -> None:
+    def _exchange(self, record: WantedRecord, adopts: list[ForeignRecord], out: _Decision) -> None:
         """With the operator's word: other people's records for one record per living master, in one batch."""
-        masters = self.desired.masters
+        masters = self.ours.masters
         if isinstance(masters, Unknown):
             out.waiting.append((self.name, f"the other masters' addresses are needed to adopt it: {masters.reason}"))
             return
@@ -199,14 +205,14 @@ class _Name(Struct, frozen=True):
         """Records of types that this node has no address for any more, or of a name that it left."""
         types = {record.type for record in self.wanted}
         stale = [one for one in self.there.owned if one.type not in types and self._is_mine(one)]
-        if not stale or (self.desired.private and isinstance(self.desired.masters, Unknown)):
+        if not stale or (self.ours.private and isinstance(self.ours.masters, Unknown)):
             return
         if not (self._stays(types, out) if self.wanted else self._kept_by_others()):
             return
         shared = not self.wanted or self.wanted[0].shared
         for one in stale:
-            out.changes.append(_delete(self.name, one, self.desired.owner, shared and not self.desired.private))
-            out.reasons.append(f"{self.name} {one.type} no longer belongs to {self.desired.owner}")
+            out.changes.append(_delete(self.name, one, self.ours.owner, shared and not self.ours.private))
+            out.reasons.append(f"{self.name} {one.type} no longer belongs to {self.ours.owner}")
 
     def _stays(self, types: set[RecordType], out: _Decision) -> bool:
         """Whether a record of ours stands under the name, or will with this very batch."""
@@ -215,13 +221,13 @@ class _Name(Struct, frozen=True):
 
     def _is_mine(self, one: OwnedRecord) -> bool:
         exclusive = bool(self.wanted) and not self.wanted[0].shared
-        return self.desired.private or exclusive or one.owner == self.desired.owner
+        return self.ours.private or exclusive or one.owner == self.ours.owner
 
     def _kept_by_others(self) -> bool:
         """Whether a living master that belongs here has its record here: only then may ours leave."""
-        if isinstance(self.desired.masters, Unknown):
+        if isinstance(self.ours.masters, Unknown):
             return False
-        keepers = {one.owner for one in self.desired.masters if one.name == self.name} - {self.desired.owner}
+        keepers = {one.owner for one in self.ours.masters if one.name == self.name} - {self.ours.owner}
         return any(one.owner in keepers and one.values for one in self.there.owned)
 
 
@@ -240,7 +246,7 @@ def _evidence(name: str, strangers: Iterable[ForeignRecord], private: bool) -> s
 
 
 def _upsert(
-    record: DesiredRecord,
+    record: WantedRecord,
     values: tuple[str, ...],
     before: tuple[str, ...],
     shared: bool,
@@ -255,7 +261,7 @@ def _delete(name: str, one: OwnedRecord, owner: str | None, shared: bool) -> Rec
     return RecordChange(ChangeKind.DELETE, name, one.type, (), one.ttl, owner or "", shared, one.values)
 
 
-def _why(record: DesiredRecord, mine: list[OwnedRecord], placeholders: Sequence[ForeignRecord]) -> str:
+def _why(record: WantedRecord, mine: list[OwnedRecord], placeholders: Sequence[ForeignRecord]) -> str:
     if placeholders:
         return f"{record.name} {record.type} holds {', '.join(one.why for one in placeholders)}"
     if not mine:

@@ -4,18 +4,20 @@ A name is either *exclusive* (an etcd member's: one owner, replaced whole) or *s
 writes its own record and nobody else's). Names are lower case, without the trailing dot.
 
 A provider only reports what stands there and executes what it is told: `OwnedRecord` and `ForeignRecord` are what
-it read, `RecordSet.refusal` says that a name has no place in it, and core/plan_dns.py decides.
+it read, `RecordSet.refusal` says that a name has no place in it, and core/dns/changes.py decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from protokube.core.model import Unknown
-from protokube.core.volumes.model import PeerState
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import CloudSnapshot, PeerState
 
 RecordType = Literal["A", "AAAA"]
 
@@ -116,7 +118,7 @@ class Holding(Struct, frozen=True):
     state: PeerState = PeerState.RUNNING
 
 
-class DesiredRecord(Struct, frozen=True):
+class WantedRecord(Struct, frozen=True):
     """The addresses of one type that should stand under a name, written by `owner`."""
 
     name: str
@@ -127,7 +129,7 @@ class DesiredRecord(Struct, frozen=True):
     ttl: int = TTL
 
 
-class DesiredRecords(Struct, frozen=True):
+class WantedRecords(Struct, frozen=True):
     """What this node keeps.
 
     `records` are its own, one per name and type. `withdrawn` are shared names in which it has no place (any more).
@@ -137,11 +139,71 @@ class DesiredRecords(Struct, frozen=True):
 
     owner: str
     private: bool = False
-    records: tuple[DesiredRecord, ...] = ()
+    records: tuple[WantedRecord, ...] = ()
     withdrawn: frozenset[str] = frozenset()
-    masters: tuple[DesiredRecord, ...] | Unknown = ()
+    masters: tuple[WantedRecord, ...] | Unknown = ()
 
     @property
     def names(self) -> frozenset[str]:
         """The names that have to be read."""
         return frozenset(record.name for record in self.records) | self.withdrawn
+
+
+class DnsSettings(Struct, frozen=True):
+    """What the operator configured for names.
+
+    `suffix` is the internal names', with its leading dot; None for `.internal.<cluster>`. `adopt`: records that
+    others wrote under our names are replaced. `removals` is how many records of terminated owners are removed in a
+    reconcile. `private`: names are kept in the node's own hosts file.
+    """
+
+    kept: bool = True
+    private: bool = True
+    suffix: str | None = None
+    adopt: bool = False
+    removals: int = 2
+
+    def full_suffix(self, cluster_id: str) -> str:
+        """The internal names' suffix, with its leading dot."""
+        return self.suffix or f".internal.{cluster_id}"
+
+
+class DnsFacts(Struct, frozen=True):
+    """All that names are judged by: who holds which volume, what is mounted here, and what stands under the names.
+
+    `mounts_known`: the mounts of this machine could be read.
+    """
+
+    cloud: CloudSnapshot
+    records: Mapping[str, RecordSet] | Unknown = {}
+    mounts_known: bool = True
+
+
+class RecordBatch(Struct, frozen=True):
+    """Changes that are sent together, and why. `name` is OWN or REMOVALS."""
+
+    name: str
+    changes: tuple[RecordChange, ...]
+    reason: str
+
+
+class DnsAssessment(Struct, frozen=True):
+    """Which names matter, and what to change under them.
+
+    `names` are the ones to read. `left_over`: how many records of terminated owners are left for later reconciles.
+    """
+
+    names: frozenset[str] = frozenset()
+    batches: tuple[RecordBatch, ...] = ()
+    left_over: int = 0
+    findings: Findings = field(default_factory=Findings)
+
+
+def names_with_addresses(records: Mapping[str, RecordSet] | Unknown) -> frozenset[str] | Unknown:
+    """The names under which addresses stand, whoever wrote them. What stands beside a name, where its owner is to be
+    noted, is no address."""
+    if isinstance(records, Unknown):
+        return records
+    return frozenset(
+        name for name, there in records.items() if there.owned or any(not one.on_sign for one in there.foreign)
+    )

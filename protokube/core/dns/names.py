@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from protokube.core.dns.model import DesiredRecord, DesiredRecords, Holding, RecordType
+from protokube.core.dns.model import Holding, RecordType, WantedRecord, WantedRecords
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 
@@ -64,7 +64,7 @@ def holdings(peers: Iterable[Peer], attached: Mapping[str, Iterable[EtcdMember]]
     )
 
 
-def desired_records(
+def wanted_records(
     naming: Naming,
     instance: Instance,
     peers: Sequence[Holding] | Unknown,
@@ -73,39 +73,39 @@ def desired_records(
     mounted: Iterable[EtcdMember],
     private: bool,
     incomplete: bool = False,
-) -> DesiredRecords:
+) -> WantedRecords:
     """Decide what this node keeps: `held` are the members on volumes attached to it, `mounted` those mounted.
 
     `incomplete`: the cloud's answer doesn't show everything that is mounted here, so that nothing is withdrawn.
     """
     here = frozenset((member.cluster, member.me) for member in mounted)
     seen = () if isinstance(peers, Unknown) else peers
-    others = tuple(one for one in seen if one.instance != instance.id and one.state is not PeerState.GONE)
+    others = tuple(one for one in seen if one.instance != instance.id and one.state is not PeerState.TERMINATED)
     api_names = frozenset({naming.api_internal, naming.api})
     if not _has_main(here):
         returning = incomplete or _has_main((member.cluster, member.me) for member in held)
         if private or returning:
-            return DesiredRecords(instance.id, private)
+            return WantedRecords(instance.id, private)
         masters = peers if isinstance(peers, Unknown) else _masters(naming, others)
-        return DesiredRecords(instance.id, withdrawn=api_names, masters=masters)
+        return WantedRecords(instance.id, withdrawn=api_names, masters=masters)
     own = Holding(instance.id, instance.internal, instance.external, here)
     masters = peers if isinstance(peers, Unknown) else _masters(naming, (own, *others))
     if private:
-        return DesiredRecords(instance.id, True, _view(naming, own, others), masters=masters)
+        return WantedRecords(instance.id, True, _view(naming, own, others), masters=masters)
     records = _member_records(naming, own) + _api_records(naming, own)
-    return DesiredRecords(instance.id, False, records, api_names - {one.name for one in records}, masters)
+    return WantedRecords(instance.id, False, records, api_names - {one.name for one in records}, masters)
 
 
 def _has_main(members: Iterable[tuple[str, str]]) -> bool:
     return any(cluster == MAIN for cluster, _ in members)
 
 
-def _masters(naming: Naming, holders: Iterable[Holding]) -> tuple[DesiredRecord, ...]:
+def _masters(naming: Naming, holders: Iterable[Holding]) -> tuple[WantedRecord, ...]:
     living = (one for one in holders if one.state is PeerState.RUNNING and _has_main(one.members))
     return tuple(record for one in living for record in _api_records(naming, one))
 
 
-def _member_records(naming: Naming, holding: Holding) -> tuple[DesiredRecord, ...]:
+def _member_records(naming: Naming, holding: Holding) -> tuple[WantedRecord, ...]:
     return tuple(
         record
         for cluster, me in sorted(holding.members)
@@ -113,27 +113,27 @@ def _member_records(naming: Naming, holding: Holding) -> tuple[DesiredRecord, ..
     )
 
 
-def _api_records(naming: Naming, holding: Holding) -> tuple[DesiredRecord, ...]:
+def _api_records(naming: Naming, holding: Holding) -> tuple[WantedRecord, ...]:
     internal = _records(naming.api_internal, holding.internal, True, holding.instance)
     return internal + _records(naming.api, holding.external, True, holding.instance)
 
 
-def _records(name: str, addresses: Iterable[str], shared: bool, owner: str) -> tuple[DesiredRecord, ...]:
+def _records(name: str, addresses: Iterable[str], shared: bool, owner: str) -> tuple[WantedRecord, ...]:
     parsed = [ipaddress.ip_address(address) for address in addresses]
     return tuple(
-        DesiredRecord(name, type_, (str(first),), shared, owner)
+        WantedRecord(name, type_, (str(first),), shared, owner)
         for type_, version in FAMILIES
         for first in [one for one in parsed if one.version == version][:1]
     )
 
 
-def _view(naming: Naming, own: Holding, others: Sequence[Holding]) -> tuple[DesiredRecord, ...]:
+def _view(naming: Naming, own: Holding, others: Sequence[Holding]) -> tuple[WantedRecord, ...]:
     """All holders' names as this node writes them into its own file: one record per name and type.
 
     A member that two machines claim belongs to us if we have it mounted, else to a running machine before a stopped.
     """
     present = sorted(others, key=lambda other: other.state is not PeerState.RUNNING)
-    exclusive: dict[str, tuple[DesiredRecord, ...]] = {}
+    exclusive: dict[str, tuple[WantedRecord, ...]] = {}
     shared: dict[tuple[str, RecordType], list[str]] = {}
     for holding in (own, *present):
         for cluster, me in sorted(holding.members):
@@ -143,10 +143,10 @@ def _view(naming: Naming, own: Holding, others: Sequence[Holding]) -> tuple[Desi
             shared.setdefault((record.name, record.type), []).extend(record.values)
     records = [record for group in exclusive.values() for record in group]
     records += [
-        DesiredRecord(name, type_, tuple(sorted(set(values))), True, own.instance)
+        WantedRecord(name, type_, tuple(sorted(set(values))), True, own.instance)
         for (name, type_), values in shared.items()
     ]
     return tuple(
-        DesiredRecord(one.name, one.type, one.values, one.shared, own.instance)
+        WantedRecord(one.name, one.type, one.values, one.shared, own.instance)
         for one in sorted(records, key=lambda record: (record.name, record.type))
     )

@@ -46,6 +46,14 @@ class Absences(Struct, frozen=True):
         return {owner: last - first for owner, (first, last) in self.spans.items()}
 
 
+class OwnerTracking(Struct, frozen=True):
+    """What is remembered of other owners: their absences, and how many of their records this reconcile has
+    removed."""
+
+    absences: Absences = Absences()
+    removed: int = 0
+
+
 def owners(records: Mapping[str, RecordSet] | Unknown) -> set[str] | Unknown:
     """The owners of the records that stand under the names that were read."""
     if isinstance(records, Unknown):
@@ -53,14 +61,15 @@ def owners(records: Mapping[str, RecordSet] | Unknown) -> set[str] | Unknown:
     return {one.owner for there in records.values() for one in there.owned if one.owner}
 
 
-def gone_owners(me: str, peers: Sequence[Peer] | Unknown, absent_for: Mapping[str, float]) -> dict[str, str]:
+def terminated_owners(me: str, peers: Sequence[Peer] | Unknown, absent_for: Mapping[str, float]) -> dict[str, str]:
     """The owners that are gone, each with its evidence. Nobody is, while the peers can't be seen."""
     if isinstance(peers, Unknown) or not any(peer.instance == me for peer in peers):
         return {}
-    gone = {peer.instance: "the cloud says that it is terminated" for peer in peers if peer.state is PeerState.GONE}
+    said = "the cloud says that it is terminated"
+    terminated = {peer.instance: said for peer in peers if peer.state is PeerState.TERMINATED}
     listed = {peer.instance for peer in peers}
     for owner, seconds in absent_for.items():
         if seconds >= ABSENCE and owner not in listed:
-            gone[owner] = f"absent from the cloud's answers for {seconds:.0f} s"
-    gone.pop(me, None)
-    return gone
+            terminated[owner] = f"absent from the cloud's answers for {seconds:.0f} s"
+    terminated.pop(me, None)
+    return terminated

@@ -13,9 +13,7 @@ from msgspec import Struct
 from protokube.core.disks.identity import Identity
 from protokube.core.etcd.model import EtcdPeerMember, EtcdTemplate, InitialState, PeerAnswers
 from protokube.core.model import Rejected, Unknown
-from protokube.core.observed import Observed
-from protokube.core.volumes.assess import Desired
-from protokube.core.volumes.model import MemberVolume
+from protokube.core.volumes.model import CloudSnapshot, MemberVolume, VolumesAssessment
 
 _REPLACE = (
     "if its data is lost for good, replace the member: on a living one run `etcdctl member remove` for the old entry "
@@ -33,84 +31,115 @@ class Start(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """The answer isn't known yet, but will be. `theirs`: another node has to act first. `as_is`: until then a link
-    that stands may stay."""
+    """The answer isn't known yet, but will be.
+
+    `external`: another node has to act first. `as_is`: until then a link that stands may stay.
+    """
 
     reason: str
-    theirs: bool
+    external: bool
     as_is: bool = False
 
 
 class MemberFacts(Struct, frozen=True):
-    """What is known of our own member's past."""
+    """What is known of our own member: its volume, the past that its identity file tells, and how it is named."""
 
-    mine: MemberVolume
+    volume: MemberVolume
+    template: EtcdTemplate
     identity: Identity
     has_data: bool
+    dns_suffix: str
+
+    @property
+    def name(self) -> str:
+        """The member's etcd name."""
+        return self.template.member_name(self.volume.member.me)
+
+    @property
+    def url(self) -> str:
+        """The member's peer URL."""
+        return f"http://{self.name}{self.dns_suffix}:{self.template.peer_port}"
+
+
+class Hearing(Struct, frozen=True):
+    """What is known of the other members.
+
+    `answers` is what their peer ports answered (Unknown when none did); `stable`: the answers have been the same for
+    a while. A peer that was just restarted replays its log, and its list lacks members and their client URLs for
+    moments. `assume_new`: the operator says with --etcd-bootstrap that these members never ran; a mark or a peer that
+    says otherwise is still believed. `can_tag`: other nodes can mark what they have prepared.
+    """
+
+    answers: PeerAnswers | Unknown
+    stable: bool = True
+    assume_new: bool = False
+    can_tag: bool = True
 
 
 def needs_peers(facts: MemberFacts) -> bool:
     """Whether the other members must be asked: only a member that never started depends on their answer."""
-    return not (facts.has_data or facts.identity.started) and len(facts.mine.member.members) > 1
+    return not (facts.has_data or facts.identity.started) and len(facts.volume.member.members) > 1
 
 
-def initial_state(
-    desired: Desired,
-    template: EtcdTemplate,
-    facts: MemberFacts,
-    peers: PeerAnswers | Unknown,
-    *,
-    dns_suffix: str,
-    vouched: bool,
-    can_tag: bool = True,
-    steady: bool = True,
-) -> Start | Rejected | Wait:
-    """Decide how our member starts, or why that can't be decided.
-
-    `peers` is what the other members' peer ports answered (Unknown when none did). `vouched`: the operator says
-    with --etcd-bootstrap that these members never ran; a mark or a peer that says otherwise is still believed.
-    `can_tag`: other nodes can mark what they have prepared. `steady`: the answers have been the same for a while. A
-    peer that was just restarted replays its log, and its list lacks members and their client URLs for moments.
-    """
-    member = facts.mine.member
+def initial_state(volumes: VolumesAssessment, facts: MemberFacts, hearing: Hearing) -> Start | Rejected | Wait:
+    """Decide how our member starts, or why that can't be decided."""
+    member, peers = facts.volume.member, hearing.answers
     if facts.has_data:
         return Start("existing")
-    name = template.member_name(member.me)
-    url = f"http://{name}{dns_suffix}:{template.peer_port}"
     if facts.identity.started:
-        advice = REPLACE_VOLUME.format(name=name, url=url)
-        lost = f"etcd ran on {facts.mine.id}, and its data directory {template.data_dir} is gone; {advice}"
-        return Rejected("etcd/data-lost", lost)
-    others = [one for one in desired.all if one.member.cluster == member.cluster and one.id != facts.mine.id]
-    all_others = [*others, *(one for one in desired.witnesses if one.member.cluster == member.cluster)]
+        advice = REPLACE_VOLUME.format(name=facts.name, url=facts.url)
+        gone = f"its data directory {facts.template.data_dir} is gone"
+        return Rejected("etcd/data-lost", f"etcd ran on {facts.volume.id}, and {gone}; {advice}")
+    others = [one for one in volumes.all if one.member.cluster == member.cluster and one.id != facts.volume.id]
+    all_others = [*others, *(one for one in volumes.evidence if one.member.cluster == member.cluster)]
     ran = [other.id for other in all_others if other.marked_bootstrapped]
-    ran += desired.illegible.get(member.cluster, ())
+    ran += volumes.unparsable.get(member.cluster, ())
     if len(member.members) == 1:
-        return _alone(facts.mine, ran, all_others)
+        return _alone(facts.volume, ran, all_others)
     if not isinstance(peers, Unknown):
-        names = {me: template.member_name(me) for me in member.members}
-        idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
-        idle -= {names[one.member.me] for one in all_others if one.member.me in names and not _never_ran(one)}
-        judged = _by_peers(_Asked(names, name, url, idle, bool(ran)), peers)
-        if (ran or not can_tag) and not steady and isinstance(judged, Start):
+        judged = _by_peers(_asked(facts, others, all_others, ran=bool(ran)), peers)
+        if (ran or not hearing.can_tag) and not hearing.stable and isinstance(judged, Start):
             return Wait("its peers have answered, and are asked again whether that stays so", False, as_is=True)
         return judged
     if ran:
         reason = f"etcd already ran on {', '.join(ran)}; waiting for one of its peers to answer ({peers.reason})"
-        return Wait(reason, theirs=True)
-    if vouched:
+        return Wait(reason, external=True)
+    if hearing.assume_new:
         return Start("new")
-    if unseen := [one for one in member.members if one != member.me and not desired.of_member(member.cluster, one)]:
+    return _unheard(volumes, facts, others, all_others, can_tag=hearing.can_tag)
+
+
+def _asked(
+    facts: MemberFacts, others: Sequence[MemberVolume], all_others: Sequence[MemberVolume], *, ran: bool
+) -> _Asked:
+    member = facts.volume.member
+    names = {me: facts.template.member_name(me) for me in member.members}
+    idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
+    idle -= {names[one.member.me] for one in all_others if one.member.me in names and not _never_ran(one)}
+    return _Asked(names, facts.name, facts.url, idle, ran)
+
+
+def _unheard(
+    volumes: VolumesAssessment,
+    facts: MemberFacts,
+    others: Sequence[MemberVolume],
+    all_others: Sequence[MemberVolume],
+    *,
+    can_tag: bool,
+) -> Start | Rejected | Wait:
+    """No peer answers and no mark says that etcd ran: `new`, if every other volume is proven not to have run."""
+    member = facts.volume.member
+    if unseen := [one for one in member.members if one != member.me and not volumes.of_member(member.cluster, one)]:
         evidence = (
-            f"no volume of member {', '.join(unseen)} is known here, so nobody can tell whether the cluster already "
+            f"no volume of member {', '.join(unseen)} is known here, so nothing tells whether the cluster already "
             "ran; if these members never ran, say so with --etcd-bootstrap"
         )
         return Rejected("etcd/bootstrap-unknown", evidence)
-    twins = [one for one in all_others if one.member.me == member.me and one not in others]
-    unproven = _unproven([*others, *twins])
+    duplicates = [one for one in all_others if one.member.me == member.me and one not in others]
+    unproven = _unproven([*others, *duplicates])
     if unproven and not can_tag:
         evidence = (
-            f"whether etcd ever ran on {', '.join(unproven)} can't be known, since the cloud lets nobody mark "
+            f"whether etcd ever ran on {', '.join(unproven)} can't be known, since the cloud lets no node mark "
             "volumes here; if these members never ran, say so with --etcd-bootstrap"
         )
         return Rejected("etcd/bootstrap-unknown", evidence)
@@ -127,14 +156,14 @@ def _never_ran(volume: MemberVolume) -> bool:
     return not volume.marked_bootstrapped and bool(volume.made_by_us or volume.volume.pristine)
 
 
-def _alone(mine: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume]) -> Start | Rejected:
+def _alone(own: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume]) -> Start | Rejected:
     """The only member of its cluster, unless the cluster's data is on another volume."""
-    twins = _unproven([other for other in others if other.member.me == mine.member.me])
-    if not ran and not twins:
+    duplicates = _unproven([other for other in others if other.member.me == own.member.me])
+    if not ran and not duplicates:
         return Start("new")
-    where = f"etcd ran on {', '.join(ran)}" if ran else f"its data may be on {', '.join(twins)}"
+    where = f"etcd ran on {', '.join(ran)}" if ran else f"its data may be on {', '.join(duplicates)}"
     evidence = (
-        f"{mine.id} is to be the only member of etcd cluster {mine.member.cluster}, but {where}; attach the volume "
+        f"{own.id} is to be the only member of etcd cluster {own.member.cluster}, but {where}; attach the volume "
         "with the data instead, or, if that data is given up, remove the etcd tags of the others"
     )
     return Rejected("etcd/member-lost", evidence)
@@ -181,7 +210,7 @@ def _by_peers(asked: _Asked, peers: PeerAnswers) -> Start | Rejected | Wait:
             f"{', '.join(sorted(heard))} may have missed when {asked.name} first ran; waiting for "
             f"{', '.join(sorted(unheard))} to answer ({peers.silence})"
         )
-        return Wait(reason, theirs=True)
+        return Wait(reason, external=True)
     born = not any(peer.client_urls for listed in lists for peer in listed)
     if born and (not asked.ran or names == set(asked.names.values())):
         return Start("new")
@@ -201,24 +230,22 @@ def _name_of(peer: EtcdPeerMember, ours: EtcdPeerMember, name: str) -> str:
     return peer.name or peer.peer_urls[0].partition("//")[2].partition(".")[0]
 
 
-def peers_to_ask(
-    observed: Observed, desired: Desired, template: EtcdTemplate, mine: MemberVolume
-) -> Mapping[str, str]:
-    """The other members of our member's etcd cluster that live somewhere, by their peer URLs (with addresses)."""
-    if isinstance(observed.peers, Unknown):
+def peers_to_ask(cloud: CloudSnapshot, volumes: VolumesAssessment, facts: MemberFacts) -> Mapping[str, str]:
+    """The other members of our member's etcd cluster that live on an instance, by their peer URLs (with
+    addresses)."""
+    if isinstance(cloud.peers, Unknown):
         return {}
+    member = facts.volume.member
     holders = {
         other.volume.attachments[0].instance: other.member.me
-        for other in desired.all
-        if other.member.cluster == mine.member.cluster
-        and other.member.me != mine.member.me
-        and other.volume.attachments
+        for other in volumes.all
+        if other.member.cluster == member.cluster and other.member.me != member.me and other.volume.attachments
     }
     return {
-        f"http://{f'[{address}]' if ':' in address else address}:{template.peer_port}": me
-        for peer in observed.peers
-        if peer.instance != desired.instance.id
-        and (me := holders.get(peer.instance) or peer.members.get(mine.member.cluster))
-        and me != mine.member.me
+        f"http://{f'[{address}]' if ':' in address else address}:{facts.template.peer_port}": me
+        for peer in cloud.peers
+        if peer.instance != volumes.instance.id
+        and (me := holders.get(peer.instance) or peer.members.get(member.cluster))
+        and me != member.me
         for address in peer.internal
     }

@@ -1,11 +1,17 @@
-"""etcd's templates, and what its peers answer."""
+"""etcd's templates, what its peers answer, and how its members are judged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+from protokube.core.disks.model import StorageFacts, VolumeContents, VolumeLayout
+from protokube.core.model import Unknown
+from protokube.core.node.model import NodeFacts, OnVolume
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import CloudSnapshot, MemberVolume
 
 
 class EtcdPeerMember(Struct, frozen=True):
@@ -16,7 +22,7 @@ class EtcdPeerMember(Struct, frozen=True):
     client_urls: tuple[str, ...]
 
 
-class PeerAnswers(Struct, frozen=True):
+class PeerAnswers(Struct, frozen=True, tag=True):
     """What peers of an etcd cluster answered: the member list of each member that was heard, by the member.
 
     `silence` says why the others were not.
@@ -26,29 +32,144 @@ class PeerAnswers(Struct, frozen=True):
     silence: str = ""
 
 
+DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
+"""The image that Kubernetes 1.35 pins (build/dependencies.yaml); its command is `etcd`, on the PATH."""
+
 InitialState = Literal["new", "existing"]
 
 
-class EtcdTemplate(Struct, frozen=True):
+class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
     """One etcd cluster's template: what `<key>.yaml` says, and the pod that all of them share.
 
-    `data_dir` is relative to the volume's root. `pod` is the text of manifest.yaml, placeholders unfilled.
+    `pod` is the text of manifest.yaml, placeholders unfilled.
     """
 
     key: str
-    cluster_name: str
     pod_name: str
     client_port: int
     peer_port: int
-    data_dir: str
     cpu_request: str
     pod: str
 
-    @property
-    def manifest_file(self) -> str:
-        """The manifest's file name."""
-        return f"{self.cluster_name}.manifest"
 
-    def member_name(self, member: str) -> str:
-        """A member's etcd name, which is also the first label of its DNS name."""
-        return f"{self.cluster_name}-{member}"
+class EtcdSettings(Struct, frozen=True):
+    """What the operator configured for etcd. Times are seconds.
+
+    `image` is None unless the operator named one. `assume_new`: the operator says with --etcd-bootstrap that these
+    members never ran. `peers_patience` is how long the peers of a member that is to join must have given the same
+    answers, `names_patience` how long a new manifest waits for the names of all members before it is linked without
+    them. `dns_suffix` starts with a dot. `private_names`: names are kept in the node's own hosts file. `names_kept`:
+    protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet.
+    """
+
+    templates: Mapping[str, EtcdTemplate] = {}
+    image: str | None = None
+    default_image: str = DEFAULT_IMAGE
+    assume_new: bool = False
+    peers_patience: float = 3.0
+    names_patience: float = 60.0
+    manifest_dir: str = "/etc/kubernetes/manifests"
+    dns_suffix: str | None = None
+    private_names: bool = True
+    names_kept: bool = True
+    kubelet_unit: str | None = "kubelet.service"
+
+    def suffix(self, cluster_id: str) -> str:
+        """The internal names' suffix, with its leading dot."""
+        return self.dns_suffix or f".internal.{cluster_id}"
+
+    def link(self, template: EtcdTemplate) -> str:
+        """The path at which kubelet finds an etcd cluster's manifest."""
+        return f"{self.manifest_dir}/{template.manifest_file}"
+
+
+class EtcdFacts(Struct, frozen=True):
+    """All that the members are judged by. `named` are the names under which addresses stand."""
+
+    now: float
+    cloud: CloudSnapshot
+    storage: StorageFacts
+    node: NodeFacts
+    answers: Mapping[str, PeerAnswers | Unknown] = {}
+    named: frozenset[str] | Unknown = frozenset()
+
+
+class MountedMember(Struct, frozen=True):
+    """A volume of ours that is mounted at its mount point, healthy, with contents that could be read.
+
+    `link` is the path at which kubelet finds its manifest.
+    """
+
+    volume: MemberVolume
+    template: EtcdTemplate
+    link: str
+    where: OnVolume
+    contents: VolumeContents
+
+    def path(self, relative: str) -> str:
+        """A path on the volume, without the root prefix."""
+        return f"{self.volume.target}/{relative}"
+
+    @property
+    def manifest(self) -> str:
+        """The text of the manifest that stands on the volume; empty when there is none."""
+        return self.contents.texts.get(self.template.manifest, "")
+
+    @property
+    def has_data(self) -> bool:
+        """Whether etcd ever started there."""
+        return self.template.has_data(self.contents)
+
+    @property
+    def uuid(self) -> str:
+        """The filesystem's UUID; volumes without a readable one are left out."""
+        assert self.contents.uuid is not None
+        return self.contents.uuid
+
+
+class TagWanted(Struct, frozen=True):
+    """A tag that the cloud is to remember of a volume, and why."""
+
+    key: str
+    value: str
+    reason: str
+
+
+class MemberVerdict(Struct, frozen=True):
+    """What a mounted member needs next. What is None or empty is as it should be, or waits for what stands before it.
+
+    In this order: `identity` is to be written (with `identity_reason`); `tags`; the data directory is to be made;
+    `manifest` is to be written; `link` says why the manifest is to be linked now. `keep_link`: a link may stand.
+    """
+
+    member: MountedMember
+    keep_link: bool
+    identity: str | None = None
+    identity_reason: str = ""
+    tags: tuple[TagWanted, ...] = ()
+    make_data_dir: bool = False
+    manifest: str | None = None
+    manifest_reason: str = ""
+    link: str | None = None
+
+
+class StaleLink(Struct, frozen=True):
+    """A link in the manifest folder that may not stand, and why."""
+
+    path: str
+    reason: str
+
+
+class EtcdAssessment(Struct, frozen=True):
+    """How the members of this machine's mounted volumes stand.
+
+    `questions` says for each etcd cluster in which a member of ours never started which peer URLs to ask, and whose
+    they are. `awaited` are the names that a first link waits for.
+    """
+
+    members: tuple[MountedMember, ...] = ()
+    verdicts: tuple[MemberVerdict, ...] = ()
+    stale_links: tuple[StaleLink, ...] = ()
+    questions: Mapping[str, Mapping[str, str]] = {}
+    awaited: frozenset[str] = frozenset()
+    findings: Findings = field(default_factory=Findings)

@@ -9,27 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import yaml
 
 from protokube.core.etcd.model import EtcdTemplate, InitialState
 from protokube.core.model import Fault
+from protokube.core.static_pod import image_version
 from protokube.core.untrusted_yaml import load
 from protokube.core.volumes.model import EtcdMember
-
-DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
-"""The image that Kubernetes 1.35 pins (build/dependencies.yaml); its command is `etcd`, on the PATH."""
-
 
 CONDITION = "$if"
 
 _REMEMBERED = 32
-"""How many results of pure but slow functions are kept: a settled round parses and renders nothing again."""
-
-_VERSION = r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})"
-"""Bounded, since a volume's files may be anybody's, and int() takes no more than 4300 digits."""
-_TAG = re.compile(rf"v?{_VERSION}(?:-.*)?")
+"""How many results of pure but slow functions are kept: a converged reconcile parses and renders nothing again."""
 
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
 _CONDITIONS = frozenset({"livez", "no-livez", "hosts"})
@@ -165,39 +157,6 @@ def render_manifest(
     return _HEADER + yaml.dump(pod, Dumper=_dumper, sort_keys=False, default_flow_style=False, width=1000)
 
 
-def manifest_env(text: str) -> Mapping[str, str]:
-    """The environment of a manifest's first container; empty when the text isn't such a manifest."""
-    container = _first_container(text)
-    env = container.get("env")
-    if not isinstance(env, list):
-        return {}
-    return {
-        str(item["name"]): str(item.get("value", "")) for item in env if isinstance(item, dict) and "name" in item
-    }
-
-
-def manifest_image(text: str) -> str | None:
-    """The image of a manifest's first container."""
-    image = _first_container(text).get("image")
-    return image if isinstance(image, str) else None
-
-
-def image_version(image: str) -> tuple[int, int, int] | None:
-    """The etcd version that an image's tag names (`3.6.6-0`, `v3.5.21`), None for any other tag."""
-    match = _TAG.fullmatch(image.rpartition(":")[2]) if ":" in image else None
-    return (int(match[1]), int(match[2]), int(match[3])) if match else None
-
-
-def spell_version(version: tuple[int, int, int] | None) -> str | None:
-    """A version in words, `3.6.6`."""
-    return ".".join(map(str, version)) if version else None
-
-
-def is_version(text: str) -> bool:
-    """Whether a text is a version as `spell_version` spells one."""
-    return re.fullmatch(_VERSION, text) is not None
-
-
 def has_livez(image: str) -> bool:
     """Whether the image's etcd answers /livez: 3.6, 3.5.11 and 3.4.29 brought it (etcd's changelogs)."""
     version = image_version(image)
@@ -205,16 +164,6 @@ def has_livez(image: str) -> bool:
         return False
     first = {(3, 4): 29, (3, 5): 11}.get(version[:2])
     return version[2] >= first if first is not None else version >= (3, 6, 0)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _first_container(text: str) -> Mapping[str, object]:
-    try:
-        pod: Any = load(text)
-        container = pod["spec"]["containers"][0]
-    except (yaml.YAMLError, KeyError, IndexError, TypeError):
-        return {}
-    return container if isinstance(container, dict) else {}
 
 
 def _load(place: str, text: str) -> tuple[object, tuple[Fault, ...]]:

@@ -1,8 +1,16 @@
-"""What is known of the installed kubelet and of the machine that it serves."""
+"""What is known of the installed kubelet and of the machine that it serves, and how both are judged."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from protokube.core.component.model import Layer
+from protokube.core.model import Moment, Unknown
+from protokube.core.node.model import NodeFacts
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import Instance
 
 
 class Machine(Struct, frozen=True):
@@ -13,8 +21,69 @@ class Machine(Struct, frozen=True):
     systemd: bool = True
 
 
-class KubeletBinary(Struct, frozen=True):
+class KubeletBinary(Struct, frozen=True, tag=True):
     """The installed kubelet: its version as it prints it, and the flags that its help lists."""
 
     version: str
     flags: frozenset[str]
+
+
+class KubeletFacts(Struct, frozen=True):
+    """What was read of kubelet and its machine. `binary` is None when no kubelet is installed."""
+
+    binary: KubeletBinary | Unknown | None = None
+    machine: Machine | None = None
+
+
+class KubeletSettings(Struct, frozen=True):
+    """What the operator configured for kubelet. Times are seconds.
+
+    `unit` is None when no unit is to be started. `gate_timeout` is how long kubelet waits for volumes, counted from
+    the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files changed.
+    `group_layers` are an instance group's.
+    """
+
+    unit: str | None = "kubelet.service"
+    gate_timeout: float = 300.0
+    restarts_per_hour: int = 6
+    version: str | None = None
+    layers: tuple[Layer, ...] = ()
+    master_layers: tuple[Layer, ...] = ()
+    group_layers: Mapping[str, tuple[Layer, ...]] = {}
+    node_labels: Mapping[str, str] = {}
+    manifest_dir: str = "/etc/kubernetes/manifests"
+    master: bool = False
+
+
+class KubeletNode(Struct, frozen=True):
+    """All that kubelet is judged by: the moment, this machine, its files and unit, and the installed kubelet."""
+
+    at: Moment
+    instance: Instance | Unknown
+    node: NodeFacts
+    kubelet: KubeletFacts
+
+
+class FileWanted(Struct, frozen=True):
+    """A file that is to be written, and why."""
+
+    path: str
+    text: str
+    reason: str
+
+
+class UnitWanted(Struct, frozen=True):
+    """kubelet's unit is to be started, or restarted, and why. `warning`: although the gate is closed."""
+
+    unit: str
+    reason: str
+    restart: bool = False
+    warning: bool = False
+
+
+class KubeletAssessment(Struct, frozen=True):
+    """What kubelet needs: files, then its unit."""
+
+    files: tuple[FileWanted, ...] = ()
+    unit: UnitWanted | None = None
+    findings: Findings = field(default_factory=Findings)

@@ -3,3 +3,6 @@
 ARGS_PATH = "/etc/sysconfig/kubelet"
 CONFIG_PATH = "/var/lib/kubelet/config.yaml"
 KUBECONFIG_PATH = "/var/lib/kubelet/kubeconfig"
+
+PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH)
+"""The files that are read in every reconcile."""

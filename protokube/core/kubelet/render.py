@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from protokube.core.component.flags import flag_args
 from protokube.core.component.labels import label_faults, node_name_fault
-from protokube.core.component.layers import Layer, Setting, Settings, merge, read_layer
+from protokube.core.component.layers import Setting, Settings, merge, read_layer
+from protokube.core.component.model import Layer
 from protokube.core.component.schema import NEWEST, Field, Placement, Version, fields, parse_version, place, spell
 from protokube.core.component.text import args_file, config_file
 from protokube.core.component.values import joint

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
-from msgspec import Struct
+from msgspec.structs import replace
 
+from protokube.core.action import ActionValue
 from protokube.core.model import Facet
-from protokube.core.node.model import OnVolume
+from protokube.core.node.model import Absent, Directory, File, FileState, Link, NodeFacts, OnVolume, UnitState
 
 
-class _FileAction(Struct, frozen=True):
-    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.FILES, Facet.TREES})
+class FileWriter(Protocol):
+    """Carries file actions out. Every write is atomic, and on disk when the call returns."""
+
+    def make_directory(self, action: MakeDirectory) -> None:
+        """Make a directory."""
+
+    def write(self, action: WriteFile) -> None:
+        """Write beside, fsync, rename, fsync the directory."""
+
+    def link(self, action: MakeLink) -> None:
+        """Put a fresh relative link, renamed over the old one."""
+
+    def unlink(self, action: Unlink) -> None:
+        """Remove a link; absent is fine."""
+
+
+class UnitStarter(Protocol):
+    """Carries unit actions out."""
+
+    def start(self, unit: str) -> None:
+        """Start a unit."""
+
+    def restart(self, unit: str) -> None:
+        """Restart a unit, reloading the manager first when the unit's file has changed."""
+
+
+class HoldsFiles(Protocol):
+    """Facts in which a file can appear: the machine's own, or those of its volumes."""
+
+    def with_file(self, path: str, state: FileState) -> Self:
+        """The facts with another state of a path."""
+
+
+Facts = TypeVar("Facts", bound=HoldsFiles)
+
+
+class FileAction(ActionValue, frozen=True):
+    """What all file actions share. `volume` is given for a path on a mounted volume."""
+
+    port: ClassVar[str] = "files"
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.FILES, Facet.CONTENTS})
     path: str
 
     @property
@@ -19,11 +59,15 @@ class _FileAction(Struct, frozen=True):
         """The path, without the root prefix."""
         return self.path
 
+    @property
+    def facts(self) -> str:
+        """The machine's own files, unless the path lies on a volume."""
+        return "storage" if getattr(self, "volume", None) else "node"
 
-class MakeDirectory(_FileAction, frozen=True):
+
+class MakeDirectory(FileAction, frozen=True, tag="make-directory"):
     """Make a directory and the missing ones above it."""
 
-    kind: ClassVar[str] = "make-directory"
     mode: int = 0o755
     volume: OnVolume | None = None
 
@@ -31,11 +75,18 @@ class MakeDirectory(_FileAction, frozen=True):
         """One line for people."""
         return f"make directory {self.path}"
 
+    def predict(self, facts: Facts, now: float) -> Facts:
+        """The directory is there."""
+        return facts.with_file(self.path, Directory(self.mode))
 
-class WriteFile(_FileAction, frozen=True):
+    def execute(self, port: FileWriter) -> None:
+        """Make it."""
+        port.make_directory(self)
+
+
+class WriteFile(FileAction, frozen=True, tag="write-file"):
     """Replace a file's content atomically; missing directories above it are made."""
 
-    kind: ClassVar[str] = "write-file"
     content: str = ""
     mode: int = 0o644
     volume: OnVolume | None = None
@@ -44,30 +95,58 @@ class WriteFile(_FileAction, frozen=True):
         """One line for people."""
         return f"write {self.path} ({len(self.content.encode())} bytes)"
 
+    def predict(self, facts: Facts, now: float) -> Facts:
+        """The file has the content, written now."""
+        return facts.with_file(self.path, File(self.content, self.mode, int(now * 1e9)))
 
-class MakeLink(_FileAction, frozen=True):
-    """Put a fresh symbolic link at `path`, renamed over what link stood there. `target` is absolute, without
-    the root prefix; on disk the link is relative, so that it holds inside and outside of the root."""
+    def execute(self, port: FileWriter) -> None:
+        """Write it."""
+        port.write(self)
 
-    kind: ClassVar[str] = "link"
+
+class MakeLink(FileAction, frozen=True, tag="link"):
+    """Put a fresh symbolic link at `path`, renamed over what link stood there.
+
+    `target` is absolute, without the root prefix. On disk the link is relative, so that it holds inside and outside
+    of the root.
+    """
+
     target: str = ""
 
     def describe(self) -> str:
         """One line for people."""
         return f"link {self.path} → {self.target}"
 
+    def predict(self, facts: Facts, now: float) -> Facts:
+        """The link is there, made now."""
+        return facts.with_file(self.path, Link(self.target, int(now * 1e9)))
 
-class Unlink(_FileAction, frozen=True):
+    def execute(self, port: FileWriter) -> None:
+        """Make it."""
+        port.link(self)
+
+
+class Unlink(FileAction, frozen=True, tag="unlink"):
     """Remove a symbolic link; anything that isn't a link is left alone."""
-
-    kind: ClassVar[str] = "unlink"
 
     def describe(self) -> str:
         """One line for people."""
         return f"unlink {self.path}"
 
+    def predict(self, facts: Facts, now: float) -> Facts:
+        """Nothing stands there."""
+        return facts.with_file(self.path, Absent())
 
-class _UnitAction(Struct, frozen=True):
+    def execute(self, port: FileWriter) -> None:
+        """Remove it."""
+        port.unlink(self)
+
+
+class UnitAction(ActionValue, frozen=True):
+    """What all unit actions share."""
+
+    port: ClassVar[str] = "services"
+    facts: ClassVar[str] = "node"
     changes: ClassVar[frozenset[Facet]] = frozenset({Facet.UNIT})
     unit: str
 
@@ -76,25 +155,30 @@ class _UnitAction(Struct, frozen=True):
         """The unit's name."""
         return self.unit
 
+    def predict(self, facts: NodeFacts, now: float) -> NodeFacts:
+        """The unit runs from now on."""
+        return replace(facts, unit=UnitState("loaded", "active", "running", started_at=now + 1))
 
-class StartUnit(_UnitAction, frozen=True):
+
+class StartUnit(UnitAction, frozen=True, tag="start-unit"):
     """Start a systemd unit."""
-
-    kind: ClassVar[str] = "start-unit"
 
     def describe(self) -> str:
         """One line for people."""
         return f"start {self.unit}"
 
+    def execute(self, port: UnitStarter) -> None:
+        """Start it."""
+        port.start(self.unit)
 
-class RestartUnit(_UnitAction, frozen=True):
+
+class RestartUnit(UnitAction, frozen=True, tag="restart-unit"):
     """Restart a systemd unit."""
-
-    kind: ClassVar[str] = "restart-unit"
 
     def describe(self) -> str:
         """One line for people."""
         return f"restart {self.unit}"
 
-
-FileAction = MakeDirectory | WriteFile | MakeLink | Unlink
+    def execute(self, port: UnitStarter) -> None:
+        """Restart it."""
+        port.restart(self.unit)

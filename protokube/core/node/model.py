@@ -1,11 +1,16 @@
-"""Files, links, units and mounts of a machine, as they were read."""
+"""Files, links, mounts and units of a machine, as they were read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
+from msgspec.structs import replace
+
+from protokube.core.model import Unknown
 
 
-class File(Struct, frozen=True):
+class File(Struct, frozen=True, tag=True):
     """A regular file. `text` is None when it isn't UTF-8 or is larger than we ever write."""
 
     text: str | None
@@ -13,24 +18,24 @@ class File(Struct, frozen=True):
     mtime_ns: int
 
 
-class Link(Struct, frozen=True):
+class Link(Struct, frozen=True, tag=True):
     """A symbolic link with its target as written; nobody looks where it leads, which may be a disk that hangs."""
 
     target: str
     mtime_ns: int
 
 
-class Directory(Struct, frozen=True):
+class Directory(Struct, frozen=True, tag=True):
     """A directory."""
 
     mode: int
 
 
-class Absent(Struct, frozen=True):
+class Absent(Struct, frozen=True, tag=True):
     """Nothing stands at the path."""
 
 
-class OtherFile(Struct, frozen=True):
+class OtherFile(Struct, frozen=True, tag=True):
     """A socket, device or pipe: never written to."""
 
     kind: str
@@ -39,7 +44,7 @@ class OtherFile(Struct, frozen=True):
 FileState = File | Link | Directory | Absent | OtherFile
 
 
-class UnitState(Struct, frozen=True):
+class UnitState(Struct, frozen=True, tag=True):
     """A systemd unit, in systemd's words.
 
     `started_at` is when its main process was started (seconds since the epoch), None if it never was.
@@ -52,6 +57,17 @@ class UnitState(Struct, frozen=True):
     restarts: int = 0
 
 
+class Mount(Struct, frozen=True):
+    """One line of mountinfo. `target` is a path without the root prefix; `errors` is ext4's errors_count."""
+
+    target: str
+    number: tuple[int, int]
+    fstype: str
+    read_only: bool
+    shutdown: bool = False
+    errors: int = 0
+
+
 class OnVolume(Struct, frozen=True):
     """Says that a path lies on a mounted volume: the mount point and its device's (major, minor).
 
@@ -60,3 +76,20 @@ class OnVolume(Struct, frozen=True):
 
     target: str
     number: tuple[int, int]
+
+
+class NodeFacts(Struct, frozen=True):
+    """The machine's own files and kubelet's unit.
+
+    `files` holds the paths that were asked for and every entry of the manifest folder. `unit` is None when there is
+    no unit to start.
+    """
+
+    files: Mapping[str, FileState] | Unknown
+    unit: UnitState | Unknown | None = None
+
+    def with_file(self, path: str, state: FileState) -> NodeFacts:
+        """The facts with another state of a path; what can't be seen stays unseen."""
+        if isinstance(self.files, Unknown):
+            return self
+        return replace(self, files={**self.files, path: state})

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
-from msgspec import Struct
+from msgspec.structs import replace
 
-from protokube.core.model import Facet
+from protokube.core.action import ActionValue
+from protokube.core.model import Facet, Unknown
+from protokube.core.volumes.model import Attachment, AttachState, CloudSnapshot, CloudVolume, Peer
 
 KNOWN_AFTER_ATTACH = "(known after attach)"
 
 
-class AttachVolume(Struct, frozen=True):
-    """Ask the cloud to attach a volume under a device name. Returns at once; attaching is observed."""
+class CloudWriter(Protocol):
+    """Carries cloud actions out."""
 
-    kind: ClassVar[str] = "attach-volume"
-    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.VOLUMES, Facet.INSTANCE, Facet.PEERS})
+    def attach(self, volume_id: str) -> None:
+        """Request an attachment; returns at once.
+
+        Raises VolumeInUseError when an instance has it, VolumeDeniedError when it can't be this volume, and
+        OutcomeUnknownError when the request may have been carried out although no answer came; ProviderError for the
+        rest.
+        """
+
+    def tag(self, volume_id: str, key: str, value: str) -> None:
+        """Write one tag."""
+
+    def announce(self) -> None:
+        """Let the other nodes know this one's addresses, where the cloud doesn't know them by itself."""
+
+
+class CloudAction(ActionValue, frozen=True):
+    """What all actions on the cloud share."""
+
+    port: ClassVar[str] = "cloud"
+    facts: ClassVar[str] = "cloud"
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.CLOUD})
+
+
+class AttachVolume(CloudAction, frozen=True, tag="attach-volume"):
+    """Request the attachment of a volume. Returns at once; attaching is observed."""
+
     volume_id: str
-    device: str | None
 
     @property
     def subject(self) -> str:
@@ -26,15 +51,22 @@ class AttachVolume(Struct, frozen=True):
 
     def describe(self) -> str:
         """One line for people."""
-        name = f" as {self.device}" if self.device else ""
-        return f"attach {self.volume_id}{name} (device known after attach)"
+        return f"attach {self.volume_id} (device known after attach)"
+
+    def predict(self, facts: CloudSnapshot, now: float) -> CloudSnapshot:
+        """The volume is this machine's."""
+        assert not isinstance(facts.instance, Unknown)
+        ours = (Attachment(facts.instance.id, None, AttachState.ATTACHED),)
+        return _volume(facts, self.volume_id, attachments=ours, status="in-use")
+
+    def execute(self, port: CloudWriter) -> None:
+        """Request it."""
+        port.attach(self.volume_id)
 
 
-class TagVolume(Struct, frozen=True):
+class TagVolume(CloudAction, frozen=True, tag="tag-volume"):
     """Write one of our own tags onto a volume."""
 
-    kind: ClassVar[str] = "tag-volume"
-    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.VOLUMES})
     volume_id: str
     key: str
     value: str
@@ -48,12 +80,20 @@ class TagVolume(Struct, frozen=True):
         """One line for people."""
         return f"tag {self.volume_id} {self.key}={self.value}"
 
+    def predict(self, facts: CloudSnapshot, now: float) -> CloudSnapshot:
+        """The volume has the tag."""
+        assert not isinstance(facts.volumes, Unknown)
+        tags = next(one.tags for one in facts.volumes if one.id == self.volume_id)
+        return _volume(facts, self.volume_id, tags={**tags, self.key: self.value})
 
-class AnnounceAddresses(Struct, frozen=True):
+    def execute(self, port: CloudWriter) -> None:
+        """Write it."""
+        port.tag(self.volume_id, self.key, self.value)
+
+
+class AnnounceAddresses(CloudAction, frozen=True, tag="announce-addresses"):
     """Let the other nodes know where this one is, on a cloud that doesn't know it by itself."""
 
-    kind: ClassVar[str] = "announce-addresses"
-    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.PEERS})
     instance: str
     internal: tuple[str, ...]
     external: tuple[str, ...]
@@ -67,5 +107,21 @@ class AnnounceAddresses(Struct, frozen=True):
         """One line for people."""
         return f"announce that {self.instance} is at {', '.join((*self.internal, *self.external)) or 'no address'}"
 
+    def predict(self, facts: CloudSnapshot, now: float) -> CloudSnapshot:
+        """The other nodes are told the addresses."""
+        assert not isinstance(facts.peers, Unknown)
+        others = tuple(peer for peer in facts.peers if peer.instance != self.instance)
+        return replace(facts, peers=(*others, Peer(self.instance, self.internal, self.external)))
 
-CloudAction = AttachVolume | TagVolume | AnnounceAddresses
+    def execute(self, port: CloudWriter) -> None:
+        """Announce them."""
+        port.announce()
+
+
+def _volume(facts: CloudSnapshot, volume_id: str, **changes: object) -> CloudSnapshot:
+    assert not isinstance(facts.volumes, Unknown)
+
+    def changed(one: CloudVolume) -> CloudVolume:
+        return replace(one, **changes) if one.id == volume_id else one
+
+    return replace(facts, volumes=tuple(map(changed, facts.volumes)))

@@ -1,291 +1,321 @@
-"""What the node should be: which volumes are its own, which it may still claim, and which are refused.
+"""Which volumes are this machine's, which it may still claim, and which are refused.
 
-Everything is judged from tags and attachments alone; what stands on a disk is the disk planner's matter.
+Everything is judged by tags and attachments alone; the disks concern judges what stands on a disk.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
-from protokube.core.disks.model import Mount
 from protokube.core.model import Rejected, Unknown
-from protokube.core.observed import Observed
-from protokube.core.settings import NodeConfig
-from protokube.core.volumes import tags as tagging
+from protokube.core.node.model import Mount
+from protokube.core.volumes import claiming, hints, tags
 from protokube.core.volumes.model import (
     BOOTSTRAPPED_TAG,
     MAIN,
     MOUNT_PREFIX,
+    Attachment,
+    AttachState,
+    CloudSnapshot,
     CloudVolume,
     EtcdMember,
     Instance,
     MemberVolume,
     RejectedVolume,
+    VolumesAssessment,
+    VolumeSettings,
     cluster_order,
+    is_mount_point,
 )
+from protokube.core.volumes.tracking import DEADLINE, AttachTracking, Phase
 from protokube.core.volumes.uuid import filesystem_uuid
 
 USABLE = ("available", "in-use", "creating")
 """The words in which a cloud says that a volume is, or will soon be, of use."""
 
 
-def is_place(mount: Mount) -> bool:
-    """Whether a disk is mounted where a volume of ours would be; not a tmpfs, nor something below such a place."""
-    inside = mount.target.removeprefix(MOUNT_PREFIX)
-    return inside != mount.target and "/" not in inside and mount.number[0] != 0
-
-
-class Desired(Struct, frozen=True):
-    """The judgement of one round.
-
-    `cluster_id` and `instance` are known by then. `all` are the accepted volumes of every zone; `held` are ours,
-    one per etcd cluster; `candidates` are free ones in order of preference, for each etcd cluster that this node
-    lacks; `elsewhere` says for every etcd cluster which volumes of this zone others hold, and who. `foreign` are
-    the volumes that are passed over, since their tags name another cluster or none. `witnesses` are refused volumes
-    with a member's tag, and `illegible`, by etcd cluster, those whose tags can't be read but tell that etcd ran: what
-    isn't fit to be used may still hold a cluster's data. `blocked` are the etcd clusters for which this machine takes
-    no volume, since it has one that is refused; `main_refused` says whether a `main` volume of its zone is.
-    """
-
-    cluster_id: str
-    instance: Instance
-    all: tuple[MemberVolume, ...]
-    held: Mapping[str, MemberVolume]
-    candidates: Mapping[str, tuple[MemberVolume, ...]]
-    elsewhere: Mapping[str, Mapping[str, str]]
-    rejected: tuple[RejectedVolume, ...]
-    foreign: tuple[CloudVolume, ...] = ()
-    witnesses: tuple[MemberVolume, ...] = ()
-    illegible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    blocked: frozenset[str] = frozenset()
-    main_refused: bool = False
-
-    @property
-    def others_may_choose(self) -> bool:
-        """Whether other etcd clusters than `main`, which decides which member this machine is, may choose a volume.
-
-        When it has a `main` volume, or when every one of its zone is refused: that stops no other.
-        """
-        open_ = self.candidates.get(MAIN) or self.elsewhere.get(MAIN)
-        return MAIN in self.held or (self.main_refused and not open_)
-
-    def of_member(self, cluster: str, member: str) -> tuple[MemberVolume, ...]:
-        """The volumes that carry a member of an etcd cluster."""
-        return tuple(mine for mine in self.all if mine.member.cluster == cluster and mine.member.me == member)
-
-
-def desire(config: NodeConfig, observed: Observed) -> Desired | None:
-    """Judge the volumes; None on a worker, which takes none, and while the instance or the volumes are unknown."""
-    instance, volumes = observed.instance, observed.volumes
-    if not config.master or isinstance(instance, Unknown) or isinstance(volumes, Unknown):
+def assess(
+    settings: VolumeSettings, cloud: CloudSnapshot, tracking: AttachTracking, mounts: tuple[Mount, ...] | Unknown
+) -> VolumesAssessment | None:
+    """Judge the volumes; None while the instance or the volumes are unknown."""
+    if isinstance(cloud.instance, Unknown) or isinstance(cloud.volumes, Unknown):
         return None
-    cluster_id = config.cluster_id or instance.cluster_id
-    ours, foreign = _of_cluster(cluster_id, volumes)
-    accepted, witnesses, rejected = _judge_tags(config, cluster_id, instance, ours)
-    rejected += _duplicates(accepted, witnesses)
-    rejected += _without_cluster(foreign, instance)
-    held, surplus = _held(accepted, instance, observed.mounts)
+    judged = _select(settings, cloud.instance, cloud.volumes, mounts)
+    judged = replace(
+        judged,
+        coming=claiming.coming(judged, cloud),
+        stray=_stray(judged, () if isinstance(mounts, Unknown) else mounts),
+    )
+    _refuse(judged)
+    decision = claiming.decide(judged, tracking, mounts_known=not isinstance(mounts, Unknown))
+    _follow(judged, tracking, mounts)
+    hints.add_hints(judged)
+    return replace(judged, claim=decision, announce=_why_announce(cloud, judged.instance))
+
+
+def _select(
+    settings: VolumeSettings, instance: Instance, volumes: Sequence[CloudVolume], mounts: tuple[Mount, ...] | Unknown
+) -> VolumesAssessment:
+    cluster_id = settings.cluster_id or instance.cluster_id
+    managed, unmanaged = _of_cluster(cluster_id, volumes)
+    accepted, evidence, rejected = _judge_tags(settings, cluster_id, instance, managed)
+    rejected += _duplicates(accepted, evidence)
+    rejected += _without_cluster(unmanaged, instance)
+    ours, surplus = _ours(accepted, instance, mounts)
     rejected += surplus
     refused = {one.volume_id for one in rejected}
-    blocked = _blocked_clusters(volumes, held, instance, cluster_id)
-    usable = tuple(mine for mine in accepted if mine.id not in refused)
-    here = [mine for mine in usable if mine.volume.zone == instance.zone]
-    keys = cluster_order(mine.member.cluster for mine in here)
-    lacking = [key for key in keys if key not in held]
-    return Desired(
+    blocked = _blocked_clusters(volumes, ours, instance, cluster_id)
+    here = [one for one in accepted if one.id not in refused and one.volume.zone == instance.zone]
+    keys = cluster_order(one.member.cluster for one in here)
+    lacking = [key for key in keys if key not in ours]
+    return VolumesAssessment(
         cluster_id,
         instance,
         accepted,
-        held,
-        {key: () if key in blocked else _candidates(key, here, held, instance) for key in lacking},
-        {key: _holders(key, here, instance) for key in keys},
-        tuple(sorted(rejected, key=lambda one: one.volume_id)),
-        foreign,
-        witnesses,
-        _illegible(ours),
-        blocked,
-        _refuses_main(rejected, volumes, instance),
+        ours,
+        candidates={key: () if key in blocked else _candidates(key, here, ours, instance) for key in lacking},
+        in_use_elsewhere={key: _holders(key, here, instance) for key in keys},
+        rejected=tuple(sorted(rejected, key=lambda one: one.volume_id)),
+        unmanaged=unmanaged,
+        evidence=evidence,
+        unparsable=_unparsable(managed),
+        blocked=blocked,
+        main_refused=_refuses_main(rejected, volumes, instance),
+        unconfirmed=frozenset(volume.id for volume in volumes if _is_unconfirmed(volume.attachment_to(instance.id))),
     )
 
 
+def _is_unconfirmed(attachment: Attachment | None) -> bool:
+    return attachment is not None and attachment.state is AttachState.UNCONFIRMED
+
+
+def _is_here(volume: CloudVolume, instance: Instance) -> bool:
+    """Whether the cloud shows the volume as this machine's, in whatever phase."""
+    attachment = volume.attachment_to(instance.id)
+    return attachment is not None and not _is_unconfirmed(attachment)
+
+
 def _of_cluster(
-    cluster_id: str, volumes: tuple[CloudVolume, ...]
+    cluster_id: str, volumes: Sequence[CloudVolume]
 ) -> tuple[tuple[CloudVolume, ...], tuple[CloudVolume, ...]]:
     """The cluster's volumes and the others. There may be a thousand others, so no more is done with them here."""
-    ours: list[CloudVolume] = []
-    foreign: list[CloudVolume] = []
+    managed: list[CloudVolume] = []
+    unmanaged: list[CloudVolume] = []
     for volume in volumes:
-        (ours if tagging.in_cluster(volume.tags, cluster_id) else foreign).append(volume)
-    return tuple(ours), tuple(foreign)
+        (managed if tags.in_cluster(volume.tags, cluster_id) else unmanaged).append(volume)
+    return tuple(managed), tuple(unmanaged)
 
 
 def _judge_tags(
-    config: NodeConfig, cluster_id: str, instance: Instance, volumes: tuple[CloudVolume, ...]
+    settings: VolumeSettings, cluster_id: str, instance: Instance, volumes: tuple[CloudVolume, ...]
 ) -> tuple[tuple[MemberVolume, ...], tuple[MemberVolume, ...], list[RejectedVolume]]:
     accepted: list[MemberVolume] = []
-    witnesses: list[MemberVolume] = []
+    evidence: list[MemberVolume] = []
     rejected: list[RejectedVolume] = []
     for volume in sorted(volumes, key=lambda volume: volume.id):
-        judged = tagging.etcd_member(volume.tags)
+        judged = tags.etcd_member(volume.tags)
         if judged is None:
             continue
-        if isinstance(judged, EtcdMember):
-            member, uuid = judged, filesystem_uuid(cluster_id, judged, volume.id)
-            mine = MemberVolume(_as_attached_here(volume, instance), member, uuid)
-            judged = _unfit(config, volume, member)
-            if judged is None:
-                accepted.append(mine)
-                continue
-            witnesses.append(mine)
-            rejected.append(RejectedVolume(volume.id, member.cluster, judged.rule, judged.evidence))
-        else:
+        if isinstance(judged, Rejected):
             rejected.append(RejectedVolume(volume.id, _cluster_key(volume), judged.rule, judged.evidence))
-    return tuple(accepted), tuple(witnesses), rejected
+            continue
+        found = MemberVolume(
+            _as_attached_here(volume, instance), judged, filesystem_uuid(cluster_id, judged, volume.id)
+        )
+        unfit = _unfit(settings, volume, judged)
+        if unfit is None:
+            accepted.append(found)
+        else:
+            evidence.append(found)
+            rejected.append(RejectedVolume(volume.id, judged.cluster, unfit.rule, unfit.evidence))
+    return tuple(accepted), tuple(evidence), rejected
 
 
-def _illegible(volumes: tuple[CloudVolume, ...]) -> dict[str, tuple[str, ...]]:
+def _unparsable(volumes: tuple[CloudVolume, ...]) -> dict[str, tuple[str, ...]]:
     """Volumes on which etcd ran, and of whose members only the etcd clusters can be told."""
     found: dict[str, tuple[str, ...]] = {}
     for volume in volumes:
-        if BOOTSTRAPPED_TAG in volume.tags and isinstance(tagging.etcd_member(volume.tags), Rejected):
-            for key in tagging.etcd_clusters(volume.tags):
+        if BOOTSTRAPPED_TAG in volume.tags and isinstance(tags.etcd_member(volume.tags), Rejected):
+            for key in tags.etcd_clusters(volume.tags):
                 found[key] = (*found.get(key, ()), volume.id)
     return found
 
 
-def _may_be_ours(volume: CloudVolume, cluster_id: str) -> bool:
-    return tagging.in_cluster(volume.tags, cluster_id) or not tagging.cluster_names(volume.tags)
+def _may_be_managed(volume: CloudVolume, cluster_id: str) -> bool:
+    return tags.in_cluster(volume.tags, cluster_id) or not tags.cluster_names(volume.tags)
 
 
-def _without_cluster(foreign: tuple[CloudVolume, ...], instance: Instance) -> list[RejectedVolume]:
+def _without_cluster(unmanaged: tuple[CloudVolume, ...], instance: Instance) -> list[RejectedVolume]:
     """Volumes of this machine that lost the cluster's tag, or don't have it yet: not passed over in silence."""
-    evidence = f"attached to this machine, with an etcd tag and none that names a cluster ({tagging.CLUSTER_TAG})"
+    evidence = f"attached to this machine, with an etcd tag and none that names a cluster ({tags.CLUSTER_TAG})"
     return [
         RejectedVolume(volume.id, _cluster_key(volume), "volume/no-cluster", evidence)
-        for volume in foreign
-        if volume.attachment_to(instance.id)
-        and tagging.has_etcd_tag(volume.tags)
-        and not tagging.cluster_names(volume.tags)
+        for volume in unmanaged
+        if _is_here(volume, instance) and tags.has_etcd_tag(volume.tags) and not tags.cluster_names(volume.tags)
     ]
 
 
 def _as_attached_here(volume: CloudVolume, instance: Instance) -> CloudVolume:
-    """The volume with the name that was asked for on this machine, beside an attachment elsewhere that isn't over."""
-    ours, asked = volume.attachment_to(instance.id), volume.identity.asked
-    if ours is None or asked is None or asked == ours.device:
+    """The volume with the name requested on this machine, beside an attachment elsewhere that isn't over."""
+    ours, requested = volume.attachment_to(instance.id), volume.identity.requested
+    if ours is None or requested is None or requested == ours.device:
         return volume
-    return replace(volume, identity=replace(volume.identity, asked=ours.device))
+    return replace(volume, identity=replace(volume.identity, requested=ours.device))
 
 
-def _unfit(config: NodeConfig, volume: CloudVolume, member: EtcdMember) -> Rejected | None:
-    if not tagging.has_master_role(volume.tags):
-        return Rejected("volume/no-role", f"it has an etcd tag, but none of {' or '.join(tagging.ROLE_TAGS)}")
+def _unfit(settings: VolumeSettings, volume: CloudVolume, member: EtcdMember) -> Rejected | None:
+    if not tags.has_master_role(volume.tags):
+        return Rejected("volume/no-role", f"it has an etcd tag, but none of {' or '.join(tags.ROLE_TAGS)}")
     if volume.multi_attach:
         return Rejected("volume/multi-attach", "it can be attached to several instances at once; etcd needs its own")
     if not volume.attachments and volume.status not in USABLE:
         return Rejected("volume/status", f"the cloud says: {volume.status}")
-    if member.cluster not in config.templates:
-        known = ", ".join(cluster_order(config.templates))
+    if member.cluster not in settings.etcd_clusters:
+        known = ", ".join(cluster_order(settings.etcd_clusters))
         expected = f"there is no template {member.cluster}.yaml (templates: {known})"
-        return Rejected("volume/unknown-etcd-cluster", f"tag {tagging.ETCD_TAG_PREFIX}{member.cluster}: {expected}")
+        return Rejected("volume/unknown-etcd-cluster", f"tag {tags.ETCD_TAG_PREFIX}{member.cluster}: {expected}")
     return None
 
 
 def _cluster_key(volume: CloudVolume) -> str | None:
-    keys = tagging.etcd_clusters(volume.tags)
+    keys = tags.etcd_clusters(volume.tags)
     return keys[0] if len(keys) == 1 else None
 
 
-def _duplicates(accepted: tuple[MemberVolume, ...], witnesses: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
+def _duplicates(accepted: tuple[MemberVolume, ...], evidence: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
     """No unattached one of several volumes with the same member is taken: one may be an old snapshot's copy."""
-    refused = {mine.id for mine in witnesses}
+    refused = {one.id for one in evidence}
     groups: dict[tuple[str, str], list[MemberVolume]] = {}
-    for mine in (*accepted, *witnesses):
-        groups.setdefault((mine.member.cluster, mine.member.me), []).append(mine)
+    for one in (*accepted, *evidence):
+        groups.setdefault((one.member.cluster, one.member.me), []).append(one)
     return [
         RejectedVolume(
-            mine.id,
-            mine.member.cluster,
+            one.id,
+            one.member.cluster,
             "volume/duplicate-member",
-            f"member {mine.member.me} of etcd cluster {mine.member.cluster} also stands on "
-            + ", ".join(other.id for other in group if other is not mine),
+            f"member {one.member.me} of etcd cluster {one.member.cluster} also stands on "
+            + ", ".join(other.id for other in group if other is not one),
         )
         for group in groups.values()
         if len(group) > 1
-        for mine in group
-        if not mine.volume.attachments and mine.id not in refused
+        for one in group
+        if not one.volume.attachments and one.id not in refused
     ]
 
 
-def _held(
+def _ours(
     accepted: tuple[MemberVolume, ...], instance: Instance, mounts: tuple[Mount, ...] | Unknown
 ) -> tuple[dict[str, MemberVolume], list[RejectedVolume]]:
-    """Ours, one per etcd cluster: what is mounted already is never displaced by what was attached later."""
+    """This machine's, one per etcd cluster: what is mounted already is never displaced by what was attached later."""
     mounted = set() if isinstance(mounts, Unknown) else {mount.target for mount in mounts}
-    held: dict[str, MemberVolume] = {}
+    ours: dict[str, MemberVolume] = {}
     surplus: list[RejectedVolume] = []
-    for mine in sorted(accepted, key=lambda mine: (mine.target not in mounted, mine.id)):
-        if mine.volume.attachment_to(instance.id) is None:
+    for one in sorted(accepted, key=lambda one: (one.target not in mounted, one.id)):
+        if not _is_here(one.volume, instance):
             continue
-        first = held.setdefault(mine.member.cluster, mine)
-        if first is not mine:
-            evidence = f"{first.id} serves etcd cluster {mine.member.cluster} on this machine; one volume per cluster"
-            surplus.append(RejectedVolume(mine.id, mine.member.cluster, "volume/second-of-cluster", evidence))
-    return held, surplus
+        first = ours.setdefault(one.member.cluster, one)
+        if first is not one:
+            evidence = f"{first.id} serves etcd cluster {one.member.cluster} on this machine; one volume per cluster"
+            surplus.append(RejectedVolume(one.id, one.member.cluster, "volume/second-of-cluster", evidence))
+    return ours, surplus
 
 
 def _blocked_clusters(
-    volumes: tuple[CloudVolume, ...], held: Mapping[str, MemberVolume], instance: Instance, cluster_id: str
+    volumes: Sequence[CloudVolume], ours: Mapping[str, MemberVolume], instance: Instance, cluster_id: str
 ) -> frozenset[str]:
     """A machine whose volume for a cluster is refused, whatever for, takes no other volume for that cluster."""
-    serving = {mine.id for mine in held.values()}
+    serving = {one.id for one in ours.values()}
     return frozenset(
         key
         for volume in volumes
-        if volume.attachment_to(instance.id) and volume.id not in serving and _may_be_ours(volume, cluster_id)
-        for key in tagging.etcd_clusters(volume.tags)
+        if _is_here(volume, instance) and volume.id not in serving and _may_be_managed(volume, cluster_id)
+        for key in tags.etcd_clusters(volume.tags)
     )
 
 
-def _refuses_main(rejected: list[RejectedVolume], volumes: tuple[CloudVolume, ...], instance: Instance) -> bool:
+def _refuses_main(rejected: Iterable[RejectedVolume], volumes: Sequence[CloudVolume], instance: Instance) -> bool:
     here = {volume.id for volume in volumes if volume.zone == instance.zone}
     return any(one.cluster == MAIN and one.volume_id in here for one in rejected)
 
 
 def _candidates(
-    key: str, here: list[MemberVolume], held: Mapping[str, MemberVolume], instance: Instance
+    key: str, here: Sequence[MemberVolume], ours: Mapping[str, MemberVolume], instance: Instance
 ) -> tuple[MemberVolume, ...]:
-    """Free volumes in order: the member that we already are in `main`, then a hash that differs by instance."""
-    main = held.get(MAIN)
+    """Free volumes in order: the member that this machine is in `main`, then a hash that differs by instance.
 
-    def order(mine: MemberVolume) -> tuple[bool, bool, str]:
-        other_member = main is not None and mine.member.me != main.member.me
-        digest = hashlib.sha256(f"{instance.id}\n{mine.id}".encode()).hexdigest()
-        return other_group(mine, instance), other_member, digest
+    A volume whose attachment here is unconfirmed counts as free: requesting it again tells whose it is.
+    """
+    main = ours.get(MAIN)
 
-    free = [mine for mine in here if mine.member.cluster == key and mine.volume.available]
+    def order(one: MemberVolume) -> tuple[bool, bool, str]:
+        other_member = main is not None and one.member.me != main.member.me
+        digest = hashlib.sha256(f"{instance.id}\n{one.id}".encode()).hexdigest()
+        return claiming.of_other_group(one, instance), other_member, digest
+
+    free = [one for one in here if one.member.cluster == key and _is_free(one.volume, instance)]
     return tuple(sorted(free, key=order))
 
 
-def other_group(mine: MemberVolume, instance: Instance) -> bool:
-    """Whether the volume was made for another instance group than this machine's."""
-    group = tagging.instance_group(mine.volume.tags)
-    return group is not None and group != instance.instance_group
+def _is_free(volume: CloudVolume, instance: Instance) -> bool:
+    unconfirmed = _is_unconfirmed(volume.attachment_to(instance.id)) and len(volume.attachments) == 1
+    return volume.available or (unconfirmed and volume.status == "available")
 
 
-def claimable(desired: Desired) -> dict[str, tuple[MemberVolume, ...]]:
-    """The candidates that this machine would really take: of `main` alone, until it is settled which that is."""
-    keys = desired.candidates.keys() if desired.others_may_choose else desired.candidates.keys() & {MAIN}
-    return {key: desired.candidates[key] for key in cluster_order(keys) if desired.candidates[key]}
-
-
-def _holders(key: str, here: list[MemberVolume], instance: Instance) -> dict[str, str]:
+def _holders(key: str, here: Sequence[MemberVolume], instance: Instance) -> dict[str, str]:
     return {
-        mine.id: mine.volume.attachments[0].instance
-        for mine in here
-        if mine.member.cluster == key and mine.volume.attachments and not mine.volume.attachment_to(instance.id)
+        one.id: one.volume.attachments[0].instance
+        for one in here
+        if one.member.cluster == key and one.volume.attachments and not one.volume.attachment_to(instance.id)
     }
+
+
+def _stray(judged: VolumesAssessment, mounts: tuple[Mount, ...]) -> frozenset[str]:
+    """Volumes that stand mounted at a mount point of ours, and aren't known to be this machine's."""
+    known = {one.target for one in judged.ours.values()}
+    targets = {mount.target for mount in mounts if is_mount_point(mount)}
+    return frozenset(target.removeprefix(MOUNT_PREFIX) for target in targets - known)
+
+
+def _refuse(judged: VolumesAssessment) -> None:
+    for one in judged.rejected:
+        server = judged.ours.get(one.cluster or "")
+        serious = server is None or server.id == one.volume_id
+        judged.findings.refuse(one.volume_id, one.rule, one.evidence, serious=serious)
+
+
+def _follow(judged: VolumesAssessment, tracking: AttachTracking, mounts: tuple[Mount, ...] | Unknown) -> None:
+    """Say what is under way at the cloud for our volumes, and what is stuck there."""
+    mounted = () if isinstance(mounts, Unknown) else mounts
+    for one in judged.ours.values():
+        attachment = judged.attachment(one)
+        if attachment is None or attachment.state is AttachState.ATTACHED:
+            continue
+        attaching = attachment.state is AttachState.ATTACHING
+        if not tracking.stuck(one.id, Phase.ATTACHING if attaching else Phase.DETACHING):
+            judged.findings.wait(one.id, f"the cloud says {attachment.state}")
+            continue
+        evidence = f"the cloud says {attachment.state}, for more than {DEADLINE:.0f} s"
+        if attaching:
+            named = f"; the name requested, {attachment.device}, may still be in use on the machine"
+            remedy = "detach the volume, and it is attached again; if it hangs again, stop and start the machine"
+            evidence = f"{evidence}{named if attachment.device else ''}: {remedy}"
+            judged.findings.refuse(one.id, "volume/attach-stuck", evidence)
+            continue
+        if any(mount.target == one.target for mount in mounted):
+            remedy = f"{one.target} is mounted: to let the volume go, end what uses it there, and unmount it"
+        else:
+            remedy = "end what uses the disk, or detach the volume by force"
+        judged.findings.refuse(one.id, "volume/detach-stuck", f"{evidence}; {remedy}")
+
+
+def _why_announce(cloud: CloudSnapshot, instance: Instance) -> str | None:
+    """Why the other nodes are to be told this one's addresses; a cloud that knows by itself never tells other
+    ones."""
+    peers = () if isinstance(cloud.peers, Unknown) else cloud.peers
+    told = next((peer for peer in peers if peer.instance == instance.id), None)
+    if told is None or (told.internal, told.external) == (instance.internal, instance.external):
+        return None
+    return f"other nodes are told {', '.join((*told.internal, *told.external)) or 'no address'}"

@@ -1,11 +1,12 @@
-"""Which volumes are passed over, and why: what somebody looks for who misses a volume here. It decides nothing."""
+"""Which volumes are passed over, and why: for a person who misses a volume here. It decides nothing."""
 
 from __future__ import annotations
 
-from protokube.core.steps import Held, Plan
-from protokube.core.volumes import tags as tagging
-from protokube.core.volumes.assess import Desired
-from protokube.core.volumes.model import CloudVolume, MemberVolume
+from collections.abc import Sequence
+
+from protokube.core.steps import InUseElsewhere
+from protokube.core.volumes import tags
+from protokube.core.volumes.model import CloudVolume, MemberVolume, VolumesAssessment
 
 MOST_VOLUMES = 20
 """Volumes of other zones that are told one by one: four etcd clusters of five members."""
@@ -13,44 +14,45 @@ MOST_CLUSTERS = 5
 """Other clusters that are named."""
 
 
-def plan_notes(desired: Desired, plan: Plan) -> None:
+def add_hints(judged: VolumesAssessment) -> None:
     """Note the volumes that other instances hold, and those of other zones and clusters."""
-    refused = {one.volume_id for one in desired.rejected}
-    others = [
-        mine
-        for mine in desired.all
-        if mine.id not in refused and mine.volume.attachment_to(desired.instance.id) is None
+    findings = judged.findings
+    refused = {one.volume_id for one in judged.rejected}
+    others = [one for one in judged.all if one.id not in refused and judged.attachment(one) is None]
+    findings.in_use_elsewhere += [
+        InUseElsewhere(one.id, one.volume.attachments[0].instance, one.volume.zone)
+        for one in others
+        if one.volume.attachments
     ]
-    plan.held += [
-        Held(mine.id, mine.volume.attachments[0].instance, mine.volume.zone)
-        for mine in others
-        if mine.volume.attachments
+    here = judged.instance.zone
+    findings.hints += [
+        f"{one.subject} is in use by {one.holder}" for one in findings.in_use_elsewhere if one.zone == here
     ]
-    here = desired.instance.zone
-    plan.notes += [f"{one.subject} is in use by {one.holder}" for one in plan.held if one.zone == here]
-    _note_zones([mine for mine in others if mine.volume.zone != desired.instance.zone], desired, plan)
-    _note_clusters(desired.foreign, plan)
+    findings.hints += _of_zones([one for one in others if one.volume.zone != here], here)
+    findings.hints += _of_clusters(judged.unmanaged)
 
 
-def _note_zones(away: list[MemberVolume], desired: Desired, plan: Plan) -> None:
+def _of_zones(away: Sequence[MemberVolume], here: str) -> list[str]:
     """The free ones first: nobody serves their members yet."""
-    away = sorted(away, key=lambda mine: bool(mine.volume.attachments))
-    for mine in away[:MOST_VOLUMES]:
-        use = "".join(f" is in use by {one.instance}" for one in mine.volume.attachments[:1])
-        plan.notes.append(f"{mine.id}{use}: zone {mine.volume.zone}, this node is in {desired.instance.zone}")
+    away = sorted(away, key=lambda one: bool(one.volume.attachments))
+    hints = []
+    for one in away[:MOST_VOLUMES]:
+        use = "".join(f" is in use by {holder.instance}" for holder in one.volume.attachments[:1])
+        hints.append(f"{one.id}{use}: zone {one.volume.zone}, this node is in {here}")
     if (more := len(away) - MOST_VOLUMES) > 0:
-        plan.notes.append(f"{more} more volumes are in other zones than {desired.instance.zone}")
+        hints.append(f"{more} more volumes are in other zones than {here}")
+    return hints
 
 
-def _note_clusters(foreign: tuple[CloudVolume, ...], plan: Plan) -> None:
+def _of_clusters(unmanaged: Sequence[CloudVolume]) -> list[str]:
     """One line for all of them, however many there are. Names are quoted: a blank too many is a name of its own."""
     clusters: dict[str, list[str]] = {}
-    for volume in foreign:
-        if tagging.has_etcd_tag(volume.tags):
-            names = tagging.cluster_names(volume.tags)
+    for volume in unmanaged:
+        if tags.has_etcd_tag(volume.tags):
+            names = tags.cluster_names(volume.tags)
             clusters.setdefault(" and ".join(map(repr, names)) or "no cluster", []).append(volume.id)
     if not clusters:
-        return
+        return []
     named = [
         f"{name} ({ids[0] if len(ids) == 1 else f'{len(ids)} volumes'})"
         for name, ids in sorted(clusters.items())[:MOST_CLUSTERS]
@@ -59,4 +61,4 @@ def _note_clusters(foreign: tuple[CloudVolume, ...], plan: Plan) -> None:
         named.append(f"{more} more")
     count = sum(map(len, clusters.values()))
     belong = "1 volume with an etcd tag belongs" if count == 1 else f"{count} volumes with etcd tags belong"
-    plan.notes.append(f"{belong} to other clusters: {', '.join(named)}")
+    return [f"{belong} to other clusters: {', '.join(named)}"]

@@ -1,4 +1,4 @@
-"""Instances, volumes and peers as a cloud describes them, and the etcd members that the volumes carry."""
+"""Instances, volumes and peers as a cloud describes them, and how the volumes are judged."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from protokube.core.model import Unknown
+from protokube.core.node.model import Mount
+from protokube.core.steps import Findings
 
 FILESYSTEM_TAG = "protokube.k8s.io/filesystem"
 BOOTSTRAPPED_TAG = "protokube.k8s.io/etcd-bootstrapped"
 """The two tags that protokube writes."""
 
 
-class Instance(Struct, frozen=True):
+class Instance(Struct, frozen=True, tag=True):
     """Who and where this machine is.
 
-    `internal` and `external` are IP addresses, IPv4 before IPv6. `used_devices` are the device names in the
-    instance's block device mapping. `device_names` are the names this cloud offers for attaching, in order
-    of preference; empty when the cloud chooses itself. `roles` are the ones that the cloud's tags name, if any.
-    While the mapping is young it may know better than a lagging answer: `attached` are the volumes that it names, and
-    `doubtful_devices` those of its device names whose volume the cloud doesn't tell, which may be an etcd volume.
+    `internal` and `external` are IP addresses, IPv4 before IPv6. `roles` are the ones that the cloud's tags name, if
+    any.
     """
 
     id: str
@@ -32,18 +31,14 @@ class Instance(Struct, frozen=True):
     external: tuple[str, ...] = ()
     instance_group: str | None = None
     provider_id: str | None = None
-    used_devices: frozenset[str] = frozenset()
-    device_names: tuple[str, ...] = ()
     roles: frozenset[str] = frozenset()
-    attached: frozenset[str] = frozenset()
-    doubtful_devices: frozenset[str] = frozenset()
 
 
 class AttachState(StrEnum):
     """The phases of an attachment, in EC2's words.
 
-    `UNCONFIRMED`: this machine requested the volume, or held it moments ago, and the cloud shows no holder at all. It may
-    be this machine's. Only the provider can tell for how long that lasts.
+    `UNCONFIRMED`: this machine requested the volume, or held it moments ago, and the cloud shows no holder at all. It
+    may be this machine's. Only the provider can tell for how long that lasts.
     """
 
     UNCONFIRMED = "unconfirmed"
@@ -54,7 +49,7 @@ class AttachState(StrEnum):
 
 
 class Attachment(Struct, frozen=True):
-    """Which instance holds a volume. `device` is the name that was asked for, not the one the kernel gave."""
+    """Which instance holds a volume. `device` is the name that was requested, not the one the kernel gave."""
 
     instance: str
     device: str | None
@@ -67,14 +62,14 @@ class DiskIdentity(Struct, frozen=True):
     `serials`: what sysfs shows for the disk (NVMe: 20 characters, virtio: up to 20).
     `backing`: (st_dev, st_ino) of the file behind a loop device.
     `path`: a stable link such as /dev/disk/by-id/…, for disks that belong to the machine.
-    `asked`: the device name asked of the cloud; it counts only for a disk without a serial, with exactly the
+    `requested`: the device name requested of the cloud; it counts only for a disk without a serial, with exactly the
     volume's size, on a machine without NVMe disks.
     """
 
     serials: frozenset[str] = frozenset()
     backing: tuple[int, int] | None = None
     path: str | None = None
-    asked: str | None = None
+    requested: str | None = None
 
 
 class Obstacle(Struct, frozen=True):
@@ -117,11 +112,11 @@ class CloudVolume(Struct, frozen=True):
 
 
 class PeerState(StrEnum):
-    """Whether a peer's instance is there. Only `GONE` ever leads to a removal."""
+    """Whether a peer's instance is there. Only `TERMINATED` ever leads to a removal."""
 
     RUNNING = "running"
     STOPPED = "stopped"
-    GONE = "gone"
+    TERMINATED = "terminated"
 
 
 class Peer(Struct, frozen=True):
@@ -142,7 +137,8 @@ class CloudSnapshot(Struct, frozen=True):
     """One answer of a cloud. What could not be read is Unknown, and does not hide the rest.
 
     `instance` is this machine; `volumes` are all that may concern it, in all zones; `peers` are the machines that
-    hold etcd volumes, this one included. `can_tag` is False once the cloud has refused to let this machine write tags.
+    hold etcd volumes, this one included. `can_tag` is False once the cloud has refused to let this machine write
+    tags.
     """
 
     instance: Instance | Unknown
@@ -163,17 +159,28 @@ class EtcdMember(Struct, frozen=True):
 
 
 MAIN = "main"
-
-
 FIRST = {MAIN: 0, "events": 1}
 """The etcd clusters that every Kubernetes has, in their order; others come after."""
-
 
 MOUNT_PREFIX = "/mnt/master-"
 
 
+def cluster_order(clusters: Iterable[str]) -> list[str]:
+    """`main` before `events`, other etcd clusters after, by name."""
+    return sorted(set(clusters), key=lambda key: (FIRST.get(key, len(FIRST)), key))
+
+
+def is_mount_point(mount: Mount) -> bool:
+    """Whether a disk is mounted where a volume of ours would be; not a tmpfs, nor something below such a path."""
+    inside = mount.target.removeprefix(MOUNT_PREFIX)
+    return inside != mount.target and "/" not in inside and mount.number[0] != 0
+
+
 class MemberVolume(Struct, frozen=True):
-    """A volume that carries an etcd member of this cluster, in whatever zone and whoever holds it."""
+    """A volume that carries an etcd member of this cluster, in whatever zone and whoever holds it.
+
+    `uuid` is the UUID of the filesystem that protokube makes for this member on this volume.
+    """
 
     volume: CloudVolume
     member: EtcdMember
@@ -209,6 +216,80 @@ class RejectedVolume(Struct, frozen=True):
     evidence: str
 
 
-def cluster_order(clusters: Iterable[str]) -> list[str]:
-    """`main` before `events`, other etcd clusters after, by name."""
-    return sorted(set(clusters), key=lambda key: (FIRST.get(key, 2), key))
+class Coming(Struct, frozen=True):
+    """Why a volume will be free for this machine soon. `external`: nothing tells when."""
+
+    reason: str
+    external: bool = False
+
+
+class Claim(Struct, frozen=True):
+    """The one volume to request now, and why."""
+
+    volume: MemberVolume
+    reason: str
+
+
+class VolumeSettings(Struct, frozen=True):
+    """What the operator configured: the cluster, unless the cloud's tags name it, and the etcd clusters with a
+    template."""
+
+    cluster_id: str | None = None
+    etcd_clusters: frozenset[str] = frozenset()
+
+
+class VolumesAssessment(Struct, frozen=True):
+    """Which volumes are this machine's, which it may claim, and which are refused.
+
+    `all` are the accepted volumes of every zone; `ours` are this machine's, one per etcd cluster; `candidates` are
+    free ones in order of preference, for each etcd cluster that this machine lacks; `in_use_elsewhere` says for every
+    etcd cluster which volumes of this zone other instances hold, and which instance. `unmanaged` are the volumes that
+    are passed over, since their tags name another cluster or none. `evidence` are refused volumes with a member's
+    tag, and `unparsable`, by etcd cluster, those whose tags can't be read but tell that etcd ran: a volume that isn't
+    fit to be used may still hold a cluster's data. `blocked` are the etcd clusters for which this machine takes no
+    volume, since it has one that is refused; `main_refused` says whether a `main` volume of its zone is.
+    `unconfirmed` may be this machine's, and the cloud doesn't show it yet. `coming` will be free soon. `stray` stand
+    mounted at a mount point of ours, and aren't known to be this machine's. `claim` is the volume to request now.
+    `announce` says why the other nodes are to be told this one's addresses.
+    """
+
+    cluster_id: str
+    instance: Instance
+    all: tuple[MemberVolume, ...]
+    ours: Mapping[str, MemberVolume]
+    candidates: Mapping[str, tuple[MemberVolume, ...]]
+    in_use_elsewhere: Mapping[str, Mapping[str, str]]
+    rejected: tuple[RejectedVolume, ...] = ()
+    unmanaged: tuple[CloudVolume, ...] = ()
+    evidence: tuple[MemberVolume, ...] = ()
+    unparsable: Mapping[str, tuple[str, ...]] = {}
+    blocked: frozenset[str] = frozenset()
+    main_refused: bool = False
+    unconfirmed: frozenset[str] = frozenset()
+    coming: Mapping[str, Coming] = {}
+    stray: frozenset[str] = frozenset()
+    claim: Claim | None = None
+    announce: str | None = None
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def others_may_choose(self) -> bool:
+        """Whether other etcd clusters than `main`, which decides which member this machine is, may choose a volume.
+
+        When it has a `main` volume, or when every one of its zone is refused: that stops no other.
+        """
+        open_ = self.candidates.get(MAIN) or self.in_use_elsewhere.get(MAIN)
+        return MAIN in self.ours or (self.main_refused and not open_)
+
+    def attachment(self, volume: MemberVolume) -> Attachment | None:
+        """The volume's attachment to this machine."""
+        return volume.volume.attachment_to(self.instance.id)
+
+    def of_member(self, cluster: str, member: str) -> tuple[MemberVolume, ...]:
+        """The volumes that carry a member of an etcd cluster."""
+        return tuple(one for one in self.all if one.member.cluster == cluster and one.member.me == member)
+
+    def claimable(self) -> tuple[MemberVolume, ...]:
+        """The candidates that this machine would really take: of `main` alone, until it is settled which that is."""
+        keys = self.candidates.keys() if self.others_may_choose else self.candidates.keys() & {MAIN}
+        return tuple(one for key in cluster_order(keys) for one in self.candidates[key])

@@ -19,7 +19,8 @@ ROLE_TAG_PREFIX = "k8s.io/role/"
 MASTER_ROLES = ("master", "control-plane")
 ROLE_TAGS = tuple(ROLE_TAG_PREFIX + role for role in MASTER_ROLES)
 ETCD_TAG_PREFIX = "k8s.io/etcd/"
-GROUP_TAGS = ("k8s.io/instance-group", "kops.k8s.io/instance-group")
+GROUP_TAGS = ("k8s.io/instance-group", "kops.k8s.io/instancegroup", "kops.k8s.io/instance-group")
+"""kops writes the second on AWS, the third on other clouds."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_LABEL = 63

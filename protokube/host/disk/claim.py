@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 _LOCK_STEP = 0.02
 
 
-class Busy(Exception):  # noqa: N818 - it names a state
+class Busy(Exception):
     """Somebody works on the disk; the message says who, as far as the kernel tells."""
 
 
-class InUse(Exception):  # noqa: N818 - it names a state
+class InUse(Exception):
     """The disk is in use in a way that rules it out for us; the message is the evidence."""
 
 

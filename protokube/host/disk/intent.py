@@ -23,7 +23,7 @@ IntentFields = dict[str, "str | int"]
 """The fields of core.model.Intent by name."""
 
 
-class BadIntent(Exception):  # noqa: N818 - it names a state
+class BadIntent(Exception):
     """There is a record, but it can't be trusted."""
 
 

@@ -16,7 +16,7 @@ _FORMAT = 0o170000
 _MOST_LISTING = (MOST_ENTRIES + 3) * 300
 
 
-class LookFailed(Exception):  # noqa: N818 - it names a state
+class LookFailed(Exception):
     """The filesystem could not be read; the message is debugfs's."""
 
 

@@ -41,7 +41,7 @@ class Finding:
         self.superblock = superblock
 
 
-class _Refused(Exception):  # noqa: N818 - it names a state
+class _Refused(Exception):
     """The disk is not blank; the message is the evidence."""
 
 

@@ -24,7 +24,7 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO})
 """The attribute isn't there, or the disk is just going away."""
 
 
-class Uncertain(Exception):  # noqa: N818 - it names a state
+class Uncertain(Exception):
     """Several disks match, or what is given disagrees. The message names them."""
 
 

@@ -51,7 +51,7 @@ _E2FSCK_REFUSED = 4
 _E2FSCK_CANCELLED = 32
 
 
-class Refused(Exception):  # noqa: N818 - it names a state
+class Refused(Exception):
     """The ground does not hold, or a tool failed; the message is the evidence."""
 
 

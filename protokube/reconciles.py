@@ -1,4 +1,4 @@
-"""Rounds in threads, one after the other. The first one begins before the run loop is even loaded."""
+"""Reconciles in threads, one after the other. The first one begins before the run loop is even loaded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from protokube.config.load import Settings
 from protokube.config.wiring import Wired
 from protokube.errors import ProviderError
 from protokube.observe import Observer
-from protokube.reconcile import Cause, Memory, Report, sync_once
+from protokube.reconcile import Cause, Memory, reconcile
+from protokube.report.model import Report
 from protokube.together import start
 
 log = logging.getLogger("protokube")
 
 
-class Rounds:
-    """Runs rounds one after the other in threads, and keeps what lies between them."""
+class Reconciles:
+    """Runs reconciles one after the other in threads, and keeps what lies between them."""
 
     def __init__(
         self, settings: Settings, wired: Wired, started: float, memory: Memory, wake: Callable[[str], None]
@@ -38,29 +39,29 @@ class Rounds:
         return self.stopping
 
     def _recover(self) -> None:
-        """What a crash left half done and no plan would notice. In trouble it is left to the round."""
+        """Mend what a crash left half done and no plan would notice. In trouble that is left to the reconcile."""
         try:
-            if self._wired.writers.dns is not None:
-                self._wired.writers.dns.recover()
+            if self._wired.dns is not None:
+                self._wired.dns.recover()
         except ProviderError as error:
             log.warning("%s", error)
 
     def begin(self, cause: Cause = Cause.CLOCK) -> Future[Report]:
-        """Start one round in a thread of its own; its report, or the bug that ended it, is the future's."""
+        """Start one reconcile in a thread of its own; its report, or the bug that ended it, is the future's."""
         self.busy = True
         self._alive()
-        future = start("round", partial(self._work, cause))
+        future = start("reconcile", partial(self._work, cause))
         future.add_done_callback(self._ended)
         return future
 
     def _work(self, cause: Cause) -> Report:
         if self.memory.last is None:
             self._recover()
-        return sync_once(
-            self._wired.config,
+        return reconcile(
             self._observer,
             self._wired.writers,
             self.memory,
+            remote_cloud=self._wired.readers.cloud.remote,
             records_every=self._settings.records_every,
             cause=cause,
             stop=self._alive,

@@ -1,0 +1,70 @@
+"""What every action has in common. Each concern keeps its own actions in its `actions.py`.
+
+An action is a frozen value. It describes itself, predicts its effect on the facts that it changes, and executes
+itself on the port that it names. There is no action that detaches, unmounts or deletes a volume, so none can be
+planned by mistake.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct
+
+from protokube.core.model import Facet
+
+
+class Action(Protocol):
+    """An action, as planning, applying, predicting and reporting see it.
+
+    `kind` is its stable name in reports. `port` names the port that carries it out, `changes` the facets of the world
+    that it changes, `facts` the part of the observed world that `predict` takes and returns. One action per `subject`
+    is carried out in a pass; `lock` is what no two actions may work on side by side.
+    """
+
+    port: ClassVar[str]
+    changes: ClassVar[frozenset[Facet]]
+
+    @property
+    def kind(self) -> str:
+        """Its stable name in reports."""
+
+    @property
+    def facts(self) -> str:
+        """The part of the observed world that it changes."""
+
+    @property
+    def subject(self) -> str:
+        """What it is about."""
+
+    @property
+    def lock(self) -> str:
+        """What no two actions may work on side by side."""
+
+    def describe(self) -> str:
+        """One line for people."""
+
+    def predict(self, facts: Any, now: float) -> Any:
+        """The facts after it, as far as they can be known before; `now` is in seconds since the epoch."""
+
+    def execute(self, port: Any) -> None:
+        """Carry it out; raises ProviderError when the world refuses."""
+
+
+class ActionValue(Struct, frozen=True, tag_field="kind"):
+    """The base of all actions: the kind is the value's tag, in JSON as well."""
+
+    @property
+    def kind(self) -> str:
+        """The action's stable name."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def subject(self) -> str:
+        """What the action is about."""
+        return self.kind
+
+    @property
+    def lock(self) -> str:
+        """The subject, unless the action says otherwise."""
+        return self.subject

@@ -1,0 +1,94 @@
+"""look → **judge** → plan → act: each concern judges a snapshot once, in a fixed order, and sees the judgements
+before it.
+
+An assessment also says what is wanted next: what is to be read, and which directories to watch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from protokube.core.disks.assess import assess as assess_disks
+from protokube.core.disks.model import DisksAssessment
+from protokube.core.dns.assess import assess as assess_dns
+from protokube.core.dns.model import DnsAssessment, DnsFacts, names_with_addresses
+from protokube.core.etcd.assess import assess as assess_etcd
+from protokube.core.etcd.model import EtcdAssessment, EtcdFacts
+from protokube.core.history import History
+from protokube.core.kubelet.assess import assess as assess_kubelet
+from protokube.core.kubelet.gate import Gate, gate
+from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
+from protokube.core.kubelet.paths import KUBECONFIG_PATH
+from protokube.core.model import Unknown
+from protokube.core.observed import Observed
+from protokube.core.settings import NodeConfig
+from protokube.core.steps import Findings
+from protokube.core.volumes.assess import assess as assess_volumes
+from protokube.core.volumes.model import CloudVolume, VolumesAssessment
+from protokube.core.volumes.roles import judge_role
+
+
+class Wanted(Struct, frozen=True):
+    """What is to be read and watched next.
+
+    `disks` are volumes whose disk is to be looked at, `contents` mounted volumes with their mount points, `questions`
+    the peer URLs to ask by etcd cluster, with the members they belong to, `names` the records to read. `directories`
+    are to be watched, without the root prefix; `kubeconfig` is the file that brings kubelet its API server.
+    """
+
+    disks: tuple[CloudVolume, ...] = ()
+    contents: Mapping[str, str] = {}
+    questions: Mapping[str, Mapping[str, str]] = {}
+    names: frozenset[str] = frozenset()
+    directories: tuple[str, ...] = ()
+    kubeconfig: str | None = None
+
+
+class Assessment(Struct, frozen=True):
+    """The judgement of one snapshot, by concern; a worker has only kubelet's, and so has a node whose cloud is
+    silent."""
+
+    findings: Findings = field(default_factory=Findings)
+    volumes: VolumesAssessment | None = None
+    disks: DisksAssessment | None = None
+    etcd: EtcdAssessment | None = None
+    dns: DnsAssessment | None = None
+    kubelet: KubeletAssessment = field(default_factory=KubeletAssessment)
+    wanted: Wanted = Wanted()
+
+
+def assess(config: NodeConfig, observed: Observed, history: History) -> Assessment:
+    """Judge a snapshot."""
+    cloud, storage, node = observed.cloud, observed.storage, observed.node
+    findings = judge_role(cloud, master=config.master)
+    kubelet_node = KubeletNode(observed.at, cloud.instance, node, observed.kubelet)
+    volumes = assess_volumes(config.volumes, cloud, history.attachments, storage.mounts) if config.master else None
+    if volumes is None:
+        closed = gate(config.etcd, node, None, None) if config.master else Gate()
+        kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, closed)
+        return Assessment(findings, kubelet=kubelet, wanted=Wanted(kubeconfig=_kubeconfig(config)))
+    disks = assess_disks(config.disks, storage, history.attachments, volumes)
+    named = names_with_addresses(observed.records)
+    etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named)
+    etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks))
+    dns_facts = DnsFacts(cloud, observed.records, not isinstance(storage.mounts, Unknown))
+    dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
+    kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
+    return Assessment(findings, volumes, disks, etcd, dns, kubelet, _wanted(config, disks, etcd, dns))
+
+
+def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dns: DnsAssessment) -> Wanted:
+    return Wanted(
+        disks=tuple(one.volume for one in disks.attached),
+        contents={one.id: one.target for one in disks.attached if one.id in disks.mounted},
+        questions=etcd.questions,
+        names=dns.names,
+        directories=tuple(member.path(member.template.data_dir) for member in etcd.members),
+        kubeconfig=_kubeconfig(config),
+    )
+
+
+def _kubeconfig(config: NodeConfig) -> str | None:
+    return KUBECONFIG_PATH if config.kubelet.unit is not None else None

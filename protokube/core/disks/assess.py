@@ -1,0 +1,209 @@
+"""From an attached volume to a mounted filesystem: what its disk needs next.
+
+The order of questions is the order of danger: first whether this is the right disk at all, then what stands on it,
+and only then what may be done to it.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from protokube.core.disks.model import (
+    Blank,
+    Disk,
+    DisksAssessment,
+    DiskSettings,
+    Ext4,
+    Intent,
+    Mounted,
+    NoDisk,
+    NotBlank,
+    StorageFacts,
+    Todo,
+    Verdict,
+    Working,
+)
+from protokube.core.disks.ownership import judge_ownership
+from protokube.core.model import MIB, Unknown
+from protokube.core.node.model import Mount, OnVolume
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import (
+    BOOTSTRAPPED_TAG,
+    FILESYSTEM_TAG,
+    MOUNT_PREFIX,
+    AttachState,
+    MemberVolume,
+    VolumesAssessment,
+    is_mount_point,
+)
+from protokube.core.volumes.tracking import DEADLINE, AttachTracking, Phase
+
+GROW_BY = 128 * MIB
+"""A filesystem is grown when its disk is larger by at least this much (one ext4 block group at 4 KiB blocks)."""
+
+_LABEL_LENGTH = 16
+"""ext4's volume name holds 16 bytes (mke2fs(8))."""
+
+
+def assess(
+    settings: DiskSettings, storage: StorageFacts, tracking: AttachTracking, volumes: VolumesAssessment
+) -> DisksAssessment:
+    """Judge the disk of each of this machine's volumes."""
+    attached = tuple(one for one in volumes.ours.values() if _is_attached(volumes, one))
+    findings = Findings()
+    if isinstance(storage.mounts, Unknown):
+        findings.not_known("mounts", storage.mounts.reason)
+        return DisksAssessment(attached, findings=findings)
+    judge = _Judge(settings, storage.mounts, tracking, volumes, findings)
+    mounted: dict[str, OnVolume] = {}
+    unhealthy: set[str] = set()
+    verdicts: list[Verdict] = []
+    for one in attached:
+        disk = storage.disks.get(one.id)
+        if isinstance(disk, Disk) and isinstance(disk.content, Mounted):
+            if (where := judge.mounted(one, disk)) is not None:
+                mounted[one.id] = where
+        elif disk is not None and (verdict := judge.unmounted(one, disk)) is not None:
+            verdicts.append(verdict)
+        if any(mount.target == one.target and mount_trouble(mount) for mount in storage.mounts):
+            unhealthy.add(one.id)
+    _report_stray(storage.mounts, volumes, findings)
+    return DisksAssessment(attached, mounted, frozenset(unhealthy), tuple(verdicts), findings)
+
+
+def _is_attached(volumes: VolumesAssessment, one: MemberVolume) -> bool:
+    attachment = volumes.attachment(one)
+    return attachment is not None and attachment.state is AttachState.ATTACHED
+
+
+def mount_trouble(mount: Mount) -> str | None:
+    """What is wrong with a mounted filesystem, judged without I/O, since I/O on a dead disk hangs."""
+    if mount.fstype != "ext4":
+        return f"the filesystem is {mount.fstype}, expected ext4"
+    if mount.shutdown:
+        return "the kernel shut the filesystem down after an error"
+    if mount.read_only:
+        return "the filesystem is mounted read-only"
+    if mount.errors:
+        return f"the kernel counted {mount.errors} filesystem errors; run e2fsck on the unmounted volume"
+    return None
+
+
+def _report_stray(mounts: tuple[Mount, ...], volumes: VolumesAssessment, findings: Findings) -> None:
+    """Volumes that are mounted at our mount points, and by tags or attachment are no longer ours. Nothing is
+    undone."""
+    known = {one.target for one in volumes.ours.values()}
+    known |= {MOUNT_PREFIX + one.volume_id for one in volumes.rejected}
+    for target in sorted({mount.target for mount in mounts if is_mount_point(mount)} - known):
+        evidence = f"{target} is mounted, but by its tags or its attachment the volume no longer belongs to this node"
+        findings.refuse(target.removeprefix(MOUNT_PREFIX), "volume/not-ours", evidence)
+
+
+class _Judge(Struct, frozen=True):
+    """Judges one disk after the other; what it refuses or waits for goes to `findings`."""
+
+    settings: DiskSettings
+    mounts: tuple[Mount, ...]
+    tracking: AttachTracking
+    volumes: VolumesAssessment
+    findings: Findings
+
+    def mounted(self, one: MemberVolume, disk: Disk) -> OnVolume | None:
+        """Where a mounted disk stands, when that is its own mount point."""
+        mounts = [mount for mount in self.mounts if mount.number == disk.number]
+        ours = next((mount for mount in mounts if mount.target == one.target), None)
+        if ours is None:
+            where = ", ".join(mount.target for mount in mounts) or "a path outside the root or its partitions"
+            evidence = f"{disk.device} is in use at {where}, expected {one.target}"
+            self.findings.refuse(one.id, "mount/elsewhere", evidence)
+            return None
+        if trouble := mount_trouble(ours):
+            self.findings.refuse(one.id, "volume/unhealthy", f"{one.target}: {trouble}")
+        return OnVolume(one.target, disk.number)
+
+    def unmounted(self, one: MemberVolume, disk: Disk | NoDisk | Unknown) -> Verdict | None:
+        """What an unmounted disk needs next."""
+        occupant = next((mount for mount in self.mounts if mount.target == one.target), None)
+        if isinstance(disk, Unknown):
+            self.findings.not_known(one.id, disk.reason)
+        elif isinstance(disk, NoDisk):
+            self._missing(one, disk, occupant)
+        elif occupant:
+            evidence = f"another device {occupant.number} is mounted at {one.target}"
+            self.findings.refuse(one.id, "mount/occupied", evidence)
+        elif disk.size != one.volume.size:
+            evidence = f"{disk.device} has {disk.size} bytes, the cloud says {one.volume.size}"
+            self.findings.refuse(one.id, "volume/size", evidence)
+        else:
+            return self._content(one, disk)
+        return None
+
+    def _missing(self, one: MemberVolume, missing: NoDisk, occupant: Mount | None) -> None:
+        if occupant:
+            evidence = f"{one.target} is mounted, but the disk is gone"
+            self.findings.refuse(one.id, "volume/disk-lost", evidence)
+        elif self.tracking.stuck(one.id, Phase.NO_DISK):
+            evidence = f"attached, and no disk has appeared within {DEADLINE:.0f} s: {missing.hint}"
+            self.findings.refuse(one.id, "volume/no-disk", f"{evidence}. As soon as it appears, it is used")
+        else:
+            self.findings.wait(one.id, f"attached; the disk has not appeared yet: {missing.hint}")
+
+    def _content(self, one: MemberVolume, disk: Disk) -> Verdict | None:
+        match disk.content:
+            case Working(tool):
+                self.findings.wait(one.id, f"{tool} is at work on {disk.device}")
+            case NotBlank(evidence):
+                self.findings.refuse(one.id, "format/not-blank", f"{disk.device}: {evidence}")
+            case Blank():
+                return self._blank(one, disk, disk.content)
+            case Ext4():
+                return self._filesystem(one, disk, disk.content)
+        return None
+
+    def _blank(self, one: MemberVolume, disk: Disk, blank: Blank) -> Verdict | None:
+        member = one.member
+        intent = Intent(self.volumes.cluster_id, member.cluster, member.me, one.id, disk.size, one.uuid)
+        known = one.volume.tags.get(FILESYSTEM_TAG)
+        if known or one.marked_bootstrapped:
+            tag = f"{FILESYSTEM_TAG}={known}" if known else BOOTSTRAPPED_TAG
+            evidence = f"{disk.device} is blank, but the volume is tagged {tag}: data was lost"
+            self.findings.refuse(one.id, "volume/lost-filesystem", evidence)
+        elif blank.resumes is not None and blank.resumes != intent:
+            evidence = f"an interrupted format of {blank.resumes} stands on {disk.device}, expected {intent}"
+            self.findings.refuse(one.id, "format/other-intent", evidence)
+        elif not self.settings.may_format:
+            self.findings.refuse(one.id, "format/forbidden", f"{disk.device} is blank, and --no-format is set")
+        else:
+            label = self.settings.layouts[member.cluster].member_name(member.me)[:_LABEL_LENGTH]
+            reason = "an interrupted format is repeated" if blank.resumes else "the disk is proven blank"
+            return Verdict(one, disk, Todo.FORMAT, reason, one.uuid, intent, label)
+        return None
+
+    def _filesystem(self, one: MemberVolume, disk: Disk, found: Ext4) -> Verdict | None:
+        def verdict(todo: Todo, reason: str) -> Verdict:
+            return Verdict(one, disk, todo, reason, found.uuid)
+
+        if found.needs_recovery and not found.check_failed and self._is_known(one, found):
+            # Without its journal the filesystem may look damaged, and what it holds can't be judged.
+            return verdict(Todo.CHECK, "its journal was not replayed")
+        layout = self.settings.layouts[one.member.cluster]
+        if refused := judge_ownership(self.volumes, one, layout, (found.uuid, found.contents)):
+            self.findings.refuse(one.id, refused.rule, refused.evidence)
+            return None
+        if found.check_failed:
+            self.findings.refuse(one.id, "filesystem/check-failed", f"{disk.device}: {found.check_failed}")
+            return None
+        if isinstance(found.contents, Unknown):
+            self.findings.not_known(one.id, found.contents.reason)
+            return None
+        if found.used and not found.checked:
+            return verdict(Todo.CHECK, "it was mounted before")
+        if disk.size - found.size >= GROW_BY:
+            if not found.checked:
+                return verdict(Todo.CHECK, "it is to be grown")
+            return verdict(Todo.GROW, f"the filesystem has {found.size} bytes, the disk {disk.size}")
+        return verdict(Todo.MOUNT, "the filesystem passed its check" if found.used else "the filesystem is new")
+
+    def _is_known(self, one: MemberVolume, found: Ext4) -> bool:
+        """Whether the filesystem is the one that protokube made or adopted for this member on this volume."""
+        return found.uuid in (one.uuid, one.volume.tags.get(FILESYSTEM_TAG))

@@ -1,0 +1,132 @@
+"""Whose filesystem is this? Judged by its UUID, the volume's tags, and what it holds."""
+
+from __future__ import annotations
+
+from protokube.core.disks.identity import parse_identity
+from protokube.core.disks.model import (
+    IDENTITY_PATH,
+    LOST_AND_FOUND,
+    MANIFESTS,
+    VolumeContents,
+    VolumeLayout,
+)
+from protokube.core.model import Rejected, Unknown
+from protokube.core.static_pod import manifest_env
+from protokube.core.volumes.model import FILESYSTEM_TAG, EtcdMember, MemberVolume, VolumesAssessment
+
+_SHOWN = 5
+"""Entries that a refusal lists."""
+
+
+def judge_ownership(
+    volumes: VolumesAssessment, volume: MemberVolume, layout: VolumeLayout, found: Filesystem
+) -> Rejected | None:
+    """Why a filesystem may not serve a member; None when nothing speaks against it.
+
+    Contents that were read without the journal may show too little, never too much, so it is right to refuse on them.
+    """
+    uuid, contents = found
+    tagged = volume.volume.tags.get(FILESYSTEM_TAG)
+    if tagged is not None and tagged != uuid:
+        evidence = f"the filesystem's UUID is {uuid}, the volume is tagged {FILESYSTEM_TAG}={tagged}"
+        return Rejected("volume/identity", evidence)
+    if clone := next((one.id for one in volumes.all if one.id != volume.id and one.uuid == uuid), None):
+        evidence = f"the filesystem {uuid} was made for volume {clone}: a clone or restored snapshot"
+        return Rejected("volume/clone", evidence)
+    if isinstance(contents, Unknown):
+        return None
+    if {IDENTITY_PATH, IDENTITY_PATH + "/"} & contents.entries and IDENTITY_PATH not in contents.texts:
+        return Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read")
+    if IDENTITY_PATH in contents.texts:
+        return _judge_identity(volumes.cluster_id, volume, uuid, contents.texts[IDENTITY_PATH])
+    if unmanaged := unmanaged_entries(contents, layout):
+        more = f" and {len(unmanaged) - _SHOWN} more" if len(unmanaged) > _SHOWN else ""
+        evidence = f"the volume holds {', '.join(unmanaged[:_SHOWN])}{more}, which neither protokube nor kops makes"
+        return Rejected("volume/foreign-data", evidence)
+    return _judge_adoption(volume, uuid, contents, layout)
+
+
+Filesystem = tuple[str, VolumeContents | Unknown]
+"""A filesystem's UUID and what it holds."""
+
+
+def _judge_identity(cluster_id: str, volume: MemberVolume, uuid: str, text: str) -> Rejected | None:
+    identity = parse_identity(text)
+    if isinstance(identity, Rejected):
+        return identity
+    if identity.volume_id != volume.id:
+        evidence = f"{IDENTITY_PATH} says volume {identity.volume_id}: a clone or restored snapshot"
+        return Rejected("volume/clone", evidence)
+    wanted = (cluster_id, volume.member.cluster, volume.member.me, uuid)
+    if wanted != (identity.cluster_id, identity.etcd_cluster, identity.member, identity.filesystem):
+        said = f"{identity.cluster_id}, {identity.etcd_cluster}/{identity.member}, filesystem {identity.filesystem}"
+        evidence = (
+            f"{IDENTITY_PATH} says {said}; tags and disk say {wanted[0]}, {wanted[1]}/{wanted[2]}, filesystem {uuid}"
+        )
+        return Rejected("volume/identity", evidence)
+    return None
+
+
+def _judge_adoption(
+    volume: MemberVolume, uuid: str, contents: VolumeContents, layout: VolumeLayout
+) -> Rejected | None:
+    if uuid == volume.uuid:
+        return None
+    if is_empty(contents):
+        evidence = f"an empty ext4 filesystem with UUID {uuid} that protokube did not make (expected {volume.uuid})"
+        return Rejected("volume/unknown-filesystem", evidence)
+    kops = kops_manifest(contents, volume.member, layout)
+    if isinstance(kops, Rejected):
+        return kops
+    if kops is None:
+        held = ", ".join(sorted(contents.entries)[:_SHOWN])
+        evidence = f"the volume holds {held} without the manifest that says whose it is"
+        return Rejected("volume/foreign-data", evidence)
+    return None
+
+
+def unmanaged_entries(contents: VolumeContents, layout: VolumeLayout) -> tuple[str, ...]:
+    """The entries of a volume that neither protokube nor kops makes for this etcd cluster, sorted.
+
+    Allowed: lost+found, the identity file, this cluster's manifest, this cluster's data directory, and the
+    directories above them.
+    """
+    data = layout.data_dir + "/"
+    allowed = {LOST_AND_FOUND, IDENTITY_PATH, layout.manifest, data, "k8s.io/", MANIFESTS + "/"}
+    allowed |= {
+        "/".join(layout.data_dir.split("/")[:depth]) + "/" for depth in range(1, layout.data_dir.count("/") + 1)
+    }
+    more = ("(more entries than could be listed)",) if contents.overflow else ()
+    unmanaged = (
+        entry
+        for entry in contents.entries
+        if entry not in allowed and not entry.startswith(data) and not _is_leftover(entry)
+    )
+    return (*sorted(unmanaged), *more)
+
+
+def _is_leftover(entry: str) -> bool:
+    """A half-written file of ours that a crash left beside its target."""
+    name = entry.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(".protokube-new")
+
+
+def is_empty(contents: VolumeContents) -> bool:
+    """Whether a volume holds nothing but lost+found."""
+    return not contents.overflow and contents.entries <= {LOST_AND_FOUND}
+
+
+def kops_manifest(contents: VolumeContents, member: EtcdMember, layout: VolumeLayout) -> str | Rejected | None:
+    """The text of the member's manifest as kops left it on the volume; None when there is none.
+
+    Rejected when it belongs to another member: a kops volume is adopted only for the member it ran.
+    """
+    text = contents.texts.get(layout.manifest)
+    if text is None:
+        return None
+    name = manifest_env(text).get("ETCD_NAME")
+    expected = layout.member_name(member.me)
+    if name != expected:
+        evidence = f"the volume's manifest {layout.manifest_file} has ETCD_NAME={name}, expected {expected}"
+        return Rejected("volume/foreign-data", evidence)
+    return text

@@ -1,0 +1,57 @@
+"""From our mounted members and our peers to the records that this node keeps."""
+
+from __future__ import annotations
+
+from protokube.core.dns.changes import RecordPolicy, decide_records
+from protokube.core.dns.model import DnsAssessment, DnsFacts, DnsSettings, WantedRecords
+from protokube.core.dns.names import Naming, holdings, wanted_records
+from protokube.core.dns.owners import OwnerTracking, terminated_owners
+from protokube.core.etcd.model import EtcdAssessment
+from protokube.core.model import Unknown
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import EtcdMember, VolumesAssessment
+
+Before = tuple[VolumesAssessment, EtcdAssessment]
+"""The judgements of the concerns before this one."""
+
+
+def assess(settings: DnsSettings, facts: DnsFacts, tracking: OwnerTracking, before: Before) -> DnsAssessment:
+    """Judge the names: which matter, and what to change under them."""
+    volumes, etcd = before
+    if not settings.kept:
+        return DnsAssessment()
+    findings = Findings()
+    ours = _wanted(settings, facts, volumes, etcd)
+    names = ours.names | etcd.awaited
+    if isinstance(facts.records, Unknown):
+        findings.not_known("dns", facts.records.reason)
+        return DnsAssessment(names, findings=findings)
+    if isinstance(facts.cloud.peers, Unknown):
+        findings.not_known("peers", facts.cloud.peers.reason)
+    terminated = terminated_owners(volumes.instance.id, facts.cloud.peers, tracking.absences.absent_for())
+    policy = RecordPolicy(terminated, max(0, settings.removals - tracking.removed), settings.adopt)
+    decided = decide_records(ours, facts.records, policy)
+    for subject, rule, evidence in decided.refusals:
+        findings.refuse(subject, rule, evidence)
+    for subject, reason in decided.waiting:
+        findings.wait(subject, reason)
+    return DnsAssessment(names, decided.batches, decided.left_over, findings)
+
+
+def _wanted(
+    settings: DnsSettings, facts: DnsFacts, volumes: VolumesAssessment, etcd: EtcdAssessment
+) -> WantedRecords:
+    attached: dict[str, list[EtcdMember]] = {}
+    for one in volumes.all:
+        for attachment in one.volume.attachments:
+            attached.setdefault(attachment.instance, []).append(one.member)
+    peers = facts.cloud.peers if isinstance(facts.cloud.peers, Unknown) else holdings(facts.cloud.peers, attached)
+    return wanted_records(
+        Naming(volumes.cluster_id, settings.full_suffix(volumes.cluster_id)),
+        volumes.instance,
+        peers,
+        held=[one.member for one in volumes.ours.values()],
+        mounted=[one.volume.member for one in etcd.members],
+        private=settings.private,
+        incomplete=not facts.mounts_known or bool(volumes.stray),
+    )

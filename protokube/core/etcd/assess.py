@@ -1,0 +1,213 @@
+"""From a mounted volume to a linked manifest: identity, data directory, manifest, and the link, in that order.
+
+No etcd without its volume: the manifest lives on the volume and only a link to it stands in kubelet's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protokube.core.disks.identity import Identity
+from protokube.core.disks.model import DisksAssessment, VolumeContents
+from protokube.core.etcd.answers import AnswerTracking
+from protokube.core.etcd.bootstrap import Hearing, MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
+from protokube.core.etcd.links import awaits_names, member_names, stale_links, why_link
+from protokube.core.etcd.members import first_identity, identify, mounted_members
+from protokube.core.etcd.model import (
+    EtcdAssessment,
+    EtcdFacts,
+    EtcdSettings,
+    MemberVerdict,
+    MountedMember,
+    TagWanted,
+)
+from protokube.core.etcd.template import render_manifest
+from protokube.core.etcd.versions import image_to_run, version_run
+from protokube.core.model import Rejected, Unknown
+from protokube.core.static_pod import manifest_env
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, VolumesAssessment
+
+Before = tuple[VolumesAssessment, DisksAssessment]
+"""The judgements of the concerns before this one."""
+
+
+def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, before: Before) -> EtcdAssessment:
+    """Judge the members of this machine's mounted volumes, and the links that lead nowhere."""
+    volumes, disks = before
+    findings = Findings()
+    members = mounted_members(settings, facts, disks)
+    suffix = settings.suffix(volumes.cluster_id)
+    judge = _Judge(settings, facts, tracking, volumes, findings)
+    questions = dict(filter(None, (judge.question(member) for member in members)))
+    awaited = frozenset(
+        name
+        for member in members
+        if awaits_names(settings, facts.node.files, member)
+        for name in member_names(member, suffix)
+    )
+    if isinstance(facts.node.files, Unknown):
+        findings.not_known("files", facts.node.files.reason)
+        return EtcdAssessment(members, questions=questions, awaited=awaited, findings=findings)
+    _report_unread(facts, disks, findings)
+    verdicts = tuple(judge.member(member) for member in members)
+    kept = {one.member.link for one in verdicts if one.keep_link}
+    stale = tuple(stale_links(settings, facts, members, kept))
+    return EtcdAssessment(members, verdicts, stale, questions, awaited, findings)
+
+
+def _report_unread(facts: EtcdFacts, disks: DisksAssessment, findings: Findings) -> None:
+    for volume in disks.attached:
+        contents = facts.storage.contents.get(volume.id)
+        if volume.id in disks.mounted and isinstance(contents, Unknown):
+            findings.not_known(volume.id, contents.reason)
+        elif isinstance(contents, VolumeContents) and contents.uuid is None:
+            reason = f"the UUID of the filesystem mounted at {volume.target} can't be read"
+            findings.not_known(volume.id, reason)
+
+
+class _Judge(Struct, frozen=True):
+    """Judges one mounted member after the other; what it refuses or waits for goes to `findings`."""
+
+    settings: EtcdSettings
+    facts: EtcdFacts
+    tracking: AnswerTracking
+    volumes: VolumesAssessment
+    findings: Findings
+
+    def question(self, member: MountedMember) -> tuple[str, Mapping[str, str]] | None:
+        """The etcd cluster and the peer URLs to ask, where a member never started."""
+        identity = identify(self.volumes, member) or first_identity(self.volumes.cluster_id, member)
+        if isinstance(identity, Rejected):
+            return None
+        known = self._known(member, identity)
+        if not needs_peers(known):
+            return None
+        return member.volume.member.cluster, peers_to_ask(self.facts.cloud, self.volumes, known)
+
+    def member(self, member: MountedMember) -> MemberVerdict:
+        """What a mounted member needs next."""
+        volume = member.volume
+        identity = identify(self.volumes, member)
+        if isinstance(identity, Rejected):
+            self.findings.refuse(volume.id, identity.rule, identity.evidence)
+            # A member that runs is not stopped by a tag or a file; none is started by it either.
+            return MemberVerdict(member, keep_link=member.has_data)
+        verdict = MemberVerdict(member, keep_link=True)
+        if identity is None:
+            identity = first_identity(self.volumes.cluster_id, member)
+            verdict = replace(verdict, identity=identity.render(), identity_reason="whose volume this is")
+            if member.uuid != volume.uuid or member.has_data:
+                return verdict  # an adopted volume gets its identity before anything on it is replaced
+        verdict = replace(verdict, tags=self._tags(member))
+        image = image_to_run(self.settings, member, identity)
+        if isinstance(image, Rejected):
+            self.findings.refuse(volume.id, image.rule, image.evidence)
+            return verdict
+        if member.has_data:
+            verdict = _record_start(verdict, identity)
+        known = self._known(member, identity)
+        start = initial_state(self.volumes, known, self._hearing(member))
+        if isinstance(start, Start):
+            return self._start(verdict, start, image, known)
+        return self._not_started(verdict, start, known)
+
+    def _known(self, member: MountedMember, identity: Identity) -> MemberFacts:
+        suffix = self.settings.suffix(self.volumes.cluster_id)
+        return MemberFacts(member.volume, member.template, identity, member.has_data, suffix)
+
+    def _hearing(self, member: MountedMember) -> Hearing:
+        cluster = member.volume.member.cluster
+        return Hearing(
+            self.facts.answers.get(cluster, Unknown("no peer was asked")),
+            stable=self.tracking.stable_for.get(cluster, 0.0) >= self.settings.peers_patience,
+            assume_new=self.settings.assume_new,
+            can_tag=self.facts.cloud.can_tag,
+        )
+
+    def _not_started(self, verdict: MemberVerdict, start: Rejected | Wait, known: MemberFacts) -> MemberVerdict:
+        volume = verdict.member.volume
+        if isinstance(start, Wait):
+            self.findings.wait(volume.id, start.reason, external=start.external)
+            return replace(verdict, keep_link=start.as_is)
+        self.findings.refuse(volume.id, start.rule, start.evidence)
+        heard = self.facts.answers.get(volume.member.cluster)
+        if needs_peers(known) and heard is not None and not isinstance(heard, Unknown):
+            # `etcdctl member add` costs a small cluster its quorum until this member has joined: look again soon.
+            self.findings.wait(volume.id, "its peers are asked again whether they list it", external=True)
+        return replace(verdict, keep_link=False)
+
+    def _start(self, verdict: MemberVerdict, start: Start, image: str, known: MemberFacts) -> MemberVerdict:
+        member = verdict.member
+        complete = verdict.identity is None or member.has_data
+        if f"{member.template.data_dir}/" not in member.contents.entries:
+            verdict, complete = replace(verdict, make_data_dir=True), False
+        manifest = self._manifest(member, start, image)
+        if manifest != member.contents.texts.get(member.template.manifest):
+            reason = f"member {member.volume.member.me} of etcd cluster {member.volume.member.cluster}, {start.state}"
+            verdict, complete = replace(verdict, manifest=manifest, manifest_reason=reason), False
+        if complete:
+            link = why_link(self.settings, self.facts, member, known.dns_suffix, self.findings)
+            verdict = replace(verdict, link=link)
+        return verdict
+
+    def _tags(self, member: MountedMember) -> tuple[TagWanted, ...]:
+        """What the cloud is to remember: the filesystem that we use, and that etcd ran."""
+        if not self.facts.cloud.can_tag:
+            return ()
+        wanted = []
+        if FILESYSTEM_TAG not in member.volume.volume.tags:
+            reason = "lets a wrong or blank disk be detected later"
+            wanted.append(TagWanted(FILESYSTEM_TAG, member.uuid, reason))
+        if member.has_data and not member.volume.marked_bootstrapped:
+            reason = "etcd has started; other members must not start a second cluster"
+            wanted.append(TagWanted(BOOTSTRAPPED_TAG, "true", reason))
+        return tuple(wanted)
+
+    def _manifest(self, member: MountedMember, start: Start, image: str) -> str:
+        """The manifest that should stand on the volume.
+
+        What matters only while the data directory is empty (the initial state and cluster) is left as it is while
+        kubelet runs: a changed manifest restarts a healthy member for nothing.
+        """
+
+        def render(start: Start) -> str:
+            return render_manifest(
+                member.template,
+                member.volume.member,
+                mount_point=member.volume.target,
+                dns_suffix=self.settings.suffix(self.volumes.cluster_id),
+                image=image,
+                state=start.state,
+                hosts=self.settings.private_names,
+                initial_cluster=start.initial_cluster,
+            )
+
+        present = member.contents.texts.get(member.template.manifest)
+        wanted = render(start)
+        if present is None or present == wanted or not member.has_data or not self._kubelet_may_run():
+            return wanted
+        env = manifest_env(present)
+        state = env.get("ETCD_INITIAL_CLUSTER_STATE")
+        as_started = Start("new" if state == "new" else "existing", env.get("ETCD_INITIAL_CLUSTER"))
+        return present if render(as_started) == present else wanted
+
+    def _kubelet_may_run(self) -> bool:
+        """Unless its unit is known to be down, kubelet (ours or one that we don't manage) may run the member."""
+        unit = self.facts.node.unit
+        if self.settings.kubelet_unit is None or unit is None or isinstance(unit, Unknown):
+            return True
+        return unit.active not in ("inactive", "failed")
+
+
+def _record_start(verdict: MemberVerdict, identity: Identity) -> MemberVerdict:
+    """Remember that etcd started, for ever, and the version that last ran."""
+    ran = version_run(verdict.member) or identity.etcd_version
+    if identity.started and identity.etcd_version == ran:
+        return verdict
+    recorded = replace(identity, started=True, etcd_version=ran)
+    reason = f"etcd {ran or 'of an unknown version'} has started"
+    return replace(verdict, identity=recorded.render(), identity_reason=reason)

@@ -1,0 +1,107 @@
+"""What is remembered between reconciles, and within one. Losing it at any moment costs delay, never an effect."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protokube.core.action import Action
+from protokube.core.disks.model import Disk, NoDisk
+from protokube.core.dns.actions import ChangeRecords
+from protokube.core.dns.model import REMOVALS
+from protokube.core.dns.owners import OwnerTracking, owners
+from protokube.core.etcd.answers import AnswerTracking
+from protokube.core.kubelet.backoff import UnitTracking
+from protokube.core.model import Unknown
+from protokube.core.node.actions import RestartUnit, StartUnit
+from protokube.core.observed import Observed
+from protokube.core.volumes.actions import AttachVolume
+from protokube.core.volumes.tracking import AttachTracking
+
+
+class Result(StrEnum):
+    """What came of an action.
+
+    `UNCERTAIN`: it may have been carried out. `DENIED`: the world will not do this for this subject, while it may for
+    another. `CONFLICT`: the very same action may go better at once.
+    """
+
+    DONE = "done"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+    DENIED = "denied"
+    CONFLICT = "conflict"
+
+
+class History(Struct, frozen=True):
+    """What is remembered, by concern. `failed` are the subjects whose actions failed in this reconcile."""
+
+    attachments: AttachTracking = AttachTracking()
+    answers: AnswerTracking = AnswerTracking()
+    owners: OwnerTracking = OwnerTracking()
+    units: UnitTracking = UnitTracking()
+    failed: frozenset[str] = frozenset()
+
+    def seen(self, observed: Observed) -> History:
+        """Take in a snapshot: since when what it shows has been so."""
+        disks = {
+            volume_id: isinstance(disk, Disk)
+            for volume_id, disk in observed.storage.disks.items()
+            if isinstance(disk, Disk | NoDisk)
+        }
+        return replace(
+            self,
+            attachments=self.attachments.seen(observed.at.uptime, observed.cloud, disks),
+            answers=self.answers.seen(observed.at.uptime, observed.answers),
+        )
+
+    def cloud_answered(self, observed: Observed) -> History:
+        """Take in what a fresh answer of the cloud says of the owners of records."""
+        instance, uptime = observed.cloud.instance, observed.at.uptime
+        if isinstance(instance, Unknown):
+            return self
+        known = owners(observed.records)
+        absences = self.owners.absences.seen(uptime, instance.id, observed.cloud.peers, known)
+        return replace(self, owners=replace(self.owners, absences=absences))
+
+    def recorded(self, action: Action, result: Result, uptime: float) -> History:
+        """Take in what came of an action. A subject whose action failed is left alone for the rest of the
+        reconcile."""
+        after = self
+        if result not in (Result.DONE, Result.CONFLICT):
+            after = replace(after, failed=after.failed | {action.subject})
+        if isinstance(action, AttachVolume):
+            after = replace(after, attachments=_request(after.attachments, action.volume_id, result))
+        if isinstance(action, ChangeRecords) and action.batch == REMOVALS:
+            removed = after.owners.removed + len(action.records)
+            after = replace(after, owners=replace(after.owners, removed=removed))
+        # A start that failed is followed by the reconcile's own back-off.
+        if isinstance(action, StartUnit | RestartUnit) and result is Result.DONE:
+            after = replace(after, units=after.units.started(action.unit, uptime))
+        return after
+
+    def next_reconcile(self) -> History:
+        """What the next reconcile begins with: it tries again what failed."""
+        return replace(
+            self,
+            failed=frozenset(),
+            attachments=replace(self.attachments, requested=frozenset(), denied=frozenset(), failed=frozenset()),
+            owners=replace(self.owners, removed=0),
+        )
+
+    def for_another_configuration(self) -> History:
+        """What holds whatever is configured: how often units were started."""
+        return History(units=self.units)
+
+
+def _request(tracking: AttachTracking, volume_id: str, result: Result) -> AttachTracking:
+    if result is Result.CONFLICT:
+        return tracking
+    return tracking.recorded(
+        volume_id,
+        done=result is Result.DONE,
+        uncertain=result is Result.UNCERTAIN,
+        denied=result is Result.DENIED,
+    )

@@ -1,0 +1,151 @@
+"""kubelet's files, and when its unit starts: once what it needs is there, in every reconcile in which it is down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from protokube.core.component.schema import choose_version
+from protokube.core.kubelet.backoff import UnitTracking
+from protokube.core.kubelet.gate import Gate
+from protokube.core.kubelet.model import FileWanted, KubeletAssessment, KubeletNode, KubeletSettings, UnitWanted
+from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
+from protokube.core.model import Fault, Unknown, Unread
+from protokube.core.node.model import Absent, File, UnitState
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import Instance
+
+_UP = ("active", "activating", "reloading")
+
+
+def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking, gate: Gate) -> KubeletAssessment:
+    """Judge kubelet. Without its files it isn't started."""
+    findings = Findings()
+    nothing = KubeletAssessment(findings=findings)
+    if isinstance(facts.instance, Unknown):
+        if settings.unit is not None:
+            findings.wait(settings.unit, "the instance is unknown", external=True)
+        return nothing
+    if isinstance(facts.node.files, Unknown):
+        findings.not_known("files", facts.node.files.reason)
+        return nothing
+    if isinstance(facts.kubelet.binary, Unread):
+        findings.wait("kubelet", facts.kubelet.binary.reason)
+        return nothing
+    if isinstance(facts.kubelet.binary, Unknown):
+        findings.not_known("kubelet", facts.kubelet.binary.reason)
+        return nothing
+    rendered = kubelet_files(settings, facts, facts.instance)
+    if isinstance(rendered, tuple):
+        for fault in rendered:
+            findings.refuse("kubelet", "kubelet/configuration", str(fault))
+        return nothing
+    findings.hints += [f"kubelet: {note}" for note in rendered.notes]
+    files = tuple(_differing(facts, rendered))
+    judge = _Judge(settings, facts, tracking, findings)
+    unit = judge.unit(gate, written=not files) if settings.unit is not None else None
+    return KubeletAssessment(files, unit, findings)
+
+
+def kubelet_files(
+    settings: KubeletSettings, facts: KubeletNode, instance: Instance
+) -> KubeletFiles | tuple[Fault, ...]:
+    """Render kubelet's files for this node; the installed kubelet is known, or known to be absent."""
+    binary = facts.kubelet.binary
+    assert not isinstance(binary, Unknown)
+    version = choose_version(settings.version, binary.version if binary else None)
+    if isinstance(version, Fault):
+        return (version,)
+    layers = settings.layers + (settings.master_layers if settings.master else ())
+    layers += settings.group_layers.get(instance.instance_group or "", ())
+    return render(
+        KubeletInput(
+            version=version,
+            layers=layers,
+            node_labels=settings.node_labels,
+            node_name=instance.name,
+            node_ips=instance.internal,
+            provider_id=instance.provider_id,
+            master=settings.master,
+            kubeconfig_present=not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
+            manifest_dir=settings.manifest_dir,
+            machine=facts.kubelet.machine,
+            known_flags=binary.flags if binary else None,
+        )
+    )
+
+
+def _file(facts: KubeletNode, path: str) -> object:
+    return Absent() if isinstance(facts.node.files, Unknown) else facts.node.files.get(path, Absent())
+
+
+def _differing(facts: KubeletNode, rendered: KubeletFiles) -> Iterator[FileWanted]:
+    for path, text in ((ARGS_PATH, rendered.args_file), (CONFIG_PATH, rendered.config_file)):
+        there = _file(facts, path)
+        if isinstance(there, File) and there.text == text:
+            continue
+        reason = "it is missing" if isinstance(there, Absent) else "it differs from the configuration"
+        yield FileWanted(path, text, reason)
+
+
+class _Judge(Struct, frozen=True):
+    """Judges kubelet's unit; what it refuses or waits for goes to `findings`."""
+
+    settings: KubeletSettings
+    facts: KubeletNode
+    tracking: UnitTracking
+    findings: Findings
+
+    def unit(self, gate: Gate, *, written: bool) -> UnitWanted | None:
+        """Whether the unit is to be started or restarted. `written`: its files are as they should be."""
+        name, unit = self.settings.unit, self.facts.node.unit
+        assert name is not None
+        if isinstance(unit, Unknown) or unit is None:
+            self.findings.not_known(name, unit.reason if unit else "its state was not read")
+            return None
+        if unit.load != "loaded":
+            evidence = f"{name} is {unit.load}; protokube starts it, and never fights that"
+            self.findings.refuse(name, "kubelet/unit", evidence)
+            return None
+        if not written:
+            return None
+        if unit.active in _UP:
+            return self._restart(name, unit)
+        if unit.active == "deactivating":
+            self.findings.wait(name, "it is stopping")
+            return None
+        return self._start(name, unit, gate)
+
+    def _start(self, name: str, unit: UnitState, gate: Gate) -> UnitWanted | None:
+        uptime = self.facts.at.uptime
+        if gate.closed and uptime < self.settings.gate_timeout:
+            self.findings.wait(name, f"not started before {'; '.join(gate.closed)}", external=True)
+            return None
+        if left := self.tracking.pause(name, uptime, unit.restarts):
+            self.findings.wait(name, f"it was started in vain; next try in {left:.0f} s")
+            return None
+        reason = f"it is {unit.active}"
+        if gate.closed:
+            waited = f"the gate opened after {self.settings.gate_timeout:.0f} s"
+            reason += f"; {waited}, before {'; '.join(gate.closed)}"
+        return UnitWanted(name, reason, warning=bool(gate.closed))
+
+    def _restart(self, name: str, unit: UnitState) -> UnitWanted | None:
+        """Restart a kubelet that was started with other files than those on disk."""
+        if unit.started_at is None or unit.active != "active":
+            return None
+        newer = [
+            path
+            for path in (ARGS_PATH, CONFIG_PATH)
+            if isinstance(state := _file(self.facts, path), File)
+            and unit.started_at < state.mtime_ns / 1e9 <= self.facts.at.now
+        ]
+        if not newer:
+            return None
+        changed = ", ".join(newer)
+        if left := self.tracking.restart_pause(name, self.facts.at.uptime, self.settings.restarts_per_hour):
+            self.findings.wait(name, f"{changed} changed; restarted often enough, next in {left:.0f} s")
+            return None
+        return UnitWanted(name, f"kubelet restarts because {changed} changed after it was started", restart=True)

@@ -1,0 +1,41 @@
+"""Growing pauses between the starts of a unit that doesn't stay up.
+
+A cause that passes (a container runtime that starts later) costs at most a minute. All of it may be lost at any
+moment; that costs one start too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+WINDOW = 600.0
+"""Seconds for which a start counts: a unit that stayed up for so long is started again at once."""
+LONGEST = 60.0
+HOUR = 3600.0
+
+
+class UnitTracking(Struct, frozen=True):
+    """Unit → the uptimes, in seconds, at which it was started or restarted within the last hour."""
+
+    starts: Mapping[str, tuple[float, ...]] = {}
+
+    def started(self, unit: str, uptime: float) -> UnitTracking:
+        """Take in one start."""
+        recent = tuple(time for time in self.starts.get(unit, ()) if uptime - time < HOUR)
+        return UnitTracking({**self.starts, unit: (*recent, uptime)})
+
+    def pause(self, unit: str, uptime: float, restarts: int) -> float:
+        """Seconds for which a unit that is down is to be left alone. `restarts` are systemd's own since its last
+        start."""
+        recent = [time for time in self.starts.get(unit, ()) if uptime - time < WINDOW]
+        if not recent:
+            return 0.0
+        attempts = min(len(recent) + restarts, 32)
+        return max(0.0, recent[-1] + min(LONGEST, 2.0 ** (attempts - 1)) - uptime)
+
+    def restart_pause(self, unit: str, uptime: float, most: int) -> float:
+        """Seconds for which a unit that is up is not restarted, since it was `most` times within the hour."""
+        recent = [time for time in self.starts.get(unit, ()) if uptime - time < HOUR]
+        return recent[-most] + HOUR - uptime if len(recent) >= most else 0.0

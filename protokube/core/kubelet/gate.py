@@ -1,0 +1,48 @@
+"""Why kubelet should not start yet. DNS is not in the gate."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from protokube.core.disks.model import DisksAssessment
+from protokube.core.etcd.model import EtcdSettings
+from protokube.core.model import Unknown
+from protokube.core.node.model import Link, NodeFacts
+from protokube.core.volumes.model import MAIN, AttachState, MemberVolume, VolumesAssessment
+
+
+class Gate(Struct, frozen=True):
+    """What kubelet waits for: an empty tuple when the gate is open."""
+
+    closed: tuple[str, ...] = ()
+
+
+def gate(
+    settings: EtcdSettings, node: NodeFacts, volumes: VolumesAssessment | None, disks: DisksAssessment | None
+) -> Gate:
+    """The gate of a control-plane node: every volume that it can have is claimed, mounted, and its manifest
+    linked."""
+    if volumes is None or disks is None:
+        return Gate(("the cloud has answered",))
+    reasons = [f"{one.id} is claimed" for one in volumes.claimable()]
+    reasons += [f"{volume_id} is free ({why.reason})" for volume_id, why in volumes.coming.items()]
+    if MAIN not in volumes.ours and not any(_is_main_here(one, volumes) for one in volumes.all):
+        reasons.append(f"a volume of etcd cluster {MAIN} is known in zone {volumes.instance.zone}")
+    complete = {one.id for one in disks.attached}
+    for one in volumes.ours.values():
+        if one.id not in complete:
+            attachment = volumes.attachment(one)
+            if attachment and attachment.state is not AttachState.DETACHING:
+                reasons.append(f"{one.id} is attached")
+        elif one.id not in disks.mounted:
+            reasons.append(f"{one.id} is mounted")
+        else:
+            path = settings.link(settings.templates[one.member.cluster])
+            there = None if isinstance(node.files, Unknown) else node.files.get(path)
+            if not (isinstance(there, Link) and there.target.startswith(one.target + "/")):
+                reasons.append(f"{path} stands")
+    return Gate(tuple(reasons))
+
+
+def _is_main_here(one: MemberVolume, volumes: VolumesAssessment) -> bool:
+    return one.member.cluster == MAIN and one.volume.zone == volumes.instance.zone

@@ -1,0 +1,151 @@
+"""Claiming: one free volume of this zone for each etcd cluster that this machine lacks, `main` first.
+
+`main` decides which member a machine is. Only when its attachment is seen do the other etcd clusters choose, so that
+a machine ends with one member's volumes. A machine that finds every `main` volume of its zone in use elsewhere is a
+standby and claims nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from protokube.core.model import Unknown
+from protokube.core.volumes import tags
+from protokube.core.volumes.model import (
+    MAIN,
+    AttachState,
+    Claim,
+    CloudSnapshot,
+    Coming,
+    Instance,
+    MemberVolume,
+    PeerState,
+    VolumesAssessment,
+    cluster_order,
+)
+from protokube.core.volumes.tracking import AttachTracking
+
+GROUP_GRACE = 120.0
+"""Seconds that a volume made for another instance group is left for that group's machines."""
+
+_UNCONFIRMED = "it was requested, or this machine's a moment ago, and the cloud doesn't show who has it"
+
+
+def of_other_group(one: MemberVolume, instance: Instance) -> bool:
+    """Whether the volume was made for another instance group than this machine's."""
+    group = tags.instance_group(one.volume.tags)
+    return group is not None and group != instance.instance_group
+
+
+def coming(judged: VolumesAssessment, cloud: CloudSnapshot) -> Mapping[str, Coming]:
+    """The volumes of this zone that will be free for this machine soon, without any action, and why.
+
+    Of the etcd clusters that it lacks, and of `main` alone while it lacks that.
+    """
+    peers = () if isinstance(cloud.peers, Unknown) else cloud.peers
+    terminated = {peer.instance for peer in peers if peer.state is PeerState.TERMINATED}
+    refused = {one.volume_id for one in judged.rejected}
+    found = {}
+    for one in judged.all:
+        cluster = one.member.cluster
+        lacking = cluster not in judged.ours and cluster not in judged.blocked
+        lacking = lacking and (cluster == MAIN or MAIN in judged.ours)
+        if not lacking or one.id in refused or one.volume.zone != judged.instance.zone or one.volume.available:
+            continue
+        if why := _why_coming(one, terminated, peers_known=not isinstance(cloud.peers, Unknown)):
+            found[one.id] = why
+    return found
+
+
+def _why_coming(one: MemberVolume, terminated: set[str], *, peers_known: bool) -> Coming | None:
+    volume = one.volume
+    letting_go = (AttachState.DETACHING, AttachState.UNCONFIRMED)
+    holders = [attachment.instance for attachment in volume.attachments if attachment.state not in letting_go]
+    detaching = [one for one in volume.attachments if one.state is AttachState.DETACHING]
+    if not volume.attachments and volume.status == "creating":
+        return Coming("it is still being created")
+    if not volume.attachments and volume.status == "in-use":
+        return Coming("the cloud says that it is in use, and doesn't show by which instance", external=True)
+    if detaching and not holders:
+        return Coming(f"it is being detached from {detaching[0].instance}")
+    if holders and terminated.issuperset(holders):
+        return Coming(f"{holders[0]}, which holds it, is terminated")
+    if holders and not peers_known:
+        return Coming("whether its holder still runs isn't known", external=True)
+    return None
+
+
+def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known: bool) -> Claim | None:
+    """The volume to request now: at most one a pass, and each once a reconcile. What keeps it waiting is a
+    finding."""
+    findings = judged.findings
+    if pending := sorted(tracking.requested - _shown(judged)):
+        # It may be this machine's: an answer can lag behind the request. Another one now could be a second of its
+        # kind.
+        findings.wait(pending[0], _UNCONFIRMED)
+        return None
+    if not mounts_known:
+        return None
+    refused = {one.volume_id for one in judged.rejected}
+    if stray := sorted(judged.stray - refused):
+        reason = "mounted here, and no volume of this machine; nothing is claimed beside it"
+        findings.wait(stray[0], reason, external=True)
+        return None
+    if judged.unconfirmed:
+        return _request_again(judged, tracking)
+    for volume_id, why in judged.coming.items():
+        findings.wait(volume_id, why.reason, external=why.external)
+    for key in cluster_order(judged.candidates):
+        if key != MAIN and (not judged.others_may_choose or (judged.coming and MAIN not in judged.ours)):
+            return None
+        candidates = judged.candidates[key]
+        if any(one.id in tracking.failed - tracking.denied for one in candidates):
+            return None  # what failed there would fail with the next one as well, or works again in a moment
+        ready = [one for one in candidates if _is_ready(one, judged, tracking)]
+        if ready:
+            return _claim(judged, ready[0])
+        if key == MAIN and judged.in_use_elsewhere[key] and not (candidates or judged.coming):
+            findings.hints.append("standby: other nodes hold every main volume of this zone")
+    return None
+
+
+def _shown(judged: VolumesAssessment) -> set[str]:
+    """The volumes that the cloud shows as held by an instance."""
+    return {
+        one.id
+        for one in judged.all
+        if any(attachment.state is not AttachState.UNCONFIRMED for attachment in one.volume.attachments)
+    }
+
+
+def _request_again(judged: VolumesAssessment, tracking: AttachTracking) -> Claim | None:
+    """While a volume may be this machine's, only that very one may be requested: the cloud then tells whose it is."""
+    for key in cluster_order(judged.candidates):
+        for one in judged.candidates[key]:
+            if one.id in judged.unconfirmed and one.id not in tracking.failed:
+                return _claim(judged, one)
+    judged.findings.wait(min(judged.unconfirmed), _UNCONFIRMED)
+    return None
+
+
+def _is_ready(one: MemberVolume, judged: VolumesAssessment, tracking: AttachTracking) -> bool:
+    if one.id in tracking.failed:
+        return False
+    if of_other_group(one, judged.instance) and tracking.uptime < GROUP_GRACE:
+        group = tags.instance_group(one.volume.tags)
+        judged.findings.wait(one.id, f"left for instance group {group} for {GROUP_GRACE:.0f} s", external=True)
+        return False
+    return True
+
+
+def _claim(judged: VolumesAssessment, one: MemberVolume) -> Claim | None:
+    """Request it, unless the cloud says that it would not attach it now."""
+    obstacle = one.volume.obstacle
+    if obstacle is None:
+        reason = f"member {one.member.me} of etcd cluster {one.member.cluster} is free in zone {judged.instance.zone}"
+        return Claim(one, reason)
+    if obstacle.rule is None:
+        judged.findings.wait(one.id, obstacle.reason)
+    else:
+        judged.findings.refuse(one.id, obstacle.rule, obstacle.reason)
+    return None

@@ -1,0 +1,28 @@
+"""The machine's role: the configuration decides, and tags that contradict it are told."""
+
+from __future__ import annotations
+
+from protokube.core.model import Unknown
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import CloudSnapshot
+from protokube.core.volumes.tags import MASTER_ROLES
+
+
+def judge_role(cloud: CloudSnapshot, *, master: bool) -> Findings:
+    """Say what is not known of this machine, and what in its tags contradicts `master`."""
+    findings = Findings()
+    if isinstance(cloud.instance, Unknown):
+        findings.not_known("instance", cloud.instance.reason)
+    else:
+        roles = cloud.instance.roles
+        tagged = ", ".join(sorted(roles))
+        tagged_master = not roles.isdisjoint(MASTER_ROLES)
+        if master and roles and not tagged_master:
+            evidence = f"--master is set, and the instance's tags name only the role {tagged}; it goes on as a master"
+            findings.refuse("instance", "instance/role", evidence)
+        elif not master and tagged_master and "node" not in roles:
+            evidence = f"the instance's tags name the role {tagged}, and --master is not set; it goes on as a worker"
+            findings.refuse("instance", "instance/role", evidence)
+    if master and isinstance(cloud.volumes, Unknown):
+        findings.not_known("volumes", cloud.volumes.reason)
+    return findings

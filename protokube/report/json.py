@@ -1,0 +1,100 @@
+"""A report as the JSON object that scripts may rely on, version 1."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import encode
+from msgspec.json import format as indent
+
+from protokube.core.dns.actions import ChangeRecords
+from protokube.core.steps import InUseElsewhere, UnknownPart
+from protokube.report.model import Report, StepReport
+
+
+class RecordJson(Struct):
+    """One record that a step changes."""
+
+    name: str
+    type: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+class StepJson(Struct, rename={"number": "pass"}):
+    """One step."""
+
+    number: int
+    action: str
+    subject: str
+    description: str
+    reason: str
+    depends: str | None
+    status: str
+    records: tuple[RecordJson, ...] | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+class WaitingJson(Struct):
+    """What is waited for."""
+
+    subject: str
+    reason: str
+
+
+class RefusalJson(Struct):
+    """What is refused."""
+
+    subject: str
+    rule: str
+    evidence: str
+
+
+class ReportJson(Struct, rename={"in_use": "held"}):
+    """The whole report."""
+
+    version: int
+    settled: bool
+    steps: list[StepJson]
+    waiting: list[WaitingJson]
+    refusals: list[RefusalJson]
+    unknown: list[UnknownPart]
+    in_use: list[InUseElsewhere]
+    notes: list[str]
+
+
+def as_json(report: Report) -> str:
+    """The report as JSON, on lines of its own for people."""
+    return indent(encode(report_json(report)), indent=1).decode()
+
+
+def report_json(report: Report) -> ReportJson:
+    """The report in the form of its JSON."""
+    left = report.left
+    return ReportJson(
+        version=1,
+        settled=report.converged,
+        steps=[_step(one) for one in (*report.earlier, *report.steps)],
+        waiting=[WaitingJson(one.subject, one.reason) for one in left.waiting],
+        refusals=[RefusalJson(one.subject, one.rule, one.evidence) for one in left.refusals],
+        unknown=left.unknown,
+        in_use=left.in_use_elsewhere,
+        notes=left.hints,
+    )
+
+
+def _step(one: StepReport) -> StepJson:
+    action = one.step.action
+    records: tuple[RecordJson, ...] | UnsetType = UNSET
+    if isinstance(action, ChangeRecords):
+        records = tuple(RecordJson(each.name, each.type, each.before, each.values) for each in action.records)
+    return StepJson(
+        one.number,
+        action.kind,
+        action.subject,
+        action.describe(),
+        one.step.reason,
+        one.step.depends,
+        one.status,
+        records,
+        UNSET if one.error is None else one.error,
+    )

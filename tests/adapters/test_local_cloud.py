@@ -13,7 +13,7 @@ import pytest
 from protokube.cloudprovider.loopfile import devices as loop
 from protokube.cloudprovider.static.provider import load_inventory
 from protokube.core.model import MIB, Unknown
-from protokube.core.volumes.model import Peer
+from protokube.core.volumes.model import Instance, Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUse
 from protokube.kernel import mountinfo
 from tests.lab.local_cloud import (
@@ -136,6 +136,14 @@ def test_a_worker_is_told_of_no_volumes(make: Make, image: Path) -> None:
     found = make().snapshot(volumes=False)
     assert (found.volumes, found.peers, found.can_tag) == ((), (), True)
     assert instance(make()).internal == ("10.0.0.1",)
+
+
+def test_a_damaged_state_does_not_hide_a_node_whose_address_is_given(make: Make, image: Path) -> None:
+    image.parent.mkdir()
+    Path(f"{image}.state").write_text("damaged")
+    text = INVENTORY.replace("{name: node-a}", "{name: node-a, internalAddress: 10.0.0.1}")
+    found = make(text=text).snapshot(volumes=True)
+    assert isinstance(found.instance, Instance) and isinstance(found.volumes, Unknown)
 
 
 # --- attaching -------------------------------------------------------------------------------------
@@ -273,7 +281,8 @@ def test_a_damaged_state_is_no_empty_state(make: Make, image: Path, content: str
     state = Path(f"{image}.state")
     state.write_bytes(content.encode("latin-1"))
     found = cloud.snapshot(volumes=True)
-    for part in (found.volumes, found.peers):
+    # The instance too: which of its addresses was announced stands there, and another one may not take its place.
+    for part in (found.volumes, found.peers, found.instance):
         assert isinstance(part, Unknown) and "main-a.img.state can't be understood" in part.reason
     with pytest.raises(ProviderError, match=r"main-a\.img\.state can't be understood"):
         cloud.attach("main-a")

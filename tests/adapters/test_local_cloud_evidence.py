@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,19 @@ def test_an_image_that_lost_all_its_bytes_is_missing_too(make: Make, image: Path
     with pytest.raises(VolumeRefused, match="missing or empty"):
         cloud.attach("main-a")
     assert image.stat().st_size == 0
+
+
+def test_an_operator_may_give_up_what_was_on_it(make: Make, image: Path, root: Path) -> None:
+    """The command that the reason names is a decision: the volume serves again, with an empty image."""
+    _link(root, "../../../mnt/master-main-a/k8s.io/manifests/etcd-main.manifest")
+    cloud = make(root=str(root))
+    obstacle = only(cloud).obstacle
+    assert obstacle
+    image.parent.mkdir()
+    subprocess.run(shlex.split(obstacle.reason.rpartition("one: ")[2]), check=True, timeout=20)
+    assert only(cloud).obstacle is None
+    cloud.attach("main-a")
+    assert holders(cloud) == ["node-a"]
 
 
 def test_an_image_of_no_bytes_without_evidence_is_what_a_crash_left(make: Make, image: Path, root: Path) -> None:

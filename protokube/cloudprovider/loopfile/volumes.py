@@ -8,6 +8,7 @@ work on it, by a mount) and ends with it, even by a kill or a power cut. The hol
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -118,14 +119,15 @@ class ImageVolumes:
         )
 
     def _missing(self, volume: InventoryVolume) -> Obstacle | None:
-        """What forbids to make the image of a volume that has none; None on first use."""
+        """What keeps the image of a volume that has none from being made; None on first use."""
         evidence = self._evidence.of(volume)
         if not evidence:
             return None
+        path = self._paths[volume.id]
         reason = (
-            f"{self._paths[volume.id]}: missing or empty, and was in use (shown by {', '.join(evidence)}); mount the "
-            "folder of the images, or bring the image back. To give up what was on it and start empty, remove what "
-            "shows its use"
+            f"{path}: missing or empty, and was in use (shown by {', '.join(evidence)}); mount the folder of the "
+            "images, or bring the image back. To give up what was on it, make an empty one: "
+            f"truncate -s {volume.size} {shlex.quote(path)}"
         )
         return Obstacle(reason, IMAGE_MISSING)
 

@@ -1,4 +1,4 @@
-"""What the provider asks of every kind of volume, so that it knows none of them."""
+"""The port between the provider and the kinds of volume: the provider knows no kind by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADVICE = {
     errno.EPERM: "run it as root; a container needs the right to use loop devices",
     errno.EROFS: "that filesystem is read-only: keep the inventory's files on a writable one",
 }
-"""What is better said of images, and of the files beside them and the inventory, than the usual."""
+"""Advice for images and the files beside them, by error number, where the usual advice would mislead."""
 
 
 class Seen(Struct, frozen=True):

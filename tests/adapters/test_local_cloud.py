@@ -51,7 +51,9 @@ def test_looking_makes_nothing(make: Make, tmp_path: Path) -> None:
 
 
 def test_the_instance(make: Make) -> None:
-    node = instance(make("node-b", addresses=("10.0.0.2", "fd00::1")))
+    cloud = make("node-b", addresses=("10.0.0.2", "fd00::1"))
+    node = instance(cloud)
+    assert node.cluster_id == cloud.cluster_id() == "dev.example.com"
     assert (node.id, node.name, node.zone) == ("node-b", "node-b", "local")
     assert (node.internal, node.external) == (("10.0.0.2", "fd00::1"), ("203.0.113.7",))
 

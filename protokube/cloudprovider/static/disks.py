@@ -29,12 +29,12 @@ class MachineDisks:
         return {volume.id: self._seen(volume) for volume in self._volumes if volume.id in remembered}
 
     def attach(self, volume: InventoryVolume, remembered: State, remember: Callable[[], None]) -> None:  # noqa: ARG002
-        """A disk of the machine needs no attaching, and nobody has to be told; it only has to be there."""
+        """See VolumeKind. A disk of the machine is attached already; it only has to be there."""
         if trouble := _trouble(volume):
             raise ProviderError(f"attach {volume.id}: {trouble}")
 
     def close(self) -> None:
-        """Nothing is held."""
+        """See VolumeKind. Nothing is kept open."""
 
     def _seen(self, volume: InventoryVolume) -> Seen:
         identity, trouble = DiskIdentity(path=volume.device), _trouble(volume)

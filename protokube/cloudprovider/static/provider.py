@@ -117,6 +117,10 @@ class StaticCloud:
             peers=peers,
         )
 
+    def cluster_id(self) -> str:
+        """The cluster of the inventory."""
+        return self._inventory.cluster
+
     # --- acting --------------------------------------------------------------------------------
 
     def attach(self, volume_id: str) -> None:

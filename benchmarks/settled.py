@@ -50,7 +50,7 @@ def allocations(arguments: list[str]) -> None:
     from protokube.config.load import read
     from protokube.config.wiring import choose, wire
     from protokube.observe import Observer
-    from protokube.reconcile import Memory, sync_once
+    from protokube.reconcile import Memory, reconcile
 
     settings, _ = read(arguments, {})
     wired = wire(choose(settings), Future(), lambda _reason: None)
@@ -58,7 +58,7 @@ def allocations(arguments: list[str]) -> None:
 
     def run(count: int) -> None:
         for _ in range(count):
-            assert not sync_once(wired.config, observer, wired.writers, memory).steps
+            assert not reconcile(wired.config, observer, wired.writers, memory).steps
 
     run(5)
     tracemalloc.start()

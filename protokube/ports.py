@@ -41,6 +41,9 @@ class CloudReader(Protocol):
         A part that could not be read is Unknown. Raises ProviderError when nothing is known.
         """
 
+    def cluster_id(self) -> str:
+        """The cluster that this machine belongs to, as the cloud tells it."""
+
 
 class CloudProvider(CloudReader, CloudWriter, Protocol):
     """A cloud that can also be asked to act."""

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 
 from protokube.config.load import Settings
 from protokube.core.etcd.model import EtcdPeerMember
-from protokube.core.model import Fault, Unknown
+from protokube.core.model import Fault
 from protokube.core.node.model import UnitState
 from protokube.core.settings import NodeConfig
-from protokube.errors import ConfigError, ProviderError
+from protokube.errors import ConfigError
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet
@@ -101,8 +101,11 @@ class Chosen(Struct, frozen=True):
 
 
 class Wired(Struct, frozen=True):
-    """The configuration, and the ports. `dns` mends at the start what a crash left half written. `watch` are directories
-    whose changes matter; `running` maps volumes to the process that works on each; `close` lets everything go."""
+    """The configuration, and the ports.
+
+    `dns` mends at the start what a crash left half written. `watch` are directories whose changes matter; `running` maps
+    volumes to the process that works on each; `close` lets everything go.
+    """
 
     config: NodeConfig
     readers: Readers
@@ -208,13 +211,22 @@ def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:
             return cloud, (), cloud.vpc
 
         return aws
-    from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
+    from protokube.cloudprovider.local import local_cloud
+    from protokube.cloudprovider.static.provider import load_inventory, own_node
     from protokube.host.network import default_addresses
 
     inventory = load_inventory(settings.inventory)
     node = own_node(inventory, settings.node_name or socket.gethostname())
     images = tuple(sorted({Path(volume.image).parent for volume in inventory.volumes if volume.image}))
-    return lambda: (LocalCloud(inventory, node, default_addresses, settings.root), images, lambda: None)
+    manifests = settings.node.etcd.manifest_dir
+
+    def local() -> Cloud:
+        cloud = local_cloud(
+            inventory, node, lambda _announced: default_addresses(), root=settings.root, manifests=manifests
+        )
+        return cloud, images, lambda: None
+
+    return local
 
 
 def _dns(settings: Settings, names: str) -> MakeDns:
@@ -237,17 +249,8 @@ def _dns(settings: Settings, names: str) -> MakeDns:
         from protokube.dnsprovider.route53 import Route53
 
         def suffix() -> str:
-            return settings.node.dns.full_suffix(_cluster_id(settings, cloud))
+            return settings.node.dns.full_suffix(settings.node.volumes.cluster_id or cloud.cluster_id())
 
         return Route53(internal_suffix=suffix, zone=settings.dns_zone, vpc=vpc, imds_v1=settings.imds_v1)
 
     return route53
-
-
-def _cluster_id(settings: Settings, cloud: CloudProvider) -> str:
-    if settings.node.volumes.cluster_id is not None:
-        return settings.node.volumes.cluster_id
-    instance = cloud.snapshot(volumes=False).instance
-    if isinstance(instance, Unknown):
-        raise ProviderError(instance.reason)
-    return instance.cluster_id

@@ -61,6 +61,17 @@ def file_behind(fd: int) -> tuple[int, int] | None:
     return found
 
 
+def is_immutable(fd: int) -> bool:
+    """Whether an open directory has the immutable flag; never, where its filesystem has no such flag."""
+    try:
+        (flags,) = struct.unpack("i", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(4)))
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP):
+            return False
+        raise
+    return bool(flags & _FS_IMMUTABLE_FL)
+
+
 def set_immutable(fd: int) -> None:
     """Set an open directory's immutable flag, where its filesystem has such a flag."""
     try:

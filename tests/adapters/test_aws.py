@@ -294,8 +294,8 @@ def test_peers_are_asked_for_anew_after_a_while(lab: Lab, monkeypatch: pytest.Mo
         ("pending", PeerState.RUNNING),
         ("stopping", PeerState.STOPPED),
         ("stopped", PeerState.STOPPED),
-        ("shutting-down", PeerState.GONE),
-        ("terminated", PeerState.GONE),
+        ("shutting-down", PeerState.TERMINATED),
+        ("terminated", PeerState.TERMINATED),
     ],
 )
 def test_the_states_of_a_peer(lab: Lab, state: str, expected: PeerState) -> None:
@@ -312,7 +312,7 @@ def test_a_holder_that_was_terminated_is_seen_to_be_gone(lab: Lab) -> None:
     cloud.peers()
     lab.ec2.terminate(other)
     for _ in range(2):
-        assert [(peer.instance, peer.state) for peer in cloud.peers()] == [(other, PeerState.GONE)]
+        assert [(peer.instance, peer.state) for peer in cloud.peers()] == [(other, PeerState.TERMINATED)]
 
 
 def test_a_holder_that_gave_up_its_volume_is_no_peer_and_not_gone(lab: Lab) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.disks.model import Blank, Ext4, Mounted, NoDisk, Tree, Working
+from protokube.core.disks.model import Blank, Ext4, Mounted, NoDisk, VolumeContents, Working
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import DiskIdentity
 from protokube.errors import ProviderError
@@ -73,7 +73,7 @@ def test_a_blank_disk_becomes_a_mounted_volume(here: Node, disk: LoopDisk) -> No
     made = here.look(volume)
     assert isinstance(made, Ext4), made
     assert (made.uuid, made.label, made.size, made.used, made.checked) == (UUID, "etcd-a", disk.size, False, False)
-    assert made.tree == Tree(frozenset({"lost+found/"}), uuid=UUID)
+    assert made.tree == VolumeContents(frozenset({"lost+found/"}), uuid=UUID)
     assert disk.read(disk.size - 512 * 1024, 4096) == bytes(4096), "the intent is gone"
 
     mount = here.mount(volume, disk)
@@ -88,7 +88,7 @@ def test_a_blank_disk_becomes_a_mounted_volume(here: Node, disk: LoopDisk) -> No
     )
     options = set(run("findmnt", "-no", "OPTIONS", mount).split(","))
     assert {"rw", "noatime", "nodev", "nosuid", "errors=remount-ro"} <= options
-    assert here.devices.tree("/mnt/master-vol-a") == Tree(frozenset({"lost+found/"}), uuid=UUID)
+    assert here.devices.tree("/mnt/master-vol-a") == VolumeContents(frozenset({"lost+found/"}), uuid=UUID)
 
 
 def test_the_bare_mount_point_is_private_and_takes_no_file(here: Node, disk: LoopDisk) -> None:
@@ -137,7 +137,7 @@ def test_what_a_volume_holds_looks_the_same_mounted_and_not(here: Node, disk: Lo
         (root / "a name\nwith lines").touch()
         (root / "\udcff").mkdir()
     found = here.look(volume)
-    assert isinstance(found, Ext4) and isinstance(found.tree, Tree)
+    assert isinstance(found, Ext4) and isinstance(found.tree, VolumeContents)
     assert found.used and not found.checked
     assert found.tree.texts == {
         "k8s.io/identity.yaml": "cluster: dev\n",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.disks.model import Blank, Disk, Ext4, Tree, Working
+from protokube.core.disks.model import Blank, Disk, Ext4, VolumeContents, Working
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import DiskIdentity
 from protokube.errors import ProviderError
@@ -44,7 +44,7 @@ def assert_formats(here: Node, disk: LoopDisk) -> None:
         here.finish()
         assert here.failure(volume) == ""
         found = here.look(volume)
-    assert isinstance(found, Ext4) and isinstance(found.tree, Tree), found
+    assert isinstance(found, Ext4) and isinstance(found.tree, VolumeContents), found
     assert (found.uuid, found.used, found.tree.entries) == (UUID, False, frozenset({"lost+found/"}))
     assert intent.decode(disk.read(disk.size - RECORD, intent.LENGTH)) is None
     run("e2fsck", "-f", "-n", disk.device)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.disks.model import Blank, Ext4, Mounted, NotBlank, Tree
+from protokube.core.disks.model import Blank, Ext4, Mounted, NotBlank, VolumeContents
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import CloudVolume
 from protokube.host.disk import intent
@@ -109,7 +109,7 @@ def test_an_ext4_with_data_is_never_formatted(here: Node, disk: LoopDisk, tmp_pa
     volume = disk.volume()
     before = disk.digest()
     found = here.look(volume)
-    assert isinstance(found, Ext4) and isinstance(found.tree, Tree) and "precious" in found.tree.entries
+    assert isinstance(found, Ext4) and isinstance(found.tree, VolumeContents) and "precious" in found.tree.entries
     here.format(volume, disk)
     here.finish()
     assert UUID in here.failure(volume)

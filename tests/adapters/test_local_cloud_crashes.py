@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
+from protokube.cloudprovider.local import local_cloud
+from protokube.cloudprovider.static.provider import load_inventory, own_node
 from protokube.core.model import MIB
 from protokube.core.volumes.model import Peer
 from protokube.errors import VolumeInUseError
@@ -24,6 +25,7 @@ from tests.lab.local_cloud import (
     line,
     loop_of,
     only,
+    peers,
     run,
 )
 from tests.lab.systemd_node import SystemdNode
@@ -36,18 +38,18 @@ pytestmark = pytest.mark.root
 )
 def test_a_killed_node_frees_its_volume(make: Make, tmp_path: Path, before: list[str]) -> None:
     cloud = make()
-    code = "cloud.attach('main-a', None); print('attached', flush=True); sys.stdin.read()"
+    code = "cloud.attach('main-a'); print('attached', flush=True); sys.stdin.read()"
     process = run(tmp_path, code, *before, node="node-b")
     try:
         assert line(process) == "attached"
         assert holders(cloud) == ["node-b"]
-        assert cloud.peers() == [Peer("node-b", ("10.0.0.9",), ("203.0.113.7",))]
+        assert peers(cloud) == (Peer("node-b", ("10.0.0.9",), ("203.0.113.7",)),)
         with pytest.raises(VolumeInUseError, match="node-b"):
-            cloud.attach("main-a", None)
+            cloud.attach("main-a")
     finally:
         end(process)
-    assert only(cloud).available and cloud.peers() == []
-    cloud.attach("main-a", None)
+    assert only(cloud).available and peers(cloud) == ()
+    cloud.attach("main-a")
     assert holders(cloud) == ["node-a"]
 
 
@@ -58,12 +60,12 @@ def test_a_mount_in_another_namespace_holds_the_volume_until_the_namespace_ends(
     (tmp_path / "mnt").mkdir()
     code = f"""
         import subprocess
-        cloud.attach("main-a", None)
+        cloud.attach("main-a")
         device = subprocess.run(["losetup", "-j", {str(image)!r}, "-nO", "NAME"], capture_output=True).stdout.strip()
         subprocess.run(["mkfs.ext4", "-q", device], check=True)
         subprocess.run(["mount", device, {str(tmp_path / "mnt")!r}], check=True)
         cloud.close()
-        print([a.instance for v in cloud.volumes() for a in v.attachments], flush=True)
+        print([a.instance for v in cloud.snapshot(volumes=True).volumes for a in v.attachments], flush=True)
         sys.stdin.read()
     """
     process = run(tmp_path, code, "unshare", "--mount", "--propagation", "private")
@@ -71,7 +73,7 @@ def test_a_mount_in_another_namespace_holds_the_volume_until_the_namespace_ends(
         assert line(process) == "['node-a']"
         assert holders(cloud) == ["node-a"]
         with pytest.raises(VolumeInUseError, match="node-a"):
-            cloud.attach("main-a", None)
+            cloud.attach("main-a")
     finally:
         end(process)
     assert only(cloud).available
@@ -82,8 +84,8 @@ def test_a_tool_that_outlives_its_process_still_holds_the_volume_for_this_node(m
     cloud, other = make(), make("node-b")
     code = """
         import subprocess
-        cloud.attach("main-a", None)
-        (device,) = cloud._kept.values()
+        cloud.attach("main-a")
+        (device,) = loops.values()
         tool = subprocess.Popen(["sleep", "600"], pass_fds=[device], stdout=subprocess.DEVNULL, process_group=0)
         print(tool.pid, flush=True)
         sys.stdin.read()
@@ -93,7 +95,7 @@ def test_a_tool_that_outlives_its_process_still_holds_the_volume_for_this_node(m
     try:
         end(process)
         assert holders(cloud) == holders(other) == ["node-a"]
-        cloud.attach("main-a", None)
+        cloud.attach("main-a")
     finally:
         os.kill(tool, signal.SIGKILL)
         while Path(f"/proc/{tool}").exists() and "Z" not in Path(f"/proc/{tool}/stat").read_text().split()[2]:
@@ -103,19 +105,20 @@ def test_a_tool_that_outlives_its_process_still_holds_the_volume_for_this_node(m
 
 IN_A_CONTAINER = """
 import os, subprocess, sys
-from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
+from protokube.cloudprovider.local import local_cloud
+from protokube.cloudprovider.static.provider import load_inventory, own_node
 def node():
     inventory = load_inventory("/shared/inventory.yaml")
-    return LocalCloud(inventory, own_node(inventory, "node-b"), lambda: ("10.0.0.9",))
+    return local_cloud(inventory, own_node(inventory, "node-b"), lambda _: ("10.0.0.9",))
 cloud = node()
-cloud.attach("main-a", None)
-(device,) = cloud._kept.values()
+cloud.attach("main-a")
+(device,) = cloud._kinds[1]._kept.values()
 path = os.readlink(f"/proc/self/fd/{device}")
 subprocess.run(["mkfs.ext4", "-q", path], check=True)
 os.makedirs("/mnt/master-main-a")
 subprocess.run(["mount", path, "/mnt/master-main-a"], check=True)
 cloud.close()
-print([attachment.instance for volume in node().volumes() for attachment in volume.attachments])
+print([attachment.instance for volume in node().snapshot(volumes=True).volumes for attachment in volume.attachments])
 """
 
 
@@ -125,7 +128,7 @@ def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_p
     shared.mkdir()
     (shared / "inventory.yaml").write_text(INVENTORY)
     inventory = load_inventory(str(shared / "inventory.yaml"))
-    outside = LocalCloud(inventory, own_node(inventory, "node-a"), lambda: ("10.0.0.1",))
+    outside = local_cloud(inventory, own_node(inventory, "node-a"), lambda _: ("10.0.0.1",))
     binds = [f"{shared}:/shared", "/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
     checkout = str(Path(__file__).parents[2])
     with SystemdNode(tmp_path / "node", binds=binds) as node:
@@ -133,13 +136,13 @@ def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_p
         assert done.stdout.strip() == "['node-b']"
         assert holders(outside) == ["node-b"]
         with pytest.raises(VolumeInUseError, match="node-b"):
-            outside.attach("main-a", None)
+            outside.attach("main-a")
         node.kill()
         for _ in range(500):  # the kernel takes the dead namespace's mounts away in its own time
             if only(outside).available:
                 break
             time.sleep(0.02)
-        outside.attach("main-a", None)
+        outside.attach("main-a")
         assert holders(outside) == ["node-a"]
         outside.close()
 
@@ -154,29 +157,29 @@ def test_a_kill_at_any_call_of_an_attach_is_undone_by_attaching_again(
     paths = [word for path in loops for word in ("-P", path)] if call == "ioctl" else []
     for number in range(1, 5):
         trace = ["strace", "-o", "/dev/null", *paths, "-e", f"inject={call}:signal=KILL:when={number}"]
-        process = run(tmp_path, "cloud.attach('main-a', None)", *trace)
+        process = run(tmp_path, "cloud.attach('main-a')", *trace)
         process.communicate(timeout=60)
         killed += process.returncode == -signal.SIGKILL
         cloud = make()
         assert (only(cloud).available, only(cloud).pristine, loop_of(image)) == (True, True, None)
-        cloud.attach("main-a", None)
+        cloud.attach("main-a")
         assert holders(cloud) == ["node-a"] and image.stat().st_size == 32 * MIB
         cloud.close()
-        for leftover in (image, Path(f"{image}.state")):
+        for leftover in (image, Path(f"{image}.state"), tmp_path / "main-a.used"):
             leftover.unlink()
     assert killed
 
 
 def test_others_that_look_are_no_holders_and_an_attach_outlasts_them(make: Make, image: Path) -> None:
     cloud = make()
-    cloud.attach("main-a", None)
+    cloud.attach("main-a")
     cloud.close()
     looking = os.open(image, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     assert only(cloud).available
     done = threading.Timer(0.02, os.close, [looking])
     done.start()
-    cloud.attach("main-a", None)
+    cloud.attach("main-a")
     done.join()
     assert holders(cloud) == ["node-a"]
 
@@ -187,7 +190,7 @@ def test_only_one_of_many_wins_a_race(make: Make, tmp_path: Path) -> None:
         from protokube.errors import VolumeInUseError
         sys.stdin.readline()
         try:
-            cloud.attach("main-a", None)
+            cloud.attach("main-a")
             print("won", flush=True)
         except VolumeInUseError:
             print("lost", flush=True)

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from protokube import awsclient
-from protokube.core.dns.changes import DnsPlan, plan_records
+from protokube.core.dns.changes import DnsPlan, decide_records
 from protokube.core.dns.model import (
     ChangeKind,
-    DesiredRecord,
-    DesiredRecords,
+    WantedRecord,
+    WantedRecords,
     ForeignRecord,
     OwnedRecord,
     RecordChange,
@@ -217,12 +217,12 @@ def test_records_of_others_are_exchanged_in_one_request(
         **fields,
     )
     route53 = provider()
-    wanted = tuple(DesiredRecord(name, type_, (value,), name == API, "i-1") for type_, value in ADDRESSES)
-    desired = DesiredRecords("i-1", records=wanted, masters=wanted if name == API else ())
-    (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    wanted = tuple(WantedRecord(name, type_, (value,), name == API, "i-1") for type_, value in ADDRESSES)
+    desired = WantedRecords("i-1", records=wanted, masters=wanted if name == API else ())
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)
-    assert plan_records(desired, found, {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, found, {}, adopt=False, removals=1) == DnsPlan()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
@@ -262,14 +262,14 @@ def beside(request: pytest.FixtureRequest) -> Beside:
     return cast("Beside", request.param)
 
 
-def etcd_records(owner: str = "i-1") -> DesiredRecords:
-    return DesiredRecords(owner, records=(DesiredRecord(ETCD, "A", ("10.0.0.1",), False, owner),), masters=())
+def etcd_records(owner: str = "i-1") -> WantedRecords:
+    return WantedRecords(owner, records=(WantedRecord(ETCD, "A", ("10.0.0.1",), False, owner),), masters=())
 
 
 def test_a_stranger_beside_an_exclusive_name_is_reported_and_left(server: Route53Server, beside: Beside) -> None:
     beside.stands_at(server, ETCD)
     found = provider().record_sets(frozenset({ETCD}))
-    plan = plan_records(etcd_records(), found, {}, adopt=False, removals=1)
+    plan = decide_records(etcd_records(), found, {}, adopt=False, removals=1)
     assert plan.batches == ()
     ((name, rule, why),) = plan.refusals
     assert (name, rule) == (ETCD, "dns/foreign") and beside.evidence in why
@@ -280,29 +280,29 @@ def test_a_stranger_beside_an_exclusive_name_is_exchanged_in_one_request(
 ) -> None:
     beside.stands_at(server, ETCD)
     route53, desired = provider(), etcd_records()
-    (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
     route53.change(batch.changes)
     assert route53.record_sets(desired.names)[ETCD].owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),)
-    assert plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
 def test_a_stranger_beside_a_shared_name_is_in_nobodys_way(server: Route53Server, beside: Beside) -> None:
     beside.stands_at(server, API)
     route53 = provider()
-    wanted = (DesiredRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
-    desired = DesiredRecords("i-1", records=wanted, masters=wanted)
-    plan = plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1)
+    wanted = (WantedRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
+    desired = WantedRecords("i-1", records=wanted, masters=wanted)
+    plan = decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1)
     assert plan.refusals == ()
     route53.change(plan.batches[0].changes)
-    assert plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
 
 
 def test_an_alias_of_another_type_beside_an_exclusive_name_is_never_touched(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, f"_protokube.{ETCD}", "A", **ALIAS)
     route53, desired = provider(), etcd_records()
-    (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1).batches
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)[ETCD]
     assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),) and found.foreign == ()

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.dns.changes import DnsPlan, plan_records
+from protokube.core.dns.changes import DnsPlan, decide_records
 from protokube.core.dns.model import (
     PLACEHOLDER,
     ChangeKind,
-    DesiredRecord,
-    DesiredRecords,
+    WantedRecord,
+    WantedRecords,
     ForeignRecord,
     OwnedRecord,
     RecordChange,
@@ -61,19 +61,19 @@ def record(provider: DNSProvider, type_: RecordType, *values: str, owner: str = 
     return OwnedRecord(type_, values, 60, None if provider.private else owner)
 
 
-def keeps(*records: tuple[str, str], owner: str = "i-1", masters: tuple[DesiredRecord, ...] = ()) -> DesiredRecords:
+def keeps(*records: tuple[str, str], owner: str = "i-1", masters: tuple[WantedRecord, ...] = ()) -> WantedRecords:
     wanted = tuple(
-        DesiredRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
+        WantedRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
         for name, value in records
     )
-    return DesiredRecords(owner, records=wanted, masters=masters or tuple(one for one in wanted if one.shared))
+    return WantedRecords(owner, records=wanted, masters=masters or tuple(one for one in wanted if one.shared))
 
 
-def converge(provider: DNSProvider, desired: DesiredRecords, *, adopt: bool = False) -> DnsPlan:
+def converge(provider: DNSProvider, desired: WantedRecords, *, adopt: bool = False) -> DnsPlan:
     """Rounds until nothing is left to change; the last plan."""
     desired = replace(desired, private=provider.private)
     for _ in range(3):
-        plan = plan_records(desired, provider.record_sets(desired.names), {}, adopt=adopt, removals=3)
+        plan = decide_records(desired, provider.record_sets(desired.names), {}, adopt=adopt, removals=3)
         if not plan.batches:
             return plan
         for batch in plan.batches:
@@ -214,9 +214,9 @@ def test_an_alias_is_left_alone_until_it_is_given_up(place: Server, name: str) -
 
 def test_what_others_wrote_is_exchanged_for_every_living_master_at_once(place: Server) -> None:
     place.outsider_puts(API, "A", "192.0.2.1", "192.0.2.2")
-    masters = tuple(DesiredRecord(API, "A", (f"10.0.0.{i}",), True, f"i-{i}") for i in (1, 2, 3))
+    masters = tuple(WantedRecord(API, "A", (f"10.0.0.{i}",), True, f"i-{i}") for i in (1, 2, 3))
     desired = keeps((API, "10.0.0.1"), masters=masters)
-    plan = plan_records(desired, place.provider().record_sets(desired.names), {}, adopt=False, removals=3)
+    plan = decide_records(desired, place.provider().record_sets(desired.names), {}, adopt=False, removals=3)
     assert [refusal[1] for refusal in plan.refusals] == ["dns/foreign"]
     converge(place.provider(), desired, adopt=True)
     assert place.values(API, "A") == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
@@ -224,8 +224,8 @@ def test_what_others_wrote_is_exchanged_for_every_living_master_at_once(place: S
 
 def test_adopting_waits_until_the_masters_can_be_seen(place: Server) -> None:
     place.outsider_puts(API, "A", "192.0.2.1")
-    wanted = DesiredRecord(API, "A", ("10.0.0.1",), True, "i-1")
-    blind = DesiredRecords("i-1", records=(wanted,), masters=Unknown("throttled"))
+    wanted = WantedRecord(API, "A", ("10.0.0.1",), True, "i-1")
+    blind = WantedRecords("i-1", records=(wanted,), masters=Unknown("throttled"))
     plan = converge(place.provider(), blind, adopt=True)
     assert [name for name, _ in plan.waiting] == [API]
     assert place.values(API, "A") == {"192.0.2.1"}

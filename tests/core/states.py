@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import Blank, Disk, DiskContent, Ext4, Intent, Mount, Tree
+from protokube.core.disks.model import Blank, Disk, DiskContent, Ext4, Intent, Mount, VolumeContents
 from protokube.core.model import GIB
 from protokube.core.node.model import UnitState
 from protokube.core.observed import Observed
@@ -52,10 +52,10 @@ def volume(id_: str = VOLUME, spec: str = "a/a", key: str = "main", **more: Any)
     )
 
 
-def tree(*entries: str, identity: Identity | None = None, uuid: str = UUID) -> Tree:
+def tree(*entries: str, identity: Identity | None = None, uuid: str = UUID) -> VolumeContents:
     """A volume's content: lost+found, the entries, and an identity file."""
     texts = {} if identity is None else {"k8s.io/identity.yaml": identity.render()}
-    return Tree(frozenset({"lost+found/", *entries, *texts}), texts, dict.fromkeys(texts, 0), uuid=uuid)
+    return VolumeContents(frozenset({"lost+found/", *entries, *texts}), texts, dict.fromkeys(texts, 0), uuid=uuid)
 
 
 def ext4(**more: Any) -> Ext4:

@@ -129,7 +129,7 @@ def test_the_name_asked_for_is_our_own_attachments() -> None:
         Attachment("n1", "/dev/xvdu", AttachState.ATTACHED),
     )
     serials = frozenset({"vol1"})
-    given = replace(volume(), attachments=both, identity=DiskIdentity(serials, asked="/dev/xvdf"), status="in-use")
+    given = replace(volume(), attachments=both, identity=DiskIdentity(serials, requested="/dev/xvdf"), status="in-use")
     made = planned(state(volumes=(given,), disks={VOLUME: Disk("/dev/xvdu", (202, 1), given.size, ext4())}))
     (step,) = [one for one in made.steps if one.action.kind == "mount-volume"]
-    assert step.action.identity == DiskIdentity(serials, asked="/dev/xvdu")  # type: ignore[union-attr]
+    assert step.action.identity == DiskIdentity(serials, requested="/dev/xvdu")  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.disks.model import Mount
+from protokube.core.node.model import Mount
 from protokube.core.model import Unknown
 from protokube.core.observed import Observed
 from protokube.core.volumes.actions import AttachVolume
@@ -233,7 +233,7 @@ def test_a_main_volume_of_ours_that_is_refused_lets_no_other_main_be_claimed() -
         judged = state(volumes=(ours, *free), mounts=mounts)
         assert claims(judged) == ["vol-e"] and "vol-1" in {one.subject for one in planned(judged).refusals}
         gone = volume("vol-3", "b/a,b", holder="n9")
-        judged = state(volumes=(ours, gone, free[1]), mounts=mounts, peers=(Peer("n9", (), (), PeerState.GONE),))
+        judged = state(volumes=(ours, gone, free[1]), mounts=mounts, peers=(Peer("n9", (), (), PeerState.TERMINATED),))
         assert "vol-3" not in {one.subject for one in planned(judged).waiting}, "it would not be taken"
 
 

@@ -17,7 +17,7 @@ from protokube.core.disks.identity import (
     kops_manifest,
     parse_identity,
 )
-from protokube.core.disks.model import Tree
+from protokube.core.disks.model import VolumeContents
 from protokube.core.model import Rejected
 from protokube.core.volumes.model import EtcdMember
 from protokube.core.volumes.uuid import filesystem_uuid
@@ -128,23 +128,23 @@ def test_a_file_that_is_no_mapping(text: str) -> None:
     ],
 )
 def test_foreign_entries(entries: set[str], foreign: tuple[str, ...]) -> None:
-    assert foreign_entries(Tree(frozenset(entries)), templates()["main"]) == foreign
+    assert foreign_entries(VolumeContents(frozenset(entries)), templates()["main"]) == foreign
 
 
 def test_more_than_could_be_listed_is_foreign() -> None:
-    assert foreign_entries(Tree(overflow=True), templates()["main"])
-    assert not is_empty(Tree(overflow=True))
-    assert is_empty(Tree(frozenset({"lost+found/"}))) and is_empty(Tree())
-    assert not is_empty(Tree(frozenset({"lost+found/", "a"})))
+    assert foreign_entries(VolumeContents(overflow=True), templates()["main"])
+    assert not is_empty(VolumeContents(overflow=True))
+    assert is_empty(VolumeContents(frozenset({"lost+found/"}))) and is_empty(VolumeContents())
+    assert not is_empty(VolumeContents(frozenset({"lost+found/", "a"})))
 
 
 def test_a_kops_manifest_belongs_to_its_member() -> None:
     template = templates()["main"]
-    assert kops_manifest(Tree(), MEMBER, template) is None
-    mine = Tree(texts={MANIFEST: POD % "etcd-a"})
+    assert kops_manifest(VolumeContents(), MEMBER, template) is None
+    mine = VolumeContents(texts={MANIFEST: POD % "etcd-a"})
     assert kops_manifest(mine, MEMBER, template) == POD % "etcd-a"
     for text in (POD % "etcd-b", "", "spec: {}", "{", "[]"):
-        judged = kops_manifest(Tree(texts={MANIFEST: text}), MEMBER, template)
+        judged = kops_manifest(VolumeContents(texts={MANIFEST: text}), MEMBER, template)
         assert isinstance(judged, Rejected) and judged.rule == "volume/foreign-data"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from protokube.core.disks.model import Mount
-from protokube.core.dns.model import DesiredRecords, Holding
+from protokube.core.node.model import Mount
+from protokube.core.dns.model import WantedRecords, Holding
 from protokube.core.dns.names import Naming, desired_records, holdings
 from protokube.core.dns.plan import records_of
 from protokube.core.model import Unknown
@@ -28,11 +28,11 @@ def desire(
     held: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
     mounted: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
     private: bool = False,
-) -> DesiredRecords:
+) -> WantedRecords:
     return desired_records(NAMING, instance, peers, held=held, mounted=mounted, private=private)
 
 
-def table(desired: DesiredRecords) -> dict[tuple[str, str], tuple[str, ...]]:
+def table(desired: WantedRecords) -> dict[tuple[str, str], tuple[str, ...]]:
     assert all(record.ttl == 60 for record in desired.records)
     return {(record.name.removesuffix(".c1.test"), record.type): record.values for record in desired.records}
 
@@ -87,7 +87,7 @@ def test_a_master_without_an_external_address_has_no_place_under_the_public_name
 
 def test_living_masters_are_the_running_holders_of_a_main_volume() -> None:
     stopped = Holding("i-4", ("10.0.0.4",), (), frozenset({("main", "d")}), PeerState.STOPPED)
-    gone = Holding("i-5", ("10.0.0.5",), (), frozenset({("main", "e")}), PeerState.GONE)
+    gone = Holding("i-5", ("10.0.0.5",), (), frozenset({("main", "e")}), PeerState.TERMINATED)
     events = Holding("i-6", ("10.0.0.6",), (), frozenset({("events", "f")}))
     masters = desire(peers=(B, C, stopped, gone, events)).masters
     assert not isinstance(masters, Unknown)
@@ -122,7 +122,7 @@ def test_a_private_provider_prefers_ourselves_then_the_running() -> None:
 
 
 def test_a_private_provider_forgets_who_is_gone_and_keeps_who_is_stopped() -> None:
-    gone = Holding("i-2", ("10.0.0.2",), (), frozenset({("main", "b")}), PeerState.GONE)
+    gone = Holding("i-2", ("10.0.0.2",), (), frozenset({("main", "b")}), PeerState.TERMINATED)
     stopped = Holding("i-3", ("10.0.0.3",), (), frozenset({("main", "c")}), PeerState.STOPPED)
     found = table(desire(private=True, peers=(gone, stopped)))
     assert ("etcd-b.internal", "A") not in found

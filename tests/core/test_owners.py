@@ -49,12 +49,12 @@ def test_absence_needs_two_answers_ten_minutes_apart_that_list_us(answers: Answe
 
 
 def test_the_cloud_itself_may_say_so() -> None:
-    peers = (ME, Peer("i-2", (), state=PeerState.GONE), Peer("i-3", (), state=PeerState.STOPPED))
+    peers = (ME, Peer("i-2", (), state=PeerState.TERMINATED), Peer("i-3", (), state=PeerState.STOPPED))
     assert list(gone_owners("i-1", peers, {})) == ["i-2"]
 
 
 def test_we_are_never_gone() -> None:
-    peers = (Peer("i-1", (), state=PeerState.GONE),)
+    peers = (Peer("i-1", (), state=PeerState.TERMINATED),)
     assert gone_owners("i-1", peers, {"i-1": 10_000.0}) == {}
 
 

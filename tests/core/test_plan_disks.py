@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import Blank, Disk, DiskContent, Mount, Mounted, NoDisk, NotBlank, Tree, Working
+from protokube.core.disks.model import Blank, Disk, DiskContent, Mount, Mounted, NoDisk, NotBlank, VolumeContents, Working
 from protokube.core.disks.plan import GROW_BY
 from protokube.core.model import GIB, MIB, Unknown
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, EtcdMember
@@ -36,10 +36,10 @@ KOPS = "spec: {containers: [{image: etcd:3.5.9, env: [{name: ETCD_NAME, value: %
 MINE = Identity(CLUSTER, "main", "a", VOLUME, UUID)
 
 
-def kops(name: str) -> Tree:
+def kops(name: str) -> VolumeContents:
     path = "k8s.io/manifests/etcd.manifest"
     entries = {"k8s.io/", "k8s.io/manifests/", path, "var/", "var/etcd/", "var/etcd/data/", "var/etcd/data/member/"}
-    return Tree(frozenset(entries), {path: KOPS % name}, {path: 0}, uuid=OTHER)
+    return VolumeContents(frozenset(entries), {path: KOPS % name}, {path: 0}, uuid=OTHER)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ REFUSED: list[tuple[str, DiskContent, dict[str, str], str, str]] = [
         "volume/identity",
         OTHER,
     ),
-    ("an unreadable file", ext4(tree=Tree(texts={"k8s.io/identity.yaml": "{"})), {}, "volume/identity", "no YAML"),
+    ("an unreadable file", ext4(tree=VolumeContents(texts={"k8s.io/identity.yaml": "{"})), {}, "volume/identity", "no YAML"),
     ("e2fsck says no", ext4(used=True, check_failed="exit 4"), {}, "filesystem/check-failed", "exit 4"),
 ]
 

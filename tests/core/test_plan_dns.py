@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.dns.changes import DnsPlan, plan_records
+from protokube.core.dns.changes import DnsPlan, decide_records
 from protokube.core.dns.model import (
     OWN,
     PLACEHOLDER,
     REMOVALS,
     ChangeKind,
-    DesiredRecord,
-    DesiredRecords,
+    WantedRecord,
+    WantedRecords,
     ForeignRecord,
     OwnedRecord,
     RecordChange,
@@ -29,8 +29,8 @@ ALIAS = ForeignRecord("A", ("lb.c1.test",), "an alias")
 MULTI = ForeignRecord("A", ("192.0.2.9",), "a multivalue record 'x'", blocks=False)
 
 
-def want(name: str, value: str = "10.0.0.1", owner: str = "i-1") -> DesiredRecord:
-    return DesiredRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
+def want(name: str, value: str = "10.0.0.1", owner: str = "i-1") -> WantedRecord:
+    return WantedRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
 
 
 def here(
@@ -48,8 +48,8 @@ def here(
 
 def plan(
     there: RecordSet,
-    *wanted: DesiredRecord,
-    masters: tuple[DesiredRecord, ...] | Unknown = (),
+    *wanted: WantedRecord,
+    masters: tuple[WantedRecord, ...] | Unknown = (),
     gone: Sequence[str] = (),
     adopt: bool = False,
     private: bool = False,
@@ -57,9 +57,9 @@ def plan(
     withdrawn: bool = False,
 ) -> DnsPlan:
     left = frozenset({there.name}) if withdrawn else frozenset()
-    desired = DesiredRecords("i-1", private, wanted, left, masters)
+    desired = WantedRecords("i-1", private, wanted, left, masters)
     evidence = dict.fromkeys(gone, "terminated")
-    return plan_records(desired, {there.name: there}, evidence, adopt=adopt, removals=removals)
+    return decide_records(desired, {there.name: there}, evidence, adopt=adopt, removals=removals)
 
 
 def changes(plan: DnsPlan, name: str = OWN) -> list[RecordChange]:
@@ -237,7 +237,7 @@ def test_a_master_leaves_a_name_only_while_a_living_one_stands_there() -> None:
 
 
 def test_in_a_private_place_whole_sets_are_written() -> None:
-    wanted = DesiredRecord(API, "A", ("10.0.0.1", "10.0.0.2"), True, "i-1")
+    wanted = WantedRecord(API, "A", ("10.0.0.1", "10.0.0.2"), True, "i-1")
     (change,) = changes(plan(here(API, ("10.0.0.1 10.0.0.9", None)), wanted, private=True))
     assert (change.values, change.shared) == (("10.0.0.1", "10.0.0.2"), False)
     assert plan(here(API, ("10.0.0.2 10.0.0.1", None), ttl=0), wanted, private=True) == DnsPlan()
@@ -258,8 +258,8 @@ def test_other_peoples_lines_are_reported_and_stop_nothing() -> None:
 
 
 def test_unknown_records_plan_nothing() -> None:
-    desired = DesiredRecords("i-1", records=(want(API),))
-    assert plan_records(desired, Unknown("no answer"), {}, adopt=True, removals=3) == DnsPlan()
+    desired = WantedRecords("i-1", records=(want(API),))
+    assert decide_records(desired, Unknown("no answer"), {}, adopt=True, removals=3) == DnsPlan()
 
 
 # --- properties ---

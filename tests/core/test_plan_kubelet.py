@@ -129,7 +129,7 @@ def test_what_is_detaching_or_held_by_others_does_not_close_the_gate() -> None:
     assert unit_steps(made) == ["start-unit"]
 
 
-GONE = (Peer("n2", ("10.0.0.2",), (), PeerState.GONE),)
+GONE = (Peer("n2", ("10.0.0.2",), (), PeerState.TERMINATED),)
 SOON: dict[str, tuple[dict[str, Any], tuple[Peer, ...], str]] = {
     "being created": ({"status": "creating"}, (), "it is still being created"),
     "in use by nobody": ({"status": "in-use"}, (), "doesn't show by whom"),

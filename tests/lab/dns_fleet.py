@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from protokube.core.dns.changes import plan_records
+from protokube.core.dns.changes import decide_records
 from protokube.core.dns.model import Holding
 from protokube.core.dns.names import Naming, desired_records, holdings
 from protokube.core.dns.owners import Absences, gone_owners
@@ -98,7 +98,7 @@ class Fleet:
             owners = {one.owner for found in observed.values() for one in found.owned if one.owner is not None}
             master.absences = master.absences.seen(self.now, master.id, peers, owners)
             gone = gone_owners(master.id, peers, master.absences.absent_for())
-            plan = plan_records(desired, observed, gone, adopt=False, removals=2)
+            plan = decide_records(desired, observed, gone, adopt=False, removals=2)
             assert plan.refusals == ()
             for batch in self.trouble.sample(plan.batches, len(plan.batches)):
                 yield
@@ -129,7 +129,7 @@ class Fleet:
         self.kill(id_)
         master = self.masters[id_]
         master.up = False
-        master.state = PeerState.GONE
+        master.state = PeerState.TERMINATED
         master.listed = visibly
 
     def replace(self, id_: str, *, reuse: bool = False) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
-from protokube.core.volumes.model import CloudVolume
+from protokube.cloudprovider.local import local_cloud
+from protokube.cloudprovider.static.provider import Addresses, StaticCloud, load_inventory, own_node
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import CloudVolume, Instance, Peer
 
 INVENTORY = """\
 cluster: dev.example.com
@@ -22,21 +24,27 @@ volumes:
 """
 IMAGE = "volumes/main-a.img"
 
-Make = Callable[..., LocalCloud]
+Make = Callable[..., StaticCloud]
 
 
 @contextmanager
 def nodes(folder: Path) -> Iterator[Make]:
     """Makes nodes of one inventory in `folder`; they are closed in the end."""
-    made: list[LocalCloud] = []
+    made: list[StaticCloud] = []
 
     def make(
-        node: str = "node-a", *, text: str = INVENTORY, addresses: tuple[str, ...] = ("10.0.0.1",), root: str = "/"
-    ) -> LocalCloud:
+        node: str = "node-a",
+        *,
+        text: str = INVENTORY,
+        addresses: tuple[str, ...] = ("10.0.0.1",),
+        choose: Addresses | None = None,
+        root: str = "/",
+    ) -> StaticCloud:
         path = folder / "inventory.yaml"
         path.write_text(text)
         inventory = load_inventory(str(path))
-        made.append(LocalCloud(inventory, own_node(inventory, node), lambda: addresses, root))
+        choice = choose or (lambda _announced: addresses)
+        made.append(local_cloud(inventory, own_node(inventory, node), choice, root=root))
         return made[-1]
 
     try:
@@ -46,13 +54,34 @@ def nodes(folder: Path) -> Iterator[Make]:
             cloud.close()
 
 
-def only(cloud: LocalCloud) -> CloudVolume:
+def instance(cloud: StaticCloud) -> Instance:
+    """Its node."""
+    found = cloud.snapshot(volumes=False).instance
+    assert isinstance(found, Instance), found
+    return found
+
+
+def volumes(cloud: StaticCloud) -> tuple[CloudVolume, ...]:
+    """Its volumes."""
+    found = cloud.snapshot(volumes=True).volumes
+    assert not isinstance(found, Unknown), found
+    return found
+
+
+def peers(cloud: StaticCloud) -> tuple[Peer, ...]:
+    """Its peers."""
+    found = cloud.snapshot(volumes=True).peers
+    assert not isinstance(found, Unknown), found
+    return found
+
+
+def only(cloud: StaticCloud) -> CloudVolume:
     """Its one volume."""
-    (volume,) = cloud.volumes()
+    (volume,) = volumes(cloud)
     return volume
 
 
-def holders(cloud: LocalCloud) -> list[str]:
+def holders(cloud: StaticCloud) -> list[str]:
     """The nodes that it says hold the volume."""
     return [attachment.instance for attachment in only(cloud).attachments]
 
@@ -71,16 +100,18 @@ def make_filesystem(image: Path) -> str:
     return device
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     """Inode and time of change of everything in a folder."""
     return {str(path): (path.stat().st_ino, path.stat().st_ctime_ns) for path in sorted(folder.rglob("*"))}
 
 
 PROGRAM = """
 import os, sys, time
-from protokube.cloudprovider.local import LocalCloud, load_inventory, own_node
+from protokube.cloudprovider.local import local_cloud
+from protokube.cloudprovider.static.provider import load_inventory, own_node
 inventory = load_inventory(sys.argv[1])
-cloud = LocalCloud(inventory, own_node(inventory, sys.argv[2]), lambda: ("10.0.0.9",), sys.argv[3])
+cloud = local_cloud(inventory, own_node(inventory, sys.argv[2]), lambda _: ("10.0.0.9",), root=sys.argv[3])
+loops = cloud._kinds[1]._kept
 """
 
 

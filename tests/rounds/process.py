@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from protokube.apply import apply
 from protokube.config.load import load_templates
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
-from protokube.core.disks.model import Blank, Disk, Ext4, Mount, NoDisk, Tree
+from protokube.core.disks.model import Blank, Disk, Ext4, Mount, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
 from protokube.core.etcd.model import EtcdPeerMember, EtcdTemplate
 from protokube.core.kubelet.model import KubeletBinary, Machine
@@ -38,7 +38,7 @@ from protokube.errors import (
 )
 from protokube.observe import Observer
 from protokube.ports import Readers, Writers
-from protokube.reconcile import MOST_PASSES, Cause, Memory, Report, _learn, _remember, dry_run, sync_once
+from protokube.reconcile import MOST_PASSES, Cause, Memory, Report, _learn, _remember, dry_run, reconcile
 from tests.rounds.world import KUBELET, Filesystem, Impossible, Job, Node, World, WorldVolume
 
 
@@ -91,7 +91,7 @@ class Process:
 
     def round(self, cause: Cause = Cause.CLOCK) -> Report:
         """One round."""
-        return sync_once(self.config, self.observer, self.writers, self.memory, cause=cause)
+        return reconcile(self.config, self.observer, self.writers, self.memory, cause=cause)
 
     def rounds(self, most: int = 40) -> Report:
         """Rounds until nothing is done or waited for any more; etcd lives in between."""
@@ -257,7 +257,7 @@ class _Disks(_Port):
         with self._process.reading("mounts"):
             return self._world.mounts(self._node)
 
-    def tree(self, target: str) -> Tree:
+    def tree(self, target: str) -> VolumeContents:
         with self._process.reading("tree"):
             if target not in self._node.mounts:
                 raise ProviderError(f"{target} is not mounted")

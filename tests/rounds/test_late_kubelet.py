@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB
 from protokube.observe import Observer
-from protokube.reconcile import Report, sync_once
+from protokube.reconcile import Report, reconcile
 from tests.rounds.process import Process
 from tests.rounds.world import World
 
@@ -44,7 +44,7 @@ def test_a_round_ends_without_it_while_a_tool_is_at_work() -> None:
     observer = Observer(process.config, readers, started=time.monotonic(), wake=wake)
 
     def one_round() -> Report:
-        return sync_once(process.config, observer, process.writers, process.memory)
+        return reconcile(process.config, observer, process.writers, process.memory)
 
     first = one_round()
     assert [one.step.action.kind for one in first.steps] == ["attach-volume", "format-volume"]

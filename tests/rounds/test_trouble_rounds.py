@@ -20,7 +20,7 @@ from protokube.core.node.model import UnitState
 from protokube.core.steps import Step
 from protokube.errors import ProviderError
 from protokube.observe import Observer
-from protokube.reconcile import Cause, Report, sync_once
+from protokube.reconcile import Cause, Report, reconcile
 from protokube.together import Limited
 from tests.lab.dns_memory import MemoryDns, MemoryZone
 from tests.rounds.process import Process, node_config
@@ -269,7 +269,7 @@ def test_what_stands_under_a_name_is_read_again_before_it_is_overwritten() -> No
     process.hooks["change"] = lambda: read.append(process.reads["record_sets"] - before)
 
     def round_(cause: Cause = Cause.CLOCK) -> Report:
-        return sync_once(
+        return reconcile(
             process.config, process.observer, process.writers, process.memory, records_every=10, cause=cause
         )
 
@@ -288,7 +288,7 @@ def test_kubelet_is_started_without_a_look_at_names() -> None:
     read: list[int] = []
     process.hooks["start"] = lambda: read.append(process.reads["record_sets"] - before)
 
-    sync_once(process.config, process.observer, process.writers, process.memory, records_every=10)
+    reconcile(process.config, process.observer, process.writers, process.memory, records_every=10)
 
     assert read == [0]
 
@@ -314,7 +314,7 @@ def test_a_person_wants_everything_looked_at() -> None:
 
     def reads(cause: Cause) -> dict[str, int]:
         before = Counter(process.reads)
-        sync_once(process.config, process.observer, process.writers, process.memory, records_every=10, cause=cause)
+        reconcile(process.config, process.observer, process.writers, process.memory, records_every=10, cause=cause)
         return {name: process.reads[name] - before[name] for name in ("record_sets", "volumes")}
 
     assert reads(Cause.CLOCK) == {"record_sets": 0, "volumes": 1}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mount, Mounted, NoDisk, NotBlank, Tree, Working
+from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mount, Mounted, NoDisk, NotBlank, VolumeContents, Working
 from protokube.core.model import GIB
 from protokube.core.node.model import Absent, File, FileState, Link, UnitState
 from protokube.core.volumes.model import (
@@ -52,10 +52,10 @@ class Filesystem(Struct):
     files: dict[str, tuple[str | None, int]] = field(default_factory=lambda: {"lost+found/": (None, 0)})
     etcd: dict[str, EtcdData] = field(default_factory=dict)
 
-    def tree(self) -> Tree:
+    def tree(self) -> VolumeContents:
         texts = {path: text for path, (text, _) in self.files.items() if text is not None}
         mtimes = {path: mtime for path, (text, mtime) in self.files.items() if text is not None}
-        return Tree(frozenset(self.files), texts, mtimes, uuid=self.uuid)
+        return VolumeContents(frozenset(self.files), texts, mtimes, uuid=self.uuid)
 
     def put(self, path: str, text: str | None) -> None:
         """A file, or a directory where the path ends in "/", with the directories above it."""

@@ -206,8 +206,8 @@ _STATES = {
     "running": PeerState.RUNNING,
     "stopping": PeerState.STOPPED,
     "stopped": PeerState.STOPPED,
-    "shutting-down": PeerState.GONE,
-    "terminated": PeerState.GONE,
+    "shutting-down": PeerState.TERMINATED,
+    "terminated": PeerState.TERMINATED,
 }
 
 

@@ -247,7 +247,7 @@ class AwsCloud:
         peers = {
             id_: Peer(id_, facts.internal, facts.external, facts.state)
             for id_, facts in found.items()
-            if id_ in holders or facts.state is PeerState.GONE
+            if id_ in holders or facts.state is PeerState.TERMINATED
         }
         return _Peers(holders & found.keys(), peers, time.monotonic())
 

@@ -1,4 +1,4 @@
-"""Images of `file` volumes: looking at one tells whether its lock is held; opening one makes, locks and checks it."""
+"""Images of `file` volumes: a look tells whether an image is locked; opening locks and checks it, and may make it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from pathlib import Path
 
 from msgspec import Struct
 
+<<<<<<< HEAD
 from protokube.cloudprovider.loopfile.state import sync_folder
 from protokube.errors import ProviderError, VolumeInUseError, explain
+=======
+from protokube.cloudprovider.static.kinds import ADVICE
+from protokube.cloudprovider.static.state import sync_folder
+from protokube.errors import ProviderError, VolumeInUseError, explain
+>>>>>>> local
 
 _LOOKS = 20
 _PAUSE = 0.01
-"""Whoever looks at an image locks it for microseconds: an attach outlasts that, 0.2 s in all, and then gives up."""
-
-ADVICE = {
-    errno.EPERM: "run it as root; a container needs the right to use loop devices",
-    errno.EROFS: "that filesystem is read-only: keep the inventory's files on a writable one",
-}
-"""What is better said of images, and of the files beside them, than the usual."""
+"""A look locks an image for microseconds: an attach outlasts that, 0.2 s in all, and then gives up."""
 
 
 class Look(Struct, frozen=True):
     """An image as it stands.
 
-    `file` is (st_dev, st_ino), None without an image. `held`: somebody has it locked. `pristine`: proven that
-    nothing was ever written to it. `trouble`: why it can't serve.
+    `file` is (st_dev, st_ino), None without an image. `held`: another open file has it locked. `missing`: there is
+    none, or one of no bytes, which a crash leaves and a slip of the pen as well. `pristine`: proven that nothing was
+    ever written to it. `trouble`: why it can't serve.
     """
 
     file: tuple[int, int] | None = None
     held: bool = False
+    missing: bool = True
     pristine: bool = True
     trouble: str | None = None
 
@@ -54,9 +56,11 @@ def look(path: str, size: int) -> Look:
                 # Shared: two that look don't take each other for a holder.
                 fcntl.flock(image, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return Look(file, held=True, pristine=False, trouble=trouble)
-            # Only while nobody holds it: a loop device may have data that hasn't reached the image.
-            return Look(file, pristine=stat.S_ISREG(info.st_mode) and _has_no_data(image), trouble=trouble)
+                return Look(file, held=True, missing=False, pristine=False, trouble=trouble)
+            regular = stat.S_ISREG(info.st_mode)
+            # Only while it isn't held: a loop device may have data that hasn't reached the image.
+            pristine = regular and _has_no_data(image)
+            return Look(file, missing=regular and not info.st_size, pristine=pristine, trouble=trouble)
         finally:
             os.close(image)
 
@@ -80,19 +84,27 @@ def _has_no_data(image: int) -> bool:
     return False
 
 
-def open_locked(path: str, size: int, holder: str) -> int:
-    """The image, open and locked; made as one hole of `size` bytes if there is none. `holder` is for the message."""
+def open_locked(path: str, size: int, holder: str, *, make: bool) -> int:
+    """The image, open and locked. With `make`, one that is missing or empty becomes one hole of `size` bytes.
+
+    Without it a missing one is an error: it was there a moment ago, and what it holds is elsewhere now. `holder` is
+    for the message.
+    """
     with explain(f"attach {path}", ADVICE), ExitStack() as opened:
         folder = Path(path).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        image = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if make else 0)
+        image = os.open(path, flags, 0o600)
         opened.callback(os.close, image)
         _take(image, path, holder)
         info = os.fstat(image)
         trouble = _trouble(path, info, size)
         if trouble:
             raise ProviderError(f"attach {path}: {trouble}")
-        if info.st_size == 0:  # new, or left by a crash before it had its size
+        if info.st_size == 0:  # made just now, or left by a crash before it had its size
+            if not make:
+                raise ProviderError(f"attach {path}: it has become empty; bring the image back")
             os.truncate(image, size)
             os.fsync(image)
             sync_folder(str(folder))

@@ -1,1 +1,1 @@
-"""The local cloud: an inventory says what a cloud would."""
+"""The local cloud: an inventory says what a cloud would, and its volumes are disks of this machine."""

@@ -51,11 +51,14 @@ _FACTOR: Mapping[str | None, int] = {None: 1} | {
 
 
 class InventoryNode(Struct, frozen=True):
-    """A machine that shares the inventory. `members` maps an etcd cluster's key to the member that lives there."""
+    """A machine that shares the inventory. `members` maps an etcd cluster's key to the member that lives there.
+
+    `internal` and `external` hold at most one address of each family, IPv4 first.
+    """
 
     name: str
-    internal: str | None = None
-    external: str | None = None
+    internal: tuple[str, ...] = ()
+    external: tuple[str, ...] = ()
     instance_group: str | None = None
     members: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,7 +66,8 @@ class InventoryNode(Struct, frozen=True):
 class InventoryVolume(Struct, frozen=True):
     """A disk: `image` is the absolute path of its file, or `device` that of a block device; one of them is None.
 
-    `state` is the absolute path of the file that holds what a cloud would remember. `size` is in bytes.
+    `state` is the absolute path of the file that holds what a cloud would remember. `record` is that of the file that
+    shows that the image was in use, beside the inventory; None for a device. `size` is in bytes.
     """
 
     id: str
@@ -73,6 +77,7 @@ class InventoryVolume(Struct, frozen=True):
     state: str
     image: str | None = None
     device: str | None = None
+    record: str | None = None
 
 
 class Inventory(Struct, frozen=True):
@@ -120,8 +125,8 @@ def _node(item: Located, faults: list[Fault]) -> InventoryNode | None:
     ]
     node = InventoryNode(
         name or "",
-        _address(section, "internalAddress"),
-        _address(section, "externalAddress"),
+        _addresses(section, "internalAddress"),
+        _addresses(section, "externalAddress"),
         section.text("instanceGroup"),
         {key: str(member.value) for key, member in members.items()},
     )
@@ -139,8 +144,9 @@ def _volume(item: Located, zone: str, inventory: str, faults: list[Fault]) -> In
     own_zone = section.text("zone") or zone
     if name is None or size is None:
         return None
-    state = f"{image or os.path.join(os.path.dirname(inventory), name)}.state"  # noqa: PTH118, PTH120 - strings
-    return InventoryVolume(name, own_zone, size, tags, state, image, device)
+    beside = os.path.join(os.path.dirname(inventory), name)  # noqa: PTH118, PTH120 - strings
+    record = f"{beside}.used" if image else None
+    return InventoryVolume(name, own_zone, size, tags, f"{image or beside}.state", image, device, record)
 
 
 def _name(section: Section, key: str, grammar: _Grammar) -> str | None:
@@ -151,15 +157,38 @@ def _name(section: Section, key: str, grammar: _Grammar) -> str | None:
     return None
 
 
-def _address(section: Section, key: str) -> str | None:
-    text = section.text(key)
+def _addresses(section: Section, key: str) -> tuple[str, ...]:
+    """One address, or a list with one of each family; IPv4 first."""
+    item = section.get(key)
+    if item is None:
+        return ()
+    listed = item.value if isinstance(item.value, list) else [item]
+    if not listed:
+        section.faults.append(item.expected("an IP address, or a list of one IPv4 and one IPv6 address,"))
+    found: dict[int, str] = {}
+    for entry in listed:
+        address = _address(section, entry)
+        if address is None:
+            continue
+        if address.version in found:
+            section.faults.append(entry.fault(f"{address} is the second IPv{address.version} address: expected one"))
+        found.setdefault(address.version, str(address))
+    return tuple(found[version] for version in sorted(found))
+
+
+def _address(section: Section, item: Located) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    text = section.string(item)
     if text is None:
         return None
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
-        section.faults.append(section.items[key].expected("an IP address"))
+        section.faults.append(item.expected("an IP address"))
         return None
+    if address.is_unspecified or address.is_multicast or "%" in text:
+        section.faults.append(item.expected("an address of one machine, without an interface,"))
+        return None
+    return address
 
 
 def _path(section: Section, key: str, inventory: str) -> str | None:
@@ -235,7 +264,11 @@ def _own_files(section: Section, volumes: Sequence[InventoryVolume | None], inve
     for entry, volume in zip(_entries(section, "volumes"), volumes, strict=True):
         if volume is None:
             continue
-        for path, what in ((volume.image or volume.device, "disk"), (volume.state, "state")):
+        for path, what in (
+            (volume.image or volume.device, "disk"),
+            (volume.state, "state"),
+            (volume.record, "record"),
+        ):
             if path is None:
                 continue
             if path in taken:

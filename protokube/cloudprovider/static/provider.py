@@ -1,28 +1,17 @@
-"""The local cloud: an inventory file says what a cloud would, loop devices stand for attached volumes.
-
-The holder of a `file` volume is whoever's loop device holds the lock (flock) on its image: it is taken on the
-open file that the loop device then keeps, so it lasts as long as the device is in use (by this process, by a
-tool at work on it, by a mount) and ends with it, even by kill or power cut. The holder's name is what the state
-file beside the image remembers. A `device` volume belongs to its machine.
-"""
+"""What an inventory tells one node, and what the node remembers beside it; implements `ports.CloudProvider`."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import stat
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from protokube.cloudprovider.loopfile import devices as loop
-from protokube.cloudprovider.loopfile import images
-from protokube.cloudprovider.loopfile import state as memory
-from protokube.cloudprovider.loopfile.images import Look
-from protokube.cloudprovider.loopfile.state import Holder, Memory
+from protokube.cloudprovider.static import state
 from protokube.cloudprovider.static.inventory import (
     Inventory,
     InventoryNode,
@@ -30,11 +19,21 @@ from protokube.cloudprovider.static.inventory import (
     is_node_name,
     read_inventory,
 )
+<<<<<<< HEAD
 from protokube.core.model import Fault
 from protokube.core.volumes.model import Attachment, AttachState, CloudVolume, DiskIdentity, Instance, Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUseError, explain
+=======
+from protokube.cloudprovider.static.kinds import ADVICE, Seen, VolumeKind
+from protokube.cloudprovider.static.state import Daemon, Holder, State
+from protokube.core.model import Fault, Unknown
+from protokube.core.volumes.model import Attachment, AttachState, CloudSnapshot, CloudVolume, Instance, Peer
+from protokube.errors import ConfigError, ProviderError, explain
+>>>>>>> local
 
-_NOBODY_KNOWN = "an unknown holder"
+T = TypeVar("T")
+Addresses = Callable[[tuple[str, ...]], tuple[str, ...]]
+"""This machine's addresses now, IPv4 before IPv6, chosen in the light of those that were announced last."""
 
 
 def load_inventory(path: str) -> Inventory:
@@ -68,125 +67,100 @@ def own_node(inventory: Inventory, name: str) -> InventoryNode:
     return found
 
 
-class LocalCloud:
-    """One node's view of an inventory; implements `ports.CloudProvider`.
+class _Known(Struct, frozen=True):
+    """A volume as one look found it: the inventory's words, what is remembered, and its disk."""
 
-    `node` is this node, one of the inventory's (see own_node). `addresses` gives the addresses of the machine's
-    default route, for a node whose internalAddress isn't in the inventory. Only mounts below `root` count as this
-    node's. What is attached and not yet mounted is kept by this process and is free again when it ends.
+    volume: InventoryVolume
+    state: State
+    seen: Seen
+
+
+class StaticCloud:
+    """One node's view of an inventory.
+
+    `node` is this node (see own_node), `daemon` what tells this process from others that go by its name. `addresses`
+    serves a node whose internalAddress isn't in the inventory. `kinds` are the kinds of disk that volumes have.
     """
 
+    remote = False
+
     def __init__(
-        self, inventory: Inventory, node: InventoryNode, addresses: Callable[[], tuple[str, ...]], root: str = "/"
+        self,
+        inventory: Inventory,
+        node: InventoryNode,
+        daemon: Daemon,
+        addresses: Addresses,
+        kinds: Sequence[VolumeKind],
     ) -> None:
         self._inventory = inventory
         self._node = node
+        self._daemon = daemon
         self._addresses = addresses
-        self._root = os.path.realpath(root)
-        self._namespace = str(Path("/proc/self/ns/mnt").readlink())
-        self._kept: dict[tuple[int, int], int] = {}
-        """Loop devices that this process keeps open, by the file behind them."""
+        self._kinds = kinds
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Let go of what is attached and not mounted."""
         with self._lock:
-            while self._kept:
-                os.close(self._kept.popitem()[1])
-
-    can_tag = True
-    remote = False
+            for kind in self._kinds:
+                kind.close()
 
     # --- reading -------------------------------------------------------------------------------
 
-    def instance(self) -> Instance:
-        """This node, named as in the inventory; IPv4 addresses before IPv6."""
-        return Instance(
-            id=self._node.name,
-            name=self._node.name,
-            zone=self._inventory.zone,
-            cluster_id=self._inventory.cluster,
-            internal=self._internal(),
-            external=_maybe(self._node.external),
-            instance_group=self._node.instance_group,
+    def snapshot(self, *, volumes: bool) -> CloudSnapshot:
+        """This node and, with `volumes`, every volume of the inventory and the peers. Nothing is made or written.
+
+        A volume that can't serve (an image of another size, a missing device) says so in its status. One damaged
+        state file makes all volumes Unknown: it may hide that etcd ran from its volume.
+        """
+        with self._lock:
+            known = _or_unknown(lambda: self._look(self._inventory.volumes if volumes else ()))
+            own = _or_unknown(lambda: self._own_addresses(known))
+            peers = _or_unknown(lambda: self._peers(known, own)) if volumes else ()
+        return CloudSnapshot(
+            instance=own if isinstance(own, Unknown) else self._instance(own),
+            volumes=known if isinstance(known, Unknown) else tuple(map(_describe, known)),
+            peers=peers,
         )
 
-    def volumes(self) -> Sequence[CloudVolume]:
-        """Every volume of the inventory, with the tags that were set since. Nothing is made or written.
-
-        A volume that can't serve (an image of another size, a missing device) says so in its status, and isn't
-        available.
-        """
-        with self._lock:
-            ours = self._ours()
-            looks = self._looks()
-            return [self._describe(volume, looks.get(volume.id), ours) for volume in self._inventory.volumes]
-
-    def peers(self) -> Sequence[Peer]:
-        """This node, the recorded holders of held volumes, and the nodes with `members`.
-
-        All of them count as running: the local cloud can't tell a dead node from a silent one.
-        """
-        peers = {node.name: self._peer(node) for node in self._inventory.nodes if node.members}
-        with self._lock:
-            ours, looks = self._ours(), self._looks()
-        for volume in self._inventory.volumes:
-            remembered = memory.load(volume.state).holder
-            name = self._holder(volume, looks.get(volume.id), ours, remembered)
-            if name == self._node.name and remembered is None:
-                peers[name] = self._peer(self._node)
-            elif name and remembered and name not in peers:
-                peers[name] = Peer(name, remembered.internal, remembered.external)
-            elif name and remembered:
-                peers[name] = replace(peers[name], internal=remembered.internal, external=remembered.external)
-        return list(peers.values())
+    def cluster_id(self) -> str:
+        """The cluster of the inventory."""
+        return self._inventory.cluster
 
     # --- acting --------------------------------------------------------------------------------
 
-    def attach(self, volume_id: str, device: str | None) -> None:  # noqa: ARG002 - the kernel chooses the loop device
-        """Bind the image to a loop device, under its lock; the image is made now if it has none yet.
-
-        Attaching what is attached here already does nothing. A crash before the mount undoes it.
-        """
+    def attach(self, volume_id: str) -> None:
+        """Attach a volume; nothing to do when it is attached here already."""
         volume = self._find(volume_id)
-        if volume.image is None:
-            trouble = _device_trouble(volume)
-            if trouble:
-                raise ProviderError(f"attach {volume_id}: {trouble}")
-            return
+        kind = next(kind for kind in self._kinds if volume in kind.volumes())
         with self._lock:
-            remembered = memory.load(volume.state)
-            look = self._looks()[volume.id]
-            holder = self._holder(volume, look, self._ours(), remembered.holder)
-            if look.trouble:
-                raise ProviderError(f"attach {volume_id}: {look.trouble}")
-            if holder == self._node.name:
-                return
-            self._bind(volume, volume.image, remembered, holder or _NOBODY_KNOWN)
+            remembered = state.load(volume.state)
+            known = () if self._node.internal else self._look(self._inventory.volumes)
+            attached = replace(remembered, holder=self._holder(self._own_addresses(known)))
+            kind.attach(volume, remembered, lambda: self._save(volume, attached, remembered))
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
         """Remember a tag of a volume that this node holds."""
-        volume = self._find(volume_id)
         with self._lock:
-            remembered = self._remembered_as_ours(volume)
-            if remembered is None:
+            (known,) = self._look((self._find(volume_id),))
+            if known.seen.holder != self._node.name:
                 raise ProviderError(f"tag {volume_id} {key}={value}: only its holder may tag it, attach it first")
-            self._remember(volume, replace(remembered, tags={**remembered.tags, key: value}), remembered)
+            self._save(known.volume, replace(known.state, tags={**known.state.tags, key: value}), known.state)
 
     def announce(self) -> None:
         """Bring what other nodes read about this holder up to date; writes only what has changed.
 
         A cloud knows its machines' addresses by itself. Here the holder must say them, whenever they change.
         """
-        myself = self._myself()
         with self._lock:
-            for volume in self._inventory.volumes:
-                remembered = self._remembered_as_ours(volume)
-                if remembered is not None and remembered.holder != myself:
-                    self._remember(volume, replace(remembered, holder=myself), remembered)
+            ours = [one for one in self._look(self._inventory.volumes) if one.seen.holder == self._node.name]
+            myself = self._holder(self._own_addresses(ours))
+            for one in ours:
+                self._save(one.volume, replace(one.state, holder=myself), one.state)
 
     # --- inside, under the lock ----------------------------------------------------------------
 
+<<<<<<< HEAD
     def _bind(self, volume: InventoryVolume, image_path: str, remembered: Memory, holder: str) -> None:
         image = images.open_locked(image_path, volume.size, holder)
         try:
@@ -202,80 +176,81 @@ class LocalCloud:
                 self._kept[file] = loop.bind(image)
         finally:
             os.close(image)
+=======
+    def _look(self, volumes: Iterable[InventoryVolume]) -> tuple[_Known, ...]:
+        remembered = {volume.id: state.load(volume.state) for volume in volumes}
+        seen = {name: one for kind in self._kinds for name, one in kind.look(remembered).items()}
+        return tuple(_Known(v, remembered[v.id], seen[v.id]) for v in self._inventory.volumes if v.id in remembered)
+>>>>>>> local
 
-    def _remembered_as_ours(self, volume: InventoryVolume) -> Memory | None:
-        """What is remembered of a volume that this node holds; None when it doesn't."""
-        remembered = memory.load(volume.state)
-        look = images.look(volume.image, volume.size) if volume.image else None
-        return remembered if self._holder(volume, look, self._ours(), remembered.holder) == self._node.name else None
+    def _save(self, volume: InventoryVolume, new: State, before: State) -> None:
+        if new != before:
+            with explain(f"write {volume.state}", ADVICE):
+                state.save(volume.state, new)
 
-    def _remember(self, volume: InventoryVolume, memo: Memory, before: Memory) -> None:
-        if memo != before:
-            with explain(f"write {volume.state}", images.ADVICE):
-                memory.save(volume.state, memo)
+    def _own_addresses(self, known: Sequence[_Known] | Unknown) -> tuple[str, ...]:
+        """The inventory's, else the machine's. ProviderError when none can be seen, which doesn't mean that none is.
 
-    def _ours(self) -> set[tuple[int, int]]:
-        """The files behind loop devices that this node holds: mounted below the root, or kept by this process."""
-        mounted = loop.mounted_below(self._root)
-        for file in mounted & self._kept.keys():
-            os.close(self._kept.pop(file))  # the mount keeps it from here on
-        return mounted | self._kept.keys()
+        A cable that is pulled for a second must not take this node's records and kubelet's --node-ip away.
+        """
+        if self._node.internal:
+            return self._node.internal
+        if isinstance(known, Unknown):
+            # Which address stands is not known, so that another one might be chosen for no reason.
+            raise ProviderError(known.reason)
+        found = self._addresses(self._announced(known))
+        if not found:
+            raise ProviderError(
+                f"{self._node.name}: no address can be seen (expected one on the interface of the default route, got "
+                f"none); bring the network up, or give internalAddress in {self._inventory.path}"
+            )
+        return found
 
-    # --- inside --------------------------------------------------------------------------------
-
-    def _looks(self) -> Mapping[str, Look]:
-        """The image of every `file` volume, by the volume's id."""
-        found = {v.id: images.look(v.image, v.size) for v in self._inventory.volumes if v.image}
-        shared = {file for file, count in Counter(look.file for look in found.values()).items() if file and count > 1}
-        trouble = "its image is also another volume's, by a link: give each volume a file of its own"
-        return {name: replace(look, trouble=trouble) if look.file in shared else look for name, look in found.items()}
-
-    def _holder(
-        self, volume: InventoryVolume, look: Look | None, ours: set[tuple[int, int]], remembered: Holder | None
-    ) -> str | None:
-        """The instance that holds a volume, None when nobody does."""
-        if look is None:
-            return None if _device_trouble(volume) else self._node.name
-        if look.file in ours:
-            return self._node.name
-        if not look.held:
-            return None
-        if remembered is None:
-            return _NOBODY_KNOWN
-        if remembered.same_daemon(self._myself(())) and look.file in loop.bound():
-            return self._node.name  # a tool that outlived an earlier process of this node is at work on it
-        if remembered.node == self._node.name:
-            return f"{remembered.node} (another daemon, with root {remembered.root})"
-        return remembered.node
-
-    def _describe(self, volume: InventoryVolume, look: Look | None, ours: set[tuple[int, int]]) -> CloudVolume:
-        remembered = memory.load(volume.state)
-        holder = self._holder(volume, look, ours, remembered.holder)
-        trouble = look.trouble if look else _device_trouble(volume)
-        attached = Attachment(holder, volume.device, AttachState.ATTACHED) if holder else None
-        return CloudVolume(
-            id=volume.id,
-            zone=volume.zone,
-            size=volume.size,
-            tags={**volume.tags, **remembered.tags},
-            status=f"error: {trouble}" if trouble else "in-use" if attached else "available",
-            attachments=(attached,) if attached else (),
-            identity=DiskIdentity(backing=look.file if look else None, path=volume.device),
-            pristine=True if look and look.pristine else None,
+    def _announced(self, known: Sequence[_Known]) -> tuple[str, ...]:
+        """The addresses that this node announced last: first those beside volumes that it holds now."""
+        mine = [one for one in known if one.state.holder and one.state.holder.node == self._node.name]
+        mine.sort(key=lambda one: one.seen.holder != self._node.name)
+        return tuple(
+            dict.fromkeys(address for one in mine if one.state.holder for address in one.state.holder.internal)
         )
 
-    def _peer(self, node: InventoryNode) -> Peer:
-        internal = self._internal() if node.name == self._node.name else _maybe(node.internal)
-        return Peer(node.name, internal, _maybe(node.external), members=node.members)
+    def _holder(self, internal: tuple[str, ...]) -> Holder:
+        daemon = self._daemon
+        return Holder(daemon.node, internal, self._node.external, daemon.root, daemon.namespace)
 
-    def _internal(self) -> tuple[str, ...]:
-        if self._node.internal:
-            return (self._node.internal,)
-        return tuple(sorted(self._addresses(), key=lambda address: ipaddress.ip_address(address).version))
+    def _instance(self, internal: tuple[str, ...]) -> Instance:
+        return Instance(
+            id=self._node.name,
+            name=self._node.name,
+            zone=self._inventory.zone,
+            cluster_id=self._inventory.cluster,
+            internal=internal,
+            external=self._node.external,
+            instance_group=self._node.instance_group,
+        )
 
-    def _myself(self, internal: tuple[str, ...] | None = None) -> Holder:
-        addresses = self._internal() if internal is None else internal
-        return Holder(self._node.name, addresses, _maybe(self._node.external), self._root, self._namespace)
+    def _peers(self, known: Sequence[_Known] | Unknown, own: tuple[str, ...] | Unknown) -> tuple[Peer, ...]:
+        """This node, the recorded holders of held volumes, and the nodes with `members`.
+
+        All of them count as running: the local cloud can't tell a dead node from a silent one.
+        """
+        if isinstance(known, Unknown):
+            raise ProviderError(known.reason)
+        peers = {node.name: self._peer(node, own) for node in self._inventory.nodes if node.members}
+        for one in known:
+            name, holder = one.seen.holder, one.state.holder
+            if name == self._node.name and holder is None:
+                peers[name] = self._peer(self._node, own)
+            elif name and holder:
+                peer = peers.get(name, Peer(name, ()))
+                peers[name] = replace(peer, internal=holder.internal, external=holder.external)
+        return tuple(peers.values())
+
+    def _peer(self, node: InventoryNode, own: tuple[str, ...] | Unknown) -> Peer:
+        internal = own if node.name == self._node.name else node.internal
+        if isinstance(internal, Unknown):
+            raise ProviderError(internal.reason)
+        return Peer(node.name, internal, node.external, members=node.members)
 
     def _find(self, volume_id: str) -> InventoryVolume:
         found = next((volume for volume in self._inventory.volumes if volume.id == volume_id), None)
@@ -284,17 +259,30 @@ class LocalCloud:
         return found
 
 
-def _device_trouble(volume: InventoryVolume) -> str | None:
-    """Why a `device` volume can't serve on this machine; None when it can."""
-    device = volume.device or ""
+def _or_unknown(read: Callable[[], T]) -> T | Unknown:
+    """What `read` gives, or why it can't: one part that can't be read doesn't hide the others."""
     try:
-        mode = Path(device).stat().st_mode
-    except FileNotFoundError:
-        return f"{device} is not on this machine"
-    except OSError as error:
-        raise ProviderError(f"look at {device}: {error.strerror}") from error
-    return None if stat.S_ISBLK(mode) else f"{device} is not a block device"
+        return read()
+    except ProviderError as error:
+        return Unknown(str(error))
 
 
-def _maybe(address: str | None) -> tuple[str, ...]:
-    return (address,) if address else ()
+def _describe(known: _Known) -> CloudVolume:
+    volume, seen = known.volume, known.seen
+    attached = Attachment(seen.holder, volume.device, AttachState.ATTACHED) if seen.holder else None
+    return CloudVolume(
+        id=volume.id,
+        zone=volume.zone,
+        size=volume.size,
+        tags={**volume.tags, **known.state.tags},
+        status=f"error: {seen.trouble}" if seen.trouble else "in-use" if attached else "available",
+        attachments=(attached,) if attached else (),
+        identity=seen.identity,
+        pristine=seen.pristine,
+        obstacle=seen.obstacle,
+    )
+
+
+def daemon_here(node: InventoryNode, root: str) -> Daemon:
+    """This process as a daemon of `node`, with the real path of its root."""
+    return Daemon(node.name, os.path.realpath(root), str(Path("/proc/self/ns/mnt").readlink()))

@@ -33,7 +33,7 @@ _MANIFESTS = "k8s.io/manifests/"
 
 
 class Picture:
-    """The fields of core.model.Tree, built up."""
+    """The fields of core.model.VolumeContents, built up."""
 
     __slots__ = ("entries", "mtimes", "overflow", "texts")
 

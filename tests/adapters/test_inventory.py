@@ -56,7 +56,7 @@ def test_everything_is_read() -> None:
         path=PATH,
         cluster="dev.example.com",
         zone="local",
-        nodes=(InventoryNode("node-a", "10.1.2.3", "203.0.113.7", "masters", {"main": "a", "events": "a"}),),
+        nodes=(InventoryNode("node-a", ("10.1.2.3",), ("203.0.113.7",), "masters", {"main": "a", "events": "a"}),),
         volumes=(
             InventoryVolume(
                 id="main-a",
@@ -69,6 +69,7 @@ def test_everything_is_read() -> None:
                 },
                 state="/lab/volumes/main-a.img.state",
                 image="/lab/volumes/main-a.img",
+                record="/lab/main-a.used",
             ),
             InventoryVolume(
                 id="events-a",
@@ -166,6 +167,10 @@ volumes:
             "4 volumes[1]: its disk /lab/x.state is the state of 'a' already",
         ),
         (
+            with_volumes("{id: a, file: x, size: 1GiB}", "{id: b, file: a.used, size: 1GiB}"),
+            "4 volumes[1]: its disk /lab/a.used is the record of 'a' already",
+        ),
+        (
             with_volumes("{id: a, file: inventory.yaml, size: 1GiB}"),
             "3 volumes[0]: its disk /lab/inventory.yaml is the inv",
         ),
@@ -173,6 +178,46 @@ volumes:
 )
 def test_one_fault(text: str, fault: str) -> None:
     assert faults(text)[0].startswith(fault), faults(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("203.0.113.7", ("203.0.113.7",)),
+        ("[203.0.113.7]", ("203.0.113.7",)),
+        ("2001:DB8::7", ("2001:db8::7",)),
+        ("[2001:db8::7, 203.0.113.7]", ("203.0.113.7", "2001:db8::7")),
+        ("", ()),
+    ],
+)
+@pytest.mark.parametrize("key", ["internalAddress", "externalAddress"])
+def test_a_node_has_an_address_of_each_family(key: str, written: str, read: tuple[str, ...]) -> None:
+    found = read_inventory(f"cluster: c\nnodes: [{{name: a, {key}: {written}}}]", PATH)
+    assert isinstance(found, Inventory), found
+    assert (found.nodes[0].internal or found.nodes[0].external) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        (
+            "[]",
+            "externalAddress: a list where an IP address, or a list of one IPv4 and one IPv6 address, was expected",
+        ),
+        ("[10.0.0.1, 10.0.0.2]", "externalAddress[1]: 10.0.0.2 is the second IPv4 address: expected one"),
+        ("[10.0.0.1, x]", "externalAddress[1]: 'x' where an IP address was expected"),
+        ("[[10.0.0.1]]", "externalAddress[0]: a list where a string was expected"),
+        ("{}", "externalAddress: a mapping where a string was expected"),
+        ("0.0.0.0", "externalAddress: '0.0.0.0' where an address of one machine, without an interface, was expected"),
+        ("'::'", "externalAddress: '::' where an address of one machine"),
+        ("224.0.0.1", "externalAddress: '224.0.0.1' where an address of one machine"),
+        ("'fe80::1%eth0'", "externalAddress: 'fe80::1%eth0' where an address of one machine"),
+        ("10.0.0.0/8", "externalAddress: '10.0.0.0/8' where an IP address was expected"),
+    ],
+)
+def test_what_is_no_address_of_a_node(written: str, fault: str) -> None:
+    (found,) = faults(f"cluster: c\nnodes: [{{name: a, externalAddress: {written}}}]")
+    assert found.startswith(f"2 nodes[0].{fault}")
 
 
 def test_an_alias_is_no_fault() -> None:

@@ -1,0 +1,24 @@
+"""The local cloud (`--cloud local`): an inventory whose volumes are disks of this machine, or images for trials."""
+
+from __future__ import annotations
+
+from protokube.cloudprovider.loopfile.evidence import Evidence
+from protokube.cloudprovider.loopfile.volumes import ImageVolumes
+from protokube.cloudprovider.static.disks import MachineDisks
+from protokube.cloudprovider.static.inventory import Inventory, InventoryNode
+from protokube.cloudprovider.static.provider import Addresses, StaticCloud, daemon_here
+
+MANIFESTS = "/etc/kubernetes/manifests"
+
+
+def local_cloud(
+    inventory: Inventory, node: InventoryNode, addresses: Addresses, *, root: str = "/", manifests: str = MANIFESTS
+) -> StaticCloud:
+    """`node`'s view of the inventory; it is one of the inventory's nodes (see static.provider.own_node).
+
+    Only mounts below `root` count as this node's. `manifests` is kubelet's folder, without the root. What is attached
+    and not yet mounted is kept by this process, and is free again when it ends.
+    """
+    daemon = daemon_here(node, root)
+    images = ImageVolumes(inventory, daemon, Evidence(daemon.root, manifests))
+    return StaticCloud(inventory, node, daemon, addresses, (MachineDisks(inventory, node.name), images))

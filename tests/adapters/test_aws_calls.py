@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from protokube.cloudprovider.aws import provider
+from protokube.cloudprovider.aws import provider, scope
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import FILESYSTEM_TAG, AttachState
@@ -18,8 +18,7 @@ from protokube.errors import (
     ProviderError,
     TaggingForbidden,
 )
-from tests.lab.aws import CLUSTER, ZONE, Lab, instance_of, known, one_round, only, peers_of, volumes_of
-
+from tests.lab.aws import CLUSTER, ZONE, Lab, etcd_tags, instance_of, known, one_round, only, peers_of, volumes_of
 
 # --- the number of calls -------------------------------------------------------------------------------
 
@@ -264,3 +263,86 @@ def test_a_throttled_tag_is_no_missing_permission(lab: Lab) -> None:
     assert not isinstance(caught.value, TaggingForbidden)
     lab.ec2.throttle(0)
     assert cloud.snapshot(volumes=True).can_tag
+
+
+# --- a region with a thousand etcd volumes of other clusters ---------------------------------------------
+
+
+def crowd(lab: Lab, number: int = scope.MANY) -> set[str]:
+    """Etcd volumes of another cluster."""
+    return {
+        lab.ec2.create_volume(ZONE, etcd_tags(spec=f"m{n}/m{n}", cluster="other.example.com")) for n in range(number)
+    }
+
+
+def filters(lab: Lab) -> list[set[str]]:
+    """The tags that each DescribeVolumes was filtered by, since the last time."""
+    described = [call.parameters for call in lab.ec2.calls if call.operation == "DescribeVolumes"]
+    lab.ec2.forget()
+    return [{value for key, value in one.items() if re.fullmatch(r"Filter\.\d+\.Name", key)} for one in described]
+
+
+WIDE = {"tag-key"}
+OLD = {"tag-key", "tag:KubernetesCluster"}
+NEW = {"tag-key", f"tag:kubernetes.io/cluster/{CLUSTER}"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "asked"),
+    [
+        ([{"KubernetesCluster": CLUSTER}] * 2, OLD),
+        ([{f"kubernetes.io/cluster/{CLUSTER}": "owned"}, {f"kubernetes.io/cluster/{CLUSTER}": "shared"}], NEW),
+        ([{"KubernetesCluster": CLUSTER}, {f"kubernetes.io/cluster/{CLUSTER}": "owned"}], WIDE),
+        ([], WIDE),
+    ],
+)
+def test_volumes_of_other_clusters_are_left_out_where_that_hides_none_of_ours(
+    lab: Lab, tags: list[dict[str, str]], asked: set[str]
+) -> None:
+    theirs = crowd(lab)
+    ours = {lab.ec2.create_volume(ZONE, {"k8s.io/etcd/main": "a/a", **one}) for one in tags}
+    cloud = AwsCloud()
+    assert {one.id for one in volumes_of(cloud)} == ours | theirs, "how ours are tagged isn't known yet"
+    for _ in range(2):
+        assert {one.id for one in volumes_of(cloud)} == (ours | theirs if asked == WIDE else ours)
+    assert filters(lab) == [WIDE, asked, asked]
+
+
+def test_few_volumes_of_other_clusters_are_told(lab: Lab) -> None:
+    theirs = crowd(lab, 3) | {lab.volume()}
+    cloud = AwsCloud()
+    for _ in range(2):
+        assert {one.id for one in volumes_of(cloud)} == theirs
+    assert filters(lab) == [WIDE, WIDE]
+
+
+def test_a_volume_of_this_machine_that_lost_its_clusters_tag_stays_visible(lab: Lab) -> None:
+    crowd(lab)
+    ours, lost = lab.volume(), lab.volume("events")
+    lab.ec2.attach(ours, lab.node, "/dev/xvdu")
+    lab.ec2.attach(lost, lab.node, "/dev/xvdv")
+    cloud = AwsCloud()
+    for _ in range(2):
+        assert {ours, lost} <= {one.id for one in volumes_of(cloud)}
+    assert filters(lab) == [WIDE, OLD]
+    lab.ec2.untag(lost, "KubernetesCluster")
+    for _ in range(2):
+        assert {ours, lost} <= {one.id for one in volumes_of(cloud)}
+    assert filters(lab) == [OLD, WIDE, WIDE], "as long as it is attached"
+    lab.ec2.detach(lost)
+    for _ in range(2):
+        assert ours in {one.id for one in volumes_of(cloud)}
+    assert filters(lab) == [WIDE, OLD]
+
+
+def test_a_volume_tagged_in_the_other_spelling_is_seen_after_a_while(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(lab)
+    lab.volume()
+    cloud = AwsCloud()
+    volumes_of(cloud)
+    new = lab.ec2.create_volume(ZONE, {"k8s.io/etcd/main": "b/b", f"kubernetes.io/cluster/{CLUSTER}": "owned"})
+    assert new not in {one.id for one in volumes_of(cloud)}
+    monkeypatch.setattr(scope, "WIDE_EVERY", 0.0)
+    assert new in {one.id for one in volumes_of(cloud)}

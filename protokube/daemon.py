@@ -1,7 +1,7 @@
 """The run loop: a round, then sleep until an event or a deadline wakes it; signals, watchdog, readiness.
 
-The main thread runs asyncio and never works: all it does with an event is to wake the loop. Reconciles are synchronous
-code in a thread of their own.
+The main thread runs asyncio and never works: all it does with an event is to wake the loop. Reconciles are
+synchronous code in a thread of their own.
 """
 
 from __future__ import annotations

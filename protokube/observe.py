@@ -1,7 +1,7 @@
 """Ports → View: each facet of the world is read once a reconcile, side by side, each with its own limit.
 
-A read that fails or hangs becomes Unknown; a read that hangs is not started a second time while it does. What is wanted
-beyond the first facets an assessment says: it is read until nothing new is wanted.
+A read that fails or hangs becomes Unknown; a read that hangs is not started a second time while it does. What is
+wanted beyond the first facets an assessment says: it is read until nothing new is wanted.
 """
 
 from __future__ import annotations
@@ -93,11 +93,12 @@ class Observer:
         return self._read_on(replace(view.observed, at=self._moment()), view.history, facets)
 
     def late(self, view: View) -> View | None:
-        """The view with the facts that take long, and are read when nothing else is left to do; None when that is done.
+        """The view with the facts that take long, and are read when nothing else is left to do; None when that is
+        done.
 
         Those are the disks of volumes that were attached in this reconcile, all of them together, and, in the first
-        one, the installed kubelet and its unit. These are read beside the disks. While a tool is at work on a disk, the
-        reconcile doesn't wait for kubelet: the end of either begins the next.
+        one, the installed kubelet and its unit. These are read beside the disks. While a tool is at work on a disk,
+        the reconcile doesn't wait for kubelet: the end of either begins the next.
         """
         disks = view.observed.storage.disks
         unseen = {volume.id for volume in view.judged.wanted.disks} - disks.keys()

@@ -4,8 +4,8 @@ Every call has a time limit of its own and raises ProviderError when the world d
 something that can't be understood. Nothing here detaches, unmounts or deletes a volume: what can't be said can't go
 wrong.
 
-Each port is split in two. The reading half stands here, and observing and dry run get no other. The acting half stands
-with the actions that it carries out, in the concern's `actions.py`; only applying gets it.
+Each port is split in two. The reading half stands here, and observing and dry run get no other. The acting half
+stands with the actions that it carries out, in the concern's `actions.py`; only applying gets it.
 """
 
 from __future__ import annotations

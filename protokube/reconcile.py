@@ -46,7 +46,8 @@ ALL_KEPT = frozenset({Facet.CLOUD, Facet.RECORDS})
 """The facets that a reconcile may take over from the one before."""
 
 CLOUD_FOR = 10.0
-"""Seconds for which the cloud's answer may serve later reconciles, if only the node itself has given cause for them."""
+"""Seconds for which the cloud's answer may serve later reconciles, if only the node itself has given cause for
+them."""
 
 
 class Cause(Enum):
@@ -197,7 +198,8 @@ def _changed(outcome: Outcome) -> bool:
 
 
 def _without(current: Plan, done: Sequence[StepReport]) -> Plan:
-    """The plan without what this reconcile has done already and the world doesn't show yet: answers may lag behind."""
+    """The plan without what this reconcile has done already and the world doesn't show yet: answers may lag
+    behind."""
     actions = _done(done)
     for step in current.steps:
         if step.action in actions:

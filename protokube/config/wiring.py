@@ -103,8 +103,8 @@ class Chosen(Struct, frozen=True):
 class Wired(Struct, frozen=True):
     """The configuration, and the ports.
 
-    `dns` mends at the start what a crash left half written. `watch` are directories whose changes matter; `running` maps
-    volumes to the process that works on each; `close` lets everything go.
+    `dns` mends at the start what a crash left half written. `watch` are directories whose changes matter; `running`
+    maps volumes to the process that works on each; `close` lets everything go.
     """
 
     config: NodeConfig

@@ -36,7 +36,8 @@ class StepReport(Struct, frozen=True):
 class Report(Struct, frozen=True):
     """What a reconcile did, and what is left: the last plan's waiting, refusals, unknown parts and hints.
 
-    `wanted` says what to watch until the next one. `earlier` are the steps of the reconciles before, where several of them are told as one.
+    `wanted` says what to watch until the next one. `earlier` are the steps of the reconciles before, where several of
+    them are told as one.
     """
 
     steps: tuple[StepReport, ...]

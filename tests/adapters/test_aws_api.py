@@ -61,7 +61,7 @@ def test_every_call_was_seen_by_ec2_and_is_in_the_policy(lab: Lab) -> None:
     volume_id = lab.volume()
     cloud = AwsCloud()
     one_round(cloud)
-    cloud.attach(volume_id, "/dev/xvdu")
+    cloud.attach(volume_id)
     for key in (FILESYSTEM_TAG, BOOTSTRAPPED_TAG):
         cloud.tag(volume_id, key, "x")
     assert set(lab.ec2.operations()) == set(METHODS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from protokube.cloudprovider.aws.ec2 import InstanceFacts, instance
-from protokube.cloudprovider.aws.own import RARELY, SOON, OwnInstance
+from protokube.cloudprovider.aws.own import SOON, TAGS_COME_WITHIN, YOUNG, OwnInstance
 from protokube.errors import ProviderError
 
 CLUSTER = {"KubernetesCluster": "c.example.com"}
@@ -33,7 +33,9 @@ class World:
         if self.failing:
             raise ProviderError("RequestLimitExceeded")
         tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
-        return instance({"InstanceId": "i-1", "State": {"Name": "running"}, "Tags": tags})
+        devices = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeId": "vol-root"}}]
+        told = {"InstanceId": "i-1", "State": {"Name": "running"}, "Tags": tags, "BlockDeviceMappings": devices}
+        return instance(told)
 
     def live(self, seconds: float, every: float = 10.0) -> None:
         """Ask what is known, as rounds do."""
@@ -53,28 +55,41 @@ def test_with_all_its_tags_there_it_is_asked_for_once() -> None:
 
 
 @pytest.mark.parametrize("cluster_id", [None, "c.example.com"])
-def test_without_a_group_the_questions_grow_rare_and_never_end(cluster_id: str | None) -> None:
+def test_without_a_group_the_questions_grow_rare_and_end(cluster_id: str | None) -> None:
+    """Not every instance has a group; one that gets its tags gets them when it starts."""
     world = World(CLUSTER if cluster_id is None else {}, cluster_id)
-    world.live(DAY)
-    assert world.asked[:6] == [0, SOON, 3 * SOON, 7 * SOON, 15 * SOON, 31 * SOON]
-    assert [b - a for a, b in zip(world.asked[6:], world.asked[7:], strict=False)] == [RARELY] * (
-        len(world.asked) - 7
-    )
-    assert DAY / RARELY < len(world.asked) < DAY / RARELY + 5
+    world.live(7 * DAY, every=30.0)
+    assert world.asked == [SOON * (2**number - 1) for number in range(8)]
+    assert world.asked[-2] < TAGS_COME_WITHIN <= world.asked[-1]
 
 
 @pytest.mark.parametrize("cluster_id", [None, "c.example.com"])
-@pytest.mark.parametrize("late", [20, 5 * MINUTE, 5 * HOUR])
+@pytest.mark.parametrize("late", [20, 5 * MINUTE, 30 * MINUTE])
 def test_a_group_that_comes_late_is_seen_and_kept(late: float, cluster_id: str | None) -> None:
     world = World(dict(CLUSTER), cluster_id)
     world.live(late)
     assert world.group() is None
     world.tags |= GROUP
-    world.live(max(SOON, min(RARELY, 2 * late)) + 10)
+    world.live(2 * late + SOON)
     assert world.group() == "masters"
     asked = len(world.asked)
     world.live(DAY)
     assert len(world.asked) == asked
+
+
+def test_the_first_mapping_is_young_for_a_while_and_later_ones_are_not() -> None:
+    world = World(CLUSTER | GROUP)
+    assert world.own.mapping() == ({}, False)
+    assert world.asked == []
+    world.own.facts()
+    assert world.own.mapping() == ({"/dev/xvda": "vol-root"}, True)
+    world.now += YOUNG
+    assert world.own.mapping()[1]
+    world.now += 1
+    assert world.own.mapping() == ({"/dev/xvda": "vol-root"}, False)
+    world.own.look_again()
+    world.own.facts()
+    assert not world.own.mapping()[1]
 
 
 def test_a_question_that_fails_costs_no_knowledge() -> None:
@@ -85,7 +100,7 @@ def test_a_question_that_fails_costs_no_knowledge() -> None:
     assert len(world.asked) > 3
     world.failing = False
     world.tags |= GROUP
-    world.live(RARELY + 10)
+    world.live(2 * SOON)
     assert world.group() == "masters"
 
 

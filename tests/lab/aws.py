@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import pytest
 
 from protokube import awsclient
 from protokube.cloudprovider.aws import AwsCloud
-from protokube.core.volumes.model import CloudVolume, Instance
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import CloudVolume, Instance, Peer
+from protokube.errors import ProviderError
 from tests.lab.ec2 import REGION, StrictEc2
 from tests.lab.imds import ImdsServer, Metadata
+
+T = TypeVar("T")
 
 CLUSTER = "c.example.com"
 ZONE = "us-east-1a"
@@ -61,12 +64,33 @@ def forget_credentials() -> None:
     awsclient._session.cache_clear()
 
 
-def one_round(cloud: AwsCloud) -> tuple[Instance, list[CloudVolume]]:
-    """Read every facet, side by side, as a round does."""
-    with ThreadPoolExecutor(3) as pool:
-        asked: tuple[Any, ...] = tuple(pool.submit(ask) for ask in (cloud.peers, cloud.volumes, cloud.instance))
-        _, volumes, instance = (one.result() for one in asked)
-    return instance, list(volumes)
+def known(part: T | Unknown) -> T:
+    """A part of a snapshot; ProviderError with the reason when it is unknown."""
+    if isinstance(part, Unknown):
+        raise ProviderError(part.reason)
+    return part
+
+
+def instance_of(cloud: AwsCloud) -> Instance:
+    """This machine, as a snapshot without volumes tells it."""
+    return known(cloud.snapshot(volumes=False).instance)
+
+
+def volumes_of(cloud: AwsCloud) -> tuple[CloudVolume, ...]:
+    """The volumes of a snapshot."""
+    return known(cloud.snapshot(volumes=True).volumes)
+
+
+def peers_of(cloud: AwsCloud) -> tuple[Peer, ...]:
+    """The peers of a snapshot."""
+    return known(cloud.snapshot(volumes=True).peers)
+
+
+def one_round(cloud: AwsCloud) -> tuple[Instance, tuple[CloudVolume, ...]]:
+    """A snapshot in which all is known."""
+    told = cloud.snapshot(volumes=True)
+    known(told.peers)
+    return known(told.instance), known(told.volumes)
 
 
 def only(volumes: Sequence[CloudVolume]) -> CloudVolume:

@@ -158,6 +158,10 @@ class StrictEc2:
         if tags:
             self._client.create_tags(Resources=[resource], Tags=[{"Key": k, "Value": v} for k, v in tags.items()])
 
+    def untag(self, resource: str, key: str) -> None:
+        """Take a tag from a volume or instance."""
+        self._client.delete_tags(Resources=[resource], Tags=[{"Key": key}])
+
     def tags(self, volume_id: str) -> dict[str, str]:
         """A volume's tags."""
         found = self._client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]

@@ -6,6 +6,7 @@ read. The client is made at the first call: importing botocore costs more than e
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 ETCD_TAG_FILTER = "k8s.io/etcd/*"
-"""Two tag names can't be ORed in one call, so the filter asks for this one and the core matches the rest."""
+"""Filters are ANDed, and only the values of one filter are ORed: two tag names can't be alternatives in one call. So
+the filter asks for this one, and the core matches the rest."""
 
 PAGE = 500
 _PAGES = 100
@@ -35,6 +37,9 @@ METHODS = {
     "CreateTags": "create_tags",
 }
 """Every call that is ever made, and botocore's method for it."""
+
+TagFilter = tuple[str, tuple[str, ...]]
+"""A tag and the values of it that count."""
 
 T = TypeVar("T")
 
@@ -68,9 +73,14 @@ class Ec2:
         self._lock = threading.Lock()
         self._client: BaseClient | None = None
 
-    def volumes(self) -> tuple[CloudVolume, ...]:
-        """DescribeVolumes: every volume of the region with an etcd tag, except deleted ones."""
+    def volumes(self, tagged: TagFilter | None = None) -> tuple[CloudVolume, ...]:
+        """DescribeVolumes: every volume of the region with an etcd tag, except deleted ones.
+
+        With `tagged` only those that have that tag as well.
+        """
         filters = [{"Name": "tag-key", "Values": [ETCD_TAG_FILTER]}]
+        if tagged is not None:
+            filters.append({"Name": f"tag:{tagged[0]}", "Values": list(tagged[1])})
         found: dict[str, CloudVolume] = {}
         for page in self._pages("DescribeVolumes", filters):
             for item in _items("DescribeVolumes", page, "Volumes"):
@@ -136,7 +146,7 @@ class Ec2:
             unclear = OutcomeUnknownError if operation == "AttachVolume" else ProviderError
             raise unclear(
                 f"EC2 {operation} {subject}: no usable answer ({type(error).__name__}: {error}); it may have been "
-                "carried out all the same, the next look decides. If it stays so, check the way to EC2's endpoint: "
+                "carried out, the next look decides. If it stays so, check the way to EC2's endpoint: "
                 "routes, NAT or VPC endpoint, proxy, security groups"
             ) from error
         return answer
@@ -151,7 +161,7 @@ class Ec2:
 
 
 def _items(operation: str, page: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    """The list that every answer has, even an empty one. What lacks it comes from somebody else, a proxy say."""
+    """The list that every answer has, even an empty one. What lacks it was not sent by EC2, but by a proxy, say."""
     if key not in page:
         raise ProviderError(f"EC2 {operation}: the answer has no {key}: is something else than EC2 answering there?")
     found: Sequence[Mapping[str, Any]] = page[key]
@@ -180,7 +190,7 @@ def volume(item: Mapping[str, Any]) -> CloudVolume:
         multi_attach=bool(item.get("MultiAttachEnabled")),
         identity=DiskIdentity(
             serials=frozenset({serial, serial[:_VIRTIO_SERIAL]}),
-            asked=next((one.device for one in attachments), None),
+            requested=next((one.device for one in attachments), None),
         ),
     )
 
@@ -191,8 +201,8 @@ def instance(item: Mapping[str, Any]) -> InstanceFacts:
         id=item["InstanceId"],
         state=_STATES[item["State"]["Name"]],
         dns_name=item.get("PrivateDnsName", ""),
-        internal=tuple(filter(None, (item.get("PrivateIpAddress"), item.get("Ipv6Address")))),
-        external=tuple(filter(None, (item.get("PublicIpAddress"),))),
+        internal=addresses(item.get("PrivateIpAddress"), item.get("Ipv6Address")),
+        external=external(addresses(item.get("PublicIpAddress"), item.get("Ipv6Address"))),
         vpc=item.get("VpcId") or None,
         tags=_tags(item),
         devices={
@@ -200,6 +210,21 @@ def instance(item: Mapping[str, Any]) -> InstanceFacts:
         },
     )
 
+
+def addresses(*given: str | None) -> tuple[str, ...]:
+    """The addresses that there are, in the usual spelling. ValueError for one that is none."""
+    return tuple(str(ipaddress.ip_address(one)) for one in given if one)
+
+
+def external(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that other networks reach: every IPv6 address but unique local ones, which a VPC can have as well.
+
+    EC2 translates no IPv6 address, so that one is internal and external at once.
+    """
+    return tuple(one for one in given if ipaddress.ip_address(one) not in _UNIQUE_LOCAL)
+
+
+_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 
 _STATES = {
     "pending": PeerState.RUNNING,

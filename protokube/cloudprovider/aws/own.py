@@ -1,8 +1,9 @@
 """What EC2 says of this very instance, asked as seldom as can be: its tags, VPC, DNS name and devices.
 
 Tags are written by others, at launch or later, and may arrive one by one. Until they name the cluster every question
-causes a call. From then on the answer is kept; as long as it names no instance group, it is asked for anew after
-half a minute, then after ever longer distances, and once every `RARELY` at last.
+causes a call. From then on the answer is kept. As long as it names no instance group, it is asked for again after
+half a minute, then after ever longer distances, and no more once `TAGS_COME_WITHIN` has passed: not every instance
+has a group. A reload asks again.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from protokube.cloudprovider.aws.ec2 import InstanceFacts
 from protokube.core.volumes.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, instance_group, is_dns_name
 from protokube.errors import ProviderError
 
 SOON = 30.0
-"""Seconds after which tags that name the cluster, but no instance group, are first asked for anew."""
+"""Seconds after which tags that name the cluster, but no instance group, are first asked for again. Each distance to
+the next question is twice the one before."""
 
 YOUNG = 30.0
 """Seconds for which the mapping knows of volumes that an answer of DescribeVolumes may not show yet."""
 
-RARELY = 600.0
-"""Seconds between two such questions at last: each distance is twice the one before, up to this."""
+TAGS_COME_WITHIN = 3600.0
+"""Seconds after which a group that hasn't come is expected no more: tags come when an instance starts."""
 
 
 class OwnInstance:
@@ -42,6 +44,7 @@ class OwnInstance:
         self._facts: InstanceFacts | None = None
         self._distance = SOON
         self._due = math.inf
+        self._first_at = -math.inf
         self._asked_at = -math.inf
 
     def facts(self) -> InstanceFacts:
@@ -51,21 +54,23 @@ class OwnInstance:
                 facts = self._ask()
                 self.cluster_id(facts)
                 self._facts, self._asked_at = facts, self._clock()
+                self._first_at = self._asked_at
                 self._plan_next(facts)
             elif self._clock() >= self._due:
                 self._renew(self._facts)
             return self._facts
 
-    def attached(self) -> frozenset[str]:
-        """The volumes in the first block device mapping, for `YOUNG` seconds.
+    def mapping(self) -> tuple[Mapping[str, str], bool]:
+        """The block device mapping (device name → volume id), and whether it may know more than other answers.
 
-        A daemon that was killed a moment ago may have got one of them, and no answer shows it yet. What later
-        mappings name is somebody else's: what this process has asked for is known.
+        The first one may know of volumes that no answer shows yet, for `YOUNG` seconds: a daemon that was killed a
+        moment ago may have got one. What later mappings name is not this daemon's: it knows what it has requested.
+        Makes no call; empty while nothing is known.
         """
         with self._lock:
-            if self._facts is None or self._clock() - self._asked_at > YOUNG:
-                return frozenset()
-            return frozenset(filter(None, self._facts.devices.values()))
+            if self._facts is None:
+                return {}, False
+            return self._facts.devices, self._clock() - self._asked_at <= YOUNG
 
     def look_again(self) -> None:
         """Something that the answer tells has changed: the next question causes a call."""
@@ -77,7 +82,7 @@ class OwnInstance:
         return self._configured or tagged_cluster(facts)
 
     def _renew(self, known: InstanceFacts) -> None:
-        """Ask anew. What fails, or names another cluster than this node has begun to serve, changes nothing."""
+        """Ask again. What fails, or names another cluster than this node has begun to serve, changes nothing."""
         try:
             facts = self._ask()
             same = self.cluster_id(facts) == self.cluster_id(known)
@@ -91,11 +96,12 @@ class OwnInstance:
         self._plan_next(facts)
 
     def _plan_next(self, facts: InstanceFacts) -> None:
-        if instance_group(facts.tags) is not None:
+        now = self._clock()
+        if instance_group(facts.tags) is not None or now - self._first_at >= TAGS_COME_WITHIN:
             self._due = math.inf
             return
-        self._due = self._clock() + self._distance
-        self._distance = min(2 * self._distance, RARELY)
+        self._due = now + self._distance
+        self._distance *= 2
 
 
 def tagged_cluster(facts: InstanceFacts) -> str:

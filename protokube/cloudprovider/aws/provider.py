@@ -5,53 +5,47 @@ What is remembered between rounds, and why losing it does no harm (it costs call
 - the identity document: it can't change while the instance runs;
 - VPC, private DNS name and tags of this instance, as own.py says: once they name cluster and instance group they are
   kept, until a reload;
-- other holders' addresses and states: asked anew when the set of holders changes and every `PEERS_FOR` seconds;
-- former holders that EC2 said are gone, so that their going is seen; without it they are merely absent;
-- volumes whose attachment EC2 has accepted, until it is seen: without it the next attempt is made at once;
-- that tagging is forbidden: after a restart it is tried, and said, once more;
-- the device names in use: EC2 itself refuses a name that is taken.
+- other holders' addresses and states: asked again when the set of holders changes and every `PEERS_FOR` seconds;
+- former holders that EC2 said are terminated, so that their going is seen; without it they are merely absent;
+- requests for volumes and device names, as attachments.py and slots.py say;
+- how our volumes are tagged, as scope.py says;
+- that tagging is forbidden: after a restart it is tried, and said, once more.
 
-A settled round is one DescribeVolumes, and two requests to the metadata service for the addresses that can
+A converged snapshot is one DescribeVolumes, and two requests to the metadata service for the addresses that can
 change while the instance runs.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import math
+import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts
+from protokube.cloudprovider.aws import scope
+from protokube.cloudprovider.aws.answer import Answer
+from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts, TagFilter, external
 from protokube.cloudprovider.aws.imds import Imds
 from protokube.cloudprovider.aws.own import OwnInstance
-from protokube.cloudprovider.aws.shared import Shared
-from protokube.core.volumes.model import AttachState, CloudVolume, Instance, Peer, PeerState
+from protokube.cloudprovider.aws.tracking import Tracking
+from protokube.core.model import Unknown
+from protokube.core.volumes.model import CloudSnapshot, CloudVolume, Instance, Peer, PeerState
 from protokube.core.volumes.tags import in_cluster, instance_group, roles
-from protokube.errors import (
-    DeviceConflictError,
-    OutcomeUnknownError,
-    ProviderError,
-    TaggingForbiddenError,
-    VolumeDeniedError,
-)
+from protokube.errors import DeviceConflictError, ProviderError, TaggingForbiddenError
+from protokube.together import start
 
-DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
-"""The names offered for attaching, in order: the ones that kops uses, then the rest of what EC2 recommends."""
+T = TypeVar("T")
 
 PEERS_FOR = 600.0
-"""Seconds after which other holders' addresses and states are asked anew: a stop and start changes the public one."""
+"""Seconds after which other holders' addresses and states are asked again: a stop and start changes an address."""
 
-
-LAG = 5.0
-"""Seconds for which EC2's answers may lag behind what it accepted. Later, an `available` volume has fallen back."""
-
-FALLEN_FOR = 60.0
-"""Seconds for which a volume that fell back to `available` is left alone. A reload forgets it."""
+TAGGED_FOR = 2.0
+"""Seconds for which a snapshot may be told again with the tags that were written since."""
 
 
 class _Peers(Struct, frozen=True):
@@ -62,61 +56,62 @@ class _Peers(Struct, frozen=True):
     at: float
 
 
+class _Scope(Struct, frozen=True):
+    """How DescribeVolumes is asked: with which filter, since when (monotonic), and what must not be missing."""
+
+    tagged: TagFilter | None = None
+    at: float = 0.0
+    attached: frozenset[str] = frozenset()
+
+
 class AwsCloud:
     """The CloudProvider for EC2. Making one makes no request. Thread-safe.
 
     `cluster_id`, when configured, overrules the instance's tags, and is the only way to do without them.
-    `allow_imds_v1` lets the metadata service be asked without a token where it gives none.
+    `allow_imds_v1` lets the metadata service be asked without a token where it gives none. `kernel_names`
+    reads the names of the kernel's disks, from /sys/block unless a test says otherwise.
     """
 
     remote = True
 
-    def __init__(self, *, cluster_id: str | None = None, allow_imds_v1: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        cluster_id: str | None = None,
+        allow_imds_v1: bool = False,
+        kernel_names: Callable[[], frozenset[str]] | None = None,
+    ) -> None:
         self._imds = Imds(allow_v1=allow_imds_v1)
         self._ec2 = Ec2(self.region, imds_v1=allow_imds_v1)
         self._own = OwnInstance(self._ask_own, cluster_id)
-        self._instance = Shared(self._ask_instance)
-        self._volumes = Shared(self._ask_volumes)
-        self._devices: frozenset[str] = frozenset()
-        self._told: frozenset[str] = frozenset()
-        self._accepted: dict[str, float] = {}
-        """Volumes on their way to us, and when (monotonic) that was last certain."""
-        self._peers_lock = threading.Lock()
+        self._kernel_names = kernel_names or _kernel_names
+        self._tracking = Tracking(time.monotonic)
+        self._asking = threading.Lock()
+        """Held by the one snapshot that is taken: what it remembers belongs together."""
+        self._scope = _Scope()
         self._peers = _Peers(frozenset(), {}, 0.0)
+        self._writing = threading.Lock()
+        self._last: tuple[CloudSnapshot, float] | None = None
+        """The last whole snapshot, and when it was taken (monotonic), until another one is asked for."""
+        self._tagged = False
         self._untaggable: str | None = None
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def instance(self) -> Instance:
-        """Who this machine is. ProviderError while its tags don't name the cluster: they may arrive late."""
-        found = self._instance.get("instance")
-        # Of the volumes that DescribeVolumes tells, it knows better than the mapping, which is seldom asked for.
-        kept = {name for name, volume_id in self._own.facts().devices.items() if volume_id not in self._told}
-        attached, ours = self._own.attached(), _kernel_names(self._devices)
-        doubtful = _kernel_names(kept).intersection(DEVICE_NAMES) - ours if attached else frozenset[str]()
-        used = (_kernel_names(kept) | ours) - doubtful
-        return replace(found, used_devices=used, attached=attached, doubtful_devices=doubtful)
+    def snapshot(self, *, volumes: bool) -> CloudSnapshot:
+        """What EC2 knows of this machine, of its cluster's volumes and of their holders.
 
-    def volumes(self) -> Sequence[CloudVolume]:
-        """Every volume of the region with an etcd tag, of whatever cluster and zone."""
-        return self._volumes.get("volumes")
-
-    def peers(self) -> Sequence[Peer]:
-        """The holders of this cluster's volumes, this machine first, and former ones that EC2 says are gone.
-
-        This machine is listed only when the very answer shows it as a holder: an empty list, which a wrong account
-        gives without an error, is then no evidence that the others have gone.
+        Without `volumes` only this machine is told, for a node that takes none and need not have the permission.
+        Each call is made at most once. After a successful `tag` the last snapshot is told once more, with that tag.
+        ProviderError when nothing is known.
         """
-        me = self._instance.get("peers")
-        volumes = self._volumes.get("peers")
-        holders = frozenset(
-            attachment.instance
-            for volume in volumes
-            if in_cluster(volume.tags, me.cluster_id)
-            for attachment in volume.attachments
-        )
-        own = (Peer(me.id, me.internal, me.external),) if me.id in holders else ()
-        return (*own, *self._others(holders - {me.id}))
+        with self._asking:
+            told = self._take_last()
+            if told is None:
+                told = self._whole() if volumes else CloudSnapshot(self._ask_instance())
+                with self._writing:
+                    self._last = (told, time.monotonic()) if volumes else None
+            return replace(told, can_tag=self._untaggable is None)
 
     def region(self) -> str:
         """The region that this instance runs in."""
@@ -127,34 +122,22 @@ class AwsCloud:
         vpc = self._own.facts().vpc
         return (vpc, self.region()) if vpc else None
 
-    @property
-    def can_tag(self) -> bool:
-        """False once EC2 has refused a tag for want of permission."""
-        return self._untaggable is None
+    def cluster_id(self) -> str:
+        """The cluster that this instance belongs to. ProviderError while its tags don't name it."""
+        return self._own.cluster_id(self._own.facts())
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def attach(self, volume_id: str, device: str | None) -> None:
-        """AttachVolume. Raises what errors.py tells apart, with what an operator must do.
-
-        What EC2 has accepted and doesn't show is not asked for again until its answers can't lag any more.
-        """
-        if device is None:
-            raise ProviderError(f"EC2 AttachVolume {volume_id}: EC2 needs a device name and none was chosen")
-        waited = time.monotonic() - self._accepted.get(volume_id, -math.inf)
-        if waited < LAG:
-            raise OutcomeUnknownError(_UNSEEN.format(volume_id))
-        if waited < FALLEN_FOR:
-            raise VolumeDeniedError(_FELL_BACK.format(volume_id))
+    def attach(self, volume_id: str) -> None:
+        """AttachVolume under a name that attach tracking chooses. Raises what errors.py tells apart."""
+        self._forget()
+        own = self._imds.document().instance_id
         try:
-            self._ec2.attach(volume_id, self._imds.document().instance_id, device)
-            self._accepted[volume_id] = time.monotonic()
-            self._devices |= {device}
+            with self._tracking.request(volume_id) as device:
+                self._ec2.attach(volume_id, own, device)
         except DeviceConflictError:
-            self._own.look_again()  # who has it stands in the block device mapping
+            self._own.look_again()  # which disk has it stands in the block device mapping
             raise
-        finally:
-            self._volumes.forget()
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
         """CreateTags. A missing permission is remembered: TaggingForbiddenError is then raised without a call."""
@@ -162,22 +145,68 @@ class AwsCloud:
             raise TaggingForbiddenError(self._untaggable)
         try:
             self._ec2.tag(volume_id, key, value)
-        except TaggingForbiddenError as error:
-            self._untaggable = str(error)
+        except ProviderError as error:
+            self._forget()
+            if isinstance(error, TaggingForbiddenError):
+                self._untaggable = str(error)
             raise
-        finally:
-            self._volumes.forget()
+        self._learn_tag(volume_id, key, value)
+
+    def announce(self) -> None:
+        """Nothing: EC2 knows the addresses of its instances."""
 
     def close(self) -> None:
         """Let go of the connections to EC2; a later call makes new ones."""
         self._ec2.close()
 
-    def announce(self) -> None:
-        """Nothing: EC2 knows the addresses of its instances."""
+    # --- the last snapshot -----------------------------------------------------------------------
+
+    def _take_last(self) -> CloudSnapshot | None:
+        """The last snapshot, if tags are all that may have changed since, and it was not told so before."""
+        with self._writing:
+            last, tagged = self._last, self._tagged
+            self._last, self._tagged = None, False
+        return last[0] if last and tagged and time.monotonic() - last[1] < TAGGED_FOR else None
+
+    def _learn_tag(self, volume_id: str, key: str, value: str) -> None:
+        with self._writing:
+            if self._last is None:
+                return
+            told, at = self._last
+            if isinstance(told.volumes, Unknown) or Unknown in map(type, (told.instance, told.peers)):
+                return
+            volumes = tuple(
+                replace(one, tags={**one.tags, key: value}) if one.id == volume_id else one for one in told.volumes
+            )
+            self._last, self._tagged = (replace(told, volumes=volumes), at), True
+
+    def _forget(self) -> None:
+        with self._writing:
+            self._last, self._tagged = None, False
 
     # --- asking ----------------------------------------------------------------------------------
 
+    def _whole(self) -> CloudSnapshot:
+        own = self._imds.document().instance_id  # without it nothing can be asked
+        asking = start("who this machine is", lambda: _or_unknown(self._ask_instance))
+        raw = _or_unknown(self._ask_volumes)
+        instance = asking.result()
+        if isinstance(raw, Unknown):
+            if isinstance(instance, Unknown):
+                raise ProviderError("; ".join(dict.fromkeys((instance.reason, raw.reason))))
+            return CloudSnapshot(instance, raw, raw)
+        volumes = self._tracking.shown(self._answer(own, raw))
+        if isinstance(instance, Unknown):
+            return CloudSnapshot(instance, volumes, instance)
+        if self._scope.tagged is None:
+            tagged = scope.cluster_filter(raw, instance.cluster_id, own)
+            self._scope = _Scope(tagged, time.monotonic())
+        attached = frozenset(one.id for one in raw if one.attachment_to(own))
+        self._scope = replace(self._scope, attached=attached)
+        return CloudSnapshot(instance, volumes, _or_unknown(lambda: self._ask_peers(instance, raw)))
+
     def _ask_instance(self) -> Instance:
+        """Who this machine is. ProviderError while its tags don't name the cluster: they may arrive late."""
         document = self._imds.document()
         facts = self._own.facts()
         ipv6 = _addresses("ipv6", self._imds.get("ipv6"))
@@ -190,11 +219,10 @@ class AwsCloud:
             zone=document.zone,
             cluster_id=self._own.cluster_id(facts),
             internal=internal,
-            external=_addresses("public-ipv4", self._imds.get("public-ipv4")),
+            external=external((*_addresses("public-ipv4", self._imds.get("public-ipv4")), *ipv6)),
             instance_group=instance_group(facts.tags),
             roles=roles(facts.tags),
             provider_id=f"aws:///{document.zone}/{document.instance_id}",
-            device_names=DEVICE_NAMES,
         )
 
     def _ask_own(self) -> InstanceFacts:
@@ -217,31 +245,49 @@ class AwsCloud:
         return name.rstrip(".").lower()
 
     def _ask_volumes(self) -> tuple[CloudVolume, ...]:
-        volumes = self._ec2.volumes()
-        own = self._imds.document().instance_id
-        mine = {volume.id: one for volume in volumes if (one := volume.attachment_to(own))}
-        self._devices = frozenset(one.device for one in mine.values() if one.device)
-        for volume in volumes:
-            if volume.id in mine and mine[volume.id].state is AttachState.ATTACHING:
-                self._accepted[volume.id] = time.monotonic()
-            elif volume.attachments:
-                self._accepted.pop(volume.id, None)
-        self._told = frozenset(volume.id for volume in volumes)
-        return volumes
+        """Every etcd volume that may concern this machine, as EC2 tells them."""
+        known = self._scope
+        if known.tagged is not None and time.monotonic() - known.at < scope.WIDE_EVERY:
+            volumes = self._ec2.volumes(known.tagged)
+            if known.attached <= {one.id for one in volumes}:
+                return volumes
+            # One of ours is missing: deleted, or its cluster's tag was. Only a wide answer tells.
+        self._scope = _Scope()
+        return self._ec2.volumes()
 
-    def _others(self, holders: frozenset[str]) -> Iterable[Peer]:
-        with self._peers_lock:
-            known = self._peers
-            old = bool(known.found) and time.monotonic() - known.at > PEERS_FOR
-            if holders != known.holders or old:
-                known = self._peers = self._ask_peers(holders, known)
-            return known.found.values()
+    def _answer(self, own: str, volumes: tuple[CloudVolume, ...]) -> Answer:
+        try:
+            kernel: frozenset[str] | Unknown = self._kernel_names()
+        except OSError as error:
+            kernel = Unknown(f"/sys/block: {error.strerror}")
+        devices, young = self._own.mapping()
+        return Answer(time.monotonic(), own, volumes, devices, young, kernel)
 
-    def _ask_peers(self, holders: frozenset[str], known: _Peers) -> _Peers:
-        """Asks for the holders and for those that no longer are, since they may be gone for good.
+    def _ask_peers(self, me: Instance, volumes: Iterable[CloudVolume]) -> tuple[Peer, ...]:
+        """The holders of this cluster's volumes, this machine first, and former ones that EC2 says are terminated.
+
+        This machine is listed only when the very answer shows it as a holder: an empty list, which a wrong account
+        gives without an error, is then no evidence that the others have gone.
+        """
+        holders = frozenset(
+            attachment.instance
+            for volume in volumes
+            if in_cluster(volume.tags, me.cluster_id)
+            for attachment in volume.attachments
+        )
+        others = holders - {me.id}
+        known = self._peers
+        old = bool(known.found) and time.monotonic() - known.at > PEERS_FOR
+        if others != known.holders or old:
+            known = self._peers = self._ask_others(others, known)
+        own = (Peer(me.id, me.internal, me.external),) if me.id in holders else ()
+        return (*own, *known.found.values())
+
+    def _ask_others(self, holders: frozenset[str], known: _Peers) -> _Peers:
+        """Ask for the holders and for those that no longer are, since they may be gone for good.
 
         An answer that lacks a holder (EC2's answers converge within seconds) counts for the ones it has, so that
-        the next round asks again.
+        the next snapshot asks again.
         """
         found = {facts.id: facts for facts in self._ec2.instances(sorted(holders | known.found.keys()))}
         peers = {
@@ -252,13 +298,16 @@ class AwsCloud:
         return _Peers(holders & found.keys(), peers, time.monotonic())
 
 
-_UNSEEN = "EC2 AttachVolume {}: EC2 has accepted it, and its answers don't show the attachment; they may lag behind"
+def _kernel_names() -> frozenset[str]:
+    with os.scandir("/sys/block") as entries:
+        return frozenset(entry.name for entry in entries)
 
-_FELL_BACK = (
-    "EC2 AttachVolume {}: EC2 accepted it, but the volume fell back from attaching to available. Most often its KMS "
-    "key is disabled, or this instance's role may not use it: enable the key, and grant the role kms:CreateGrant and "
-    f"kms:Decrypt on it (docs/aws.md). It is tried again {FALLEN_FOR:.0f} s later, or at once after a reload"
-)
+
+def _or_unknown(ask: Callable[[], T]) -> T | Unknown:
+    try:
+        return ask()
+    except ProviderError as error:
+        return Unknown(str(error))
 
 
 def _addresses(what: str, value: str | None) -> tuple[str, ...]:
@@ -269,14 +318,3 @@ def _addresses(what: str, value: str | None) -> tuple[str, ...]:
         return (str(ipaddress.ip_address(value)),)
     except ValueError as error:
         raise ProviderError(f"instance metadata: {what} is {value!r}, expected an IP address") from error
-
-
-def _kernel_names(devices: Iterable[str]) -> frozenset[str]:
-    """Device names with the kernel's spelling added: EC2 takes /dev/sdf and xvdf for what Xen calls /dev/xvdf."""
-    names = set()
-    for device in devices:
-        bare = device.removeprefix("/dev/")
-        names |= {device, f"/dev/{bare}"}
-        if bare.startswith("sd"):
-            names.add(f"/dev/xvd{bare.removeprefix('sd')}")
-    return frozenset(names)

@@ -12,14 +12,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-<<<<<<< HEAD
-from protokube.cloudprovider.loopfile.state import sync_folder
-from protokube.errors import ProviderError, VolumeInUseError, explain
-=======
 from protokube.cloudprovider.static.kinds import ADVICE
 from protokube.cloudprovider.static.state import sync_folder
 from protokube.errors import ProviderError, VolumeInUseError, explain
->>>>>>> local
 
 _LOOKS = 20
 _PAUSE = 0.01

@@ -22,7 +22,7 @@ from protokube.cloudprovider.static.inventory import Inventory, InventoryVolume
 from protokube.cloudprovider.static.kinds import ADVICE, Seen
 from protokube.cloudprovider.static.state import Daemon, State
 from protokube.core.volumes.model import DiskIdentity, Obstacle
-from protokube.errors import ProviderError, VolumeInUseError, VolumeDeniedError, explain
+from protokube.errors import ProviderError, VolumeDeniedError, VolumeInUseError, explain
 
 IMAGE_MISSING = "volume/image-missing"
 _UNKNOWN_HOLDER = "an unknown holder"

@@ -19,17 +19,11 @@ from protokube.cloudprovider.static.inventory import (
     is_node_name,
     read_inventory,
 )
-<<<<<<< HEAD
-from protokube.core.model import Fault
-from protokube.core.volumes.model import Attachment, AttachState, CloudVolume, DiskIdentity, Instance, Peer
-from protokube.errors import ConfigError, ProviderError, VolumeInUseError, explain
-=======
 from protokube.cloudprovider.static.kinds import ADVICE, Seen, VolumeKind
 from protokube.cloudprovider.static.state import Daemon, Holder, State
 from protokube.core.model import Fault, Unknown
 from protokube.core.volumes.model import Attachment, AttachState, CloudSnapshot, CloudVolume, Instance, Peer
 from protokube.errors import ConfigError, ProviderError, explain
->>>>>>> local
 
 T = TypeVar("T")
 Addresses = Callable[[tuple[str, ...]], tuple[str, ...]]
@@ -160,28 +154,10 @@ class StaticCloud:
 
     # --- inside, under the lock ----------------------------------------------------------------
 
-<<<<<<< HEAD
-    def _bind(self, volume: InventoryVolume, image_path: str, remembered: Memory, holder: str) -> None:
-        image = images.open_locked(image_path, volume.size, holder)
-        try:
-            info = os.fstat(image)
-            file = (info.st_dev, info.st_ino)
-            if file in loop.bound():
-                raise VolumeInUseError(
-                    f"attach {image_path}: another program's loop device has it: find it with losetup -l, detach it"
-                )
-            # Before the loop device is there: whoever sees the device must read its true holder.
-            self._remember(volume, replace(remembered, holder=self._myself()), remembered)
-            with explain(f"attach {image_path}", images.ADVICE):
-                self._kept[file] = loop.bind(image)
-        finally:
-            os.close(image)
-=======
     def _look(self, volumes: Iterable[InventoryVolume]) -> tuple[_Known, ...]:
         remembered = {volume.id: state.load(volume.state) for volume in volumes}
         seen = {name: one for kind in self._kinds for name, one in kind.look(remembered).items()}
         return tuple(_Known(v, remembered[v.id], seen[v.id]) for v in self._inventory.volumes if v.id in remembered)
->>>>>>> local
 
     def _save(self, volume: InventoryVolume, new: State, before: State) -> None:
         if new != before:

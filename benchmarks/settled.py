@@ -26,7 +26,7 @@ def main() -> None:
         volumes = [volume(one, one.partition("-")[0], "a/a", "1GiB") for one in ("main-a", "events-a")]
         with TrialNode(base / "node", write_inventory(base, *volumes)) as node:
             daemon = node.start_daemon("--interval", "3600")
-            until("settled", lambda: " I settled" in node.log())
+            until("settled", lambda: " I converged" in node.log())
             time.sleep(2)
             before = _cpu(daemon.pid)
             _rounds(node, daemon.pid, ROUNDS)

@@ -63,7 +63,7 @@ class Observer:
     ) -> None:
         self.config = config
         self._readers = readers
-        self._started = started
+        self.started = started
         self._wake = wake
         self._limited: Limited[object] = Limited(limit, "reading")
         self._probed = False
@@ -72,7 +72,7 @@ class Observer:
 
     def uptime(self) -> float:
         """Seconds since the program started."""
-        return time.monotonic() - self._started
+        return time.monotonic() - self.started
 
     def first(self, history: History, before: Observed | None = None, kept: frozenset[Facet] = frozenset()) -> View:
         """The view at the start of a reconcile. The facets in `kept` are taken over from `before`."""
@@ -133,8 +133,6 @@ class Observer:
     def _read_on(self, observed: Observed, history: History, facets: frozenset[Facet]) -> View:
         """Read the facets, and go on as long as an assessment wants more than was read."""
         observed = self._read_independent(observed, facets)
-        if Facet.CLOUD in facets:
-            history = history.cloud_answered(observed)
         view = self._judge(observed, history)
         for read in (self._read_disks, self._read_contents, self._read_names):
             if (more := read(view, facets)) is not None:
@@ -144,7 +142,9 @@ class Observer:
                     # A member may have started while its peers were asked, and they list it then: its own data is
                     # read last.
                     view = self._judge(again, view.history)
-        return view
+        # Only now it is known which records of other owners stand.
+        history = view.history.cloud_answered(view.observed) if Facet.CLOUD in facets else view.history
+        return view if history == view.history else self._judge(view.observed, history)
 
     def _read(self, reads: Mapping[str, Callable[[], object]]) -> dict[str, object]:
         """The result of each read by its key: its value, or Unknown. An error that isn't ours is raised here."""

@@ -47,7 +47,9 @@ def test_attach_names_a_device_and_returns_at_once(lab: Lab) -> None:
 def test_a_volume_that_another_node_holds(lab: Lab) -> None:
     volume_id = lab.volume()
     lab.ec2.attach(volume_id, lab.another_node(), "/dev/xvdu")
-    with pytest.raises(VolumeInUseError, match=rf"AttachVolume {volume_id} to {lab.node} as /dev/xvdu: VolumeInUseError"):
+    with pytest.raises(
+        VolumeInUseError, match=rf"AttachVolume {volume_id} to {lab.node} as /dev/xvdu: VolumeInUseError"
+    ):
         attach(volume_id)
 
 

@@ -13,7 +13,13 @@ from protokube.cloudprovider.aws.slots import CONFLICT_FOR, DEVICE_NAMES, NO_NAM
 from protokube.cloudprovider.aws.tracking import Tracking
 from protokube.core.model import GIB, Unknown
 from protokube.core.volumes.model import Attachment, AttachState, CloudVolume, Obstacle
-from protokube.errors import DeviceConflictError, OutcomeUnknownError, ProviderError, VolumeInUseError, VolumeDeniedError
+from protokube.errors import (
+    DeviceConflictError,
+    OutcomeUnknownError,
+    ProviderError,
+    VolumeInUseError,
+    VolumeDeniedError,
+)
 
 ME, OTHER = "i-me", "i-other"
 U, V, W = DEVICE_NAMES[:3]
@@ -109,7 +115,9 @@ def test_what_ec2_accepted_is_left_alone_and_then_has_fallen_back() -> None:
     tracked.shown(at(101.0, FREE))
     assert isinstance(tracked.refusal(FREE.id, 100.0 + LAG - 1), OutcomeUnknownError)
     tracked.shown(at(110.0, volume(holder=ME, state=AttachState.ATTACHING)))
-    assert isinstance(tracked.refusal(FREE.id, 110.0 + LAG - 1), OutcomeUnknownError), "it was on its way a moment ago"
+    assert isinstance(tracked.refusal(FREE.id, 110.0 + LAG - 1), OutcomeUnknownError), (
+        "it was on its way a moment ago"
+    )
     assert isinstance(tracked.refusal(FREE.id, 110.0 + LAG), VolumeDeniedError)
     assert isinstance(tracked.refusal(FREE.id, 110.0 + FALLEN_FOR - 1), VolumeDeniedError)
     assert tracked.refusal(FREE.id, 110.0 + FALLEN_FOR) is None

@@ -73,7 +73,7 @@ def test_a_blank_disk_becomes_a_mounted_volume(here: Node, disk: LoopDisk) -> No
     made = here.look(volume)
     assert isinstance(made, Ext4), made
     assert (made.uuid, made.label, made.size, made.used, made.checked) == (UUID, "etcd-a", disk.size, False, False)
-    assert made.tree == VolumeContents(frozenset({"lost+found/"}), uuid=UUID)
+    assert made.contents == VolumeContents(frozenset({"lost+found/"}), uuid=UUID)
     assert disk.read(disk.size - 512 * 1024, 4096) == bytes(4096), "the intent is gone"
 
     mount = here.mount(volume, disk)
@@ -88,7 +88,7 @@ def test_a_blank_disk_becomes_a_mounted_volume(here: Node, disk: LoopDisk) -> No
     )
     options = set(run("findmnt", "-no", "OPTIONS", mount).split(","))
     assert {"rw", "noatime", "nodev", "nosuid", "errors=remount-ro"} <= options
-    assert here.devices.tree("/mnt/master-vol-a") == VolumeContents(frozenset({"lost+found/"}), uuid=UUID)
+    assert here.devices.contents("/mnt/master-vol-a") == VolumeContents(frozenset({"lost+found/"}), uuid=UUID)
 
 
 def test_the_bare_mount_point_is_private_and_takes_no_file(here: Node, disk: LoopDisk) -> None:
@@ -137,9 +137,9 @@ def test_what_a_volume_holds_looks_the_same_mounted_and_not(here: Node, disk: Lo
         (root / "a name\nwith lines").touch()
         (root / "\udcff").mkdir()
     found = here.look(volume)
-    assert isinstance(found, Ext4) and isinstance(found.tree, VolumeContents)
+    assert isinstance(found, Ext4) and isinstance(found.contents, VolumeContents)
     assert found.used and not found.checked
-    assert found.tree.texts == {
+    assert found.contents.texts == {
         "k8s.io/identity.yaml": "cluster: dev\n",
         "k8s.io/manifests/etcd.manifest": "é: 1\n",
         "k8s.io/manifests/binary": "\\xff\\xfe",
@@ -150,18 +150,18 @@ def test_what_a_volume_holds_looks_the_same_mounted_and_not(here: Node, disk: Lo
         "var/etcd/data-events/",
         "var/lib",
         "k8s.io/manifests/link",
-    } <= found.tree.entries
-    assert "var/etcd/data/member/wal/" not in found.tree.entries
-    assert not found.tree.overflow
+    } <= found.contents.entries
+    assert "var/etcd/data/member/wal/" not in found.contents.entries
+    assert not found.contents.overflow
 
     here.check(volume, disk)
     here.finish()
     here.mount(volume, disk)
-    seen = here.devices.tree("/mnt/master-vol-a")
-    assert seen.texts == found.tree.texts and seen.mtimes.keys() == seen.texts.keys() and seen.uuid == UUID
-    crippled = {entry for entry in found.tree.entries if entry.startswith("/") or entry.startswith("with lines")}
-    assert len(crippled) == 2, found.tree.entries
-    assert found.tree.entries - crippled == seen.entries - {"a name\nwith lines"}
+    seen = here.devices.contents("/mnt/master-vol-a")
+    assert seen.texts == found.contents.texts and seen.mtimes.keys() == seen.texts.keys() and seen.uuid == UUID
+    crippled = {entry for entry in found.contents.entries if entry.startswith("/") or entry.startswith("with lines")}
+    assert len(crippled) == 2, found.contents.entries
+    assert found.contents.entries - crippled == seen.entries - {"a name\nwith lines"}
 
 
 def test_links_on_a_volume_are_not_followed(here: Node, disk: LoopDisk, tmp_path: Path) -> None:
@@ -178,11 +178,11 @@ def test_links_on_a_volume_are_not_followed(here: Node, disk: LoopDisk, tmp_path
     volume = disk.volume()
     found = here.look(volume)
     expected = {"lost+found/", "k8s.io", "var", "real/"}
-    assert found.tree.entries == expected and not found.tree.texts
+    assert found.contents.entries == expected and not found.contents.texts
     here.check(volume, disk)
     here.finish()
     here.mount(volume, disk)
-    seen = here.devices.tree("/mnt/master-vol-a")
+    seen = here.devices.contents("/mnt/master-vol-a")
     assert seen.entries == expected and not seen.texts
 
 

@@ -44,8 +44,8 @@ def assert_formats(here: Node, disk: LoopDisk) -> None:
         here.finish()
         assert here.failure(volume) == ""
         found = here.look(volume)
-    assert isinstance(found, Ext4) and isinstance(found.tree, VolumeContents), found
-    assert (found.uuid, found.used, found.tree.entries) == (UUID, False, frozenset({"lost+found/"}))
+    assert isinstance(found, Ext4) and isinstance(found.contents, VolumeContents), found
+    assert (found.uuid, found.used, found.contents.entries) == (UUID, False, frozenset({"lost+found/"}))
     assert intent.decode(disk.read(disk.size - RECORD, intent.LENGTH)) is None
     run("e2fsck", "-f", "-n", disk.device)
 

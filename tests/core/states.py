@@ -6,10 +6,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from protokube.core.assess import assess
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import Blank, Disk, DiskContent, Ext4, Intent, Mount, VolumeContents
-from protokube.core.model import GIB
-from protokube.core.node.model import UnitState
+from protokube.core.disks.model import Blank, Disk, DiskContent, Ext4, Intent, Mount, StorageFacts, VolumeContents
+from protokube.core.history import History
+from protokube.core.model import GIB, Moment
+from protokube.core.node.model import NodeFacts, UnitState
 from protokube.core.observed import Observed
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
@@ -19,6 +21,7 @@ from protokube.core.volumes.model import (
     FILESYSTEM_TAG,
     Attachment,
     AttachState,
+    CloudSnapshot,
     CloudVolume,
     EtcdMember,
     Instance,
@@ -36,6 +39,7 @@ INSTANCE = Instance("n1", "n1", "z1", CLUSTER, ("10.0.0.1",))
 TARGET = f"/mnt/master-{VOLUME}"
 BLANK = Blank()
 FORMATTED = {FILESYSTEM_TAG: UUID}
+NO_HISTORY = History()
 RAN = {FILESYSTEM_TAG: UUID, BOOTSTRAPPED_TAG: "true"}
 
 
@@ -52,7 +56,7 @@ def volume(id_: str = VOLUME, spec: str = "a/a", key: str = "main", **more: Any)
     )
 
 
-def tree(*entries: str, identity: Identity | None = None, uuid: str = UUID) -> VolumeContents:
+def contents(*entries: str, identity: Identity | None = None, uuid: str = UUID) -> VolumeContents:
     """A volume's content: lost+found, the entries, and an identity file."""
     texts = {} if identity is None else {"k8s.io/identity.yaml": identity.render()}
     return VolumeContents(frozenset({"lost+found/", *entries, *texts}), texts, dict.fromkeys(texts, 0), uuid=uuid)
@@ -61,19 +65,41 @@ def tree(*entries: str, identity: Identity | None = None, uuid: str = UUID) -> V
 def ext4(**more: Any) -> Ext4:
     """Our own filesystem, fresh from mkfs."""
     values: dict[str, Any] = {
-        "uuid": UUID, "label": "etcd-a", "size": GIB, "used": False, "checked": False, "tree": tree(),
+        "uuid": UUID, "label": "etcd-a", "size": GIB, "used": False, "checked": False, "contents": contents(),
     }  # fmt: skip
     return Ext4(**(values | more))
 
 
+FACTS = {
+    "instance": "cloud", "volumes": "cloud", "peers": "cloud", "can_tag": "cloud",
+    "mounts": "storage", "disks": "storage", "contents": "storage",
+    "files": "node", "unit": "node",
+    "now": "at", "uptime": "at",
+    "binary": "kubelet", "machine": "kubelet",
+}  # fmt: skip
+"""The part of a snapshot in which a fact stands."""
+
+
+def changed(observed: Observed, **facts: Any) -> Observed:
+    """The snapshot with other facts, by their names."""
+    for name, value in facts.items():
+        part = FACTS.get(name)
+        if part is None:
+            observed = replace(observed, **{name: value})
+        else:
+            observed = replace(observed, **{part: replace(getattr(observed, part), **{name: value})})
+    return observed
+
+
 def state(content: DiskContent = BLANK, *, tags: dict[str, str] | None = None, **more: Any) -> Observed:
     """A node that holds VOLUME, whose disk has this content."""
-    disk = Disk("/dev/nvme1n1", (259, 1), GIB, content)
     observed = Observed(
-        now=NOW, uptime=10.0, instance=INSTANCE, volumes=(volume(holder="n1", tags=tags or {}),),
-        disks={VOLUME: disk}, unit=UnitState("loaded", "inactive", "dead"),
-    )  # fmt: skip
-    return replace(observed, **more)
+        Moment(NOW, 10.0),
+        CloudSnapshot(INSTANCE, (volume(holder="n1", tags=tags or {}),)),
+        StorageFacts(disks={VOLUME: Disk("/dev/nvme1n1", (259, 1), GIB, content)}),
+        NodeFacts({}, UnitState("loaded", "inactive", "dead")),
+    )
+    return changed(observed, **more)
 
 
 def mounted() -> Mount:
@@ -81,9 +107,10 @@ def mounted() -> Mount:
     return Mount(TARGET, (259, 1), "ext4", read_only=False)
 
 
-def planned(observed: Observed, **config: Any) -> Plan:
+def planned(observed: Observed, history: History = NO_HISTORY, **config: Any) -> Plan:
     """One pass."""
-    return plan(config_of(**config), observed)
+    judged = assess(config_of(**config), observed, history.seen(observed))
+    return plan(judged, history.failed)
 
 
 def config_of(**changes: Any) -> NodeConfig:

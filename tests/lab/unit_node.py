@@ -71,7 +71,7 @@ class UnitNode(SystemdNode):
 
     def settled(self, times: int = 1) -> None:
         """Wait until the daemon has said so often that the node is settled."""
-        self.until("it is settled", lambda: self.journal(UNIT).splitlines().count("settled") >= times)
+        self.until("it is settled", lambda: self.journal(UNIT).splitlines().count("converged") >= times)
 
     def until(self, what: str, holds: Callable[[], Any]) -> Any:
         """The first true answer; when there is none, the daemon's log tells why."""

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from protokube.core.etcd.model import EtcdPeerMember
-from protokube.core.etcd.template import manifest_env
+from protokube.core.static_pod import manifest_env
 
 if TYPE_CHECKING:
     from tests.rounds.world import Node, World, WorldVolume

@@ -11,35 +11,41 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from protokube.apply import apply
+from protokube.cloudprovider.aws.answer import Answer
+from protokube.cloudprovider.aws.tracking import Tracking
 from protokube.config.load import load_templates
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
-from protokube.core.disks.model import Blank, Disk, Ext4, Mount, NoDisk, VolumeContents
-from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
-from protokube.core.etcd.model import EtcdPeerMember, EtcdTemplate
-from protokube.core.kubelet.model import KubeletBinary, Machine
+from protokube.core.disks.model import Blank, Disk, DiskSettings, Ext4, Mount, NoDisk, VolumeContents
+from protokube.core.dns.model import ChangeKind, DnsSettings, OwnedRecord, RecordChange, RecordSet
+from protokube.core.etcd.model import EtcdPeerMember, EtcdSettings, EtcdTemplate
+from protokube.core.kubelet.model import KubeletBinary, KubeletSettings, Machine
 from protokube.core.model import GIB, Facet, Fault, Unknown
 from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
 from protokube.core.node.model import File, FileState, Link, OnVolume, UnitState
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Step
-from protokube.core.volumes.model import CloudVolume, Instance, Peer
+from protokube.core.volumes.model import CloudSnapshot, CloudVolume, VolumeSettings
 from protokube.errors import (
     DeviceConflictError,
     OutcomeUnknownError,
     ProviderError,
     TaggingForbiddenError,
-    VolumeInUseError,
     VolumeDeniedError,
+    VolumeInUseError,
 )
 from protokube.observe import Observer
-from protokube.ports import Readers, Writers
-from protokube.reconcile import MOST_PASSES, Cause, Memory, Report, _learn, _remember, dry_run, reconcile
-from tests.rounds.world import KUBELET, Filesystem, Impossible, Job, Node, World, WorldVolume
+from protokube.ports import Readers
+from protokube.reconcile import MOST_PASSES, Cause, Memory, _recorded, dry_run, reconcile
+from protokube.report.model import Report
+from tests.rounds.world import CLUSTER, KUBELET, Filesystem, Impossible, Job, Node, World, WorldVolume
+
+T = TypeVar("T")
 
 
 class Killed(BaseException):
@@ -55,9 +61,62 @@ def templates() -> Mapping[str, EtcdTemplate]:
     return found
 
 
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "cluster_id": ("volumes.cluster_id",),
+    "may_format": ("disks.may_format",),
+    "etcd_image": ("etcd.image",),
+    "default_image": ("etcd.default_image",),
+    "etcd_bootstrap": ("etcd.assume_new",),
+    "peers_patience": ("etcd.peers_patience",),
+    "manifest_dir": ("etcd.manifest_dir", "kubelet.manifest_dir"),
+    "dns_suffix": ("etcd.dns_suffix", "dns.suffix"),
+    "dns_adopt": ("dns.adopt",),
+    "dns_removals": ("dns.removals",),
+    "kubelet_unit": ("etcd.kubelet_unit", "kubelet.unit"),
+    "gate_timeout": ("kubelet.gate_timeout",),
+    "kubelet_restarts": ("kubelet.restarts_per_hour",),
+    "kubernetes_version": ("kubelet.version",),
+    "kubelet_layers": ("kubelet.layers",),
+    "master_kubelet_layers": ("kubelet.master_layers",),
+    "group_kubelet_layers": ("kubelet.group_layers",),
+    "node_labels": ("kubelet.node_labels",),
+    "master": ("kubelet.master",),
+}
+"""Where an option that a test changes stands in the configuration."""
+
+
 def node_config(**changes: object) -> NodeConfig:
-    """A master's configuration; it believes its peers at once, since rounds follow one another without delay here."""
-    return replace(NodeConfig(master=True, templates=templates(), peers_patience=0.0), **changes)
+    """A master's configuration; it believes its peers at once, since rounds follow one another without delay here.
+
+    `changes` are options by name; `dns` is a provider's name, and `templates` replaces the etcd templates.
+    """
+    values: dict[str, object] = {
+        "master": True,
+        "peers_patience": 0.0,
+        "dns": "hosts",
+        "templates": templates(),
+    } | changes
+    known, names = values.pop("templates"), values.pop("dns")
+    assert isinstance(known, Mapping)
+    sections: dict[str, dict[str, object]] = {
+        "volumes": {"etcd_clusters": frozenset(known)},
+        "disks": {"layouts": known},
+        "etcd": {"templates": known, "private_names": names == "hosts", "names_kept": names != "none"},
+        "dns": {"private": names == "hosts", "kept": names != "none"},
+        "kubelet": {},
+    }
+    for name, value in values.items():
+        for place in _PLACES[name]:
+            section, _, field = place.partition(".")
+            sections[section][field] = value
+    return NodeConfig(
+        master=bool(values["master"]),
+        volumes=VolumeSettings(**sections["volumes"]),
+        disks=DiskSettings(**sections["disks"]),
+        etcd=EtcdSettings(**sections["etcd"]),
+        dns=DnsSettings(**sections["dns"]),
+        kubelet=KubeletSettings(**sections["kubelet"]),
+    )
 
 
 class Process:
@@ -85,13 +144,19 @@ class Process:
         self.seen: dict[str, object] = {}
         cloud, disks, files, dns, services = _Cloud(self), _Disks(self), _Files(self), _Dns(self), _Services(self)
         self.readers = Readers(cloud, disks, files, _Etcd(self), _Probe(self), dns, services)
-        self.writers = Writers(cloud, disks, files, dns, services)
+        self.writers: dict[str, object] = {
+            "cloud": cloud,
+            "disks": disks,
+            "files": files,
+            "dns": dns,
+            "services": services,
+        }
         self.observer = Observer(self.config, self.readers, started=time.monotonic() - uptime)
         self.memory = Memory()
 
     def round(self, cause: Cause = Cause.CLOCK) -> Report:
         """One round."""
-        return reconcile(self.config, self.observer, self.writers, self.memory, cause=cause)
+        return reconcile(self.observer, self.writers, self.memory, remote_cloud=True, cause=cause)
 
     def rounds(self, most: int = 40) -> Report:
         """Rounds until nothing is done or waited for any more; etcd lives in between."""
@@ -110,24 +175,24 @@ class Process:
 
         `order` may leave steps out: the next pass plans them again.
         """
-        observed = self.memory.recall(self.observer.first(), self.config.kubelet_restarts)
+        view = self.observer.first(self.memory.history.next_reconcile())
         for _ in range(10 * MOST_PASSES):
-            planned = order(plan(self.config, observed).steps)
+            planned = order(plan(view.judged, view.history.failed).steps)
             if not planned:
+                self.memory.history = view.history
                 return
             outcomes = []
             for step in planned:
                 yield step
                 outcomes += apply(self.writers, [step], self.memory.acting)
-            _remember(self.memory, observed, outcomes)
-            observed = _learn(observed, outcomes)
+            view = replace(view, history=_recorded(view.history, outcomes, view.observed.at.uptime))
             changed = frozenset[Facet]().union(*(one.step.action.changes for one in outcomes))
-            observed = self.memory.recall(self.observer.again(observed, changed), self.config.kubelet_restarts)
+            view = self.observer.again(view, changed)
         raise AssertionError(f"no end: {planned}")
 
     def dry_run(self) -> Report:
         """What would be done."""
-        return dry_run(self.config, self.observer)
+        return dry_run(Observer(self.config.for_dry_run(), self.readers, started=self.observer.started))
 
     @contextmanager
     def reading(self, name: str) -> Iterator[None]:
@@ -171,46 +236,43 @@ class _Cloud(_Port):
     """A cloud like EC2: who this machine is comes from another answer than the volumes, and knows what that hides."""
 
     remote = True
-    _forbidden = False
-    _told: frozenset[str] = frozenset()
-    _devices: frozenset[str] = frozenset()
 
-    @property
-    def can_tag(self) -> bool:
-        return not self._forbidden
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        self._tracking = Tracking(time.monotonic)
+        self._can_tag = True
 
-    def instance(self) -> Instance:
-        with self._process.reading("instance"):
-            mapping = {str(volume.device): volume.id for volume in self._world.held(self._node)}
-            doubtful = frozenset(name for name, id_ in mapping.items() if id_ not in self._told) - self._devices
-            return replace(
-                self._world.instance(self._node),
-                used_devices=self._devices,
-                attached=frozenset(mapping.values()),
-                doubtful_devices=doubtful,
-            )
+    def cluster_id(self) -> str:
+        return CLUSTER
 
-    def volumes(self) -> Sequence[CloudVolume]:
-        with self._process.reading("volumes"):
-            answer = self._world.describe()
-            self._told = frozenset(volume.id for volume in answer)
-            ours = [one for volume in answer if (one := volume.attachment_to(self._node.name))]
-            self._devices = frozenset(str(one.device) for one in ours)
-            return answer
+    def snapshot(self, *, volumes: bool) -> CloudSnapshot:
+        instance = self._part("instance", lambda: self._world.instance(self._node))
+        if not volumes:
+            return CloudSnapshot(instance, can_tag=self._can_tag)
+        found = self._part("volumes", self._volumes)
+        return CloudSnapshot(instance, found, self._part("peers", self._world.peers), self._can_tag)
 
-    def peers(self) -> Sequence[Peer]:
-        with self._process.reading("peers"):
-            return self._world.peers()
+    def _part(self, name: str, read: Callable[[], T]) -> T | Unknown:
+        try:
+            with self._process.reading(name):
+                return read()
+        except ProviderError as error:
+            return Unknown(str(error))
 
-    def attach(self, volume_id: str, device: str | None) -> None:
-        with self._process.effect("attach"):
+    def _volumes(self) -> tuple[CloudVolume, ...]:
+        mapping = {str(volume.device): volume.id for volume in self._world.held(self._node)}
+        answer = Answer(time.monotonic(), self._node.name, self._world.describe(), mapping, young=True)
+        return self._tracking.shown(answer)
+
+    def attach(self, volume_id: str) -> None:
+        with self._process.effect("attach"), self._tracking.request(volume_id) as device:
             volume = self._world.volumes[volume_id]
             if volume.holder is not None:
                 raise VolumeInUseError(f"{volume_id} is already attached to an instance")
             if volume.error:
                 raise VolumeDeniedError(volume.error)
             if device in {one.device for one in self._world.held(self._node)}:
-                raise DeviceConflictError(str(device), f"{device} is already in use")
+                raise DeviceConflictError(device, f"{device} is already in use")
             trouble = self._world.trouble()
             if trouble == "throttled":
                 raise ProviderError("request limit exceeded")
@@ -224,7 +286,7 @@ class _Cloud(_Port):
             if volume.holder != self._node.name:
                 raise Impossible(f"{self._node.name} tags {volume_id}, which {volume.holder} holds")
             if not self._world.can_tag:
-                self._forbidden = True
+                self._can_tag = False
                 raise TaggingForbiddenError("tags are forbidden here")
             volume.tags[key] = value
 
@@ -249,21 +311,17 @@ class _Disks(_Port):
             self._process.seen |= {key: one.content if isinstance(one, Disk) else one for key, one in found.items()}
             return found
 
-    def names(self) -> frozenset[str]:
-        with self._process.reading("names"):
-            return frozenset()
-
     def mounts(self) -> Sequence[Mount]:
         with self._process.reading("mounts"):
             return self._world.mounts(self._node)
 
-    def tree(self, target: str) -> VolumeContents:
-        with self._process.reading("tree"):
+    def contents(self, target: str) -> VolumeContents:
+        with self._process.reading("contents"):
             if target not in self._node.mounts:
                 raise ProviderError(f"{target} is not mounted")
             filesystem = self._world.volumes[self._node.mounts[target]].filesystem
             assert filesystem is not None
-            return filesystem.tree()
+            return filesystem.contents()
 
     def format(self, action: FormatVolume) -> None:
         with self._process.effect("format"):
@@ -420,7 +478,7 @@ class _Services(_Port):
 
     def start(self, unit: str) -> None:
         with self._process.effect("start"):
-            late = self._process.uptime >= self._process.config.gate_timeout
+            late = self._process.uptime >= self._process.config.kubelet.gate_timeout
             if not late and any(volume.attaching for volume in self._world.held(self._node)):
                 raise Impossible("kubelet is started while a volume is attaching")
             self._node.unit = UnitState("loaded", "active", "running", started_at=time.time())

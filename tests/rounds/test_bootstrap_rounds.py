@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
+from protokube.core.etcd.answers import AnswerTracking
 from protokube.core.etcd.model import PeerAnswers
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 from protokube.errors import ProviderError
@@ -75,7 +75,7 @@ def kops_volume(world: World, id_: str = "vol-m", spec: str = "a/a") -> WorldVol
 def test_a_bare_node_comes_up() -> None:
     world, node = single()
     report = Process(world, node).rounds()
-    assert report.settled
+    assert report.converged
     assert node.kubelet_runs
     assert world.links(node) == {
         f"{MANIFESTS}/etcd.manifest": "/mnt/master-vol-m/k8s.io/manifests/etcd.manifest",
@@ -152,7 +152,7 @@ def test_a_standby_joins_without_volumes_once_the_gate_is_late() -> None:
     standby = Process(world, world.node("n2"), uptime=301)
     report = standby.rounds()
     assert standby.node.kubelet_runs and world.held(standby.node) == []
-    assert report.settled and any("standby" in note for note in report.left.notes)
+    assert report.converged and any("standby" in note for note in report.left.hints)
 
 
 def test_a_kops_volume_is_adopted() -> None:
@@ -182,7 +182,7 @@ def test_another_members_kops_volume_is_refused() -> None:
 def test_three_bare_nodes_form_one_cluster(speed: dict[str, Any]) -> None:
     world, nodes = cluster("n1", "n2", "n3", **speed)
     reports = together(*nodes)
-    assert all(report.settled for report in reports)
+    assert all(report.converged for report in reports)
     assert all(process.node.kubelet_runs for process in nodes)
     assert world.etcd.write("etcd", "hello")
     assert len(world.etcd.running) == 3 and not world.etcd.violations and not world.etcd.stopped
@@ -290,15 +290,13 @@ def test_a_blank_volume_waits_while_nobody_answers() -> None:
 
 
 def test_answers_of_peers_count_once_they_have_stayed_the_same() -> None:
-    _, processes = cluster("n1", "n2", "n3")
-    process = processes[0]
+    known = AnswerTracking()
     answers = PeerAnswers({"b": ()})
-    seen = replace(process.observer.first(), members={"main": answers})
     told = []
     more = PeerAnswers({"b": (), "c": ()})
     for uptime, members in ((10.0, answers), (12.0, answers), (13.0, more), (20.0, answers)):
-        recalled = process.memory.recall(replace(seen, uptime=uptime, members={"main": members}), 6)
-        told.append(recalled.answers_for["main"])
+        known = known.seen(uptime, {"main": members})
+        told.append(known.stable_for["main"])
     assert told == [0.0, 2.0, 0.0, 10.0], "c is new at 13; its silence later changes nothing about b"
 
 
@@ -394,7 +392,7 @@ def test_a_volume_with_data_that_is_refused_is_evidence_all_the_same(damage: str
         ran.tags["k8s.io/etcd/events"] = "a/a"
     world.volume("vol-2", "a/a")
     report = Process(world, world.node("n2")).rounds()
-    assert not report.settled and not world.etcd.violations
+    assert not report.converged and not world.etcd.violations
     assert world.links(world.nodes["n2"]) == {}
     assert "vol-1" in " ".join(one.evidence for one in report.left.refusals if one.subject == "vol-2")
 

@@ -44,7 +44,7 @@ def test_a_round_ends_without_it_while_a_tool_is_at_work() -> None:
     observer = Observer(process.config, readers, started=time.monotonic(), wake=wake)
 
     def one_round() -> Report:
-        return reconcile(process.config, observer, process.writers, process.memory)
+        return reconcile(observer, process.writers, process.memory)
 
     first = one_round()
     assert [one.step.action.kind for one in first.steps] == ["attach-volume", "format-volume"]

@@ -27,7 +27,6 @@ from protokube.ports import (
     Files,
     ServiceManager,
     ServiceReader,
-    Writers,
 )
 from protokube.reconcile import CLOUD_FOR, Cause, Memory
 from tests.rounds.process import Killed, Process, node_config, survive
@@ -142,7 +141,7 @@ def test_1_no_action_leans_on_another_of_its_pass(scenario: Scenario, order: str
 def test_1_a_pass_holds_one_action_for_a_subject(scenario: Scenario) -> None:
     world, node = scenario()
     report = Process(world, node).rounds()
-    assert report.settled
+    assert report.converged
     world, node = scenario()
     for step_report in Process(world, node).dry_run().steps:
         same = step_report.number, step_report.step.action.subject
@@ -190,7 +189,7 @@ def test_4_a_dead_process_does_nothing() -> None:
 
 # --- 3 ---
 
-READS = ["instance", "volumes", "peers", "mounts", "inspect", "names", "tree", "listing", "read", "unit", "kubelet",
+READS = ["instance", "volumes", "peers", "mounts", "inspect", "contents", "listing", "read", "unit", "kubelet",
          "members", "record_sets"]  # fmt: skip
 
 
@@ -217,7 +216,7 @@ def test_3_a_bare_node_waits_for_the_answer_and_then_comes_up(name: str) -> None
     for _ in range(20):
         report = process.round()
     if name not in ("members", "names"):
-        assert not report.left.settled, "it must be said"
+        assert not report.left.converged, "it must be said"
     process.broken.clear()
     process.rounds()
     assert node.kubelet_runs and len(world.links(node)) == 2 and not world.etcd.violations
@@ -291,7 +290,8 @@ def writing() -> Iterator[tuple[str, str]]:
 
 
 def test_7_every_writing_port_is_walked() -> None:
-    assert {port for port, _, _ in PORTS} == set(Writers.__annotations__)
+    world, node = fresh()
+    assert {port for port, _, _ in PORTS} == set(Process(world, node).writers)
     assert len(list(writing())) >= 16
 
 
@@ -305,7 +305,7 @@ def test_7_dry_run_cannot_write(scenario: Scenario, monkeypatch: pytest.MonkeyPa
         raise AssertionError("dry run wrote")
 
     for port, name in writing():
-        monkeypatch.setattr(type(getattr(process.writers, port)), name, forbidden)
+        monkeypatch.setattr(type(process.writers[port]), name, forbidden)
     before = end(world, node)
     assert process.dry_run().steps
     assert process.effects == [] and end(world, node) == before
@@ -333,7 +333,7 @@ def test_8_what_was_done_and_is_not_seen_is_not_done_again_in_the_round() -> Non
     assert node.kubelet_runs
     assert not process.round().got_on, "what was done before is no progress, so that the daemon backs off"
     world.late_tags = False
-    assert process.rounds().settled
+    assert process.rounds().converged
 
 
 def test_8_a_settled_round_writes_nothing_and_reads_each_thing_once() -> None:
@@ -343,9 +343,9 @@ def test_8_a_settled_round_writes_nothing_and_reads_each_thing_once() -> None:
     process.effects.clear()
     process.reads.clear()
     report = process.round()
-    assert report.settled and process.effects == []
+    assert report.converged and process.effects == []
     assert process.reads == {
-        "instance": 1, "volumes": 1, "peers": 1, "mounts": 1, "inspect": 1, "names": 1, "tree": 2, "listing": 1,
+        "instance": 1, "volumes": 1, "peers": 1, "mounts": 1, "inspect": 1, "contents": 2, "listing": 1,
         "read": 1, "unit": 1, "kubelet": 1, "machine": 1, "record_sets": 1,
     }  # fmt: skip
 
@@ -356,7 +356,7 @@ def test_8_a_settled_nonmaster_asks_the_cloud_once() -> None:
     process = Process(world, node, node_config(master=False))
     process.rounds()
     process.reads.clear()
-    assert process.round().settled
+    assert process.round().converged
     assert process.reads == {"instance": 1, "listing": 1, "read": 1, "unit": 1, "kubelet": 1, "machine": 1}
 
 
@@ -365,9 +365,9 @@ def test_8_an_event_of_the_node_itself_asks_the_cloud_nothing_while_there_is_not
     process = Process(world, node)
     process.rounds()
     process.reads.clear()
-    assert process.round(Cause.NODE).settled
-    assert process.reads["volumes"] == process.reads["peers"] == 0
-    assert process.reads["inspect"] == process.reads["instance"] == 1
+    assert process.round(Cause.NODE).converged
+    assert process.reads["volumes"] == process.reads["peers"] == process.reads["instance"] == 0
+    assert process.reads["inspect"] == 1
 
 
 def test_8_before_anything_is_done_the_cloud_is_asked() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from protokube.report.text import as_json, as_text
+from protokube.report.json import as_json
+from protokube.report.text import as_text
 from tests.rounds.process import Process
 from tests.rounds.world import World
 

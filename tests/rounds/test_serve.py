@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from msgspec.structs import replace
 
 from protokube import daemon
 from protokube.alarm import Alarm
 from protokube.config.load import read
 from protokube.config.wiring import Wired, choose
-from protokube.core.model import Unknown
+from protokube.errors import ProviderError
 from protokube.host.notify import Notifier
 from protokube.host.watch import DirectoryWatcher
-from protokube.rounds import Rounds
+from protokube.reconciles import Reconciles
+from protokube.report.model import Report
 from protokube.together import start
 from tests.rounds.process import Process
 from tests.rounds.world import World
@@ -54,9 +54,9 @@ class Slow:
         settings, faults = read(["--cloud", "aws", "--dns", "none", "--interval", "3600"], {})
         assert not faults
         ports = self.process.readers, self.process.writers
-        wired = Wired(self.process.config, *ports, watch=(), running=dict, close=lambda: None)
+        wired = Wired(self.process.config, *ports, dns=None, watch=(), running=dict, close=lambda: None)
         alarm = Alarm()
-        self.rounds = Rounds(settings, wired, time.monotonic(), self.process.memory, alarm.ring)
+        self.rounds = Reconciles(settings, wired, time.monotonic(), self.process.memory, alarm.ring)
         self.running = daemon.Running(choose(settings), wired, alarm, self.rounds, self.rounds.begin())
 
     def _wait(self) -> None:
@@ -149,15 +149,16 @@ def test_only_volumes_that_can_be_read_are_followed(tmp_path: Path) -> None:
     world = World()
     world.volume("vol-m", "a/a")
     process = Process(world, world.node("n1"))
-    seen = process.rounds().observed
-    unread = replace(seen, trees={"vol-m": Unknown("reading did not end")})
-    wired = Wired(process.config, process.readers, process.writers, (), dict, lambda: None)
+    seen = process.rounds()
+    process.broken["contents"] = ProviderError("reading did not end")
+    unread = process.round()
+    wired = Wired(process.config, process.readers, process.writers, None, (), dict, lambda: None)
 
-    async def followed(*observations: object) -> set[str]:
+    async def followed(*reports: Report) -> set[str]:
         watches = daemon.Watches(asyncio.get_running_loop(), wired, Alarm())
         try:
-            for observed in observations:
-                watches.follow(observed, str(tmp_path))  # type: ignore[arg-type]
+            for report in reports:
+                watches.follow(report, str(tmp_path))
             directories = watches._directories
             assert isinstance(directories, DirectoryWatcher)
             return {str(path.relative_to(tmp_path)) for path in directories._wanted}

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from protokube.apply import apply
 from protokube.core.dns.actions import ChangeRecords
 from protokube.core.dns.model import ChangeKind, ForeignRecord, RecordChange, RecordSet
-from protokube.core.dns.owners import Absences
+from protokube.core.dns.owners import Absences, OwnerTracking
 from protokube.core.model import Unknown
 from protokube.core.node.actions import WriteFile
 from protokube.core.node.model import UnitState
@@ -60,7 +60,8 @@ class ZoneProcess(Process):
         self.until: threading.Event | None = None
         self.sent: list[Sequence[RecordChange]] = []
         dns = _Dns(zone, self)
-        self.readers, self.writers = replace(self.readers, dns=dns), replace(self.writers, dns=dns)
+        self.readers = replace(self.readers, dns=dns)
+        self.writers["dns"] = dns
         self.observer = Observer(self.config, self.readers, started=time.monotonic() - self.uptime)
 
 
@@ -97,7 +98,7 @@ class HangingWrites:
     """A node's files on a disk that stopped answering: what is written to `stuck` hangs until `go`."""
 
     def __init__(self, process: Process, stuck: str) -> None:
-        self._files, self._stuck = process.writers.files, stuck
+        self._files, self._stuck = process.writers["files"], stuck
         self.go = threading.Event()
         self.begun: Counter[str] = Counter()
 
@@ -127,7 +128,7 @@ def test_an_action_that_hangs_has_failed_and_is_not_begun_again_until_it_ends() 
     process.memory.acting = Limited(0.2, "the work on")
     identity = "/mnt/master-vol-m/k8s.io/identity.yaml"
     files = HangingWrites(process, identity)
-    process.writers = replace(process.writers, files=files)
+    process.writers["files"] = files
 
     while not (report := process.round()).failed:
         pass
@@ -145,7 +146,7 @@ def test_an_action_that_hangs_has_failed_and_is_not_begun_again_until_it_ends() 
     assert LINK not in process.node.files
 
     files.go.set()
-    while not process.rounds().settled:
+    while not process.rounds().converged:
         assert files.begun[identity] == 1
     assert LINK in process.node.files
 
@@ -154,7 +155,7 @@ def test_of_several_actions_with_one_subject_the_first_is_carried_out() -> None:
     """None is planned so; a bug in a planner must not do two things to one file at once."""
     process = one_node()
     done: list[str] = []
-    process.writers = replace(process.writers, files=Recording(done))
+    process.writers["files"] = Recording(done)
     first, second = (WriteFile("/etc/x", text, 0o644) for text in ("first", "second"))
     outcomes = apply(process.writers, [Step(first, ""), Step(second, "")], process.memory.acting)
     assert [(one.step.action, one.error) for one in outcomes] == [(first, None)]
@@ -164,7 +165,7 @@ def test_of_several_actions_with_one_subject_the_first_is_carried_out() -> None:
 def test_while_one_batch_of_records_hangs_no_other_is_sent() -> None:
     """Also when it would be about fewer names by then."""
     zone, process = in_zone()
-    assert process.rounds().settled
+    assert process.rounds().converged
     process.memory.acting = Limited(0.2, "the work on")
     go = threading.Event()
     process.until = go
@@ -178,7 +179,7 @@ def test_while_one_batch_of_records_hangs_no_other_is_sent() -> None:
     assert len(process.sent) == 1
     assert "own-records still hangs" in str(report.failed[0].error)
     go.set()
-    assert process.rounds().settled
+    assert process.rounds().converged
 
 
 def test_a_silent_name_server_is_asked_once_a_round() -> None:
@@ -195,16 +196,17 @@ def test_a_silent_name_server_is_asked_once_a_round() -> None:
     process.round()
     assert asked["records"] == 2
     del process.broken["record_sets"]
-    assert process.rounds().settled
+    assert process.rounds().converged
 
 
 def leave_behind(process: ZoneProcess, zone: MemoryZone, owners: int) -> None:
     """Let so many owners of records have been gone for long, as a settled process knows."""
-    assert process.rounds().settled
+    assert process.rounds().converged
     names = [f"i-gone-{number}" for number in range(owners)]
     for number, name in enumerate(names):
         zone.records[API, "A", name] = (f"10.9.9.{number}",)
-    process.memory.absences = Absences(dict.fromkeys(names, (0.0, 0.0)))
+    absences = Absences(dict.fromkeys(names, (0.0, 0.0)))
+    process.memory.history = replace(process.memory.history, owners=OwnerTracking(absences))
 
 
 def gone_in(zone: MemoryZone) -> int:
@@ -220,7 +222,9 @@ def test_a_round_removes_so_many_records_of_gone_owners_and_says_what_is_left() 
         report = process.round()
         left.append(gone_in(zone))
         said = [one.reason for one in report.left.waiting if one.subject == "dns"]
-        rest = [f"{left[-1]} more of the records that gone owners left go in later rounds"] if left[-1] else []
+        rest = (
+            [f"{left[-1]} more of the records that terminated owners left go in later reconciles"] if left[-1] else []
+        )
         assert said == rest
     assert left == [3, 1, 0, 0]
 
@@ -234,7 +238,7 @@ def test_removals_that_are_refused_for_good_are_tried_ever_more_rarely(owners: i
     for _ in range(3):
         report = process.round()
         assert [one.step.action.subject for one in report.failed] == ["removals"]
-        assert not report.in_flight and not report.settled and not report.got_on
+        assert not report.in_flight and not report.converged and not report.got_on
     assert gone_in(zone) == owners
 
 
@@ -246,7 +250,7 @@ def test_under_one_name_the_own_record_is_mended_and_what_another_left_is_remove
     assert {(name, owner): values for (name, _, owner), values in zone.records.items() if name == API} == {
         (API, "n1"): (process.node.address,)
     }
-    assert report.settled
+    assert report.converged
 
 
 def test_a_silent_name_server_makes_nobody_forget_how_long_an_owner_is_gone() -> None:
@@ -263,15 +267,13 @@ def test_a_silent_name_server_makes_nobody_forget_how_long_an_owner_is_gone() ->
 def test_what_stands_under_a_name_is_read_again_before_it_is_overwritten() -> None:
     """The node's address changes several rounds after it last read what stands under its names."""
     process = one_node()
-    assert process.rounds().settled
+    assert process.rounds().converged
     before = process.reads["record_sets"]
     read: list[int] = []
     process.hooks["change"] = lambda: read.append(process.reads["record_sets"] - before)
 
     def round_(cause: Cause = Cause.CLOCK) -> Report:
-        return reconcile(
-            process.config, process.observer, process.writers, process.memory, records_every=10, cause=cause
-        )
+        return reconcile(process.observer, process.writers, process.memory, records_every=10, cause=cause)
 
     assert not round_().steps and process.reads["record_sets"] == before
     process.node.address = "10.0.0.99"
@@ -282,13 +284,13 @@ def test_what_stands_under_a_name_is_read_again_before_it_is_overwritten() -> No
 def test_kubelet_is_started_without_a_look_at_names() -> None:
     """A settled node reads records in some rounds only; what doesn't concern them doesn't wait for a name server."""
     process = one_node()
-    assert process.rounds().settled
+    assert process.rounds().converged
     before = process.reads["record_sets"]
     process.node.unit = UnitState("loaded", "inactive", "dead")
     read: list[int] = []
     process.hooks["start"] = lambda: read.append(process.reads["record_sets"] - before)
 
-    reconcile(process.config, process.observer, process.writers, process.memory, records_every=10)
+    reconcile(process.observer, process.writers, process.memory, records_every=10)
 
     assert read == [0]
 
@@ -310,11 +312,11 @@ def test_a_strangers_note_beside_a_name_is_no_address() -> None:
 
 def test_a_person_wants_everything_looked_at() -> None:
     process = one_node()
-    assert process.rounds().settled
+    assert process.rounds().converged
 
     def reads(cause: Cause) -> dict[str, int]:
         before = Counter(process.reads)
-        reconcile(process.config, process.observer, process.writers, process.memory, records_every=10, cause=cause)
+        reconcile(process.observer, process.writers, process.memory, records_every=10, cause=cause, remote_cloud=True)
         return {name: process.reads[name] - before[name] for name in ("record_sets", "volumes")}
 
     assert reads(Cause.CLOCK) == {"record_sets": 0, "volumes": 1}

@@ -16,7 +16,18 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mount, Mounted, NoDisk, NotBlank, VolumeContents, Working
+from protokube.core.disks.model import (
+    Blank,
+    Disk,
+    Ext4,
+    Intent,
+    Mount,
+    Mounted,
+    NoDisk,
+    NotBlank,
+    VolumeContents,
+    Working,
+)
 from protokube.core.model import GIB
 from protokube.core.node.model import Absent, File, FileState, Link, UnitState
 from protokube.core.volumes.model import (
@@ -52,7 +63,7 @@ class Filesystem(Struct):
     files: dict[str, tuple[str | None, int]] = field(default_factory=lambda: {"lost+found/": (None, 0)})
     etcd: dict[str, EtcdData] = field(default_factory=dict)
 
-    def tree(self) -> VolumeContents:
+    def contents(self) -> VolumeContents:
         texts = {path: text for path, (text, _) in self.files.items() if text is not None}
         mtimes = {path: mtime for path, (text, mtime) in self.files.items() if text is not None}
         return VolumeContents(frozenset(self.files), texts, mtimes, uuid=self.uuid)
@@ -150,12 +161,7 @@ class World:
     # --- the cloud ---
 
     def instance(self, node: Node) -> Instance:
-        used = frozenset(one.device for one in self.volumes.values() if one.holder == node.name and not one.unseen)
-        names = tuple(f"/dev/xvd{letter}" for letter in "uvwxyz")
-        return Instance(
-            node.name, node.name, node.zone, CLUSTER, (node.address,), (), None, None,
-            frozenset(name for name in used if name), names,
-        )  # fmt: skip
+        return Instance(node.name, node.name, node.zone, CLUSTER, (node.address,))
 
     def describe(self) -> tuple[CloudVolume, ...]:
         """One answer of the cloud; attachments proceed by being looked at."""
@@ -232,7 +238,7 @@ class World:
         if volume.evidence is not None:
             return NotBlank(volume.evidence)
         if found := volume.filesystem:
-            return Ext4(found.uuid, found.label, found.size, found.used, found.checked, found.tree())
+            return Ext4(found.uuid, found.label, found.size, found.used, found.checked, found.contents())
         return Blank(volume.intent)
 
     def number(self, volume: WorldVolume) -> tuple[int, int]:

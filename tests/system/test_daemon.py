@@ -26,7 +26,7 @@ def node(tmp_path: Path) -> Iterator[TrialNode]:
 
 
 def settled(node: TrialNode, times: int = 1) -> None:
-    until(f"it has settled {times} times", lambda: node.log().count(" I settled\n") >= times)
+    until(f"it has settled {times} times", lambda: node.log().count(" I converged\n") >= times)
 
 
 def test_a_reload_with_a_broken_inventory_changes_nothing(node: TrialNode, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_reload_with_a_broken_inventory_changes_nothing(node: TrialNode, tmp_p
         ("cluster: c\nnodes: [{name: node-b}]\n", "no node is named 'node-a', known are node-b"),
         (None, "the inventory can't be read: No such file"),
     ):
-        begun = node.log().count(" I settled\n")
+        begun = node.log().count(" I converged\n")
         inventory.write_text(text) if text else inventory.unlink()
         os.kill(daemon.pid, signal.SIGHUP)
         until("it says why", lambda: re.search(f"the new configuration is not used: .*{said}", node.log()))
@@ -92,7 +92,7 @@ def test_no_watches_left(tmp_path: Path, kind: str) -> None:
         missed = re.findall(r"not watched, and seen only in rounds by the clock: (\S+): .*; raise (\S+)", node.log())
         assert ("/dev", f"fs.inotify.max_user_{kind}") in missed
         assert len(missed) == len(set(missed)), "said once"
-        assert " I settled\n" in node.log() and "Traceback" not in node.log()
+        assert " I converged\n" in node.log() and "Traceback" not in node.log()
         assert node.end(daemon) == 0
         once = node.run(*inside, "--once")
         assert once.returncode == 0 and "Traceback" not in once.stderr, once.stderr

@@ -110,7 +110,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 def settled(node: TrialNode) -> bool:
     """Whether the daemon has said so."""
-    return " I settled\n" in node.log()
+    return " I converged\n" in node.log()
 
 
 def record_changes(report: dict[str, Any]) -> list[str]:
@@ -190,7 +190,7 @@ def _boots_without_names(lab: Lab, down: Any, up: Any) -> None:
         assert node.said("gate opened") == 0
         node.until("it says what is missing", lambda: "dns" in node.show("StatusText"))
         assert SERVER in node.journal(UNIT)
-        assert "settled" not in node.journal(UNIT).splitlines()
+        assert "converged" not in node.journal(UNIT).splitlines()
 
         up()
         node.settled()

@@ -90,7 +90,7 @@ def kill_after(node: TrialNode, lines: int, wait: float) -> str:
 
     def enough() -> bool:
         said = node.log()[before:].splitlines()
-        return len(said) >= lines or any(line.endswith(" I settled") for line in said) or daemon.poll() is not None
+        return len(said) >= lines or any(line.endswith(" I converged") for line in said) or daemon.poll() is not None
 
     until("it has said enough", enough)
     time.sleep(wait)
@@ -135,7 +135,7 @@ def test_power_cuts(node: TrialNode, tmp_path: Path, untroubled: End, seed: int)
 
 def _said_enough(node: TrialNode, before: int, lines: int) -> bool:
     said = node.log()[before:].splitlines()
-    return len(said) >= lines or any(line.endswith(" I settled") for line in said)
+    return len(said) >= lines or any(line.endswith(" I converged") for line in said)
 
 
 MOMENTS: dict[str, Callable[[str], bool]] = {
@@ -169,6 +169,6 @@ def test_a_daemon_after_a_kill_ends_in_the_same_place_too(node: TrialNode, tmp_p
     kill_after(node, 4, 0.02)
     before = len(node.log())
     daemon = node.start_daemon()
-    until("it is settled", lambda: "I settled" in node.log()[before:])
+    until("it is settled", lambda: "I converged" in node.log()[before:])
     assert node.end(daemon) == 0
     assert_it_ends_well(node, tmp_path, untroubled, ["daemon again"])

@@ -134,7 +134,7 @@ def test_a_bad_configuration_is_rolled_back_and_a_better_one_taken(node: Node) -
     node.until("a new daemon says it too", lambda: node.said("refused: kubelet: kubelet/rolled-back") >= 2)
     assert node.pods() == [40, 40] and node.show("MainPID", KUBELET) == process, "and it isn't tried again"
 
-    settled = node.journal(UNIT).splitlines().count("settled")
+    settled = node.journal(UNIT).splitlines().count("converged")
     node.change(kubelet={"maxPods": 43})
     node.until("kubelet has the better one", lambda: node.pods() == [40, 40, 43])
     node.settled(settled + 1)
@@ -183,13 +183,13 @@ def test_restarts_are_limited(tmp_path: Path) -> None:
         node.bring_up()
         node.change(kubelet={"maxPods": 41})
         node.until("one start and one restart", lambda: node.pods() == [40, 41])
-        node.until("they are at rest", lambda: node.journal(UNIT).splitlines().count("settled") >= 2)
+        node.until("they are at rest", lambda: node.journal(UNIT).splitlines().count("converged") >= 2)
         node.change(kubelet={"maxPods": 42})
         node.until("the file is written", lambda: "maxPods: 42" in node.path(CONFIG).read_text())
         node.until("it waits", lambda: node.said("restarted often enough, next in"))
         node.run("systemctl", "kill", "--kill-who=main", "--signal=USR1", UNIT)
         node.until("it was asked", lambda: node.said("woken by SIGUSR1"))
-        assert node.pods() == [40, 41] and node.show("StatusText") != "settled"
+        assert node.pods() == [40, 41] and node.show("StatusText") != "converged"
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def test_the_text_report_names_the_rule_and_the_evidence(node: TrialNode, image:
     done = node.once()
     assert done.returncode == 1
     assert "main-a: format/not-blank: " in done.stdout and "byte 5 is 0x07" in done.stdout
-    assert "Not settled." in done.stdout
+    assert "Not converged." in done.stdout
 
 
 def test_a_disk_that_can_not_be_read(node: TrialNode, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_bare_machine_becomes_a_node(machine: Machine) -> None:
 
     machine.bring_up()
 
-    assert machine.show("ActiveState") == "active" and machine.show("StatusText") == "settled"
+    assert machine.show("ActiveState") == "active" and machine.show("StatusText") == "converged"
     assert_it_is_a_node(machine)
     (kubelet,) = machine.kubelets()
     assert "--config=/var/lib/kubelet/config.yaml" in kubelet["argv"]
@@ -121,7 +121,7 @@ def test_kill_9_of_the_daemon(machine: Machine) -> None:
     for words in ("attach main-a", "format (", "mount ", "link "):
         machine.until(f"it said {words}", lambda: machine.said(words))
         machine.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", UNIT, check=False)
-    machine.until("it is settled", lambda: machine.show("StatusText") == "settled")
+    machine.until("it is settled", lambda: machine.show("StatusText") == "converged")
     assert_it_is_a_node(machine)
     assert int(machine.show("NRestarts")) >= 1
     assert machine.said("refused") == 0, machine.journal(UNIT)

@@ -30,10 +30,10 @@ class UnitTracking(Struct, frozen=True):
         """Seconds for which a unit that is down is to be left alone. `restarts` are systemd's own since its last
         start."""
         recent = [time for time in self.starts.get(unit, ()) if uptime - time < WINDOW]
-        if not recent:
+        attempts = len(recent) + restarts
+        if not recent or attempts < 2:  # a unit that went down once is started again at once
             return 0.0
-        attempts = min(len(recent) + restarts, 32)
-        return max(0.0, recent[-1] + min(LONGEST, 2.0 ** (attempts - 1)) - uptime)
+        return max(0.0, recent[-1] + min(LONGEST, 2.0 ** min(attempts - 2, 16)) - uptime)
 
     def restart_pause(self, unit: str, uptime: float, most: int) -> float:
         """Seconds for which a unit that is up is not restarted, since it was `most` times within the hour."""

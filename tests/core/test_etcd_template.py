@@ -10,17 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.etcd.model import EtcdTemplate
-from protokube.core.etcd.template import (
-    DEFAULT_IMAGE,
-    check_pod,
-    has_livez,
-    image_version,
-    manifest_env,
-    manifest_image,
-    parse_template,
-    render_manifest,
-)
+from protokube.core.etcd.model import DEFAULT_IMAGE, EtcdTemplate
+from protokube.core.etcd.template import check_pod, has_livez, parse_template, render_manifest
+from protokube.core.static_pod import manifest_env
 from protokube.core.volumes.model import EtcdMember
 from tests.rounds.process import templates
 
@@ -115,13 +107,6 @@ def test_livez_where_the_image_has_it(image: str, livez: bool) -> None:
     assert "/health" not in render(image=image)
 
 
-def test_versions() -> None:
-    assert image_version("registry.k8s.io/etcd:3.6.6-0") == (3, 6, 6)
-    assert image_version("localhost:5000/etcd") is None
-    assert image_version(f"registry.k8s.io/etcd:{'9' * 5000}.6.6-0") is None, "a volume's manifest may say anything"
-    assert image_version(DEFAULT_IMAGE) is not None
-
-
 @given(st.text(min_size=1))
 def test_a_value_never_changes_the_structure(value: str) -> None:
     try:
@@ -131,11 +116,6 @@ def test_a_value_never_changes_the_structure(value: str) -> None:
     pod = yaml.safe_load(render(mount_point=value))
     assert pod.keys() == yaml.safe_load(render()).keys()
     assert pod["spec"]["volumes"][0]["hostPath"] == {"path": f"{value}/var/etcd/data", "type": "Directory"}
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", "spec: {containers: []}", "spec: {containers: [1]}", "spec: 1"])
-def test_what_is_no_manifest_says_nothing(text: str) -> None:
-    assert manifest_env(text) == {} and manifest_image(text) is None
 
 
 # --- templates ---

@@ -1,4 +1,4 @@
-"""Whose volume is it: the identity file, UUIDs, what a volume may hold."""
+"""The identity file of a volume, and the UUID of the filesystem that protokube makes for it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from protokube.core.disks.identity import (
-    IDENTITY_PATH,
-    Identity,
-    foreign_entries,
-    is_empty,
-    kops_manifest,
-    parse_identity,
-)
-from protokube.core.disks.model import VolumeContents
+from protokube.core.disks.identity import Identity, parse_identity
+from protokube.core.disks.model import IDENTITY_PATH
 from protokube.core.model import Rejected
 from protokube.core.volumes.model import EtcdMember
 from protokube.core.volumes.uuid import filesystem_uuid
-from tests.rounds.process import templates
 
 MEMBER = EtcdMember("main", "a", ("a", "b", "c"))
 IDENTITY = Identity("c.example.com", "main", "a", "vol-1", "5f2a", "3.6.6", True)
-MANIFEST = "k8s.io/manifests/etcd.manifest"
-POD = "spec: {containers: [{env: [{name: ETCD_NAME, value: %s}]}]}"
 
 
-def test_the_uuid_is_the_same_for_ever() -> None:
-    """Formatted volumes in the field bear it: a change would make every one of them a stranger's."""
+def test_the_uuid_is_always_the_same() -> None:
+    """Formatted volumes in the field bear it: a change would make every one of them unknown."""
     assert filesystem_uuid("c.example.com", EtcdMember("main", "a", ("a",)), "vol-m") == UUID
 
 
@@ -109,43 +99,6 @@ def test_a_damaged_file_is_refused(old: str, new: str, why: str) -> None:
 def test_a_file_that_is_no_mapping(text: str) -> None:
     judged = parse_identity(text)
     assert isinstance(judged, Rejected) and "expected a mapping" in judged.evidence
-
-
-@pytest.mark.parametrize(
-    ("entries", "foreign"),
-    [
-        ({"lost+found/"}, ()),
-        ({"lost+found/", "k8s.io/", IDENTITY_PATH, "k8s.io/manifests/", MANIFEST}, ()),
-        ({"var/", "var/etcd/", "var/etcd/data/", "var/etcd/data/member/", "var/etcd/data/member/wal/"}, ()),
-        ({"k8s.io/.identity.yaml.protokube-new"}, ()),
-        ({"home/"}, ("home/",)),
-        ({"var/lib/"}, ("var/lib/",)),
-        ({"var/etcd/data-events/"}, ("var/etcd/data-events/",)),
-        ({"k8s.io/manifests/etcd-events.manifest"}, ("k8s.io/manifests/etcd-events.manifest",)),
-        ({"lost+found"}, ("lost+found",)),
-        ({"var"}, ("var",)),
-        ({"var/etcd/data"}, ("var/etcd/data",)),
-    ],
-)
-def test_foreign_entries(entries: set[str], foreign: tuple[str, ...]) -> None:
-    assert foreign_entries(VolumeContents(frozenset(entries)), templates()["main"]) == foreign
-
-
-def test_more_than_could_be_listed_is_foreign() -> None:
-    assert foreign_entries(VolumeContents(overflow=True), templates()["main"])
-    assert not is_empty(VolumeContents(overflow=True))
-    assert is_empty(VolumeContents(frozenset({"lost+found/"}))) and is_empty(VolumeContents())
-    assert not is_empty(VolumeContents(frozenset({"lost+found/", "a"})))
-
-
-def test_a_kops_manifest_belongs_to_its_member() -> None:
-    template = templates()["main"]
-    assert kops_manifest(VolumeContents(), MEMBER, template) is None
-    mine = VolumeContents(texts={MANIFEST: POD % "etcd-a"})
-    assert kops_manifest(mine, MEMBER, template) == POD % "etcd-a"
-    for text in (POD % "etcd-b", "", "spec: {}", "{", "[]"):
-        judged = kops_manifest(VolumeContents(texts={MANIFEST: text}), MEMBER, template)
-        assert isinstance(judged, Rejected) and judged.rule == "volume/foreign-data"
 
 
 UUID = "9644bf7b-6614-5e43-9965-42f425e2b2d6"

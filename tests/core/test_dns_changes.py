@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protokube.core.dns.changes import DnsPlan, decide_records
+from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_records
 from protokube.core.dns.model import (
     OWN,
     PLACEHOLDER,
     REMOVALS,
     ChangeKind,
-    WantedRecord,
-    WantedRecords,
     ForeignRecord,
     OwnedRecord,
     RecordChange,
     RecordSet,
+    WantedRecord,
+    WantedRecords,
 )
 from protokube.core.model import Unknown
 
@@ -46,28 +46,28 @@ def here(
     return RecordSet(name, records, tuple(foreign), coexists)
 
 
-def plan(
+def decide(
     there: RecordSet,
     *wanted: WantedRecord,
     masters: tuple[WantedRecord, ...] | Unknown = (),
-    gone: Sequence[str] = (),
+    terminated: Sequence[str] = (),
     adopt: bool = False,
     private: bool = False,
     removals: int = 3,
     withdrawn: bool = False,
-) -> DnsPlan:
+) -> RecordDecision:
     left = frozenset({there.name}) if withdrawn else frozenset()
-    desired = WantedRecords("i-1", private, wanted, left, masters)
-    evidence = dict.fromkeys(gone, "terminated")
-    return decide_records(desired, {there.name: there}, evidence, adopt=adopt, removals=removals)
+    ours = WantedRecords("i-1", private, wanted, left, masters)
+    policy = RecordPolicy(dict.fromkeys(terminated, "terminated"), removals, adopt)
+    return decide_records(ours, {there.name: there}, policy)
 
 
-def changes(plan: DnsPlan, name: str = OWN) -> list[RecordChange]:
-    return [change for batch in plan.batches if batch.name == name for change in batch.changes]
+def changes(decision: RecordDecision, name: str = OWN) -> list[RecordChange]:
+    return [change for batch in decision.batches if batch.name == name for change in batch.changes]
 
 
-def lines(plan: DnsPlan, name: str = OWN) -> list[str]:
-    return [change.describe() for change in changes(plan, name)]
+def lines(decision: RecordDecision, name: str = OWN) -> list[str]:
+    return [change.describe() for change in changes(decision, name)]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def lines(plan: DnsPlan, name: str = OWN) -> list[str]:
     ids=["alone", "beside others", "exclusive"],
 )
 def test_what_is_right_is_left_alone(there: RecordSet) -> None:
-    assert plan(there, want(there.name)) == DnsPlan()
+    assert decide(there, want(there.name)) == RecordDecision()
 
 
 @pytest.mark.parametrize(
@@ -98,28 +98,28 @@ def test_what_is_right_is_left_alone(there: RecordSet) -> None:
     ],
 )
 def test_what_is_missing_or_differs_is_written(there: RecordSet, expected: str) -> None:
-    assert lines(plan(there, want(there.name))) == [expected]
+    assert lines(decide(there, want(there.name))) == [expected]
 
 
 def test_a_change_of_a_shared_name_never_mentions_others() -> None:
-    (change,) = changes(plan(here(API, ("10.0.0.2", "i-2"), ("10.0.0.3", "i-3")), want(API)))
+    (change,) = changes(decide(here(API, ("10.0.0.2", "i-2"), ("10.0.0.3", "i-3")), want(API)))
     assert (change.owner, change.values, change.shared, change.adopts) == ("i-1", ("10.0.0.1",), True, ())
 
 
 def test_a_family_that_the_node_lost_goes_in_the_same_batch() -> None:
     there = here(ETCD, ("10.0.0.9", "i-1"), ("fd00::9", "i-1"))
-    assert lines(plan(there, want(ETCD))) == [f"{ETCD} A: 10.0.0.9 → 10.0.0.1", f"{ETCD} AAAA: fd00::9 → nothing"]
+    assert lines(decide(there, want(ETCD))) == [f"{ETCD} A: 10.0.0.9 → 10.0.0.1", f"{ETCD} AAAA: fd00::9 → nothing"]
     there = here(API, ("10.0.0.1", "i-1"), ("fd00::1", "i-1"), ("fd00::2", "i-2"))
-    assert lines(plan(there, want(API))) == [f"{API} AAAA (i-1): fd00::1 → nothing"]
+    assert lines(decide(there, want(API))) == [f"{API} AAAA (i-1): fd00::1 → nothing"]
 
 
 # --- other people's records ---
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-@pytest.mark.parametrize("stranger", [ALIAS, ForeignRecord("CNAME", ("lb.c1.test",), "a CNAME")])
-def test_what_others_put_there_is_reported_and_left(name: str, stranger: ForeignRecord) -> None:
-    found = plan(here(name, foreign=[stranger]), want(name))
+@pytest.mark.parametrize("other", [ALIAS, ForeignRecord("CNAME", ("lb.c1.test",), "a CNAME")])
+def test_what_others_put_there_is_reported_and_left(name: str, other: ForeignRecord) -> None:
+    found = decide(here(name, foreign=[other]), want(name))
     assert found.batches == ()
     ((subject, rule, evidence),) = found.refusals
     assert (subject, rule) == (name, "dns/foreign")
@@ -127,39 +127,39 @@ def test_what_others_put_there_is_reported_and_left(name: str, stranger: Foreign
     assert "--dns-adopt" in evidence
 
 
-def test_a_stranger_of_another_family_is_none_of_ours() -> None:
+def test_a_record_of_another_family_is_none_of_ours() -> None:
     aaaa = ForeignRecord("AAAA", ("lb.c1.test",), "an alias")
-    assert plan(here(API, ("10.0.0.1", "i-1"), foreign=[aaaa]), want(API)) == DnsPlan()
+    assert decide(here(API, ("10.0.0.1", "i-1"), foreign=[aaaa]), want(API)) == RecordDecision()
 
 
 def test_where_records_can_stand_side_by_side_ours_is_kept_as_well() -> None:
-    found = plan(here(API, foreign=[MULTI]), want(API))
+    found = decide(here(API, foreign=[MULTI]), want(API))
     assert lines(found) == [f"{API} A (i-1): nothing → 10.0.0.1"]
     assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]
-    found = plan(here(API, ("192.0.2.9", None), coexists=True), want(API))
+    found = decide(here(API, ("192.0.2.9", None), coexists=True), want(API))
     assert (len(found.batches), len(found.refusals)) == (1, 1)
-    assert plan(here(API, ("192.0.2.9", None)), want(API)).batches == ()
+    assert decide(here(API, ("192.0.2.9", None)), want(API)).batches == ()
 
 
 def test_nothing_stands_beside_an_exclusive_record() -> None:
-    assert plan(here(ETCD, foreign=[MULTI]), want(ETCD)).batches == ()
+    assert decide(here(ETCD, foreign=[MULTI]), want(ETCD)).batches == ()
 
 
 @pytest.mark.parametrize("values", [PLACEHOLDER, f"{PLACEHOLDER} {PLACEHOLDER}"])
 def test_placeholders_are_replaced_in_the_same_step(values: str) -> None:
-    found = plan(here(API, (values, None)), want(API))
+    found = decide(here(API, (values, None)), want(API))
     (change,) = changes(found)
     assert change.adopts[0].values[0] == PLACEHOLDER
     assert found.refusals == ()
 
 
-def test_a_placeholder_among_real_addresses_is_somebody_elses() -> None:
-    assert plan(here(API, (f"{PLACEHOLDER} 192.0.2.1", None)), want(API)).batches == ()
+def test_a_placeholder_among_real_addresses_is_left_alone() -> None:
+    assert decide(here(API, (f"{PLACEHOLDER} 192.0.2.1", None)), want(API)).batches == ()
 
 
 def test_adopting_gives_every_living_master_its_record_at_once() -> None:
     masters = (want(API), want(API, "10.0.0.2", "i-2"), want(API, "fd00::2", "i-2"), want("api.c1.test", "192.0.2.1"))
-    found = plan(here(API, foreign=[ALIAS]), want(API), masters=masters, adopt=True)
+    found = decide(here(API, foreign=[ALIAS]), want(API), masters=masters, adopt=True)
     assert [(one.owner, one.values, one.adopts) for one in changes(found)] == [
         ("i-1", ("10.0.0.1",), (ALIAS,)),
         ("i-2", ("10.0.0.2",), (ALIAS,)),
@@ -169,23 +169,23 @@ def test_adopting_gives_every_living_master_its_record_at_once() -> None:
 
 
 def test_adopting_waits_for_the_peers() -> None:
-    found = plan(here(API, foreign=[ALIAS]), want(API), masters=Unknown("throttled"), adopt=True)
+    found = decide(here(API, foreign=[ALIAS]), want(API), masters=Unknown("throttled"), adopt=True)
     assert found.batches == ()
     assert "throttled" in found.waiting[0][1]
 
 
 def test_a_name_without_a_zone_is_refused() -> None:
     there = RecordSet(API, refusal=("dns/ambiguous-zone", "Z1 and Z2"))
-    assert plan(there, want(API)) == DnsPlan(refusals=((API, "dns/ambiguous-zone", "Z1 and Z2"),))
-    assert plan(there, withdrawn=True) == DnsPlan()
+    assert decide(there, want(API)) == RecordDecision(refusals=((API, "dns/ambiguous-zone", "Z1 and Z2"),))
+    assert decide(there, withdrawn=True) == RecordDecision()
 
 
 # --- removal ---
 
 
-def test_what_gone_owners_left_is_removed_in_a_batch_of_its_own() -> None:
+def test_what_terminated_owners_left_is_removed_in_a_batch_of_its_own() -> None:
     there = here(API, ("10.0.0.9", "i-1"), ("10.0.0.2", "i-2"), ("10.0.0.3", "i-3"))
-    found = plan(there, want(API), gone=["i-2"])
+    found = decide(there, want(API), terminated=["i-2"])
     assert [batch.name for batch in found.batches] == [OWN, REMOVALS]
     (change,) = changes(found, REMOVALS)
     assert (change.kind, change.owner, change.before) == (ChangeKind.DELETE, "i-2", ("10.0.0.2",))
@@ -201,24 +201,25 @@ def test_what_gone_owners_left_is_removed_in_a_batch_of_its_own() -> None:
     ids=["no record", "an empty one"],
 )
 def test_nothing_is_removed_where_ours_does_not_stand(there: RecordSet) -> None:
-    assert changes(plan(there, want(API), gone=["i-2"]), REMOVALS) == []
+    assert changes(decide(there, want(API), terminated=["i-2"]), REMOVALS) == []
 
 
-def test_nobody_cleans_up_a_name_that_is_not_his() -> None:
+def test_no_node_cleans_up_a_name_that_is_not_its_own() -> None:
     there = here(API, ("10.0.0.1", "i-1"), ("10.0.0.2", "i-2"))
-    assert plan(there, gone=["i-2"], withdrawn=True, masters=()).batches == ()
+    assert decide(there, terminated=["i-2"], withdrawn=True, masters=()).batches == ()
 
 
 def test_an_exclusive_name_is_left_to_its_next_holder() -> None:
     there = here(ETCD, ("10.0.0.1", "i-1"), ("10.0.0.2", "i-2"))
-    assert changes(plan(there, want(ETCD), gone=["i-2"]), REMOVALS) == []
+    assert changes(decide(there, want(ETCD), terminated=["i-2"]), REMOVALS) == []
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_removals_are_limited(limit: int) -> None:
     dead = [f"i-{i}" for i in range(2, 9)]
     there = here(API, ("10.0.0.1", "i-1"), *((f"10.0.0.{i}", owner) for i, owner in enumerate(dead, 2)))
-    assert len(changes(plan(there, want(API), gone=dead, removals=limit), REMOVALS)) == limit
+    found = decide(there, want(API), terminated=dead, removals=limit)
+    assert (len(changes(found, REMOVALS)), found.left_over) == (limit, len(dead) - limit)
 
 
 # --- leaving ---
@@ -227,10 +228,10 @@ def test_removals_are_limited(limit: int) -> None:
 def test_a_master_leaves_a_name_only_while_a_living_one_stands_there() -> None:
     mine, living = ("10.0.0.1", "i-1"), want(API, "10.0.0.2", "i-2")
     both = here(API, mine, ("10.0.0.2", "i-2"))
-    assert lines(plan(both, masters=(living,), withdrawn=True)) == [f"{API} A (i-1): 10.0.0.1 → nothing"]
-    assert plan(here(API, mine), masters=(living,), withdrawn=True).batches == ()
-    assert plan(both, masters=(), withdrawn=True).batches == ()
-    assert plan(both, masters=Unknown("throttled"), withdrawn=True).batches == ()
+    assert lines(decide(both, masters=(living,), withdrawn=True)) == [f"{API} A (i-1): 10.0.0.1 → nothing"]
+    assert decide(here(API, mine), masters=(living,), withdrawn=True).batches == ()
+    assert decide(both, masters=(), withdrawn=True).batches == ()
+    assert decide(both, masters=Unknown("throttled"), withdrawn=True).batches == ()
 
 
 # --- a file of one's own ---
@@ -238,28 +239,28 @@ def test_a_master_leaves_a_name_only_while_a_living_one_stands_there() -> None:
 
 def test_in_a_private_place_whole_sets_are_written() -> None:
     wanted = WantedRecord(API, "A", ("10.0.0.1", "10.0.0.2"), True, "i-1")
-    (change,) = changes(plan(here(API, ("10.0.0.1 10.0.0.9", None)), wanted, private=True))
+    (change,) = changes(decide(here(API, ("10.0.0.1 10.0.0.9", None)), wanted, private=True))
     assert (change.values, change.shared) == (("10.0.0.1", "10.0.0.2"), False)
-    assert plan(here(API, ("10.0.0.2 10.0.0.1", None), ttl=0), wanted, private=True) == DnsPlan()
+    assert decide(here(API, ("10.0.0.2 10.0.0.1", None), ttl=0), wanted, private=True) == RecordDecision()
 
 
 def test_addresses_of_peers_that_cannot_be_seen_stay() -> None:
     there = here(API, ("10.0.0.9 10.0.0.2", None), ("fd00::2", None))
-    (change,) = changes(plan(there, want(API), private=True, masters=Unknown("throttled")))
+    (change,) = changes(decide(there, want(API), private=True, masters=Unknown("throttled")))
     assert change.values == ("10.0.0.1", "10.0.0.2", "10.0.0.9")
 
 
 def test_other_peoples_lines_are_reported_and_stop_nothing() -> None:
-    found = plan(
+    found = decide(
         here(API, foreign=[ForeignRecord("A", (PLACEHOLDER,), "line 3")]), want(API), private=True, adopt=True
     )
     assert [one.adopts for one in changes(found)] == [()]
     assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]
 
 
-def test_unknown_records_plan_nothing() -> None:
-    desired = WantedRecords("i-1", records=(want(API),))
-    assert decide_records(desired, Unknown("no answer"), {}, adopt=True, removals=3) == DnsPlan()
+def test_unknown_records_decide_nothing() -> None:
+    ours = WantedRecords("i-1", records=(want(API),))
+    assert decide_records(ours, Unknown("no answer"), RecordPolicy(removals=3, adopt=True)) == RecordDecision()
 
 
 # --- properties ---
@@ -284,20 +285,20 @@ def test_without_leave_only_own_records_and_placeholders_are_touched(
     owned: list[OwnedRecord],
     foreign: list[ForeignRecord],
     coexists: bool,
-    gone: set[str],
+    terminated: set[str],
     listed: bool,
     withdrawn: bool,
 ) -> None:
     there = RecordSet(API, tuple(owned), tuple(foreign), coexists)
     wanted = () if withdrawn else (want(API),)
     masters = (want(API, "10.0.0.2", "i-2"),) if listed else ()
-    found = plan(there, *wanted, masters=masters, gone=sorted(gone), withdrawn=withdrawn)
+    found = decide(there, *wanted, masters=masters, terminated=sorted(terminated), withdrawn=withdrawn)
     for change in changes(found):
         assert change.owner == "i-1"
         assert all(set(one.values) == {PLACEHOLDER} for one in change.adopts)
     for change in changes(found, REMOVALS):
         assert change.kind is ChangeKind.DELETE
-        assert change.owner in gone
+        assert change.owner in terminated
     deleted = {
         (one.owner, one.type) for batch in found.batches for one in batch.changes if one.kind is ChangeKind.DELETE
     }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from protokube.core.node.model import Mount
-from protokube.core.dns.model import WantedRecords, Holding
-from protokube.core.dns.names import Naming, desired_records, holdings
-from protokube.core.dns.plan import records_of
+from protokube.core.assess import assess
+from protokube.core.dns.model import Holding, WantedRecords
+from protokube.core.dns.names import Naming, holdings, wanted_records
+from protokube.core.history import History
 from protokube.core.model import Unknown
-from protokube.core.volumes.assess import desire as desired_state
+from protokube.core.node.model import Mount
 from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 from tests.core.states import config_of, mounted, state
 
@@ -21,7 +21,7 @@ B = Holding("i-2", ("10.0.0.2",), ("198.51.100.2",), frozenset({("main", "b"), (
 C = Holding("i-3", ("10.0.0.3", "fd00::3"), (), frozenset({("main", "c")}))
 
 
-def desire(
+def wanted(
     *,
     instance: Instance = ME,
     peers: tuple[Holding, ...] | Unknown = (B, C),
@@ -29,17 +29,17 @@ def desire(
     mounted: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
     private: bool = False,
 ) -> WantedRecords:
-    return desired_records(NAMING, instance, peers, held=held, mounted=mounted, private=private)
+    return wanted_records(NAMING, instance, peers, held=held, mounted=mounted, private=private)
 
 
-def table(desired: WantedRecords) -> dict[tuple[str, str], tuple[str, ...]]:
-    assert all(record.ttl == 60 for record in desired.records)
-    return {(record.name.removesuffix(".c1.test"), record.type): record.values for record in desired.records}
+def table(ours: WantedRecords) -> dict[tuple[str, str], tuple[str, ...]]:
+    assert all(record.ttl == 60 for record in ours.records)
+    return {(record.name.removesuffix(".c1.test"), record.type): record.values for record in ours.records}
 
 
 def test_a_master_keeps_its_members_and_its_place_under_the_api_names() -> None:
-    desired = desire()
-    assert table(desired) == {
+    ours = wanted()
+    assert table(ours) == {
         ("etcd-a.internal", "A"): ("10.0.0.1",),
         ("etcd-a.internal", "AAAA"): ("fd00::1",),
         ("etcd-events-a.internal", "A"): ("10.0.0.1",),
@@ -48,57 +48,57 @@ def test_a_master_keeps_its_members_and_its_place_under_the_api_names() -> None:
         ("api.internal", "AAAA"): ("fd00::1",),
         ("api", "A"): ("198.51.100.1",),
     }
-    assert {record.name for record in desired.records if record.shared} == {NAMING.api, NAMING.api_internal}
-    assert {record.owner for record in desired.records} == {"i-1"}
+    assert {record.name for record in ours.records if record.shared} == {NAMING.api, NAMING.api_internal}
+    assert {record.owner for record in ours.records} == {"i-1"}
 
 
 def test_only_mounted_members_are_named() -> None:
-    assert {name for name, _ in table(desire(mounted=(MAIN_A,)))} == {"etcd-a.internal", "api.internal", "api"}
+    assert {name for name, _ in table(wanted(mounted=(MAIN_A,)))} == {"etcd-a.internal", "api.internal", "api"}
 
 
 @pytest.mark.parametrize("private", [False, True])
 @pytest.mark.parametrize("volumes", [(), (EVENTS_A,)], ids=["standby", "events only"])
 def test_masters_without_a_main_volume_write_nothing(private: bool, volumes: tuple[EtcdMember, ...]) -> None:
-    assert desire(private=private, held=volumes, mounted=volumes).records == ()
+    assert wanted(private=private, held=volumes, mounted=volumes).records == ()
 
 
 def test_a_standby_leaves_the_api_names_and_a_booting_master_does_not() -> None:
-    assert desire(held=(), mounted=()).withdrawn == {NAMING.api, NAMING.api_internal}
-    assert desire(mounted=()).names == frozenset()
+    assert wanted(held=(), mounted=()).withdrawn == {NAMING.api, NAMING.api_internal}
+    assert wanted(mounted=()).names == frozenset()
 
 
-@pytest.mark.parametrize(("mounts", "withdrawn"), [((), True), ((mounted(),), False)])
+@pytest.mark.parametrize(
+    ("mounts", "withdrawn"), [((), True), ((mounted(),), False), (Unknown("no mountinfo"), False)]
+)
 def test_nothing_is_withdrawn_while_a_mounted_volume_is_missing_from_the_answer(
-    mounts: tuple[Mount, ...], withdrawn: bool
+    mounts: tuple[Mount, ...] | Unknown, withdrawn: bool
 ) -> None:
-    observed = state(volumes=(), mounts=mounts)
-    config = config_of(dns="route53")
-    judged = desired_state(config, observed)
-    assert judged is not None
-    assert bool(records_of(config, observed, judged).withdrawn) == withdrawn
+    judged = assess(config_of(dns="route53"), state(volumes=(), mounts=mounts), History())
+    assert judged.dns is not None
+    assert bool(judged.dns.names) == withdrawn
 
 
 def test_a_master_without_an_external_address_has_no_place_under_the_public_name() -> None:
     inside = Instance("i-1", "n1", "z", "c1.test", ("10.0.0.1",))
-    desired = desire(instance=inside)
-    assert desired.withdrawn == {NAMING.api}
-    assert NAMING.api not in {record.name for record in desired.records}
+    ours = wanted(instance=inside)
+    assert ours.withdrawn == {NAMING.api}
+    assert NAMING.api not in {record.name for record in ours.records}
 
 
 def test_living_masters_are_the_running_holders_of_a_main_volume() -> None:
     stopped = Holding("i-4", ("10.0.0.4",), (), frozenset({("main", "d")}), PeerState.STOPPED)
-    gone = Holding("i-5", ("10.0.0.5",), (), frozenset({("main", "e")}), PeerState.TERMINATED)
+    terminated = Holding("i-5", ("10.0.0.5",), (), frozenset({("main", "e")}), PeerState.TERMINATED)
     events = Holding("i-6", ("10.0.0.6",), (), frozenset({("events", "f")}))
-    masters = desire(peers=(B, C, stopped, gone, events)).masters
+    masters = wanted(peers=(B, C, stopped, terminated, events)).masters
     assert not isinstance(masters, Unknown)
     assert {record.owner for record in masters} == {"i-1", "i-2", "i-3"}
     assert all(record.shared for record in masters)
-    assert desire(peers=Unknown("throttled")).masters == Unknown("throttled")
+    assert wanted(peers=Unknown("throttled")).masters == Unknown("throttled")
 
 
 def test_a_private_provider_holds_everybody() -> None:
-    desired = desire(private=True)
-    assert table(desired) == {
+    ours = wanted(private=True)
+    assert table(ours) == {
         ("etcd-a.internal", "A"): ("10.0.0.1",),
         ("etcd-a.internal", "AAAA"): ("fd00::1",),
         ("etcd-events-a.internal", "A"): ("10.0.0.1",),
@@ -111,27 +111,27 @@ def test_a_private_provider_holds_everybody() -> None:
         ("api.internal", "AAAA"): ("fd00::1", "fd00::3"),
         ("api", "A"): ("198.51.100.1", "198.51.100.2"),
     }
-    assert {record.owner for record in desired.records} == {"i-1"}
+    assert {record.owner for record in ours.records} == {"i-1"}
 
 
 def test_a_private_provider_prefers_ourselves_then_the_running() -> None:
     stale = Holding("i-0", ("10.0.0.7",), (), frozenset({("main", "a"), ("main", "b")}), PeerState.STOPPED)
-    found = table(desire(private=True, peers=(stale, B)))
+    found = table(wanted(private=True, peers=(stale, B)))
     assert found["etcd-a.internal", "A"] == ("10.0.0.1",)
     assert found["etcd-b.internal", "A"] == ("10.0.0.2",)
 
 
-def test_a_private_provider_forgets_who_is_gone_and_keeps_who_is_stopped() -> None:
-    gone = Holding("i-2", ("10.0.0.2",), (), frozenset({("main", "b")}), PeerState.TERMINATED)
+def test_a_private_provider_forgets_who_is_terminated_and_keeps_who_is_stopped() -> None:
+    terminated = Holding("i-2", ("10.0.0.2",), (), frozenset({("main", "b")}), PeerState.TERMINATED)
     stopped = Holding("i-3", ("10.0.0.3",), (), frozenset({("main", "c")}), PeerState.STOPPED)
-    found = table(desire(private=True, peers=(gone, stopped)))
+    found = table(wanted(private=True, peers=(terminated, stopped)))
     assert ("etcd-b.internal", "A") not in found
     assert found["etcd-c.internal", "A"] == ("10.0.0.3",)
     assert found["api.internal", "A"] == ("10.0.0.1", "10.0.0.3")
 
 
 def test_a_private_provider_knows_itself_when_the_peers_cannot_be_seen() -> None:
-    found = table(desire(private=True, peers=Unknown("throttled")))
+    found = table(wanted(private=True, peers=Unknown("throttled")))
     assert found["etcd-a.internal", "A"] == ("10.0.0.1",)
     assert ("etcd-b.internal", "A") not in found
 

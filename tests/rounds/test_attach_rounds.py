@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.volumes.arrivals import DEADLINE
+from protokube.core.volumes.tracking import DEADLINE
 from tests.rounds.process import Process
 from tests.rounds.world import World
 
@@ -24,11 +24,13 @@ def test_what_never_comes_is_refused_and_used_when_it_comes(lacks: dict[str, int
         report = process.round()
     assert report.in_flight and not report.left.refusals
 
-    since, when = process.memory.arrivals.since["vol-1"]
-    process.memory.arrivals = replace(process.memory.arrivals, since={"vol-1": (since, when - DEADLINE)})
+    known = process.memory.history.attachments
+    since, when = known.since["vol-1"]
+    past = replace(known, since={"vol-1": (since, when - DEADLINE)})
+    process.memory.history = replace(process.memory.history, attachments=past)
     report = process.round()
     assert [(one.subject, one.rule) for one in report.left.refusals] == [("vol-1", rule)]
-    assert not report.in_flight and not report.settled, "--once ends with it"
+    assert not report.in_flight and not report.converged, "--once ends with it"
 
     stuck.appears = stuck.attaching = 0
     report = process.rounds()

@@ -1,10 +1,10 @@
-"""When an owner is gone."""
+"""When an owner is terminated, so that others may remove what it left."""
 
 from __future__ import annotations
 
 import pytest
 
-from protokube.core.dns.owners import Absences, gone_owners
+from protokube.core.dns.owners import Absences, terminated_owners
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import Peer, PeerState
 
@@ -45,17 +45,17 @@ def test_absence_needs_two_answers_ten_minutes_apart_that_list_us(answers: Answe
     absences = Absences()
     for now, peers in answers:
         absences = absences.seen(now, "i-1", peers, {"i-1", "i-2"})
-    assert set(gone_owners("i-1", answers[-1][1], absences.absent_for())) == expected
+    assert set(terminated_owners("i-1", answers[-1][1], absences.absent_for())) == expected
 
 
 def test_the_cloud_itself_may_say_so() -> None:
     peers = (ME, Peer("i-2", (), state=PeerState.TERMINATED), Peer("i-3", (), state=PeerState.STOPPED))
-    assert list(gone_owners("i-1", peers, {})) == ["i-2"]
+    assert list(terminated_owners("i-1", peers, {})) == ["i-2"]
 
 
-def test_we_are_never_gone() -> None:
+def test_this_machine_is_never_terminated() -> None:
     peers = (Peer("i-1", (), state=PeerState.TERMINATED),)
-    assert gone_owners("i-1", peers, {"i-1": 10_000.0}) == {}
+    assert terminated_owners("i-1", peers, {"i-1": 10_000.0}) == {}
 
 
 def test_an_owner_whose_records_are_no_longer_there_is_forgotten() -> None:

@@ -30,12 +30,12 @@ def test_a_role_that_contradicts_the_configuration_is_refused_by_its_rule(
     plan = planned(state(instance=replace(INSTANCE, roles=frozenset(roles))), master=master)
     assert rules(plan, "instance") == (["instance/role"] if contradicted else [])
     if contradicted:
-        assert not plan.settled
+        assert not plan.converged
         (evidence,) = (one.evidence for one in plan.refusals if one.subject == "instance")
         assert ", ".join(roles) in evidence
         assert "--master is set" in evidence if master else "--master is not set" in evidence
 
 
-def test_the_configuration_decides_all_the_same() -> None:
+def test_the_configuration_decides() -> None:
     odd = replace(INSTANCE, roles=frozenset({"node"}))
     assert kinds(planned(state(instance=odd))) == kinds(planned(state())) == ["format-volume"]

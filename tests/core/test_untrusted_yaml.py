@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protokube.core.disks.identity import parse_identity
-from protokube.core.etcd.template import manifest_env
 from protokube.core.model import Rejected
+from protokube.core.static_pod import manifest_env
 from protokube.core.untrusted_yaml import MOST_DEEP, load
 
 BOMB = "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"

@@ -7,13 +7,15 @@ planned by mistake.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from protokube.core.model import Facet
 
 
+@runtime_checkable
 class Action(Protocol):
     """An action, as planning, applying, predicting and reporting see it.
 
@@ -68,3 +70,16 @@ class ActionValue(Struct, frozen=True, tag_field="kind"):
     def lock(self) -> str:
         """The subject, unless the action says otherwise."""
         return self.subject
+
+
+def kinds() -> Mapping[str, type[ActionValue]]:
+    """Every kind of action that the imported concerns define, by its stable name."""
+    found: dict[str, type[ActionValue]] = {}
+    open_ = [ActionValue]
+    while open_:
+        kind = open_.pop()
+        open_ += kind.__subclasses__()
+        tag = kind.__struct_config__.tag
+        if isinstance(tag, str):
+            found[tag] = kind
+    return found

@@ -109,7 +109,11 @@ def test_an_ext4_with_data_is_never_formatted(here: Node, disk: LoopDisk, tmp_pa
     volume = disk.volume()
     before = disk.digest()
     found = here.look(volume)
-    assert isinstance(found, Ext4) and isinstance(found.contents, VolumeContents) and "precious" in found.contents.entries
+    assert (
+        isinstance(found, Ext4)
+        and isinstance(found.contents, VolumeContents)
+        and "precious" in found.contents.entries
+    )
     here.format(volume, disk)
     here.finish()
     assert UUID in here.failure(volume)
@@ -132,7 +136,9 @@ def test_a_damaged_filesystem_is_looked_at_without_a_trace(here: Node, disk: Loo
     disk.write(block * KIB, b"\xa5" * KIB)
     before = disk.digest()
     found = here.look(disk.volume())
-    assert isinstance(found, Ext4) and isinstance(found.contents, Unknown) and "checksum" in found.contents.reason, found
+    assert isinstance(found, Ext4) and isinstance(found.contents, Unknown) and "checksum" in found.contents.reason, (
+        found
+    )
     assert disk.digest() == before
 
 

@@ -10,10 +10,10 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from protokube.core.dns.changes import decide_records
+from protokube.core.dns.changes import RecordPolicy, decide_records
 from protokube.core.dns.model import Holding
-from protokube.core.dns.names import Naming, desired_records, holdings
-from protokube.core.dns.owners import Absences, gone_owners
+from protokube.core.dns.names import Naming, wanted_records, holdings
+from protokube.core.dns.owners import Absences, terminated_owners
 from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 from protokube.errors import ProviderError
 from protokube.ports import DNSProvider
@@ -92,13 +92,13 @@ class Fleet:
         instance = Instance(master.id, master.id, "z", "c1.test", master.internal, master.external)
         yield
         views: tuple[Holding, ...] = holdings(peers, {})
-        desired = desired_records(NAMING, instance, views, held=held, mounted=held, private=False)
+        desired = wanted_records(NAMING, instance, views, held=held, mounted=held, private=False)
         try:
             observed = master.provider.record_sets(desired.names)
             owners = {one.owner for found in observed.values() for one in found.owned if one.owner is not None}
             master.absences = master.absences.seen(self.now, master.id, peers, owners)
-            gone = gone_owners(master.id, peers, master.absences.absent_for())
-            plan = decide_records(desired, observed, gone, adopt=False, removals=2)
+            gone = terminated_owners(master.id, peers, master.absences.absent_for())
+            plan = decide_records(desired, observed, RecordPolicy(gone, removals=2))
             assert plan.refusals == ()
             for batch in self.trouble.sample(plan.batches, len(plan.batches)):
                 yield

@@ -21,7 +21,6 @@ from protokube.core.disks.model import (
     Disk,
     Ext4,
     Intent,
-    Mount,
     Mounted,
     NoDisk,
     NotBlank,
@@ -29,7 +28,7 @@ from protokube.core.disks.model import (
     Working,
 )
 from protokube.core.model import GIB
-from protokube.core.node.model import Absent, File, FileState, Link, UnitState
+from protokube.core.node.model import Absent, File, FileState, Link, Mount, UnitState
 from protokube.core.volumes.model import (
     BOOTSTRAPPED_TAG,
     FILESYSTEM_TAG,

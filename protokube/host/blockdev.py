@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
+
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
 from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mounted, NoDisk, NotBlank, VolumeContents, Working
 from protokube.core.model import Unknown
@@ -227,7 +229,7 @@ class BlockDevices:
 
     def format(self, action: FormatVolume) -> None:
         """Prove blankness under the disk's lock, then mkfs.ext4. Started, not awaited."""
-        order = {"intent": dict(vars(action.intent)), "label": action.label, "uuid": action.intent.uuid}
+        order = {"intent": asdict(action.intent), "label": action.label, "uuid": action.intent.uuid}
         self._start("format", action, order)
 
     def check(self, action: CheckFilesystem) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from protokube.host.process import spawn
 
 _PACKAGE_PARENT = str(Path(__file__).parents[2])
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from protokube.host.{module} import main; main()"
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from protokube.host.disk.{module} import main; main()"
 
 
 class ChildFailed(Exception):

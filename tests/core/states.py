@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from protokube.core.assess import assess
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import Blank, Disk, DiskContent, Ext4, Intent, Mount, StorageFacts, VolumeContents
+from protokube.core.disks.model import Blank, Disk, DiskContent, Ext4, Intent, StorageFacts, VolumeContents
 from protokube.core.history import History
 from protokube.core.model import GIB, Moment
-from protokube.core.node.model import NodeFacts, UnitState
+from protokube.core.node.model import Mount, NodeFacts, UnitState
 from protokube.core.observed import Observed
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig

@@ -26,6 +26,7 @@ from tests.core.states import (
     TARGET,
     UUID,
     VOLUME,
+    changed,
     config_of,
     contents,
     mounted,
@@ -126,7 +127,7 @@ def test_on_a_worker_only_kubelet_is_judged(judgements: Judgements) -> None:
 
 @pytest.mark.parametrize(("unknown", "planned"), [("instance", set()), ("volumes", {"write-file"})])
 def test_while_the_cloud_is_silent_only_kubelet_is_judged(unknown: str, planned: set[str]) -> None:
-    judged = assess(config_of(), state(**{unknown: Unknown("throttled")}), History())
+    judged = assess(config_of(), changed(state(), **{unknown: Unknown("throttled")}), History())
     assert (judged.volumes, judged.disks, judged.etcd, judged.dns) == (None, None, None, None)
     assert [(one.subject, one.reason) for one in judged.findings.unknown] == [(unknown, "throttled")]
     assert {step.action.kind for step in plan(judged).steps} == planned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from protokube.core.disks.actions import MountVolume
 from protokube.core.disks.model import Disk, NoDisk
 from protokube.core.history import History, Result
 from protokube.core.model import Unknown
@@ -131,8 +132,8 @@ def test_the_name_requested_is_our_own_attachments() -> None:
         volume(), attachments=both, identity=DiskIdentity(serials, requested="/dev/xvdf"), status="in-use"
     )
     made = planned(state(volumes=(given,), disks={VOLUME: Disk("/dev/xvdu", (202, 1), given.size, ext4())}))
-    (step,) = [one for one in made.steps if one.action.kind == "mount-volume"]
-    assert step.action.identity == DiskIdentity(serials, requested="/dev/xvdu")  # type: ignore[union-attr]
+    (action,) = [one.action for one in made.steps if isinstance(one.action, MountVolume)]
+    assert action.identity == DiskIdentity(serials, requested="/dev/xvdu")
 
 
 def test_an_unconfirmed_attachment_is_not_on_its_way() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from protokube.core.disks.actions import FormatVolume
 from protokube.core.disks.assess import GROW_BY, assess
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import (
@@ -16,7 +17,6 @@ from protokube.core.disks.model import (
     DiskContent,
     DisksAssessment,
     Ext4,
-    Mount,
     Mounted,
     NoDisk,
     NotBlank,
@@ -26,7 +26,7 @@ from protokube.core.disks.model import (
 )
 from protokube.core.history import History, Result
 from protokube.core.model import GIB, MIB, Unknown
-from protokube.core.node.model import OnVolume
+from protokube.core.node.model import Mount, OnVolume
 from protokube.core.observed import Observed
 from protokube.core.volumes.assess import assess as assess_volumes
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, AttachState, EtcdMember
@@ -223,8 +223,8 @@ def test_a_failed_disk_is_left_alone_for_the_reconcile() -> None:
 def test_the_label_fits_into_ext4() -> None:
     long = "a" * 40
     observed = state(volumes=(volume(spec=f"{long}/{long}", holder="n1"),))
-    (step,) = [one for one in planned(observed).steps if one.action.kind == "format-volume"]
-    assert len(step.action.label.encode()) <= 16  # type: ignore[union-attr]
+    (action,) = [one.action for one in planned(observed).steps if isinstance(one.action, FormatVolume)]
+    assert len(action.label.encode()) <= 16
 
 
 def test_a_mounted_volume_that_is_no_longer_ours_is_said_and_left_alone() -> None:

@@ -104,7 +104,7 @@ def test_the_only_member_starts_new() -> None:
 
 
 def test_what_is_refused_and_what_cannot_be_parsed_is_evidence() -> None:
-    """Refused volumes are no members, but where etcd ran on one, or may have, the only member doesn't start as new."""
+    """Refused volumes are no members; but where etcd ran on one, or may have, the only member doesn't start new."""
     alone = volume("a", "a")
     for duplicate in (volume("a", "a", id_="vol-9", ran=True), volume("a", "a", id_="vol-9")):
         assert rule(decide(alone, evidence=(duplicate,))) == "etcd/member-lost"

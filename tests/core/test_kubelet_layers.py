@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protokube.core.component.flags import Duration, Quantity
-from protokube.core.component.layers import Layer, Setting, merge, read_layer
+from protokube.core.component.layers import Setting, merge, read_layer
+from protokube.core.component.model import Layer
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 

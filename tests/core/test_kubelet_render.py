@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from protokube.core.component.labels import label_faults, node_name_fault
-from protokube.core.component.layers import Layer
+from protokube.core.component.model import Layer
 from protokube.core.component.schema import choose_version, flags_of_help, parse_version
 from protokube.core.component.text import args_file, config_file
 from protokube.core.kubelet.defaults import kube_cpu, kube_memory, nominal_memory, system_memory

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from protokube.core.component.flags import Quantity
-from protokube.core.component.layers import Layer
+from protokube.core.component.model import Layer
 from protokube.core.component.schema import Field, fields, flags_of_help, spell
 from protokube.core.kubelet.paths import CONFIG_PATH
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.component.layers import Layer
+from protokube.core.component.model import Layer
 from protokube.core.component.schema import flags_of_help
 from protokube.core.component.text import args_file
 from protokube.core.kubelet.model import Machine

@@ -1,0 +1,65 @@
+"""Every contract of import-linter fails once it is broken: a contract that can't fail promises nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+OFFENCES = {
+    "The house is built one way": ("observe.py", "import protokube.daemon"),
+    "The core's concerns stand on one another in one order": ("core/volumes/model.py", "import protokube.core.disks.model"),
+    "Within a concern: plan, assess, model": ("core/etcd/assess.py", "import protokube.core.etcd.plan"),
+    "Planners are strangers to one another": ("core/kubelet/plan.py", "import protokube.core.etcd.plan"),
+    "Observing knows no planner": ("observe.py", "import protokube.core.dns.plan"),
+    "The daemon knows no planner": ("daemon.py", "import protokube.core.plan"),
+    "Adapters are strangers to one another": ("host/files.py", "import protokube.host.blockdev"),
+    "Clouds are strangers, and real disks know nothing of images": (
+        "cloudprovider/static/provider.py",
+        "import protokube.cloudprovider.loopfile.images",
+    ),
+    "What one cloud is made of serves no other": (
+        "cloudprovider/aws/provider.py",
+        "import protokube.cloudprovider.static.provider",
+    ),
+    "Children that touch disks import next to nothing": ("host/disk/claim.py", "import protokube.errors"),
+    "The core does no I/O and knows no clock": ("core/dns/names.py", "import socket"),
+    "boto3 lives in aws and route53": ("host/files.py", "import botocore"),
+    "Every other vendor library lives in its one adapter": ("host/files.py", "import dns"),
+}
+
+
+def contracts() -> list[str]:
+    """The names of the contracts that there are."""
+    with (CHECKOUT / "pyproject.toml").open("rb") as file:
+        return [one["name"] for one in tomllib.load(file)["tool"]["importlinter"]["contracts"]]
+
+
+def test_every_contract_has_its_offence() -> None:
+    assert sorted(contracts()) == sorted(OFFENCES)
+
+
+@pytest.mark.parametrize("name", OFFENCES)
+def test_a_contract_fails_once_it_is_broken(name: str, tmp_path: Path) -> None:
+    shutil.copytree(CHECKOUT / "protokube", tmp_path / "protokube", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "pyproject.toml", tmp_path)
+    where, offence = OFFENCES[name]
+    module = tmp_path / "protokube" / where
+    module.write_text(f"{module.read_text()}\n{offence}  # noqa\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert re.search(rf"^{re.escape(name)} BROKEN\b", done.stdout, flags=re.MULTILINE), done.stdout

@@ -58,7 +58,7 @@ def allocations(arguments: list[str]) -> None:
 
     def run(count: int) -> None:
         for _ in range(count):
-            assert not reconcile(wired.config, observer, wired.writers, memory).steps
+            assert not reconcile(observer, wired.writers, memory).steps
 
     run(5)
     tracemalloc.start()

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        chosen = _load(given)
+        chosen = _load(given, strict=False)
         set_up_logging(chosen.settings, sys.stderr)
         return _run(given, chosen, started)
     except UsageError as error:
@@ -60,10 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return NOT_SETTLED
 
 
-def _load(given: Sequence[str]) -> Chosen:
-    """The configuration, with every file that it names; what is wrong stops it here, every reason at once, before any
-    effect."""
+def _load(given: Sequence[str], *, strict: bool) -> Chosen:
+    """The configuration, with every file that it names. Its faults stop it here, all at once, before any effect.
+
+    The daemon starts in spite of faults in kubelet's settings, unless `strict`: they concern kubelet's files alone, and
+    the last good ones go on.
+    """
     settings, faults = read(given, os.environ)
+    if strict or settings.once or settings.dry_run:
+        faults += settings.node.kubelet.faults
     if os.geteuid() != 0:
         raise PermissionNeededError("needs root: it reads and mounts disks; try sudo")
     folder = Path(settings.root, settings.node.etcd.manifest_dir.lstrip("/"))
@@ -136,7 +141,8 @@ async def _serve(given: Sequence[str], running: Running) -> None:
         daemon.tell(notifier.reloading)
         chosen = running.chosen
         try:
-            chosen = _load(given)
+            chosen = _load(given, strict=True)
+            set_up_logging(chosen.settings, sys.stderr)
         except ConfigError as error:
             for fault in error.faults:
                 log.error("the new configuration is not used: %s", fault)
@@ -145,7 +151,7 @@ async def _serve(given: Sequence[str], running: Running) -> None:
 
 
 def _begin_again(chosen: Chosen, before: Running) -> Running:
-    """The next configuration's first round."""
+    """The next configuration's first reconcile. What hangs since the one before is not started again."""
     import asyncio
 
     from protokube import daemon
@@ -153,7 +159,7 @@ def _begin_again(chosen: Chosen, before: Running) -> Running:
     loop: Future[asyncio.AbstractEventLoop] = Future()
     loop.set_result(asyncio.get_running_loop())
     alarm = Alarm()
-    wired = wire(chosen, loop, alarm.ring)
+    wired = wire(chosen, loop, alarm.ring, before.wired.disks)
     memory = before.rounds.memory.for_another_configuration()
     rounds = Reconciles(chosen.settings, wired, before.rounds.started, memory, alarm.ring)
     return daemon.Running(chosen, wired, alarm, rounds, rounds.begin())

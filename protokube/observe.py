@@ -31,6 +31,9 @@ from protokube.ports import Readers
 from protokube.together import Limited, start
 
 ALL = frozenset(Facet)
+LIMIT = 30.0
+"""Seconds within which a read ends; one that hangs longer is Unknown."""
+
 Reads = dict[str, Callable[[], object]]
 
 Probed = tuple[KubeletBinary | None, Machine]
@@ -49,7 +52,8 @@ class Observer:
     """Reads the world for one configuration. What it keeps between reconciles (hanging reads) may be lost.
 
     `wake` is called with a reason when something has become known that no reconcile waited for; without it they all
-    wait.
+    wait. `alive` is called before each group of reads, none of which takes longer than `LIMIT`. `reading` remembers the
+    reads that hang, across configurations as well.
     """
 
     def __init__(
@@ -58,14 +62,16 @@ class Observer:
         readers: Readers,
         *,
         started: float,
-        limit: float = 30.0,
+        reading: Limited[object] | None = None,
         wake: Callable[[str], None] | None = None,
+        alive: Callable[[], object] = lambda: None,
     ) -> None:
         self.config = config
         self._readers = readers
         self.started = started
         self._wake = wake
-        self._limited: Limited[object] = Limited(limit, "reading")
+        self._limited = reading or Limited[object](LIMIT, "reading")
+        self._alive = alive
         self._probed = False
         """Whether the installed kubelet was asked. The first time takes long, so that it waits for a quiet moment."""
         self._slow: Future[dict[str, object]] | None = None
@@ -148,6 +154,7 @@ class Observer:
 
     def _read(self, reads: Mapping[str, Callable[[], object]]) -> dict[str, object]:
         """The result of each read by its key: its value, or Unknown. An error that isn't ours is raised here."""
+        self._alive()
         return {key: _known(future) for key, future in self._limited.run(reads).items()}
 
     def _read_independent(self, observed: Observed, facets: frozenset[Facet]) -> Observed:

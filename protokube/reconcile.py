@@ -29,6 +29,7 @@ from protokube.errors import (
     VolumeDeniedError,
     VolumeInUseError,
 )
+from protokube.observe import LIMIT as READ_LIMIT
 from protokube.observe import Observer, View
 from protokube.ports import Writers
 from protokube.report.model import Report, Status, StepReport
@@ -72,11 +73,13 @@ class Memory(Struct):
     """How many reconciles in a row have taken over the records."""
     cloud_asked: float = 0.0
     acting: Limited[None] = field(default_factory=lambda: Limited[None](LIMIT, "the work on"))
+    reading: Limited[object] = field(default_factory=lambda: Limited[object](READ_LIMIT, "reading"))
     last: Report | None = None
 
     def for_another_configuration(self) -> Memory:
         """What holds whatever is configured: how often units were started, and what still hangs."""
-        return Memory(history=self.history.for_another_configuration(), acting=self.acting)
+        history = self.history.for_another_configuration()
+        return Memory(history=history, acting=self.acting, reading=self.reading)
 
 
 def reconcile(

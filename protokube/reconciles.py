@@ -27,7 +27,9 @@ class Reconciles:
     ) -> None:
         self._settings = settings
         self._wired = wired
-        self._observer = Observer(wired.config, wired.readers, started=started, wake=wake)
+        self._observer = Observer(
+            wired.config, wired.readers, started=started, reading=memory.reading, wake=wake, alive=self._alive
+        )
         self.memory = memory
         self.started = started
         self.stopping = False

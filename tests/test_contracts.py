@@ -15,7 +15,10 @@ CHECKOUT = Path(__file__).parents[1]
 
 OFFENCES = {
     "The house is built one way": ("observe.py", "import protokube.daemon"),
-    "The core's concerns stand on one another in one order": ("core/volumes/model.py", "import protokube.core.disks.model"),
+    "The core's concerns stand on one another in one order": (
+        "core/volumes/model.py",
+        "import protokube.core.disks.model",
+    ),
     "Within a concern: plan, assess, model": ("core/etcd/assess.py", "import protokube.core.etcd.plan"),
     "Planners are strangers to one another": ("core/kubelet/plan.py", "import protokube.core.etcd.plan"),
     "Observing knows no planner": ("observe.py", "import protokube.core.dns.plan"),

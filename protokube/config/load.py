@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -73,7 +73,8 @@ class Settings(Struct, frozen=True):
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
-    """Read command line, environment, file and templates: the settings and every fault in them.
+    """Read command line, environment, file and templates: the settings and every fault in them, but for those of
+    kubelet's own settings, which stand with these.
 
     What is wrong reads as its default, so that others can go on and add their faults. Raises UsageError, and
     ConfigError when the file can't be read at all, since nothing can be said then about what it names.
@@ -185,15 +186,25 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             unit=unit_name,
             gate_timeout=timeout,
             restarts_per_hour=_count(section, "kubeletRestartsPerHour", 6, faults),
-            version=_version(section, faults),
-            layers=_layer(section, "kubelet", faults),
-            master_layers=_layer(section, "masterKubelet", faults),
-            group_layers=_groups(section, faults),
-            node_labels=_labels(section),
             manifest_dir=folder,
             master=master,
+            **_kubelet(section),
         ),
     )
+
+
+def _kubelet(section: Section | None) -> dict[str, Any]:
+    """kubelet's own settings, with their faults kept apart from all others: they stop kubelet's files alone."""
+    faults: list[Fault] = []
+    own = None if section is None else Section(section.at, section.items, faults)
+    return {
+        "version": _version(own, faults),
+        "layers": _layer(own, "kubelet", faults),
+        "master_layers": _layer(own, "masterKubelet", faults),
+        "group_layers": _groups(own, faults),
+        "node_labels": _labels(own),
+        "faults": tuple(faults),
+    }
 
 
 def _labels(section: Section | None) -> dict[str, str]:

@@ -22,11 +22,12 @@ Value = str | float | bool
 
 
 class Option(Struct, frozen=True):
-    """One option. `kind` is bool, float (seconds or a count, never negative) or str."""
+    """One option, in its `group` of --help. `kind` is bool, float (seconds or a count, never negative) or str."""
 
     name: str
     default: Value | None
     help: str
+    group: str
     kind: type = str
     metavar: str | None = None
     choices: tuple[str, ...] = ()
@@ -45,55 +46,80 @@ class Option(Struct, frozen=True):
         return "PROTOKUBE_" + self.name.replace("-", "_").upper()
 
 
+RUN, NODE, VOLUMES, NAMES, KUBELET, OUTPUT = "Running", "This node", "Volumes and etcd", "Names", "kubelet", "Output"
+"""The groups in which --help shows the options, in this order."""
+
 OPTIONS: tuple[Option, ...] = (
     Option(
         "config",
         None,
         "configuration file (<root>/etc/protokube/config.yaml if it exists)",
+        RUN,
         metavar="FILE",
         in_file=False,
     ),
     Option(
-        "once", False, "rounds until the node is settled or nothing more can happen, then exit", bool, in_file=False
+        "once",
+        False,
+        "reconcile until the node is converged or nothing more can happen, then exit",
+        RUN,
+        bool,
+        in_file=False,
     ),
-    Option("dry-run", False, "print what would be done and why; change nothing", bool, in_file=False),
-    Option("master", False, "this is a control-plane node: volumes, etcd, api names", bool),
-    Option("cloud", None, "cloud provider (default: found out)", metavar="NAME", choices=("local", "aws")),
-    Option("inventory", None, "the local cloud's description (<root>/etc/protokube/inventory.yaml)", metavar="FILE"),
-    Option("node", None, "which node of the inventory this is (the host name)", metavar="NAME"),
-    Option("cluster-id", None, "cluster id (default: from the cloud's tags)", metavar="NAME"),
+    Option("dry-run", False, "print what would be done and why; change nothing", RUN, bool, in_file=False),
+    Option("interval", 60.0, "seconds between reconciles on a converged node", RUN, float, metavar="SECONDS"),
+    Option("timeout", 600.0, "with --once: give up after so long", RUN, float, metavar="SECONDS"),
+    Option("master", False, "this is a control-plane node: volumes, etcd, api names", NODE, bool),
+    Option("cloud", None, "cloud provider (default: found out)", NODE, metavar="NAME", choices=("local", "aws")),
+    Option(
+        "inventory",
+        None,
+        "the local cloud's description (<root>/etc/protokube/inventory.yaml)",
+        NODE,
+        metavar="FILE",
+    ),
+    Option("node", None, "which node of the inventory this is (the host name)", NODE, metavar="NAME"),
+    Option("cluster-id", None, "cluster id (default: from the cloud's tags)", NODE, metavar="NAME"),
+    Option("root", "/", "directory below which /etc, /var, /mnt and /run lie", NODE, metavar="DIR", in_file=False),
+    Option("no-format", False, "never format anything", VOLUMES, bool),
+    Option("template-dir", None, "etcd templates (the shipped ones)", VOLUMES, metavar="DIR"),
+    Option("etcd-image", None, "etcd image (a pinned one)", VOLUMES, metavar="IMAGE"),
+    Option("etcd-bootstrap", False, "assume that these members never ran, where nothing tells", VOLUMES, bool),
     Option(
         "dns",
         None,
         "where names are kept (route53 on aws, else hosts)",
+        NAMES,
         metavar="NAME",
         choices=("hosts", "route53", "aws-route53", "rfc2136", "none"),
     ),
-    Option("dns-zone-name", None, "zone name, or zone id when it has no dot (the longest that fits)", metavar="ZONE"),
-    Option("dns-internal-suffix", None, "suffix of internal names (.internal.<cluster id>)", metavar="S"),
-    Option("dns-server", None, "name server for rfc2136", metavar="HOST[:PORT]"),
-    Option("dns-tsig-keyfile", None, "TSIG key for rfc2136, in BIND's format", metavar="FILE"),
-    Option("dns-adopt", False, "exchange foreign records under our names for our own", bool),
-    Option("root", "/", "directory below which /etc, /var, /mnt and /run lie", metavar="DIR", in_file=False),
-    Option("manifest-dir", "/etc/kubernetes/manifests", "kubelet's manifest folder", metavar="DIR"),
-    Option("template-dir", None, "etcd templates (the shipped ones)", metavar="DIR"),
-    Option("etcd-image", None, "etcd image (a pinned one)", metavar="IMAGE"),
-    Option("etcd-bootstrap", False, "the operator vouches that these members never ran", bool),
-    Option("interval", 60.0, "seconds between rounds on a settled node", float, metavar="SECONDS"),
-    Option("kubelet-unit", "kubelet.service", "the unit to start; 'none' starts nothing", metavar="UNIT"),
-    Option("kubelet-gate-timeout", 300.0, "how long kubelet waits for volumes", float, metavar="SECONDS"),
-    Option("no-format", False, "never format anything", bool),
-    Option("timeout", 600.0, "with --once: give up after so long", float, metavar="SECONDS"),
-    Option("output", "text", "for --dry-run and --once", metavar="FORMAT", choices=("text", "json"), short="o"),
-    Option("detailed-exitcode", False, "with --dry-run: exit 2 when there is something to do", bool),
+    Option(
+        "dns-zone-name",
+        None,
+        "zone name, or zone id when it has no dot (the longest that fits)",
+        NAMES,
+        metavar="ZONE",
+    ),
+    Option("dns-internal-suffix", None, "suffix of internal names (.internal.<cluster id>)", NAMES, metavar="S"),
+    Option("dns-server", None, "name server for rfc2136", NAMES, metavar="HOST[:PORT]"),
+    Option("dns-tsig-keyfile", None, "TSIG key for rfc2136, in BIND's format", NAMES, metavar="FILE"),
+    Option("dns-adopt", False, "replace records that protokube does not own", NAMES, bool),
+    Option("manifest-dir", "/etc/kubernetes/manifests", "kubelet's manifest folder", KUBELET, metavar="DIR"),
+    Option("kubelet-unit", "kubelet.service", "the unit to start; 'none' starts nothing", KUBELET, metavar="UNIT"),
+    Option("kubelet-gate-timeout", 300.0, "how long kubelet waits for volumes", KUBELET, float, metavar="SECONDS"),
+    Option(
+        "output", "text", "for --dry-run and --once", OUTPUT, metavar="FORMAT", choices=("text", "json"), short="o"
+    ),
+    Option("detailed-exitcode", False, "with --dry-run: exit 2 when there is something to do", OUTPUT, bool),
     Option(
         "verbose",
         False,
         "log every call to cloud, name server, etcd's peers and systemd, and every look at a disk",
+        OUTPUT,
         bool,
         short="v",
     ),
-    Option("log-format", "text", "how to log to stderr", metavar="FORMAT", choices=("text", "json")),
+    Option("log-format", "text", "how to log to stderr", OUTPUT, metavar="FORMAT", choices=("text", "json")),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 
@@ -121,15 +147,17 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     out.add_argument("--version", action="version", version=f"protokube {__version__}")
+    groups = {name: out.add_argument_group(name) for name in dict.fromkeys(option.group for option in OPTIONS)}
     for option in OPTIONS:
+        group = groups[option.group]
         flags = [f"-{option.short}"] if option.short else []
         flags.append(f"--{option.name}")
         if option.kind is bool:
-            out.add_argument(*flags, action="store_true", default=None, help=option.help)
+            group.add_argument(*flags, action="store_true", default=None, help=option.help)
         else:
             metavar = "|".join(option.choices) if option.choices and len(option.choices) < 3 else option.metavar
             shown = "" if option.default is None else f" ({option.default})"
-            out.add_argument(*flags, metavar=metavar, help=option.help + shown)
+            group.add_argument(*flags, metavar=metavar, help=option.help + shown)
     return out
 
 

@@ -104,7 +104,7 @@ class Wired(Struct, frozen=True):
     """The configuration, and the ports.
 
     `dns` mends at the start what a crash left half written. `watch` are directories whose changes matter; `running`
-    maps volumes to the process that works on each; `close` lets everything go.
+    maps volumes to the process that works on each; `close` lets everything go. `disks` serve the next configuration too.
     """
 
     config: NodeConfig
@@ -114,6 +114,7 @@ class Wired(Struct, frozen=True):
     watch: tuple[Path, ...]
     running: Callable[[], Mapping[str, int]]
     close: Callable[[], None]
+    disks: BlockDevices | None = None
 
 
 def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
@@ -154,15 +155,18 @@ def _or_faults(read: Callable[[], T], faults: list[Fault]) -> T | None:
         return None
 
 
-def wire(chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake) -> Wired:
+def wire(
+    chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake, disks: BlockDevices | None = None
+) -> Wired:
     """Make the adapters. Touches nothing yet.
 
     `loop` is the event loop of the main thread, which need not be there before an adapter is asked that lives in it.
+    `disks` are those of the configuration before: their child processes may hang, and none is started a second time.
     """
     settings, config = chosen.settings, chosen.config
     cloud, cloud_watch, vpc = chosen.cloud()
     dns = chosen.dns(cloud, vpc)
-    disks = BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
+    disks = disks or BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
     files = NodeFiles(settings.root)
     services = None
     if config.kubelet.unit is not None:
@@ -186,6 +190,7 @@ def wire(chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake) ->
         tuple(watch),
         disks.running,
         close,
+        disks,
     )
 
 

@@ -100,7 +100,16 @@ def test_what_is_predicted_is_what_happens(node: TrialNode, tmp_path: Path) -> N
 
 def test_json_is_the_object_that_scripts_rely_on(node: TrialNode) -> None:
     report = node.report("--dry-run")
-    assert set(report) - {"exit"} == {"version", "settled", "steps", "waiting", "refusals", "unknown", "held", "notes"}
+    assert set(report) - {"exit"} == {
+        "version",
+        "settled",
+        "steps",
+        "waiting",
+        "refusals",
+        "unknown",
+        "held",
+        "notes",
+    }
     assert report["version"] == 1
     for step in report["steps"]:
         assert set(step) == {"pass", "action", "subject", "description", "reason", "depends", "status"}

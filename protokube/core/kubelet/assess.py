@@ -37,15 +37,20 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     if isinstance(facts.kubelet.binary, Unknown):
         findings.not_known("kubelet", facts.kubelet.binary.reason)
         return nothing
-    rendered = kubelet_files(settings, facts, facts.instance)
+    rendered = settings.faults or kubelet_files(settings, facts, facts.instance)
     if isinstance(rendered, tuple):
         for fault in rendered:
             findings.refuse("kubelet", "kubelet/configuration", str(fault))
-        return nothing
-    findings.hints += [f"kubelet: {note}" for note in rendered.notes]
-    files = tuple(_differing(facts, rendered))
+        files: tuple[FileWanted, ...] = ()
+        startable = all(isinstance(_file(facts, path), File) for path in (ARGS_PATH, CONFIG_PATH))
+    else:
+        findings.hints += [f"kubelet: {note}" for note in rendered.notes]
+        files = tuple(_differing(facts, rendered))
+        startable = not files
+    # With faulty settings the files of the last good ones go on: a typo must not keep the control plane down.
+    stale = isinstance(rendered, tuple)
     judge = _Judge(settings, facts, tracking, findings)
-    unit = judge.unit(gate, written=not files) if settings.unit is not None else None
+    unit = judge.unit(gate, startable=startable, stale=stale) if settings.unit is not None else None
     return KubeletAssessment(files, unit, findings)
 
 
@@ -98,8 +103,11 @@ class _Judge(Struct, frozen=True):
     tracking: UnitTracking
     findings: Findings
 
-    def unit(self, gate: Gate, *, written: bool) -> UnitWanted | None:
-        """Whether the unit is to be started or restarted. `written`: its files are as they should be."""
+    def unit(self, gate: Gate, *, startable: bool, stale: bool) -> UnitWanted | None:
+        """Whether the unit is to be started or restarted.
+
+        `startable`: it has files to start with. `stale`: they are an earlier configuration's, and it isn't restarted.
+        """
         name, unit = self.settings.unit, self.facts.node.unit
         assert name is not None
         if isinstance(unit, Unknown) or unit is None:
@@ -109,16 +117,16 @@ class _Judge(Struct, frozen=True):
             evidence = f"{name} is {unit.load}; protokube starts it, and never fights that"
             self.findings.refuse(name, "kubelet/unit", evidence)
             return None
-        if not written:
+        if not startable:
             return None
         if unit.active in _UP:
-            return self._restart(name, unit)
+            return None if stale else self._restart(name, unit)
         if unit.active == "deactivating":
             self.findings.wait(name, "it is stopping")
             return None
-        return self._start(name, unit, gate)
+        return self._start(name, unit, gate, stale=stale)
 
-    def _start(self, name: str, unit: UnitState, gate: Gate) -> UnitWanted | None:
+    def _start(self, name: str, unit: UnitState, gate: Gate, *, stale: bool) -> UnitWanted | None:
         uptime = self.facts.at.uptime
         if gate.closed and uptime < self.settings.gate_timeout:
             self.findings.wait(name, f"not started before {'; '.join(gate.closed)}", external=True)
@@ -130,7 +138,9 @@ class _Judge(Struct, frozen=True):
         if gate.closed:
             waited = f"the gate opened after {self.settings.gate_timeout:.0f} s"
             reason += f"; {waited}, before {'; '.join(gate.closed)}"
-        return UnitWanted(name, reason, warning=bool(gate.closed))
+        if stale:
+            reason += "; with the files of the last good configuration, since this one is faulty"
+        return UnitWanted(name, reason, warning=stale or bool(gate.closed))
 
     def _restart(self, name: str, unit: UnitState) -> UnitWanted | None:
         """Restart a kubelet that was started with other files than those on disk."""

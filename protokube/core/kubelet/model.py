@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from protokube.core.component.model import Layer
-from protokube.core.model import Moment, Unknown
+from protokube.core.model import Fault, Moment, Unknown
 from protokube.core.node.model import NodeFacts
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import Instance
@@ -40,7 +40,7 @@ class KubeletSettings(Struct, frozen=True):
 
     `unit` is None when no unit is to be started. `gate_timeout` is how long kubelet waits for volumes, counted from
     the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files changed.
-    `group_layers` are an instance group's.
+    `group_layers` are an instance group's. `faults` are what is wrong in these settings: no file is rendered then.
     """
 
     unit: str | None = "kubelet.service"
@@ -53,6 +53,7 @@ class KubeletSettings(Struct, frozen=True):
     node_labels: Mapping[str, str] = {}
     manifest_dir: str = "/etc/kubernetes/manifests"
     master: bool = False
+    faults: tuple[Fault, ...] = ()
 
 
 class KubeletNode(Struct, frozen=True):

@@ -40,9 +40,6 @@ class LocalBackend:
         """Ids are chosen in the inventory."""
         return name
 
-    def device(self) -> None:
-        """The kernel chooses the loop device."""
-
     def close(self) -> None:
         """Let every loop device go."""
         for node in self._nodes.values():

@@ -267,7 +267,7 @@ def test_peers_are_this_machine_and_the_holders_with_their_addresses(lab: Lab) -
     assert theirs.state is PeerState.RUNNING
 
 
-def test_holders_of_other_clusters_are_nobody_of_ours(lab: Lab) -> None:
+def test_holders_of_other_clusters_are_no_peers(lab: Lab) -> None:
     other = lab.another_node(cluster="other.example.com")
     lab.ec2.attach(lab.ec2.create_volume(ZONE, etcd_tags(cluster="other.example.com")), other, "/dev/xvdu")
     assert peers_of(AwsCloud()) == ()
@@ -289,7 +289,7 @@ def test_peers_are_asked_for_once_until_the_holders_change(lab: Lab) -> None:
     assert Counter(lab.ec2.operations())["DescribeInstances"] == 3
 
 
-def test_peers_are_asked_for_anew_after_a_while(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_are_asked_for_again_after_a_while(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     other = lab.another_node()
     lab.ec2.attach(lab.volume(spec="b/a,b"), other, "/dev/xvdu")
     cloud = AwsCloud()

@@ -49,7 +49,7 @@ def test_a_fresh_start_makes_the_fewest_calls(lab: Lab) -> None:
     assert len(lab.imds.paths("GET")) == 1 + 2 * 5
 
 
-def test_a_settled_round_is_one_describe(lab: Lab) -> None:
+def test_a_converged_snapshot_is_one_describe(lab: Lab) -> None:
     cloud = AwsCloud()
     bootstrap(lab, cloud, [lab.volume()])
     lab.ec2.forget()

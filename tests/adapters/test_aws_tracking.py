@@ -17,8 +17,8 @@ from protokube.errors import (
     DeviceConflictError,
     OutcomeUnknownError,
     ProviderError,
-    VolumeInUseError,
     VolumeDeniedError,
+    VolumeInUseError,
 )
 
 ME, OTHER = "i-me", "i-other"

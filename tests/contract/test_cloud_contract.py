@@ -54,7 +54,7 @@ def volumes(node: CloudProvider) -> dict[str, CloudVolume]:
     return {one.id: one for one in known(node.snapshot(volumes=True).volumes)}
 
 
-def attach(node: Cloud, volume_id: str) -> None:
+def attach(node: CloudProvider, volume_id: str) -> None:
     """Look, and ask for a volume, as a round does."""
     assert volumes(node)[volume_id].obstacle is None
     node.attach(volume_id)
@@ -63,7 +63,7 @@ def attach(node: Cloud, volume_id: str) -> None:
 UNDER_WAY = (AttachState.UNCONFIRMED, AttachState.ATTACHING)
 
 
-def attached(node: Cloud, volume_id: str) -> CloudVolume:
+def attached(node: CloudProvider, volume_id: str) -> CloudVolume:
     """Look until the volume isn't on its way any more; a cloud may take a few looks."""
     for _ in range(50):
         found = volumes(node)[volume_id]

@@ -44,7 +44,7 @@ T = TypeVar("T")
 PEERS_FOR = 600.0
 """Seconds after which other holders' addresses and states are asked again: a stop and start changes an address."""
 
-TAGGED_FOR = 2.0
+TAGGED_FOR = 5.0
 """Seconds for which a snapshot may be told again with the tags that were written since."""
 
 

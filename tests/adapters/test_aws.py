@@ -176,7 +176,7 @@ def test_a_volume_as_ec2_describes_it(lab: Lab) -> None:
     assert volume.available
     assert volume.identity.serials == {volume_id.replace("-", "")}
     assert all(len(serial) <= 20 for serial in volume.identity.serials)
-    assert volume.identity.asked is None
+    assert volume.identity.requested is None
     assert volume.pristine is None
 
 
@@ -202,7 +202,7 @@ def test_an_attachment_with_its_phases(lab: Lab) -> None:
     assert [one.state for one in seen if one] == [AttachState.ATTACHING, AttachState.ATTACHING, AttachState.ATTACHED]
     assert {one.device for one in seen if one} == {"/dev/xvdu"}
     volume = only(volumes_of(cloud))
-    assert (volume.status, volume.available, volume.identity.asked) == ("in-use", False, "/dev/xvdu")
+    assert (volume.status, volume.available, volume.identity.requested) == ("in-use", False, "/dev/xvdu")
 
 
 @pytest.mark.parametrize("state", ["deleting", "deleted"])

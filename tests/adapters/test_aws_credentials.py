@@ -242,7 +242,7 @@ def test_the_configuration_reaches_all_who_ask_for_credentials(tmp_path: Path) -
         settings, faults = read(["--config", str(config), "--root", str(tmp_path), "--kubelet-unit", "none"], {})
         assert not faults
         wired = wire(choose(settings), Future(), lambda _: None)
-        cloud, dns = wired.writers.cloud, wired.writers.dns
+        cloud, dns = wired.writers["cloud"], wired.writers["dns"]
         assert isinstance(cloud, AwsCloud)
         assert isinstance(dns, Route53)
         assert (cloud._ec2._imds_v1, cloud._imds._allow_v1, dns._imds_v1) == (allowed,) * 3

@@ -82,7 +82,7 @@ HINTS = {
 """Error code → what happens next and what an operator must do."""
 
 
-VOLUME_REFUSED = frozenset(
+VOLUME_DENIED = frozenset(
     {
         "InvalidVolume.ZoneMismatch",
         "InvalidVolume.NotFound",
@@ -124,7 +124,7 @@ def _attach_error(code: str, said: str, error: ClientError) -> type[ProviderErro
     """What a refused AttachVolume means for what is claimed next."""
     if code == "VolumeInUse" or (code == "IncorrectState" and "vol-" in said):  # else it is the instance's state
         return VolumeInUseError
-    if code in VOLUME_REFUSED:
+    if code in VOLUME_DENIED:
         return VolumeDeniedError
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status >= _SERVER_ERROR and HINTS.get(code) != _THROTTLED:

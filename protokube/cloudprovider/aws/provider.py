@@ -18,6 +18,7 @@ change while the instance runs.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import threading
 import time
@@ -44,8 +45,8 @@ T = TypeVar("T")
 PEERS_FOR = 600.0
 """Seconds after which other holders' addresses and states are asked again: a stop and start changes an address."""
 
-TAGGED_FOR = 5.0
-"""Seconds for which a snapshot may be told again with the tags that were written since."""
+KNOWN_FOR = 5.0
+"""Seconds for which what our own writes can't have changed isn't asked for again right after them."""
 
 
 class _Peers(Struct, frozen=True):
@@ -94,6 +95,10 @@ class AwsCloud:
         self._last: tuple[CloudSnapshot, float] | None = None
         """The last whole snapshot, and when it was taken (monotonic), until another one is asked for."""
         self._tagged = False
+        self._requested = False
+        """Whether a volume was requested since the last snapshot."""
+        self._addresses: tuple[str | None, str | None] = (None, None)
+        self._addresses_at = -math.inf
         self._untaggable: str | None = None
 
     # --- reading ---------------------------------------------------------------------------------
@@ -102,7 +107,8 @@ class AwsCloud:
         """What EC2 knows of this machine, of its cluster's volumes and of their holders.
 
         Without `volumes` only this machine is told, for a node that takes none and need not have the permission.
-        Each call is made at most once. After a successful `tag` the last snapshot is told once more, with that tag.
+        Each call is made at most once; only a DescribeVolumes whose filter hides a volume of this machine is made
+        again without it. After a successful `tag` the last snapshot is told once more, with that tag.
         ProviderError when nothing is known.
         """
         with self._asking:
@@ -131,6 +137,7 @@ class AwsCloud:
     def attach(self, volume_id: str) -> None:
         """AttachVolume under a name that attach tracking chooses. Raises what errors.py tells apart."""
         self._forget()
+        self._requested = True
         own = self._imds.document().instance_id
         try:
             with self._tracking.request(volume_id) as device:
@@ -166,7 +173,7 @@ class AwsCloud:
         with self._writing:
             last, tagged = self._last, self._tagged
             self._last, self._tagged = None, False
-        return last[0] if last and tagged and time.monotonic() - last[1] < TAGGED_FOR else None
+        return last[0] if last and tagged and time.monotonic() - last[1] < KNOWN_FOR else None
 
     def _learn_tag(self, volume_id: str, key: str, value: str) -> None:
         with self._writing:
@@ -209,7 +216,8 @@ class AwsCloud:
         """Who this machine is. ProviderError while its tags don't name the cluster: they may arrive late."""
         document = self._imds.document()
         facts = self._own.facts()
-        ipv6 = _addresses("ipv6", self._imds.get("ipv6"))
+        given6, given4 = self._watched_addresses()
+        ipv6 = _addresses("ipv6", given6)
         internal = (*_addresses("privateIp", document.private_ip), *ipv6)
         if not internal:
             raise ProviderError(f"instance metadata: {document.instance_id} has no private address at all")
@@ -219,11 +227,19 @@ class AwsCloud:
             zone=document.zone,
             cluster_id=self._own.cluster_id(facts),
             internal=internal,
-            external=external((*_addresses("public-ipv4", self._imds.get("public-ipv4")), *ipv6)),
+            external=external((*_addresses("public-ipv4", given4), *ipv6)),
             instance_group=instance_group(facts.tags),
             roles=roles(facts.tags),
             provider_id=f"aws:///{document.zone}/{document.instance_id}",
         )
+
+    def _watched_addresses(self) -> tuple[str | None, str | None]:
+        """IPv6 and public IPv4: they can change while the instance runs, but not by a request for a volume."""
+        requested, self._requested = self._requested, False
+        if not requested or time.monotonic() - self._addresses_at > KNOWN_FOR:
+            self._addresses = self._imds.get("ipv6"), self._imds.get("public-ipv4")
+            self._addresses_at = time.monotonic()
+        return self._addresses
 
     def _ask_own(self) -> InstanceFacts:
         own = self._imds.document().instance_id

@@ -176,7 +176,7 @@ def test_a_volume_as_ec2_describes_it(lab: Lab) -> None:
     assert volume.available
     assert volume.identity.serials == {volume_id.replace("-", "")}
     assert all(len(serial) <= 20 for serial in volume.identity.serials)
-    assert volume.identity.asked is None
+    assert volume.identity.requested is None
     assert volume.pristine is None
 
 
@@ -202,7 +202,7 @@ def test_an_attachment_with_its_phases(lab: Lab) -> None:
     assert [one.state for one in seen if one] == [AttachState.ATTACHING, AttachState.ATTACHING, AttachState.ATTACHED]
     assert {one.device for one in seen if one} == {"/dev/xvdu"}
     volume = only(volumes_of(cloud))
-    assert (volume.status, volume.available, volume.identity.asked) == ("in-use", False, "/dev/xvdu")
+    assert (volume.status, volume.available, volume.identity.requested) == ("in-use", False, "/dev/xvdu")
 
 
 @pytest.mark.parametrize("state", ["deleting", "deleted"])
@@ -267,7 +267,7 @@ def test_peers_are_this_machine_and_the_holders_with_their_addresses(lab: Lab) -
     assert theirs.state is PeerState.RUNNING
 
 
-def test_holders_of_other_clusters_are_nobody_of_ours(lab: Lab) -> None:
+def test_holders_of_other_clusters_are_no_peers(lab: Lab) -> None:
     other = lab.another_node(cluster="other.example.com")
     lab.ec2.attach(lab.ec2.create_volume(ZONE, etcd_tags(cluster="other.example.com")), other, "/dev/xvdu")
     assert peers_of(AwsCloud()) == ()
@@ -289,7 +289,7 @@ def test_peers_are_asked_for_once_until_the_holders_change(lab: Lab) -> None:
     assert Counter(lab.ec2.operations())["DescribeInstances"] == 3
 
 
-def test_peers_are_asked_for_anew_after_a_while(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_are_asked_for_again_after_a_while(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     other = lab.another_node()
     lab.ec2.attach(lab.volume(spec="b/a,b"), other, "/dev/xvdu")
     cloud = AwsCloud()

@@ -16,7 +16,7 @@ from botocore.session import Session
 from protokube import awsclient
 from protokube.cloudprovider.aws import provider
 from protokube.cloudprovider.aws.ec2 import METHODS
-from protokube.cloudprovider.aws.errors import HINTS, VOLUME_REFUSED
+from protokube.cloudprovider.aws.errors import HINTS, VOLUME_DENIED
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 from tests.lab.aws import Lab, forget_credentials, one_round
@@ -81,8 +81,8 @@ def test_only_our_own_tags_may_be_written_and_only_on_the_clusters_volumes() -> 
 
 def test_every_explained_code_is_in_the_documentation() -> None:
     table = DOCS.read_text()
-    assert [code for code in (*HINTS, *VOLUME_REFUSED, "InvalidDevice.InUse") if f"`{code}`" not in table] == []
-    assert set(HINTS) >= VOLUME_REFUSED
+    assert [code for code in (*HINTS, *VOLUME_DENIED, "InvalidDevice.InUse") if f"`{code}`" not in table] == []
+    assert set(HINTS) >= VOLUME_DENIED
 
 
 def test_looking_only_describes(lab: Lab) -> None:

@@ -18,8 +18,8 @@ from protokube.errors import (
     OutcomeUnknownError,
     ProviderError,
     TaggingForbiddenError,
-    VolumeInUseError,
     VolumeDeniedError,
+    VolumeInUseError,
 )
 from tests.lab.aws import ZONE, Lab, only, volumes_of
 from tests.lab.ec2 import REGION
@@ -47,9 +47,7 @@ def test_attach_names_a_device_and_returns_at_once(lab: Lab) -> None:
 def test_a_volume_that_another_node_holds(lab: Lab) -> None:
     volume_id = lab.volume()
     lab.ec2.attach(volume_id, lab.another_node(), "/dev/xvdu")
-    with pytest.raises(
-        VolumeInUseError, match=rf"AttachVolume {volume_id} to {lab.node} as /dev/xvdu: VolumeInUseError"
-    ):
+    with pytest.raises(VolumeInUseError, match=rf"AttachVolume {volume_id} to {lab.node} as /dev/xvdu: VolumeInUse"):
         attach(volume_id)
 
 
@@ -123,7 +121,7 @@ def test_every_code_is_explained(lab: Lab, code: str) -> None:
     hint = HINTS.get(code, "look the code up")
     assert f"EC2 AttachVolume vol-1 to {lab.node} as /dev/xvdw: {code}: It says so (" in str(caught.value)
     assert hint in str(caught.value)
-    assert isinstance(caught.value, VolumeInUseError) == (code == "VolumeInUseError")
+    assert isinstance(caught.value, VolumeInUseError) == (code == "VolumeInUse")
     assert not isinstance(caught.value, DeviceConflictError | TaggingForbiddenError)
 
 
@@ -191,7 +189,7 @@ def test_what_a_refusal_means_for_the_next_claim(
     assert type(caught.value) is kind
 
 
-def test_an_incorrect_state_of_the_volume_means_that_somebody_has_it(lab: Lab) -> None:
+def test_an_incorrect_state_of_the_volume_means_that_it_is_in_use(lab: Lab) -> None:
     volume_id = lab.volume()
     lab.ec2.fail_next("AttachVolume", "IncorrectState", f"{volume_id} is not 'available'.")
     with pytest.raises(VolumeInUseError):

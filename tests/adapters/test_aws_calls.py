@@ -10,10 +10,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from protokube.cloudprovider.aws import provider, scope
+from protokube.cloudprovider.aws import last, scope
+from protokube.cloudprovider.aws.ec2 import TagFilter
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.model import Unknown
-from protokube.core.volumes.model import FILESYSTEM_TAG, AttachState
+from protokube.core.volumes.model import FILESYSTEM_TAG, AttachState, CloudVolume
 from protokube.errors import (
     ProviderError,
     TaggingForbiddenError,
@@ -36,7 +37,8 @@ def bootstrap(lab: Lab, cloud: AwsCloud, volumes: list[str]) -> None:
         cloud.attach(free[0])
 
 
-def test_a_fresh_start_makes_the_fewest_calls(lab: Lab) -> None:
+def test_a_fresh_start_makes_the_fewest_calls(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last, "KNOWN_FOR", 3600.0)
     volumes = [lab.volume("main"), lab.volume("events")]
     lab.ec2.attaching_looks = 1
     cloud = AwsCloud()
@@ -46,10 +48,10 @@ def test_a_fresh_start_makes_the_fewest_calls(lab: Lab) -> None:
     assert Counter(lab.ec2.operations()) == {"DescribeInstances": 1, "AttachVolume": 2, "DescribeVolumes": 5}
     assert len(lab.imds.paths("PUT")) == 1
     assert lab.imds.paths().count("/latest/dynamic/instance-identity/document") == 1
-    assert len(lab.imds.paths("GET")) == 1 + 2 * 5
+    assert len(lab.imds.paths("GET")) == 1 + 2 * 3, "a request for a volume changes no address"
 
 
-def test_a_settled_round_is_one_describe(lab: Lab) -> None:
+def test_a_converged_snapshot_is_one_describe(lab: Lab) -> None:
     cloud = AwsCloud()
     bootstrap(lab, cloud, [lab.volume()])
     lab.ec2.forget()
@@ -72,7 +74,7 @@ def test_every_snapshot_asks(lab: Lab) -> None:
 
 
 def test_what_a_successful_write_just_said_is_not_asked_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider, "TAGGED_FOR", 3600.0)
+    monkeypatch.setattr(last, "KNOWN_FOR", 3600.0)
     ids = [lab.volume("main"), lab.volume("events")]
     cloud = AwsCloud()
     bootstrap(lab, cloud, ids)
@@ -101,9 +103,32 @@ def test_a_write_that_failed_or_was_long_ago_says_nothing(lab: Lab, monkeypatch:
     cloud.attach(volume_id)
     assert only(volumes_of(cloud)).attachment_to(lab.node)
     cloud.tag(volume_id, FILESYSTEM_TAG, "1-2-3")
-    monkeypatch.setattr(provider, "TAGGED_FOR", 0.0)
+    monkeypatch.setattr(last, "KNOWN_FOR", 0.0)
     one_round(cloud)
     assert lab.ec2.operations().count("DescribeVolumes") == 4
+
+
+def test_a_snapshot_during_which_something_was_written_is_not_told_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hung, say, and ends when the next reconcile has long acted."""
+    monkeypatch.setattr(last, "KNOWN_FOR", 3600.0)
+    volume_id, other = lab.volume(), lab.volume("events")
+    cloud = AwsCloud()
+    one_round(cloud)
+    real = cloud._ec2.volumes
+
+    def slowly(tagged: TagFilter | None = None) -> tuple[CloudVolume, ...]:
+        answer = real(tagged)
+        cloud.attach(volume_id)
+        return answer
+
+    monkeypatch.setattr(cloud._ec2, "volumes", slowly)
+    cloud.snapshot(volumes=True)
+    monkeypatch.setattr(cloud._ec2, "volumes", real)
+    cloud.tag(other, FILESYSTEM_TAG, "1-2-3")
+    found = {one.id: one.attachments for one in volumes_of(cloud)}
+    assert [one.state for one in found[volume_id]] == [AttachState.ATTACHED]
 
 
 def test_a_worker_asks_for_itself_alone(lab: Lab) -> None:

@@ -15,6 +15,7 @@ from protokube import awsclient
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.config.load import read
 from protokube.config.wiring import choose, wire
+from protokube.core.volumes.model import CloudVolume
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError
 from tests.lab.aws import Lab, aws_lab, forget_credentials
@@ -37,6 +38,11 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Lab]:
         yield running
 
 
+def describe(cloud: AwsCloud) -> tuple[CloudVolume, ...]:
+    """One call alone, of those that a snapshot makes."""
+    return cloud._ec2.volumes()
+
+
 def calls(lab: Lab) -> list[tuple[str, str | None]]:
     """What was asked, and whose key signed it: that of a role begins with ASIA."""
     return [(call.operation, call.key and call.key[:4]) for call in lab.ec2.calls]
@@ -52,7 +58,7 @@ def test_a_profile_with_a_role(lab: Lab, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_PROFILE", "node")
     cloud = AwsCloud()
     for _ in range(2):
-        assert cloud.volumes() == ()
+        assert describe(cloud) == ()
     assert calls(lab) == [("AssumeRole", "AKIA"), ("DescribeVolumes", "ASIA"), ("DescribeVolumes", "ASIA")]
     assert lab.ec2.calls[0].parameters["RoleArn"] == ROLE_ARN
 
@@ -65,7 +71,7 @@ def test_a_profile_with_a_role_that_the_instances_own_may_assume(
     )
     monkeypatch.setenv("AWS_PROFILE", "node")
     lab.imds.metadata.credentials = ("AKIAINSTANCE", "secret")
-    assert AwsCloud().volumes() == ()
+    assert describe(AwsCloud()) == ()
     assert calls(lab) == [("AssumeRole", "AKIA"), ("DescribeVolumes", "ASIA")]
 
 
@@ -73,7 +79,7 @@ def test_a_web_identity(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "token").write_text("header.payload.signature")
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE_ARN)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
-    assert AwsCloud().volumes() == ()
+    assert describe(AwsCloud()) == ()
     assert calls(lab) == [("AssumeRoleWithWebIdentity", None), ("DescribeVolumes", "ASIA")]
 
 
@@ -87,9 +93,9 @@ def test_a_role_that_may_not_be_assumed_is_no_answer_of_ec2(
     cloud = AwsCloud()
     lab.ec2.fail_next("AssumeRole", "AccessDenied", "User base is not authorized to perform: sts:AssumeRole", 403)
     with pytest.raises(ProviderError, match=r"could not ask: .*AccessDenied.*AssumeRole.*not authorized") as caught:
-        cloud.volumes()
+        describe(cloud)
     assert "carried out" not in str(caught.value)
-    assert cloud.volumes() == ()
+    assert describe(cloud) == ()
     assert [operation for operation, _ in calls(lab)] == ["AssumeRole", "AssumeRole", "DescribeVolumes"]
 
 
@@ -99,7 +105,7 @@ def test_sts_is_asked_once_a_round_like_everybody(lab: Lab, tmp_path: Path, monk
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     lab.ec2.fail_next("AssumeRoleWithWebIdentity", "InternalFailure", "Try again", 500)
     with pytest.raises(ProviderError, match=r"could not ask: .*InternalFailure"):
-        AwsCloud().volumes()
+        describe(AwsCloud())
     assert lab.ec2.operations() == ["AssumeRoleWithWebIdentity"]
 
 
@@ -145,7 +151,7 @@ def test_what_is_wrong_is_said_and_put_right_without_a_restart(
     cloud = AwsCloud()
     route53 = Route53(internal_suffix=lambda: ".c1.test")
     with pytest.raises(ProviderError, match=rf"EC2 DescribeVolumes .*: could not ask: .*{said}.*~/\.aws/config") as e:
-        cloud.volumes()
+        describe(cloud)
     assert "\n" not in str(e.value)
     assert "carried out" not in str(e.value)
     with pytest.raises(ProviderError, match=rf"Route 53: can't look for a zone named .*{said}.*~/\.aws/config"):
@@ -155,7 +161,7 @@ def test_what_is_wrong_is_said_and_put_right_without_a_restart(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", lab.ec2.url)
     (tmp_path / "config").write_text(f"[default]\n{KEYS}")
-    assert cloud.volumes() == ()
+    assert describe(cloud) == ()
     assert lab.ec2.operations() == ["DescribeVolumes"]
 
 
@@ -169,12 +175,12 @@ def test_credentials_that_expire_and_cannot_be_renewed_end_in_no_request(
     program.chmod(0o755)
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {program}\n")
     cloud = AwsCloud()
-    assert cloud.volumes() == ()
+    assert describe(cloud) == ()
     monkeypatch.setattr("botocore.credentials.RefreshableCredentials.refresh_needed", lambda *_: True)
     (tmp_path / "answer").write_text("sorry")
     lab.ec2.forget()
     with pytest.raises(ProviderError, match="could not ask: the AWS SDK has no usable credentials"):
-        cloud.attach(lab.volume(), "/dev/xvdu")
+        cloud.attach(lab.volume())
     assert lab.ec2.operations() == []
 
 
@@ -183,10 +189,10 @@ def test_credentials_that_arrive_late_are_waited_for(lab: Lab) -> None:
     with pytest.raises(
         ProviderError, match=r"could not ask: no AWS credentials yet.*instance a profile .*trusts ec2\.amazonaws\.com"
     ):
-        cloud.volumes()
+        describe(cloud)
     assert lab.ec2.operations() == []
     lab.imds.metadata.credentials = ("AKIALATE", "secret")
-    assert cloud.volumes() == ()
+    assert describe(cloud) == ()
     assert [call.key for call in lab.ec2.calls] == ["AKIALATE"]
 
 
@@ -194,7 +200,7 @@ def test_a_role_that_does_not_trust_ec2_is_thought_of(lab: Lab) -> None:
     lab.imds.metadata.credentials = ("AKIAROLE", "secret")
     lab.imds.metadata.untrusting = True
     with pytest.raises(ProviderError, match=r"could not ask: no AWS credentials yet.*trusts ec2\.amazonaws\.com"):
-        AwsCloud().volumes()
+        describe(AwsCloud())
     assert lab.ec2.operations() == []
 
 
@@ -219,12 +225,12 @@ def test_version_1_gives_credentials_only_when_allowed(
     lab.imds.tokens_required = False
     lab.imds.requests.clear()
     with pytest.raises(ProviderError, match=r"no AWS credentials yet \(.*IMDSv1 has been disabled"):
-        cloud.volumes()
+        describe(cloud)
     with pytest.raises(ProviderError, match="IMDSv1 has been disabled"):
         route53.record_sets(name)
     assert lab.imds.paths() == []  # nothing was asked without a token
     assert lab.ec2.operations() == []
-    assert old_cloud.volumes() == ()
+    assert describe(old_cloud) == ()
     assert old_route53.record_sets(name)
     assert {call.key for call in lab.ec2.calls} == {"AKIAV1"}
 
@@ -236,7 +242,7 @@ def test_the_configuration_reaches_all_who_ask_for_credentials(tmp_path: Path) -
         settings, faults = read(["--config", str(config), "--root", str(tmp_path), "--kubelet-unit", "none"], {})
         assert not faults
         wired = wire(choose(settings), Future(), lambda _: None)
-        cloud, dns = wired.writers.cloud, wired.writers.dns
+        cloud, dns = wired.writers["cloud"], wired.writers["dns"]
         assert isinstance(cloud, AwsCloud)
         assert isinstance(dns, Route53)
         assert (cloud._ec2._imds_v1, cloud._imds._allow_v1, dns._imds_v1) == (allowed,) * 3

@@ -17,8 +17,8 @@ from protokube.errors import (
     DeviceConflictError,
     OutcomeUnknownError,
     ProviderError,
-    VolumeInUseError,
     VolumeDeniedError,
+    VolumeInUseError,
 )
 
 ME, OTHER = "i-me", "i-other"
@@ -182,6 +182,18 @@ def test_a_young_mapping_may_name_what_is_not_shown_yet() -> None:
     assert chosen(at(2.0, FREE, devices=mapping), slots=slots) == V, "it has had time enough"
     shown = volume("vol-9", ME)
     assert chosen(at(1.0, shown, devices=mapping, young=True)) == V
+    assert chosen(at(1.0, OURS, devices=mapping, young=True)) == V, "of two that have it, one is shown"
+
+
+def test_a_name_is_waited_for_from_when_nothing_shows_it() -> None:
+    """The attachment ended, and the kernel still has the disk."""
+    slots, names = Slots(), frozenset({"xvdu"})
+    assert chosen(at(1.0, OURS, kernel=names), slots=slots) == V
+    assert chosen(at(100.0, FREE, kernel=names), slots=slots) == in_use(U)
+    assert chosen(at(99.0 + PATIENCE, FREE, kernel=names), slots=slots) == in_use(U)
+    slots.conflict(U, 99.0 + PATIENCE)
+    assert chosen(at(100.0 + PATIENCE, FREE, kernel=names), slots=slots) == in_use(U), "EC2 has just said so"
+    assert chosen(at(99.0 + 2 * PATIENCE, FREE, kernel=names), slots=slots) == V
 
 
 def test_a_name_that_ec2_refused_is_conflicting_from_the_last_time_on_and_not_for_ever() -> None:

@@ -70,11 +70,11 @@ def test_how_much_is_logged(tmp_path: Path, given: tuple[str, ...], expected: li
 def test_calls_to_ec2_and_the_metadata_service(lab: Lab, log: Said) -> None:
     lab.volume()
     cloud = AwsCloud()
-    cloud.volumes()
+    cloud.snapshot(volumes=True)
     assert log("EC2 DescribeVolumes", "HTTP 200", "request ")
     assert log("instance metadata: PUT /latest/api/token", "HTTP 200")
     with pytest.raises(ProviderError):
-        cloud.attach("vol-00000000", "/dev/xvdu")
+        cloud.attach("vol-00000000")
     assert log("EC2 AttachVolume", "HTTP 400 InvalidVolume.NotFound")
     assert lab.imds._tokens and not any(map(log, lab.imds._tokens)), "tokens are secrets"
     cloud.close()

@@ -33,7 +33,6 @@ class AwsBackend:
             )
             for name in ("main-a", "main-b")
         }
-        self._devices = iter(f"/dev/xvd{letter}" for letter in "uvwxyz")
 
     def node(self, name: str) -> AwsCloud:
         """The cloud as the instance `name` sees it, through a metadata service of its own."""
@@ -49,10 +48,6 @@ class AwsBackend:
     def volume_id(self, name: str) -> str:
         """Ids are chosen by EC2."""
         return self._volumes[name]
-
-    def device(self) -> str:
-        """A name that nothing has."""
-        return next(self._devices)
 
     def close(self) -> None:
         """End everything, and leave the environment as it was."""

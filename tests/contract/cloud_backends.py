@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from protokube.cloudprovider.static.provider import LocalCloud, load_inventory, own_node
+from protokube.cloudprovider.local import local_cloud
+from protokube.cloudprovider.static.provider import StaticCloud, load_inventory, own_node
 from tests.contract.aws_backend import AwsBackend
 
 _INVENTORY = """\
@@ -27,21 +28,18 @@ class LocalBackend:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "inventory.yaml"
         self._path.write_text(_INVENTORY)
-        self._nodes: dict[str, LocalCloud] = {}
+        self._nodes: dict[str, StaticCloud] = {}
 
-    def node(self, name: str) -> LocalCloud:
+    def node(self, name: str) -> StaticCloud:
         """The cloud as a node sees it."""
         if name not in self._nodes:
             inventory = load_inventory(str(self._path))
-            self._nodes[name] = LocalCloud(inventory, own_node(inventory, name), lambda: ("10.0.0.2",))
+            self._nodes[name] = local_cloud(inventory, own_node(inventory, name), lambda _: ("10.0.0.2",))
         return self._nodes[name]
 
     def volume_id(self, name: str) -> str:
         """Ids are chosen in the inventory."""
         return name
-
-    def device(self) -> None:
-        """The kernel chooses the loop device."""
 
     def close(self) -> None:
         """Let every loop device go."""

@@ -210,7 +210,7 @@ class StrictEc2:
         self._failures.append((operation, Ec2Error(code, message, status)))
 
     def lose_next(self, operation: str) -> None:
-        """Carry the next call of `operation` out, and answer with an error all the same."""
+        """Carry the next call of `operation` out, and answer with an error."""
         self._lost.append(operation)
 
     # --- what was asked ----------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class StrictEc2:
         return [call.operation for call in self.calls]
 
     def forget(self) -> None:
-        """Start the record anew."""
+        """Begin a new record."""
         self.calls.clear()
 
     # --- inside ------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class StrictEc2:
         if instance is None:
             raise Ec2Error("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
         if volume.attachment and not volume.multi_attach_enabled:
-            raise Ec2Error("VolumeInUseError", f"{volume_id} is already attached to an instance")
+            raise Ec2Error("VolumeInUse", f"{volume_id} is already attached to an instance")
         if instance._state.name not in ("running", "stopped"):
             raise Ec2Error("IncorrectState", f"Instance '{instance_id}' is not 'running'.")
         if volume.zone.name != instance.placement.zone:

@@ -86,7 +86,7 @@ class Attachments:
         return VolumeDeniedError(_FELL_BACK.format(volume_id)) if waited < FALLEN_FOR else None
 
     def shown(self, answer: Answer) -> tuple[CloudVolume, ...]:
-        """The volumes of an answer; what EC2 shows as nobody's and may be this machine's is unconfirmed."""
+        """The volumes of an answer; what EC2 shows without a holder and may be this machine's is unconfirmed."""
         for volume in answer.volumes:
             self._take_in(volume, answer)
         self._ours = {one: ours for one, ours in self._ours.items() if answer.now - ours.at < UNCONFIRMED_FOR}

@@ -29,7 +29,7 @@ _SERVER_ERROR = 500
 _NEXT_NAME = "the next free device name is tried once it is clear what has this one"
 
 HINTS = {
-    "VolumeInUseError": "it is attached already, to another node or by our own earlier request; the next look decides",
+    "VolumeInUse": "it is attached already, to another node or by our own earlier request; the next look decides",
     "IncorrectState": (
         "the volume is still being created or detached, or the instance is not running; it is tried again. "
         "If it stays so, look at the volume's state in EC2"
@@ -82,7 +82,7 @@ HINTS = {
 """Error code → what happens next and what an operator must do."""
 
 
-VOLUME_REFUSED = frozenset(
+VOLUME_DENIED = frozenset(
     {
         "InvalidVolume.ZoneMismatch",
         "InvalidVolume.NotFound",
@@ -115,16 +115,16 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
     if code in ("UnauthorizedOperation", "TagPolicyViolation") and operation == "CreateTags":
         return TaggingForbiddenError(
             f"{message}; the node runs without its marks on volumes, which are evidence against starting an etcd "
-            "member anew"
+            "member as new"
         )
     return ProviderError(message)
 
 
 def _attach_error(code: str, said: str, error: ClientError) -> type[ProviderError]:
     """What a refused AttachVolume means for what is claimed next."""
-    if code == "VolumeInUseError" or (code == "IncorrectState" and "vol-" in said):  # else it is the instance's state
+    if code == "VolumeInUse" or (code == "IncorrectState" and "vol-" in said):  # else it is the instance's state
         return VolumeInUseError
-    if code in VOLUME_REFUSED:
+    if code in VOLUME_DENIED:
         return VolumeDeniedError
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status >= _SERVER_ERROR and HINTS.get(code) != _THROTTLED:

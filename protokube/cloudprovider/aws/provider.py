@@ -8,6 +8,7 @@ What is remembered between rounds, and why losing it does no harm (it costs call
 - other holders' addresses and states: asked again when the set of holders changes and every `PEERS_FOR` seconds;
 - former holders that EC2 said are terminated, so that their going is seen; without it they are merely absent;
 - requests for volumes and device names, as attachments.py and slots.py say;
+- the last snapshot, as last.py says;
 - how our volumes are tagged, as scope.py says;
 - that tagging is forbidden: after a restart it is tried, and said, once more.
 
@@ -18,6 +19,7 @@ change while the instance runs.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import threading
 import time
@@ -27,10 +29,11 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protokube.cloudprovider.aws import scope
+from protokube.cloudprovider.aws import last, scope
 from protokube.cloudprovider.aws.answer import Answer
 from protokube.cloudprovider.aws.ec2 import Ec2, InstanceFacts, TagFilter, external
 from protokube.cloudprovider.aws.imds import Imds
+from protokube.cloudprovider.aws.last import LastSnapshot
 from protokube.cloudprovider.aws.own import OwnInstance
 from protokube.cloudprovider.aws.tracking import Tracking
 from protokube.core.model import Unknown
@@ -43,9 +46,6 @@ T = TypeVar("T")
 
 PEERS_FOR = 600.0
 """Seconds after which other holders' addresses and states are asked again: a stop and start changes an address."""
-
-TAGGED_FOR = 2.0
-"""Seconds for which a snapshot may be told again with the tags that were written since."""
 
 
 class _Peers(Struct, frozen=True):
@@ -90,10 +90,11 @@ class AwsCloud:
         """Held by the one snapshot that is taken: what it remembers belongs together."""
         self._scope = _Scope()
         self._peers = _Peers(frozenset(), {}, 0.0)
-        self._writing = threading.Lock()
-        self._last: tuple[CloudSnapshot, float] | None = None
-        """The last whole snapshot, and when it was taken (monotonic), until another one is asked for."""
-        self._tagged = False
+        self._last = LastSnapshot()
+        self._requested = False
+        """Whether a volume was requested since the last snapshot."""
+        self._addresses: tuple[str | None, str | None] = (None, None)
+        self._addresses_at = -math.inf
         self._untaggable: str | None = None
 
     # --- reading ---------------------------------------------------------------------------------
@@ -102,15 +103,16 @@ class AwsCloud:
         """What EC2 knows of this machine, of its cluster's volumes and of their holders.
 
         Without `volumes` only this machine is told, for a node that takes none and need not have the permission.
-        Each call is made at most once. After a successful `tag` the last snapshot is told once more, with that tag.
+        Each call is made at most once; only a DescribeVolumes whose filter hides a volume of this machine is made
+        again without it. After a successful `tag` the last snapshot is told once more, with that tag.
         ProviderError when nothing is known.
         """
         with self._asking:
-            told = self._take_last()
-            if told is None:
+            told, writes = self._last.begin()
+            if told is None or not volumes:
                 told = self._whole() if volumes else CloudSnapshot(self._ask_instance())
-                with self._writing:
-                    self._last = (told, time.monotonic()) if volumes else None
+                if volumes:
+                    self._last.keep(told, writes)
             return replace(told, can_tag=self._untaggable is None)
 
     def region(self) -> str:
@@ -130,7 +132,8 @@ class AwsCloud:
 
     def attach(self, volume_id: str) -> None:
         """AttachVolume under a name that attach tracking chooses. Raises what errors.py tells apart."""
-        self._forget()
+        self._last.forget()
+        self._requested = True
         own = self._imds.document().instance_id
         try:
             with self._tracking.request(volume_id) as device:
@@ -146,11 +149,11 @@ class AwsCloud:
         try:
             self._ec2.tag(volume_id, key, value)
         except ProviderError as error:
-            self._forget()
+            self._last.forget()
             if isinstance(error, TaggingForbiddenError):
                 self._untaggable = str(error)
             raise
-        self._learn_tag(volume_id, key, value)
+        self._last.tagged(volume_id, key, value)
 
     def announce(self) -> None:
         """Nothing: EC2 knows the addresses of its instances."""
@@ -158,31 +161,6 @@ class AwsCloud:
     def close(self) -> None:
         """Let go of the connections to EC2; a later call makes new ones."""
         self._ec2.close()
-
-    # --- the last snapshot -----------------------------------------------------------------------
-
-    def _take_last(self) -> CloudSnapshot | None:
-        """The last snapshot, if tags are all that may have changed since, and it was not told so before."""
-        with self._writing:
-            last, tagged = self._last, self._tagged
-            self._last, self._tagged = None, False
-        return last[0] if last and tagged and time.monotonic() - last[1] < TAGGED_FOR else None
-
-    def _learn_tag(self, volume_id: str, key: str, value: str) -> None:
-        with self._writing:
-            if self._last is None:
-                return
-            told, at = self._last
-            if isinstance(told.volumes, Unknown) or Unknown in map(type, (told.instance, told.peers)):
-                return
-            volumes = tuple(
-                replace(one, tags={**one.tags, key: value}) if one.id == volume_id else one for one in told.volumes
-            )
-            self._last, self._tagged = (replace(told, volumes=volumes), at), True
-
-    def _forget(self) -> None:
-        with self._writing:
-            self._last, self._tagged = None, False
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -209,7 +187,8 @@ class AwsCloud:
         """Who this machine is. ProviderError while its tags don't name the cluster: they may arrive late."""
         document = self._imds.document()
         facts = self._own.facts()
-        ipv6 = _addresses("ipv6", self._imds.get("ipv6"))
+        given6, given4 = self._watched_addresses()
+        ipv6 = _addresses("ipv6", given6)
         internal = (*_addresses("privateIp", document.private_ip), *ipv6)
         if not internal:
             raise ProviderError(f"instance metadata: {document.instance_id} has no private address at all")
@@ -219,11 +198,19 @@ class AwsCloud:
             zone=document.zone,
             cluster_id=self._own.cluster_id(facts),
             internal=internal,
-            external=external((*_addresses("public-ipv4", self._imds.get("public-ipv4")), *ipv6)),
+            external=external((*_addresses("public-ipv4", given4), *ipv6)),
             instance_group=instance_group(facts.tags),
             roles=roles(facts.tags),
             provider_id=f"aws:///{document.zone}/{document.instance_id}",
         )
+
+    def _watched_addresses(self) -> tuple[str | None, str | None]:
+        """IPv6 and public IPv4: they can change while the instance runs, but not by a request for a volume."""
+        requested, self._requested = self._requested, False
+        if not requested or time.monotonic() - self._addresses_at > last.KNOWN_FOR:
+            self._addresses = self._imds.get("ipv6"), self._imds.get("public-ipv4")
+            self._addresses_at = time.monotonic()
+        return self._addresses
 
     def _ask_own(self) -> InstanceFacts:
         own = self._imds.document().instance_id

@@ -1,9 +1,9 @@
 """How widely DescribeVolumes asks: for every etcd volume of the region, or for those of our cluster alone.
 
-Reading a volume costs 0.2 ms of CPU, and a region may have a thousand etcd volumes of other clusters. One call can
-ask for one spelling of the cluster's tag only, and only an answer without it tells how our volumes are tagged. So the
-first question is wide, and so is one every `WIDE_EVERY` seconds. In between, the filter is used where it hides
-nothing of ours.
+A volume costs a round about 0.2 ms of CPU, and a region may have a thousand etcd volumes of other clusters. Filters
+are ANDed, so one call can ask for one spelling of the cluster's tag only, and only an answer without it tells how our
+volumes are tagged. So the first question is wide, and so is one every `WIDE_EVERY` seconds. In between, the filter is
+used where it hides nothing of ours.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from protokube.core.volumes.model import CloudVolume
 from protokube.core.volumes.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, in_cluster
 
 MANY = 50
-"""Volumes of other clusters from which on a filter pays. Below, every change is seen at once."""
+"""Volumes of other clusters from which on a filter pays. With fewer, every change of tags is seen at once."""
 
 WIDE_EVERY = 300.0
-"""Seconds after which is asked widely again: a volume may have been tagged in the other spelling."""
+"""Seconds after which a question is wide again: a volume may have been tagged in the other spelling since."""
 
 
 def cluster_filter(volumes: tuple[CloudVolume, ...], cluster_id: str, instance: str) -> TagFilter | None:

@@ -5,8 +5,8 @@
     with tracking.request(volume_id) as device:    raises what forbids it; else the name to request the volume under
         …                                          AttachVolume; what it raises is taken in, and raised again
 
-In `shown`, a volume that EC2 shows as nobody's bears `AttachState.UNCONFIRMED` while it may be this machine's, and an
-`Obstacle` while no device name can be had for it. `request` knows only the volumes and the names of the last answer.
+In `shown`, a volume that EC2 shows without a holder bears `AttachState.UNCONFIRMED` while it may be this machine's,
+and an `Obstacle` while no device name can be had for it. `request` judges by the last answer.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _load(given: Sequence[str], *, strict: bool) -> Chosen:
     """The configuration, with every file that it names. Its faults stop it here, all at once, before any effect.
 
-    The daemon starts in spite of faults in kubelet's settings, unless `strict`: they concern kubelet's files alone, and
-    the last good ones go on.
+    The daemon starts in spite of faults in kubelet's settings, unless `strict`: they concern kubelet's files alone,
+    and the last good ones go on.
     """
     settings, faults = read(given, os.environ)
     if strict or settings.once or settings.dry_run:

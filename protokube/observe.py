@@ -52,8 +52,8 @@ class Observer:
     """Reads the world for one configuration. What it keeps between reconciles (hanging reads) may be lost.
 
     `wake` is called with a reason when something has become known that no reconcile waited for; without it they all
-    wait. `alive` is called before each group of reads, none of which takes longer than `LIMIT`. `reading` remembers the
-    reads that hang, across configurations as well.
+    wait. `alive` is called before each group of reads, none of which takes longer than `LIMIT`. `reading` remembers
+    the reads that hang, across configurations as well.
     """
 
     def __init__(

@@ -104,7 +104,8 @@ class Wired(Struct, frozen=True):
     """The configuration, and the ports.
 
     `dns` mends at the start what a crash left half written. `watch` are directories whose changes matter; `running`
-    maps volumes to the process that works on each; `close` lets everything go. `disks` serve the next configuration too.
+    maps volumes to the process that works on each; `close` lets everything go. `disks` serve the next configuration
+    too.
     """
 
     config: NodeConfig

@@ -1,6 +1,7 @@
 """Values as JSON, both ways: reports, saved plans and journals.
 
-A value that doesn't fit raises msgspec.ValidationError with the path of the fault, such as `$.steps[1].action.volume_id`.
+A value that doesn't fit raises msgspec.ValidationError with the path of the fault, such as
+`$.steps[1].action.volume_id`.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from protokube import awsclient
 from protokube.core.dns.changes import DnsPlan, decide_records
 from protokube.core.dns.model import (
     ChangeKind,
-    WantedRecord,
-    WantedRecords,
     ForeignRecord,
     OwnedRecord,
     RecordChange,
     RecordType,
+    WantedRecord,
+    WantedRecords,
 )
 from protokube.core.dns.zones import suffixes
 from protokube.dnsprovider.route53 import PAGE, Route53

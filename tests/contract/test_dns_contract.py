@@ -12,12 +12,12 @@ from protokube.core.dns.changes import DnsPlan, decide_records
 from protokube.core.dns.model import (
     PLACEHOLDER,
     ChangeKind,
-    WantedRecord,
-    WantedRecords,
     ForeignRecord,
     OwnedRecord,
     RecordChange,
     RecordType,
+    WantedRecord,
+    WantedRecords,
 )
 from protokube.core.model import Unknown
 from protokube.errors import ProviderError

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -20,13 +20,13 @@ from protokube.cloudprovider.aws.answer import Answer
 from protokube.cloudprovider.aws.tracking import Tracking
 from protokube.config.load import load_templates
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
-from protokube.core.disks.model import Blank, Disk, DiskSettings, Ext4, Mount, NoDisk, VolumeContents
+from protokube.core.disks.model import Blank, Disk, DiskSettings, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, DnsSettings, OwnedRecord, RecordChange, RecordSet
 from protokube.core.etcd.model import EtcdPeerMember, EtcdSettings, EtcdTemplate
 from protokube.core.kubelet.model import KubeletBinary, KubeletSettings, Machine
 from protokube.core.model import GIB, Facet, Fault, Unknown
 from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
-from protokube.core.node.model import File, FileState, Link, OnVolume, UnitState
+from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Step
@@ -98,7 +98,7 @@ def node_config(**changes: object) -> NodeConfig:
     } | changes
     known, names = values.pop("templates"), values.pop("dns")
     assert isinstance(known, Mapping)
-    sections: dict[str, dict[str, object]] = {
+    sections: dict[str, dict[str, Any]] = {
         "volumes": {"etcd_clusters": frozenset(known)},
         "disks": {"layouts": known},
         "etcd": {"templates": known, "private_names": names == "hosts", "names_kept": names != "none"},

@@ -12,7 +12,7 @@ from protokube.core.etcd.answers import AnswerTracking
 from protokube.core.etcd.model import PeerAnswers
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 from protokube.errors import ProviderError
-from protokube.reconcile import Report
+from protokube.report.model import Report
 from tests.rounds.process import Process, node_config
 from tests.rounds.world import CLUSTER, MANIFESTS, Filesystem, Node, World, WorldVolume
 

@@ -10,7 +10,7 @@ from protokube.alarm import Alarm
 from protokube.config.load import Settings, read
 from protokube.daemon import Sleep, calm_after, delay_after, tries_in_vain
 from protokube.errors import ProviderError
-from protokube.reconcile import Report
+from protokube.report.model import Report
 from tests.rounds.process import Process, node_config
 from tests.rounds.world import World
 

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB
 from protokube.observe import Observer
-from protokube.reconcile import Report, reconcile
+from protokube.reconcile import reconcile
+from protokube.report.model import Report
 from tests.rounds.process import Process
 from tests.rounds.world import World
 

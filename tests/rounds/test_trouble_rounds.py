@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +21,8 @@ from protokube.core.node.model import UnitState
 from protokube.core.steps import Step
 from protokube.errors import ProviderError
 from protokube.observe import Observer
-from protokube.reconcile import Cause, Report, reconcile
+from protokube.reconcile import Cause, reconcile
+from protokube.report.model import Report
 from protokube.together import Limited
 from tests.lab.dns_memory import MemoryDns, MemoryZone
 from tests.rounds.process import Process, node_config
@@ -98,7 +100,8 @@ class HangingWrites:
     """A node's files on a disk that stopped answering: what is written to `stuck` hangs until `go`."""
 
     def __init__(self, process: Process, stuck: str) -> None:
-        self._files, self._stuck = process.writers["files"], stuck
+        self._files: Any = process.writers["files"]
+        self._stuck = stuck
         self.go = threading.Event()
         self.begun: Counter[str] = Counter()
 

@@ -65,7 +65,9 @@ def test_options_that_no_file_may_hold_are_marked() -> None:
 def test_the_json_report_s_actions_are_all_there_are() -> None:
     listed = re.search(r"`action` names the\s+kind \((.*?); new ones may join\)", REFERENCE, flags=re.DOTALL)
     assert listed is not None
-    assert sorted(re.findall(r"`([a-z-]+)`", listed[1])) == sorted(kinds())
+    assert sorted(re.findall(r"`([a-z-]+)`", listed[1])) == sorted(
+        name for name, kind in kinds().items() if kind.__module__.startswith("protokube.")
+    )
 
 
 def test_what_no_file_may_hold_is_said_where_a_file_s_keys_are_told_of() -> None:

@@ -78,8 +78,8 @@ def kinds() -> Mapping[str, type[ActionValue]]:
     open_ = [ActionValue]
     while open_:
         kind = open_.pop()
-        open_ += kind.__subclasses__()
-        tag = kind.__struct_config__.tag
-        if isinstance(tag, str):
-            found[tag] = kind
+        if below := kind.__subclasses__():
+            open_ += below
+        else:
+            found[str(kind.__struct_config__.tag)] = kind
     return found

@@ -8,13 +8,19 @@ import pytest
 from msgspec.structs import replace
 
 from protokube.core.history import History, Result
+from protokube.core.kubelet.assess import assess
 from protokube.core.kubelet.backoff import UnitTracking
+from protokube.core.kubelet.gate import Gate
+from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
 from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH
-from protokube.core.model import Unknown, Unread
+from protokube.core.model import Fault, Unknown, Unread
 from protokube.core.node.actions import RestartUnit, StartUnit
 from protokube.core.node.model import File, UnitState
+from protokube.core.observed import Observed
 from tests.core.kubelet_states import LINK, UNIT, ready, unit_steps, up, waits
-from tests.core.states import INSTANCE, NOW, changed, planned
+from tests.core.states import INSTANCE, NOW, changed, config_of, planned
+
+NEVER = UnitTracking()
 
 
 @pytest.mark.parametrize("load", ["masked", "not-found", "error", "bad-setting"])
@@ -65,23 +71,23 @@ def started(*uptimes: float) -> History:
 
 def test_a_unit_that_was_started_in_vain_is_left_alone_for_a_while() -> None:
     observed = ready(unit=up(active="inactive"), uptime=100.0)
-    made = planned(observed, started(96.0, 97.0, 98.0))
+    made = planned(observed, started(95.0, 96.0, 97.0, 98.0))
     assert unit_steps(made) == [] and waits(made) == "it was started in vain; next try in 2 s"
     assert [one.external for one in made.waiting] == [False]
-    assert unit_steps(planned(changed(observed, uptime=102.0), started(96.0, 97.0, 98.0))) == ["start-unit"]
+    assert unit_steps(planned(changed(observed, uptime=102.0), started(95.0, 96.0, 97.0, 98.0))) == ["start-unit"]
 
 
 def test_the_restarts_of_systemd_itself_count_as_well() -> None:
     failed = up(active="failed", restarts=5)
     made = planned(ready(unit=failed, uptime=100.0), started(98.0))
-    assert unit_steps(made) == [] and "next try in 30 s" in waits(made)
+    assert unit_steps(made) == [] and "next try in 14 s" in waits(made)
     assert unit_steps(planned(ready(unit=failed, uptime=100.0))) == ["start-unit"], "none of them is ours"
 
 
 def test_a_closed_gate_is_said_before_a_pause() -> None:
-    made = planned(ready(unit=up(active="inactive"), mounts=(), uptime=100.0), started(99.5))
+    made = planned(ready(unit=up(active="inactive"), mounts=(), uptime=100.0), started(99.0, 99.5))
     assert "vol-1 is mounted" in waits(made)
-    made = planned(ready(unit=up(active="inactive"), mounts=(), uptime=300.0), started(299.5))
+    made = planned(ready(unit=up(active="inactive"), mounts=(), uptime=300.0), started(299.0, 299.5))
     assert unit_steps(made) == [] and "in vain" in waits(made)
 
 
@@ -117,9 +123,16 @@ def test_unknown_changes_no_file_and_is_said(changes: dict[str, Any], master: bo
     assert made.steps == [] and made.unknown and not made.converged
 
 
-def test_a_wrong_configuration_is_refused_and_starts_nothing() -> None:
-    made = planned(ready(instance=replace(INSTANCE, name="Not_A_Name")))
+def test_a_wrong_configuration_is_refused_and_without_files_starts_nothing() -> None:
+    made = planned(ready(instance=replace(INSTANCE, name="Not_A_Name"), files={}))
     assert {one.rule for one in made.refusals} == {"kubelet/configuration"} and unit_steps(made) == []
+    assert not {step.action.subject for step in made.steps} & {ARGS_PATH, CONFIG_PATH}
+
+
+def test_a_wrong_configuration_changes_no_file_and_starts_what_stands() -> None:
+    made = planned(ready(instance=replace(INSTANCE, name="Not_A_Name")))
+    assert {one.rule for one in made.refusals} == {"kubelet/configuration"}
+    assert [(step.action.kind, step.warning) for step in made.steps] == [("start-unit", True)]
 
 
 def test_without_a_unit_nothing_is_started() -> None:
@@ -137,3 +150,34 @@ def test_the_files_wait_for_the_installed_kubelet_to_be_known() -> None:
 def test_nothing_is_done_while_the_instance_is_unknown(unit: str | None) -> None:
     made = planned(ready(instance=Unknown("no answer")), kubelet_unit=unit)
     assert made.steps == [] and waits(made) == ("the instance is unknown" if unit else "")
+
+
+# --- faulty settings: the files of the last good ones go on ---------------------------------------------
+
+
+def judged(observed: Observed, tracking: UnitTracking = NEVER) -> KubeletAssessment:
+    """The judgement by settings with a fault."""
+    settings = replace(config_of().kubelet, faults=(Fault("kubelet.maxPods", "expected a number"),))
+    cloud, node = observed.cloud, observed.node
+    return assess(settings, KubeletNode(observed.at, cloud.instance, node, observed.kubelet), tracking, Gate())
+
+
+def test_faulty_settings_are_refused_and_write_no_file() -> None:
+    found = judged(ready(files={}))
+    assert [(one.rule, one.evidence) for one in found.findings.refusals] == [
+        ("kubelet/configuration", "kubelet.maxPods: expected a number")
+    ]
+    assert (found.files, found.unit) == ((), None), "there is nothing to start with"
+
+
+def test_with_faulty_settings_kubelet_starts_with_the_files_that_stand() -> None:
+    found = judged(ready())
+    assert found.unit is not None and found.files == ()
+    assert (found.unit.restart, found.unit.warning) == (False, True) and "faulty" in found.unit.reason
+    half = ready()
+    assert not isinstance(half.node.files, Unknown)
+    assert judged(changed(half, files={ARGS_PATH: half.node.files[ARGS_PATH]})).unit is None
+
+
+def test_with_faulty_settings_a_running_kubelet_is_left_alone() -> None:
+    assert judged(ready(unit=up(started_at=NOW - 2000))).unit is None, "although its files are newer"

@@ -23,12 +23,13 @@ def test_a_unit_that_was_never_started_starts_at_once() -> None:
 
 
 def test_the_pauses_grow_to_a_minute() -> None:
+    """A unit that went down once is started again at once."""
     tracking, uptime, pauses = UnitTracking(), 0.0, []
-    for _ in range(9):
+    for _ in range(10):
         tracking = tracking.started(UNIT, uptime)
         pauses.append(tracking.pause(UNIT, uptime, 0))
         uptime += pauses[-1]
-    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert pauses == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_a_unit_that_never_stays_up_is_tried_every_minute_for_ever() -> None:
@@ -37,36 +38,38 @@ def test_a_unit_that_never_stays_up_is_tried_every_minute_for_ever() -> None:
     for number in range(500):
         tracking = tracking.started(UNIT, uptime)
         pause = tracking.pause(UNIT, uptime, 0)
-        assert number < 6 or pause == LONGEST
+        assert number < 7 or pause == LONGEST
         uptime += pause
     assert len(tracking.starts[UNIT]) <= HOUR / LONGEST + 1, "what is remembered stays small"
 
 
 def test_the_pause_passes() -> None:
-    tracking = started(0.0, 1.0, 3.0)
+    tracking = started(0.0, 0.0, 1.0, 3.0)
     assert [tracking.pause(UNIT, at, 0) for at in (3.0, 5.5, 7.0, 8.0)] == [4.0, 1.5, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(("restarts", "pause"), [(0, 1), (1, 2), (4, 16), (6, 60), (30, 60), (100_000, 60)])
+@pytest.mark.parametrize(("restarts", "pause"), [(0, 0), (1, 1), (2, 2), (5, 16), (7, 60), (30, 60), (100_000, 60)])
 def test_systemds_own_restarts_count(restarts: int, pause: float) -> None:
     assert started(50.0).pause(UNIT, 50.0, restarts) == pause
 
 
 def test_restarts_of_systemd_add_to_our_own_starts() -> None:
-    assert started(0.0, 1.0).pause(UNIT, 1.0, 2) == 8.0
+    assert started(0.0, 1.0).pause(UNIT, 1.0, 2) == 4.0
 
 
 def test_a_unit_that_stayed_up_for_ten_minutes_starts_at_once() -> None:
     tracking = started(*(float(at) for at in range(20)))
     assert tracking.pause(UNIT, 19.0 + WINDOW - 0.5, 50) == 0.0, "the pause is over long before"
-    assert tracking.started(UNIT, 19.0 + WINDOW).pause(UNIT, 19.0 + WINDOW, 0) == 1.0, "counted from one again"
+    again = tracking.started(UNIT, 19.0 + WINDOW)
+    assert again.pause(UNIT, 19.0 + WINDOW, 0) == 0.0, "counted from one again"
+    assert again.started(UNIT, 20.0 + WINDOW).pause(UNIT, 20.0 + WINDOW, 0) == 1.0
     assert tracking.pause(UNIT, 19.0 + WINDOW, 50) == 0.0
 
 
 def test_starts_are_counted_for_each_unit() -> None:
     tracking = started(0.0, 1.0).started("other.service", 2.0)
     assert tracking.starts == {UNIT: (0.0, 1.0), "other.service": (2.0,)}
-    assert tracking.pause("other.service", 2.0, 0) == 1.0
+    assert (tracking.pause(UNIT, 1.0, 0), tracking.pause("other.service", 2.0, 0)) == (1.0, 0.0)
 
 
 # --- restarts of a unit that is up ----------------------------------------------------------------------

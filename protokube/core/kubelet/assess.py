@@ -18,6 +18,9 @@ from protokube.core.steps import Findings
 from protokube.core.volumes.model import Instance
 
 _UP = ("active", "activating", "reloading")
+_OFTEN = 3
+"""Restarts by systemd from which on kubelet counts as not coming up, until it has been up for `_UP_FOR` seconds."""
+_UP_FOR = 60.0
 
 
 def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking, gate: Gate) -> KubeletAssessment:
@@ -120,7 +123,10 @@ class _Judge(Struct, frozen=True):
         if not startable:
             return None
         if unit.active in _UP:
-            return None if stale else self._restart(name, unit)
+            wanted = None if stale else self._restart(name, unit)
+            if wanted is None:
+                self._judge_up(unit)
+            return wanted
         if unit.active == "deactivating":
             self.findings.wait(name, "it is stopping")
             return None
@@ -141,6 +147,13 @@ class _Judge(Struct, frozen=True):
         if stale:
             reason += "; with the files of the last good configuration, since this one is faulty"
         return UnitWanted(name, reason, warning=stale or bool(gate.closed))
+
+    def _judge_up(self, unit: UnitState) -> None:
+        """Say that kubelet doesn't stay up, where systemd starts it again and again."""
+        up = self.facts.at.now - unit.started_at if unit.started_at is not None and unit.active == "active" else 0.0
+        if unit.restarts >= _OFTEN and 0 <= up < _UP_FOR:
+            evidence = f"kubelet doesn't stay up: systemd has started it again {unit.restarts} times"
+            self.findings.refuse("kubelet", "kubelet/not-coming-up", f"{evidence}; see journalctl -u kubelet")
 
     def _restart(self, name: str, unit: UnitState) -> UnitWanted | None:
         """Restart a kubelet that was started with other files than those on disk."""

@@ -242,7 +242,7 @@ def _typed(name: str, kind: str, value: Any, known: dict[str, str]) -> None:
             need(isinstance(value, dict) and all(isinstance(each, list) for each in value.values()), kind)
             for each in value.values():
                 texts(each)
-        elif kind in ("objects", "taints"):
+        elif kind in ("objects", "taints", "reservedMemory"):
             need(isinstance(value, list) and all(isinstance(each, dict) for each in value), "[]struct")
             for each in value:
                 _walk(each, f"{name}[].", known)

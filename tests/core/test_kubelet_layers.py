@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from protokube.core.component.flags import Duration, Quantity
 from protokube.core.component.layers import Setting, Settings, merge
-from protokube.core.component.model import Layer
 from protokube.core.component.layers import read_layer as read_layer_of
+from protokube.core.component.model import Layer
 from protokube.core.component.schema import nearest
 from protokube.core.kubelet.schema import kubelet_schema
 from protokube.core.model import Fault

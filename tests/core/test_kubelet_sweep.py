@@ -338,7 +338,7 @@ TREES = st.fixed_dictionaries(
     optional={
         "clusterDomain": TEXT.filter(bool),
         "podCIDR": st.sampled_from(NOT_TEXT_IN_YAML),
-        "preloadedImagesVerificationAllowlist": st.lists(WORDS, min_size=1),
+        "preloadedImagesVerificationAllowlist": st.lists(st.sampled_from(["a/b:c", "a/*"]), min_size=1),
         "topologyManagerPolicyOptions": st.fixed_dictionaries({"prefer-closest-numa-nodes": TEXT}),
         "featureGates": st.dictionaries(st.sampled_from(["AllAlpha", "AllBeta"]), st.booleans(), min_size=1),
         "memoryThrottlingFactor": st.floats(0, 1, exclude_min=True),

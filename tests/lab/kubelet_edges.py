@@ -46,11 +46,16 @@ EDGES: dict[str, Edge] = {
         ),
         (["TLS_AES_128_GCM_SHA257"], ["TLS_AES_128_GCM_SHA256", "tls_aes_128_gcm_sha256"]),
     ),
+    "tlsCurvePreferences": Edge(([23, 24, 25, 29], [4588]), ([29, 29], [0], [30], [65536])),
     "authorization.mode": Edge(("AlwaysAllow", "Webhook"), ("RBAC",)),
     "registryPullQPS": _range(0),
     "registryBurst": Edge((1,), (-1,)),
     "imagePullCredentialsVerificationPolicy": Edge(
         ("NeverVerify", "NeverVerifyPreloadedImages", "NeverVerifyAllowlistedImages", "AlwaysVerify"), ("Always",)
+    ),
+    "preloadedImagesVerificationAllowlist": Edge(
+        (["registry.k8s.io/pause"], ["quay.io/*", "quay.io/team/app"]),
+        (["*"], ["/*"], ["a*"], ["a/*/b"], ["a/"], [" a"]),
     ),
     "eventRecordQPS": _range(0),
     "eventBurst": Edge((1,), (-1,)),
@@ -156,6 +161,10 @@ EDGES: dict[str, Edge] = {
     "containerRuntime": Edge(("docker", "remote"), ("rkt",)),
     "networkPlugin": Edge(("cni", "kubenet"), ("bridge",)),
     "minimumContainerTTLDuration": Edge(("0s",), ("-1ns",)),
+    "nodeIP": Edge(
+        ("10.0.0.1", "fd00::1", "10.0.0.1,fd00::1"),
+        ("10.0.0.1,10.0.0.2", "10.0.0.1,fd00::1,fd00::2", "fd00::1,fd00::2"),
+    ),
     "logLevel": Edge((0, 9), old=(-1,)),
     "logBacktraceAt": Edge(("kubelet.go:12",), ("kubelet:12", "kubelet.go:0", "kubelet.go")),
     "stderrthreshold": Edge(("WARNING", "fatal", "2"), ("NOTICE",)),

@@ -27,9 +27,13 @@ from protokube.core.component.flags import Duration, number_of, spell_value
 from protokube.core.component.schema import Field, Schema, Version, spell
 
 _SYSCTL = r"[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?"
+_V4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+_V6 = r"[0-9a-fA-F.:]*:[0-9a-fA-F.:]*"
 _SCHEMED = r"(?:dns|unix|unix-abstract):"
 FORMS: Mapping[str, tuple[str, str]] = {
     "cpus": (r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", "a list like 0-3,6"),
+    "addresses": (rf"{_V4}|{_V6}|{_V4},{_V6}|{_V6},{_V4}", "an IP address, or one of each family"),
+    "images": (r"[^\s*/][^\s*]*(?<!/)(/\*)?", "an image, or several of a path: registry.example.com/team/*"),
     "path": (r"/|(/(?!\.{1,2}(/|$))[\x21-\x2e\x30-\x7e ]+)+", "an absolute path in ASCII, without //, . and .."),
     "sysctl": (
         rf"(?=kernel[./](shm|msg)|kernel[./]sem$|fs[./]mqueue[./]|net[./])({_SYSCTL}[./])*({_SYSCTL}|({_SYSCTL})?\*)",

@@ -2,8 +2,8 @@
 
 Each name has a letter for 1.20.2 and one for 1.36.2: `y` it is known, `.` it isn't; `t` and `f` mark a gate that is
 locked to true or false. The gates are those that `--help` lists, and those that have graduated or are
-deprecated, which it hides (pkg/features/kube_features.go and its kin). The suites are Go's
-(component-base/cli/flag/ciphersuites_flag.go).
+deprecated, which it hides (pkg/features/kube_features.go and its kin). The suites and curves are Go's
+(component-base/cli/flag).
 Texts, so that they cost nothing to import; schema.py parses them when a kubelet is first rendered.
 """
 
@@ -131,6 +131,7 @@ none=yy pods=yy system-reserved=yy kube-reserved=yy system-reserved-compressible
 full-pcpus-only=.y distribute-cpus-across-numa=.y align-by-socket=.y distribute-cpus-across-cores=.y
 strict-cpu-reservation=.y prefer-align-cpus-by-uncorecache=.y
 """,
+    "curves": "23=.y 24=.y 25=.y 29=.y 4587=.y 4588=.y 4589=.y",
     "pullPolicies": """
 NeverVerify=.y NeverVerifyPreloadedImages=.y NeverVerifyAllowlistedImages=.y AlwaysVerify=.y
 """,

@@ -23,7 +23,7 @@ readOnlyPort int32 read-only-port bb 0..65535
 tlsCertFile string tls-cert-file bb
 tlsPrivateKeyFile string tls-private-key-file bb
 tlsCipherSuites strings tls-cipher-suites ll values=@suites
-tlsCurvePreferences int32s - .c
+tlsCurvePreferences int32s - .c unique values=@curves
 tlsMinVersion VersionTLS10|VersionTLS11|VersionTLS12|VersionTLS13 tls-min-version bb
 rotateCertificates bool rotate-certificates bb
 serverTLSBootstrap bool rotate-server-certificates bb
@@ -37,7 +37,7 @@ authorization.webhook.cacheUnauthorizedTTL duration authorization-webhook-cache-
 registryPullQPS int32 registry-qps bb 0..
 registryBurst int32 registry-burst bb zero 0..
 imagePullCredentialsVerificationPolicy string - .c values=@pullPolicies
-preloadedImagesVerificationAllowlist strings - .c
+preloadedImagesVerificationAllowlist strings - .c form=images
 eventRecordQPS int32 event-qps bb 0..
 eventBurst int32 event-burst bb zero 0..
 enableDebuggingHandlers bool enable-debugging-handlers bb
@@ -219,7 +219,7 @@ maximumDeadContainersPerContainer int32 maximum-dead-containers-per-container dd
 minimumContainerTTLDuration duration minimum-container-ttl-duration dd 0..
 networkPlugin cni|kubenet network-plugin f. # gone with dockershim; the container runtime sets CNI up
 networkPluginMTU int32 network-plugin-mtu f. # gone with dockershim; the container runtime sets CNI up
-nodeIP string node-ip ff
+nodeIP string node-ip ff form=addresses
 nodeLabels labels node-labels ff
 nonMasqueradeCIDR string non-masquerade-cidr d. # gone with dockershim; the container runtime sets CNI up
 oneOutput bool one-output f. # kubelet logs to stderr; the journal keeps it

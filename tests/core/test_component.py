@@ -34,6 +34,7 @@ balls int32 balls bb zero 1..9
 secureJuggling.pattern cascade|shower pattern lf
 secureJuggling.speeds quantities speeds bb keys=@speeds >0..
 claims strings claim ff repeat
+club string club ff form=club
 hands hands hands .c
 hands[].side left|right - .c
 hands[].fingers int32 - .c old:1..4 new:1..5 optional
@@ -47,6 +48,7 @@ kubeconfig string kubeconfig ff own # protokube writes it
         "hands": Kind(item=_hand, spell=lambda hands: [f"{hand['side']}:{hand['fingers']}" for hand in hands]),
         "moods": Kind(map_of(word_kind("good|bad").read or str, "~"), joint="~"),
     },
+    forms={"club": (r"[A-Z][a-z]+", "a club's name like Fire")},
     names={"speeds": "slow=yy fast=.y", "gates": "Clubs=y. Fire=yt Passing=.y"},
     formerly={"numBalls": "balls", "clubs": "clubs were dropped in 1.19"},
 )
@@ -111,6 +113,7 @@ def test_layers_of_a_toy_component_become_its_flags_and_its_file() -> None:
         ({"hands": [{"fingers": 3}]}, None, "juggler.hands[0]: {'fingers': 3} is wrong; expected side as well"),
         ({"hands": ["left:6"]}, None, "juggler.hands[0].fingers: 6 is wrong; expected 1 to 5 (kube-juggler 1.36.2)"),
         ({"hands": ["left:3"]}, OLDEST, "juggler.hands: kube-juggler 1.20.2 doesn't know it yet; 1.36.2 does"),
+        ({"club": "fire"}, None, "juggler.club: 'fire' is wrong; expected a club's name like Fire"),
         ({"gates": {"Fires": True}}, NEWEST, "juggler.gates: 'Fires' is wrong; expected Fire or Passing (kube"),
         ({"gates": {"Fire": False}}, NEWEST, "Fire: False is wrong; kube-juggler has it locked to true (kube"),
         ({"gates": {"Clubs": True}}, NEWEST, "'Clubs' is wrong; expected Fire or Passing"),

@@ -10,7 +10,7 @@ version alone. `exact:`: it holds for these two, and nobody knows for the versio
 - `keys=a|b`, `values=a|b`: the keys and the values that a map may have; for a list, `values` are its items. A word
   that ends with `*` stands for all that begin so. `keys=@NAME`, `values=@NAME`: the schema's list of that name.
 - `unique`: no item twice. `alone=V`: V only by itself.
-- `form=NAME`: a text, or each item of a list, as FORMS describes it.
+- `form=NAME`: a text, or each item of a list, as forms.py or the component describes it.
 - `step=N`: a multiple of N. `previous`: the minor version before the component's own, such as 1.35.
 - `gate=NAME/V`: any value but V needs the feature gate NAME, which is off where nothing switches it on.
 
@@ -26,26 +26,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from protokube.core.component.flags import Duration, number_of, spell_value
 from protokube.core.component.schema import Field, Schema, Version, spell
 
-_SYSCTL = r"[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?"
-_V4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
-_V6 = r"[0-9a-fA-F.:]*:[0-9a-fA-F.:]*"
-_SCHEMED = r"(?:dns|unix|unix-abstract):"
-FORMS: Mapping[str, tuple[str, str]] = {
-    "cpus": (r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", "a list like 0-3,6"),
-    "addresses": (rf"{_V4}|{_V6}|{_V4},{_V6}|{_V6},{_V4}", "an IP address, or one of each family"),
-    "images": (r"[^\s*/][^\s*]*(?<!/)(/\*)?", "an image, or several of a path: registry.example.com/team/*"),
-    "path": (r"/|(/(?!\.{1,2}(/|$))[\x21-\x2e\x30-\x7e ]+)+", "an absolute path in ASCII, without //, . and .."),
-    "sysctl": (
-        rf"(?=kernel[./](shm|msg)|kernel[./]sem$|fs[./]mqueue[./]|net[./])({_SYSCTL}[./])*({_SYSCTL}|({_SYSCTL})?\*)",
-        "a sysctl of a namespace, or several: below kernel.shm, kernel.msg, fs.mqueue or net, or kernel.sem",
-    ),
-    "endpoint": (rf"(?!.*//)[^\s]*|{_SCHEMED}[^\s]*", "HOST:PORT, or an address with dns, unix or unix-abstract"),
-    "pattern": (r"[^=,]+", "a file's pattern without '=' and ','"),
-    "vmodule": (r"[^=,]+=[0-9]+(,[^=,]+=[0-9]+)*", "PATTERN=N,…"),
-    "trace": (r"[^:.]+\.[^:]*:[1-9][0-9]*", "FILE.go:LINE"),
-    "severity": (r"(?i:info|warning|error|fatal)|[0-9]+", "INFO, WARNING, ERROR, FATAL or a number"),
-    "bool": (r"1|t|T|TRUE|true|True|0|f|F|FALSE|false|False", "true or false"),
-}
 _RANGE = r"(>?)([-+0-9.a-zµ%]*?)\.\.([-+0-9.a-zµ%]*)"
 
 
@@ -126,10 +106,9 @@ def _breach(schema: Schema, rule: str, value: object, column: int, version: Vers
         case "alone" if isinstance(value, list):
             return _wrong(value, f"{argument} by itself") if argument in value and len(value) > 1 else None
         case "form":
-            pattern, meaning = FORMS[argument]
-            return next(
-                (_wrong(each, meaning) for each in _values(value) if re.fullmatch(pattern, str(each)) is None), None
-            )
+            pattern, meaning = schema.forms[argument]
+            odd = (each for each in _values(value) if re.fullmatch(pattern, str(each)) is None)
+            return next((_wrong(each, meaning) for each in odd), None)
         case "step" if isinstance(value, int):
             return None if value % int(argument) == 0 else _wrong(value, f"a multiple of {argument}")
         case "previous":

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from protokube.core.component.forms import FORMS, Form
 from protokube.core.component.values import KINDS, Kind, word_kind
 from protokube.core.model import Fault
 
@@ -77,8 +78,9 @@ class Schema(Struct, frozen=True):
     """All that one component can be told.
 
     `versions`: the oldest and the newest that the table knows. `structs`: the paths that only hold other fields.
-    `kinds`: all kinds of value by name. `names`: the lists of words that rules refer to, each word with a letter for
-    both versions. `formerly`: names that people know from elsewhere, and the field that each leads to.
+    `kinds`, `forms`: all kinds of value, and forms of text, by name. `names`: the lists of words that rules refer to,
+    each word with a letter for both versions. `formerly`: names that people know from elsewhere, and the field that
+    each leads to, or what became of it.
     """
 
     component: str
@@ -86,6 +88,7 @@ class Schema(Struct, frozen=True):
     fields: Mapping[str, Field]
     structs: frozenset[str]
     kinds: Mapping[str, Kind]
+    forms: Mapping[str, Form]
     names: Mapping[str, Mapping[str, str]]
     formerly: Mapping[str, str]
 
@@ -111,6 +114,7 @@ def parse(
     table: str,
     *,
     kinds: Mapping[str, Kind] | None = None,
+    forms: Mapping[str, Form] | None = None,
     names: Mapping[str, str] | None = None,
     formerly: Mapping[str, str] | None = None,
     versions: tuple[Version, Version] = (OLDEST, NEWEST),
@@ -123,7 +127,16 @@ def parse(
         name: {word: letters for word, _, letters in (each.partition("=") for each in text.split())}
         for name, text in (names or {}).items()
     }
-    return Schema(component, versions, fields, structs, {**KINDS, **(kinds or {})}, lists, formerly or {})
+    return Schema(
+        component,
+        versions,
+        fields,
+        structs,
+        kinds={**KINDS, **(kinds or {})},
+        forms={**FORMS, **(forms or {})},
+        names=lists,
+        formerly=formerly or {},
+    )
 
 
 def _field(line: str) -> Field:

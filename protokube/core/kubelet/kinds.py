@@ -1,4 +1,4 @@
-"""The kinds of value that only kubelet has: eviction thresholds, taints, memory reserved on NUMA nodes."""
+"""The kinds of value and the forms of text that only kubelet has: eviction thresholds, taints, CPU lists, …"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from protokube.core.component.flags import spell_value
+from protokube.core.component.forms import Form
 from protokube.core.component.values import KINDS, Kind, map_of, quantity_or_percent, read_duration, wrong
 
 _TAINT = r"([^=:]+)(?:=([^:]*))?:([A-Za-z]+)"
@@ -37,4 +38,18 @@ KUBELET_KINDS: Mapping[str, Kind] = {
     "reclaims": Kind(map_of(quantity_or_percent)),
     "taints": Kind(item=taint_of, spell=_spell_taints),
     "reservedMemory": Kind(spell=_spell_reserved_memory),
+}
+
+_SYSCTL = r"[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?"
+_V4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+_V6 = r"[0-9a-fA-F.:]*:[0-9a-fA-F.:]*"
+
+KUBELET_FORMS: Mapping[str, Form] = {
+    "cpus": (r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", "a list like 0-3,6"),
+    "addresses": (rf"{_V4}|{_V6}|{_V4},{_V6}|{_V6},{_V4}", "an IP address, or one of each family"),
+    "images": (r"[^\s*/][^\s*]*(?<!/)(/\*)?", "an image, or several of a path: registry.example.com/team/*"),
+    "sysctl": (
+        rf"(?=kernel[./](shm|msg)|kernel[./]sem$|fs[./]mqueue[./]|net[./])({_SYSCTL}[./])*({_SYSCTL}|({_SYSCTL})?\*)",
+        "a sysctl of a namespace, or several: below kernel.shm, kernel.msg, fs.mqueue or net, or kernel.sem",
+    ),
 }

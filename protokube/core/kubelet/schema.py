@@ -1,11 +1,11 @@
-"""kubelet's schema: its table, its kinds of value and its lists of names, for the engine in core/component."""
+"""kubelet's schema, for the engine in core/component: its table, kinds of value, forms of text, lists of names."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from protokube.core.component.schema import Schema, parse
-from protokube.core.kubelet.kinds import KUBELET_KINDS
+from protokube.core.kubelet.kinds import KUBELET_FORMS, KUBELET_KINDS
 from protokube.core.kubelet.names import FORMERLY, NAMES
 from protokube.core.kubelet.table import TABLE
 
@@ -13,4 +13,4 @@ from protokube.core.kubelet.table import TABLE
 @cache
 def kubelet_schema() -> Schema:
     """All that kubelet can be told; parsed on first use."""
-    return parse("kubelet", TABLE, kinds=KUBELET_KINDS, names=NAMES, formerly=FORMERLY)
+    return parse("kubelet", TABLE, kinds=KUBELET_KINDS, forms=KUBELET_FORMS, names=NAMES, formerly=FORMERLY)

@@ -58,6 +58,8 @@ ZEROS: dict[str, object] = {
     **dict.fromkeys(("int32", "int64", "uint32", "uint64"), 0),
 }
 
+# Many gates, and UnlimitedSwap (1.22 to 1.29), were there between the two versions alone.
+CAME_AND_WENT = ("featureGates", "memorySwap.swapBehavior")
 # What only the previous minor version may be is another value for each version.
 ONE_VERSION_ONLY = [("showHiddenMetricsForVersion", minor) for minor in ("1.18", "1.19", "1.20", "1.35", "1.36")]
 
@@ -185,12 +187,18 @@ def test_every_rule_of_the_table_has_its_edges() -> None:
     assert ruled == EDGES.keys()
 
 
+def test_what_came_and_went_between_the_known_versions_is_taken_there() -> None:
+    layers = (Layer("kubelet", {"memorySwap": {"swapBehavior": "UnlimitedSwap"}, "featureGates": {"NewGate": True}}),)
+    assert isinstance(render(replace(BARE, version="1.28.4", layers=layers)), KubeletFiles)
+    assert isinstance(render(replace(BARE, version="1.36.2", layers=layers)), tuple)
+
+
 def test_between_the_known_versions_counts_what_either_takes() -> None:
     for name, edge in EDGES.items():
         for value in (*edge.both, *edge.old, *edge.new):
             if (name, value) not in ONE_VERSION_ONLY:
                 assert isinstance(verdict("1.28.4", name, value), KubeletFiles), (name, value)
-        for value in edge.neither if name != "featureGates" else ():  # many came and went between the two
+        for value in edge.neither if name not in CAME_AND_WENT else ():
             if (name, value) not in ONE_VERSION_ONLY:
                 assert isinstance(verdict("1.28.4", name, value), tuple), (name, value)
 

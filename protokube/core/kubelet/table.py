@@ -101,7 +101,7 @@ iptablesMasqueradeBit int32 iptables-masquerade-bit bc 0..31
 iptablesDropBit int32 iptables-drop-bit bc 0..31
 featureGates gates feature-gates ll exact:keys=@gates
 failSwapOn bool fail-swap-on bb
-memorySwap.swapBehavior LimitedSwap|NoSwap - .c
+memorySwap.swapBehavior string - .c exact:values=LimitedSwap|NoSwap
 containerLogMaxSize size container-log-max-size bb old:0..
 containerLogMaxFiles int32 container-log-max-files bb 2..
 containerLogMaxWorkers int32 - .c 1..

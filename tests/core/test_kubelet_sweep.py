@@ -19,7 +19,16 @@ from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
 from protokube.core.kubelet.schema import kubelet_schema
 from protokube.core.model import Fault
 from tests.lab.kubelet_edges import EDGES
-from tests.lab.kubelet_standin import VERSIONS, Refused, check, flag_value, help_text, parse_argv, parse_config, rows
+from tests.lab.kubelet_standin import (
+    VERSIONS,
+    RefusedError,
+    check,
+    flag_value,
+    help_text,
+    parse_argv,
+    parse_config,
+    rows,
+)
 
 # A busy machine is no fault.
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -421,7 +430,7 @@ def test_a_quantity_flag_is_a_decimal_of_the_same_size(size: int) -> None:
     ],
 )
 def test_the_stand_in_refuses_bad_flags(argv: list[str], reason: str) -> None:
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(RefusedError, match=reason):
         check(argv)
 
 
@@ -442,7 +451,7 @@ def test_the_stand_in_refuses_bad_flags(argv: list[str], reason: str) -> None:
 def test_the_stand_in_refuses_a_bad_file(body: str, reason: str, tmp_path: Path) -> None:
     head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
     (tmp_path / "config.yaml").write_text(head + body)
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(RefusedError, match=reason):
         check(["--config=/config.yaml"], root=tmp_path)
 
 

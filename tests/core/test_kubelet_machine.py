@@ -84,7 +84,8 @@ def test_a_fact_that_could_not_be_read_refuses_nothing(
         ({}, "1.36.2", {"failCgroupV1": True, "singleProcessOOMKill": False}),
         ({"swap": ("/dev/sda2",)}, "1.20.2", {"failSwapOn": False}),
         ({}, "1.36.2", {"reservedSystemCPUs": "0-3"}),
-        ({"numa_nodes": frozenset({0, 1})}, "1.36.2", {"reservedMemory": MEMORY}),
+        ({"numa_nodes": frozenset({0, 1})}, "1.36.2", {"reservedMemory": MEMORY, "memoryManagerPolicy": "Static"}),
+        ({}, "1.36.2", {"reservedMemory": MEMORY}),
     ],
 )
 def test_what_kubelet_takes_on_this_machine_is_rendered(

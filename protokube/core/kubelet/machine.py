@@ -28,7 +28,8 @@ def machine_faults(machine: Machine, settings: Settings, version: Version) -> It
         wanted = numbers_of(str(_value(settings, "reservedSystemCPUs") or ""))
         yield from _missing(settings, "reservedSystemCPUs", "CPU", wanted, machine.online_cpus)
     memory = _value(settings, "reservedMemory")
-    if machine.numa_nodes is not None and isinstance(memory, list):
+    static = _value(settings, "memoryManagerPolicy") == "Static"  # any other policy passes reservedMemory over
+    if machine.numa_nodes is not None and static and isinstance(memory, list):
         nodes = [item["numaNode"] for item in memory]
         yield from _missing(settings, "reservedMemory", "NUMA node", nodes, machine.numa_nodes)
 

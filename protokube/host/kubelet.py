@@ -1,12 +1,17 @@
-"""The installed kubelet and the machine it is to serve: asked once, not once a round."""
+"""The installed kubelet and the machine it is to serve.
+
+What can't change while the machine runs, and what a binary says of itself, is asked once, not once a round. What an
+administrator may change (swap, name servers) is read each time; that costs a few small files.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from protokube.core.kubelet.model import KubeletBinary
 from protokube.errors import ProviderError
@@ -14,6 +19,8 @@ from protokube.together import start
 
 if TYPE_CHECKING:
     from protokube.core.kubelet.model import Machine
+
+T = TypeVar("T")
 
 PLACES = ("usr/bin/kubelet", "usr/local/bin/kubelet", "opt/bin/kubelet")
 OPTIONS = ("--version", "--help")
@@ -25,27 +32,53 @@ class InstalledKubelet:
 
     def __init__(self, root: str) -> None:
         self._root = Path(root)
-        self._asked: tuple[tuple[int, int, int], KubeletBinary] | None = None
-        self._machine: Machine | None = None
+        self._asked: tuple[tuple[str, int, int, int], KubeletBinary] | None = None
+        self._size: tuple[int, int] | None = None
 
     def machine(self) -> Machine:
-        """Memory and CPUs; whether systemd is PID 1, as sd_booted(3) tells."""
-        if self._machine is None:
+        """The machine's facts; whether systemd is PID 1 is told as in sd_booted(3)."""
+        from protokube.core.kubelet.model import Machine
+
+        if self._size is None:
             import psutil  # like kubelet's schema, when it is first asked for
 
-            from protokube.core.kubelet.model import Machine
+            self._size = psutil.virtual_memory().total, psutil.cpu_count() or 1
+        memory, cpus = self._size
+        return Machine(
+            memory,
+            cpus,
+            systemd=Path(self._root, "run/systemd/system").is_dir(),
+            cgroup_v2=self._cgroup_v2(),
+            swap=self._read("proc/swaps", _swap_of),
+            online_cpus=self._read("sys/devices/system/cpu/online", _numbers),
+            numa_nodes=self._read("sys/devices/system/node/online", _numbers),
+            nameservers=self._read("etc/resolv.conf", _nameservers_of),
+            uplink_nameservers=self._read("run/systemd/resolve/resolv.conf", _nameservers_of),
+        )
 
-            memory, cpus = psutil.virtual_memory().total, psutil.cpu_count() or 1
-            self._machine = Machine(memory, cpus, Path(self._root, "run/systemd/system").is_dir())
-        return self._machine
+    def _cgroup_v2(self) -> bool | None:
+        folder = self._root / "sys/fs/cgroup"
+        # Only the root of the unified hierarchy has this file; with v1, hybrid too, a tmpfs is mounted here.
+        return (folder / "cgroup.controllers").is_file() if folder.is_dir() else None
 
-    def kubelet(self) -> KubeletBinary | None:
-        """What `kubelet --version` and `--help` say; None when there is no kubelet below the root."""
-        found = next((path for place in PLACES if (path := self._root / place).is_file()), None)
+    def _read(self, path: str, parse: Callable[[str], T]) -> T | None:
+        """What a small file says; None when it isn't there or says something else than expected."""
+        try:
+            return parse((self._root / path).read_text(encoding="utf-8", errors="replace"))
+        except (OSError, ValueError):
+            return None
+
+    def kubelet(self, named: str | None = None) -> KubeletBinary | None:
+        """What `kubelet --version` and `--help` say; None when there is no kubelet below the root.
+
+        `named`: the program that kubelet's unit starts. It is the one that counts, unless it is another program that
+        starts kubelet in turn; then, and without it, the usual places are searched.
+        """
+        found = self._find(named)
         if found is None:
             return None
         state = found.stat()
-        key = (state.st_ino, state.st_mtime_ns, state.st_size)
+        key = (str(found), state.st_ino, state.st_mtime_ns, state.st_size)
         if self._asked is None or self._asked[0] != key:
             from protokube.core.component.schema import flags_of_help
 
@@ -53,6 +86,12 @@ class InstalledKubelet:
             version, text = (answer.result() for answer in asking)
             self._asked = key, KubeletBinary(version.strip().removeprefix("Kubernetes").strip(), flags_of_help(text))
         return self._asked[1]
+
+    def _find(self, named: str | None) -> Path | None:
+        if named is not None and Path(named).name == "kubelet":
+            path = self._root / named.lstrip("/")
+            return path if path.is_file() else None
+        return next((path for place in PLACES if (path := self._root / place).is_file()), None)
 
     def _ask(self, binary: Path, option: str) -> str:
         if not os.access(binary, os.X_OK):
@@ -64,3 +103,21 @@ class InstalledKubelet:
         if done.returncode != 0:
             raise ProviderError(f"{binary} {option} exited {done.returncode}: {done.stderr.strip()[:200]}")
         return done.stdout or done.stderr
+
+
+def _swap_of(text: str) -> tuple[str, ...]:
+    """The swap devices and files in /proc/swaps, whose first line is a heading."""
+    return tuple(line.split()[0] for line in text.splitlines()[1:] if line.strip())
+
+
+def _numbers(text: str) -> frozenset[int]:
+    """The numbers in a list of the kernel's, such as 0-3,6."""
+    from protokube.core.kubelet.machine import numbers_of
+
+    return frozenset(numbers_of(text))
+
+
+def _nameservers_of(text: str) -> tuple[str, ...]:
+    """The name servers of a resolv.conf(5)."""
+    words = (line.split() for line in text.splitlines())
+    return tuple(word[1] for word in words if len(word) > 1 and word[0] == "nameserver")

@@ -99,6 +99,10 @@ class SystemBus:
         """The state of a unit; a unit that isn't there has load `not-found`."""
         return self._wait(self._state(unit), f"the state of {unit}")
 
+    def program(self, unit: str) -> str | None:
+        """The program that a service's ExecStart= names; None for a unit that isn't there or names none."""
+        return self._wait(self._program(unit), f"the program of {unit}")
+
     def start(self, unit: str) -> None:
         """Start a unit, reloading systemd's configuration first when the unit's file has changed.
 
@@ -161,6 +165,12 @@ class SystemBus:
             started_at=started / 1e6 if started else None,
             restarts=of.get("NRestarts", 0),
         )
+
+    async def _program(self, unit: str) -> str | None:
+        if not unit.endswith(".service"):
+            return None
+        commands = await self._get(await self._watching(unit), unit, "Service", "ExecStart")
+        return str(commands[0][0]) if commands else None
 
     async def _run_job(self, method: str, unit: str) -> None:
         bus = await self._watching(unit)

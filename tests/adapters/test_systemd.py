@@ -110,6 +110,13 @@ def counted_calls(node: SystemdNode, unit: str) -> Iterator[list[str]]:
             process.kill()
 
 
+def test_the_program_that_a_unit_starts_is_known(node: SystemdNode) -> None:
+    with Running(f"unix:path={node.path('/run/dbus/system_bus_socket')}") as running:
+        assert running.bus.program("steady.service") == "/bin/sleep"
+        assert running.bus.program("absent.service") is None
+        assert running.bus.program("multi-user.target") is None
+
+
 def test_object_paths() -> None:
     assert unit_path("kubelet.service") == "/org/freedesktop/systemd1/unit/kubelet_2eservice"
     assert unit_path("a-b@c_1.service") == "/org/freedesktop/systemd1/unit/a_2db_40c_5f1_2eservice"

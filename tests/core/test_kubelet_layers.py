@@ -9,10 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protokube.core.component.flags import Duration, Quantity
-from protokube.core.component.layers import Setting, merge, read_layer
+from protokube.core.component.layers import Setting, Settings, merge
+from protokube.core.component.layers import read_layer as read_layer_of
 from protokube.core.component.model import Layer
+from protokube.core.component.schema import nearest
+from protokube.core.kubelet.schema import kubelet_schema
+from protokube.core.model import Fault
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
+
+
+def read_layer(layer: Layer) -> tuple[Settings, tuple[Fault, ...]]:
+    return read_layer_of(kubelet_schema(), layer)
 
 
 def values_of(*layers: Mapping[str, object]) -> dict[str, object]:
@@ -30,6 +38,7 @@ def faults_of(values: Mapping[str, object]) -> list[str]:
 
 MAPS = st.dictionaries(st.sampled_from(["memory.available", "nodefs.available", "pid.available"]),
                        st.sampled_from(["1Mi", "2Gi", "10%"]))  # fmt: skip
+GATES = ("CPUManager", "GracefulNodeShutdown")
 LAYERS = st.fixed_dictionaries(
     {},
     optional={
@@ -37,7 +46,7 @@ LAYERS = st.fixed_dictionaries(
         "clusterDomain": st.none() | st.sampled_from(["", "a", "b"]),
         "clusterDNS": st.none() | st.lists(st.sampled_from(["10.0.0.1", "::1"])),
         "evictionHard": st.none() | MAPS | MAPS.map(lambda each: ",".join(f"{k}<{v}" for k, v in each.items())),
-        "featureGates": st.none() | st.dictionaries(st.sampled_from("AB"), st.none() | st.booleans()),
+        "featureGates": st.none() | st.dictionaries(st.sampled_from(GATES), st.none() | st.booleans()),
         "authentication": st.none()
         | st.fixed_dictionaries({}, optional={"anonymous": st.fixed_dictionaries({"enabled": st.booleans()})}),
         "failSwapOn": st.none() | st.booleans(),
@@ -115,10 +124,10 @@ def test_lists_are_replaced_and_not_joined() -> None:
         ("syncFrequency", "1m", Duration(60 * 10**9)),
         ("clusterDNS", "10.0.0.10, fd00::a", ["10.0.0.10", "fd00::a"]),
         ("enforceNodeAllocatable", "pods,kube-reserved", ["pods", "kube-reserved"]),
-        ("featureGates", {"A": "true", "B": False}, {"A": True, "B": False}),
-        ("featureGates", "A=true,B=false", {"A": True, "B": False}),
+        ("featureGates", {"CPUManager": "true", "QOSReserved": False}, {"CPUManager": True, "QOSReserved": False}),
+        ("featureGates", "CPUManager=true,QOSReserved=false", {"CPUManager": True, "QOSReserved": False}),
         ("kubeReserved", {"cpu": 1, "memory": "1Gi", "pid": 0.5}, {"cpu": "1", "memory": "1Gi", "pid": "0.5"}),
-        ("evictionSoftGracePeriod", {"memory.available": "90s"}, {"memory.available": "1m30s"}),
+        ("evictionSoftGracePeriod", {"memory.available": "90s"}, {"memory.available": Duration(90 * 10**9)}),
         ("staticPodURLHeader", {"a": "b", "c": ["d", "e"]}, {"a": ["b"], "c": ["d", "e"]}),
         ("logging", {"options": {"json": {"infoBufferSize": 1024}}}, Quantity("1024")),
         ("registerWithTaints", ["a=b:NoSchedule", {"key": "c", "effect": "NoExecute"}, "d:NoSchedule"],
@@ -202,6 +211,63 @@ def test_what_is_wrong_is_refused_with_its_place_value_and_what_was_expected(
     [said] = faults_of(values)
     assert said.startswith("masterKubelet.")
     assert fault in said
+
+
+@pytest.mark.parametrize(
+    ("name", "lead"),
+    [
+        ("taints", "it is registerWithTaints today"),
+        ("networkPluginName", "it is networkPlugin today"),
+        ("volumePluginDirectory", "it is volumePluginDir today"),
+        ("experimentalAllowedUnsafeSysctls", "it is allowedUnsafeSysctls today"),
+        ("memorySwapBehavior", "it is memorySwap.swapBehavior today"),
+        ("logFormat", "it is logging.format today"),
+        ("clientCaFile", "did you mean authentication.x509.clientCAFile?"),
+        ("authenticationTokenWebhookCacheTtl", "did you mean authentication.webhook.cacheTTL?"),
+        ("authorizationMode", "did you mean authorization.mode?"),
+        ("enableCadvisorJsonEndpoints", "did you mean enableCadvisorJSONEndpoints?"),
+        ("kubeconfigPath", "protokube sets --kubeconfig once /var/lib/kubelet/kubeconfig is there"),
+        ("requireKubeconfig", "kubelet has run standalone without a kubeconfig since 1.8"),
+        ("apiServers", "the kubeconfig names the API server since 1.8"),
+        ("allowPrivileged", "pods may be privileged since 1.15"),
+        ("configureCbr0", "the container runtime sets CNI up"),
+        ("reconcileCIDR", "the container runtime sets CNI up"),
+        ("babysitDaemons", "systemd restarts what ends"),
+        ("enableCustomMetrics", "no replacement"),
+        ("nvidiaGPUs", "device plugins announce GPUs"),
+        ("dockerDisableSharedPID", "see a pod's shareProcessNamespace"),
+    ],
+)
+def test_each_of_kopss_names_leads_to_todays(name: str, lead: str) -> None:
+    [said] = faults_of({name: "x"})
+    assert said.startswith(f"masterKubelet.{name}: kubelet has no such field or flag; ")
+    assert lead in said
+
+
+KOPS = """
+    anonymousAuth authenticationTokenWebhook authorizationMode bootstrapKubeconfig cgroupDriver cgroupRoot
+    cloudProvider clusterDNS clusterDomain containerLogMaxFiles containerLogMaxSize cpuCFSQuota cpuCFSQuotaPeriod
+    cpuManagerPolicy enableDebuggingHandlers enforceNodeAllocatable eventBurst eventQPS evictionHard
+    evictionMaxPodGracePeriod evictionMinimumReclaim evictionPressureTransitionPeriod evictionSoft
+    evictionSoftGracePeriod failSwapOn featureGates hairpinMode hostnameOverride housekeepingInterval
+    imageGCHighThresholdPercent imageGCLowThresholdPercent imagePullProgressDeadline kernelMemcgNotification
+    kubeReserved kubeReservedCgroup kubeletCgroups logLevel maxPods networkPluginMTU nodeLabels
+    nodeStatusUpdateFrequency nonMasqueradeCIDR podCIDR podInfraContainerImage podManifestPath podPidsLimit
+    protectKernelDefaults readOnlyPort registerNode registerSchedulable registryBurst registryPullQPS resolvConf
+    rootDir rotateCertificates runtimeCgroups runtimeRequestTimeout seccompProfileRoot serializeImagePulls
+    shutdownGracePeriod shutdownGracePeriodCriticalPods streamingConnectionIdleTimeout systemCgroups systemReserved
+    systemReservedCgroup tlsCertFile tlsCipherSuites tlsMinVersion tlsPrivateKeyFile topologyManagerPolicy
+    volumeStatsAggPeriod allowedUnsafeSysctls
+"""
+
+
+def test_all_other_names_of_kopss_are_fields_or_lead_to_one() -> None:
+    """After kops's KubeletConfigSpec (pkg/apis/kops/v1alpha2/componentconfig.go)."""
+    schema = kubelet_schema()
+    unled = [
+        name for name in KOPS.split() if name not in schema.fields and "did you mean" not in nearest(schema, name)
+    ]
+    assert unled == []
 
 
 def test_all_faults_come_at_once() -> None:

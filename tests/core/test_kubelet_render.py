@@ -12,13 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from protokube.core.component.labels import label_faults, node_name_fault
+from protokube.core.component.layers import Setting
 from protokube.core.component.model import Layer
+from protokube.core.component.place import place_settings
 from protokube.core.component.schema import choose_version, flags_of_help, parse_version
-from protokube.core.component.text import args_file, config_file
 from protokube.core.kubelet.defaults import kube_cpu, kube_memory, nominal_memory, system_memory
+from protokube.core.kubelet.labels import label_faults, node_name_fault
 from protokube.core.kubelet.model import Machine
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, layer_faults, render
+from protokube.core.kubelet.schema import kubelet_schema
+from protokube.core.kubelet.text import args_file, config_file
 from protokube.core.model import GIB, MIB, Fault
 from tests.lab.kubelet_standin import parse_config
 
@@ -118,9 +121,9 @@ def test_a_field_that_is_too_new_is_refused() -> None:
 
 
 def test_a_zero_that_no_version_can_say_is_refused() -> None:
-    layers = (Layer("kubelet", {"nodeLeaseDurationSeconds": 0}),)
+    layers = (Layer("kubelet", {"nodeStatusReportFrequency": "0s"}),)
     [fault] = faults_of(replace(MASTER, layers=layers))
-    assert fault.startswith("kubelet.nodeLeaseDurationSeconds: '0' can't be said: kubelet reads it as its default")
+    assert fault.startswith("kubelet.nodeStatusReportFrequency: '0s' can't be said: kubelet reads it as its default")
 
 
 def between(values: dict[str, object], flags: set[str] | None, version: str = "1.28.3") -> KubeletInput:
@@ -140,8 +143,8 @@ def between(values: dict[str, object], flags: set[str] | None, version: str = "1
         ({"seccompDefault": True}, {"seccomp-default"}, "--seccomp-default=true", None, ""),
         ({"seccompDefault": True}, None, None, "seccompDefault: true", "only kubelet 1.36.2"),
         ({"podLogsDir": "/x"}, set(), None, 'podLogsDir: "/x"', "only kubelet 1.36.2"),
-        ({"networkPlugin": "x"}, {"network-plugin"}, "--network-plugin=x", None, ""),
-        ({"networkPlugin": "x"}, None, "--network-plugin=x", None, "only kubelet 1.20.2"),
+        ({"networkPlugin": "cni"}, {"network-plugin"}, "--network-plugin=cni", None, ""),
+        ({"networkPlugin": "cni"}, None, "--network-plugin=cni", None, "only kubelet 1.20.2"),
         ({"configDir": "/x"}, {"config-dir"}, "--config-dir=/x", None, ""),
         ({"reservedMemory": [{"numaNode": 1, "limits": {"memory": "1Gi", "hugepages-2Mi": "4Mi"}}]},
          {"reserved-memory"}, "--reserved-memory=1:hugepages-2Mi=4Mi,memory=1Gi", None, ""),
@@ -163,7 +166,7 @@ def test_between_the_known_versions_help_decides(
 
 def test_a_flag_that_the_installed_kubelet_does_not_list_is_refused() -> None:
     for version in ("1.20.4", "1.28.3"):
-        [fault] = faults_of(between({"networkPlugin": "x"}, set(), version))
+        [fault] = faults_of(between({"networkPlugin": "cni"}, set(), version))
         assert fault.startswith("kubelet.networkPlugin: the installed kubelet's --help doesn't list --network-plugin")
 
 
@@ -176,10 +179,12 @@ def test_a_broken_taint_is_a_fault_also_where_taints_are_a_flag() -> None:
 
 
 def test_a_comma_that_would_split_a_flags_value_is_refused() -> None:
-    [fault] = faults_of(between({"cpuManagerPolicyOptions": {"a": "b,c"}}, {"cpu-manager-policy-options"}))
-    assert "can't be given as --cpu-manager-policy-options: it holds a comma" in fault
-    [fault] = faults_of(between({"cpuManagerPolicyOptions": {"a=b": "c"}}, {"cpu-manager-policy-options"}))
-    assert "can't be given as --cpu-manager-policy-options: a key holds '='" in fault
+    option: dict[str, object] = {"topologyManagerPolicyOptions": {"prefer-closest-numa-nodes": "b,c"}}
+    [fault] = faults_of(between(option, {"topology-manager-policy-options"}))
+    assert "can't be given as --topology-manager-policy-options: it holds a comma" in fault
+    placed = place_settings(kubelet_schema(), (1, 20, 2), {"nodeLabels": Setting({"a=b": "c"}, "here")}, None)
+    [broken] = placed.faults
+    assert "can't be given as --node-labels: a key holds '='" in broken.message
 
 
 def test_newer_than_the_newest_known_is_rendered_as_that_with_a_note() -> None:
@@ -415,7 +420,7 @@ def test_the_configured_and_the_installed_version_must_agree() -> None:
     assert choose_version("1.36.2", "Kubernetes v1.36.2") == "Kubernetes v1.36.2"
     fault = choose_version("1.36.1", "Kubernetes v1.36.2")
     assert isinstance(fault, Fault)
-    assert "'1.36.1' is configured, but the installed kubelet says 'Kubernetes v1.36.2'" in fault.message
+    assert "'1.36.1' is configured, but the installed binary says 'Kubernetes v1.36.2'" in fault.message
     assert isinstance(choose_version("1.36", "1.36.2"), Fault)
 
 

@@ -1,4 +1,5 @@
-"""Every flag and every field of both kubelets: set to a legal value it renders, and that kubelet takes it."""
+"""Every flag and every field of both kubelets: a legal value renders, and that kubelet takes it; the nearest illegal
+one is refused."""
 
 from __future__ import annotations
 
@@ -12,11 +13,22 @@ from msgspec.structs import replace
 
 from protokube.core.component.flags import Quantity
 from protokube.core.component.model import Layer
-from protokube.core.component.schema import Field, fields, flags_of_help, spell
+from protokube.core.component.schema import Field, flags_of_help, spell
 from protokube.core.kubelet.paths import CONFIG_PATH
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
+from protokube.core.kubelet.schema import kubelet_schema
 from protokube.core.model import Fault
-from tests.lab.kubelet_standin import VERSIONS, Refused, check, help_text, parse_argv, parse_config, rows
+from tests.lab.kubelet_edges import EDGES
+from tests.lab.kubelet_standin import (
+    VERSIONS,
+    RefusedError,
+    check,
+    flag_value,
+    help_text,
+    parse_argv,
+    parse_config,
+    rows,
+)
 
 # A busy machine is no fault.
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -46,11 +58,7 @@ LEGAL: dict[str, object] = {
     "gates": {"B": False, "A": True},
     "headers": {"x": ["1", "2"]},
     "taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}],
-}
-OBJECTS: dict[str, object] = {
-    "logging.vmodule": [{"filePattern": "server*", "verbosity": 4}],
-    "shutdownGracePeriodByPodPriority": [{"priority": 100, "shutdownGracePeriodSeconds": 10}],
-    "reservedMemory": [{"numaNode": 0, "limits": {"memory": "1Gi"}}],
+    "objects": [{"priority": 100, "shutdownGracePeriodSeconds": 10}],
 }
 ZEROS: dict[str, object] = {
     "bool": False,
@@ -59,15 +67,22 @@ ZEROS: dict[str, object] = {
     **dict.fromkeys(("int32", "int64", "uint32", "uint64"), 0),
 }
 
+# Many gates, and UnlimitedSwap (1.22 to 1.29), were there between the two versions alone.
+CAME_AND_WENT = ("featureGates", "memorySwap.swapBehavior")
+# What only the previous minor version may be is another value for each version.
+ONE_VERSION_ONLY = [("showHiddenMetricsForVersion", minor) for minor in ("1.18", "1.19", "1.20", "1.35", "1.36")]
+
 BARE = KubeletInput(None, (), {}, "node-a", kubeconfig_present=True)
-CONFIGURABLE = [field for field in fields().values() if "[]" not in field.name and not field.owned]
+CONFIGURABLE = [field for field in kubelet_schema().fields.values() if "[]" not in field.name and not field.owned]
 PAIRS = [pytest.param(version, field, id=f"{version}-{field.name}") for version in VERSIONS for field in CONFIGURABLE]
 
 
-def legal(field: Field) -> object:
-    if field.kind == "objects":
-        return OBJECTS[field.name]
-    return field.kind.split("|")[-1] if "|" in field.kind else LEGAL[field.kind]
+def legal(field: Field, version: str) -> Any:
+    """A value that kubelet takes, of the one form of its kind; the edges say which, or the kind."""
+    edge = EDGES.get(field.name)
+    if edge is None or field.kind in ("taints", "thresholds", "reclaims", "periods"):
+        return field.kind.split("|")[-1] if "|" in field.kind else LEGAL[field.kind]
+    return [*(edge.old if version == VERSIONS[0] else edge.new), *edge.both][-1]
 
 
 def configured(name: str, value: object) -> Layer:
@@ -76,6 +91,13 @@ def configured(name: str, value: object) -> Layer:
         value = {part: value}
     assert isinstance(value, dict)
     return Layer("kubelet", value)
+
+
+def alone(name: str, value: object) -> tuple[Layer, ...]:
+    """The layers that set one field, with the gate that it may need."""
+    gated = any("gate=" in rule for rule in kubelet_schema().fields[name].rules)
+    layers = (configured(name, value),)
+    return (Layer("kubelet", {"featureGates": {"AllAlpha": True}}), *layers) if gated else layers
 
 
 def accepted(files: KubeletFiles, version: str, root: Path) -> dict[str, Any]:
@@ -98,12 +120,104 @@ def at(tree: Any, name: str) -> Any:
     return tree
 
 
+def plain(field: Field, value: object) -> object:
+    """The value as the stand-in reads it: a duration in seconds."""
+    return flag_value("duration", str(value)) if field.kind == "duration" else value
+
+
+def edges(version: str, *, taken: bool) -> list[Any]:
+    """The values at the edges that a version takes, or those that it refuses, where it knows their field at all."""
+    known = {row.name for row in rows(version)}
+    found = []
+    for name, edge in EDGES.items():
+        own, other = (edge.old, edge.new) if version == VERSIONS[0] else (edge.new, edge.old)
+        values = (*edge.both, *own) if taken else (*edge.neither, *other)
+        if name in known:
+            found += [pytest.param(version, name, value, id=f"{version}-{name}-{value}") for value in values]
+    return found
+
+
+def verdict(version: str, name: str, value: object) -> KubeletFiles | tuple[Fault, ...]:
+    return render(replace(BARE, version=version, layers=alone(name, value)))
+
+
+@pytest.mark.parametrize(("version", "name", "value"), [each for v in VERSIONS for each in edges(v, taken=True)])
+def test_what_kubelet_just_takes_is_rendered(version: str, name: str, value: object, tmp_path: Path) -> None:
+    files = verdict(version, name, value)
+    assert isinstance(files, KubeletFiles), files
+    accepted(files, version, tmp_path)
+
+
+@pytest.mark.parametrize(("version", "name", "value"), [each for v in VERSIONS for each in edges(v, taken=False)])
+def test_what_kubelet_just_refuses_is_refused_first(version: str, name: str, value: object) -> None:
+    faults = verdict(version, name, value)
+    assert isinstance(faults, tuple)
+    assert all(fault.place.startswith(f"kubelet.{name}") for fault in faults)
+    assert any(" is wrong; " in fault.message for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "value", "gate", "plain"),
+    [
+        ("1.20.2", "cpuCFSQuotaPeriod", "50ms", "CustomCPUCFSQuotaPeriod", "100ms"),
+        ("1.20.2", "shutdownGracePeriod", "30s", "GracefulNodeShutdown", "0s"),
+        ("1.36.2", "memoryReservationPolicy", "TieredReservation", "MemoryQoS", "None"),
+        ("1.36.2", "logging.options.json.splitStream", True, "LoggingAlphaOptions", False),
+    ],
+)
+def test_a_value_that_needs_a_gate_is_refused_without_it(
+    version: str, name: str, value: object, gate: str, plain: object
+) -> None:
+    def outcome(value: object, gates: dict[str, bool], version: str = version) -> KubeletFiles | tuple[Fault, ...]:
+        return render(
+            replace(
+                BARE, version=version, layers=(configured(name, value), Layer("kubelet", {"featureGates": gates}))
+            )
+        )
+
+    off: list[dict[str, bool]] = [{}, {gate: False}, {gate: False, "AllAlpha": True}]
+    for gates in off:
+        faults = outcome(value, gates)
+        assert isinstance(faults, tuple)
+        [fault] = faults
+        assert fault.place == f"kubelet.{name}"
+        assert f"needs the feature gate {gate}, which is off" in fault.message
+        assert isinstance(outcome(plain, gates), KubeletFiles)
+    for gates in ({gate: True}, {"AllAlpha": True}):
+        assert isinstance(outcome(value, gates), KubeletFiles)
+    assert isinstance(outcome(value, {}, "1.28.4"), KubeletFiles)  # who can tell when the gate became the default
+
+
+def test_every_rule_of_the_table_has_its_edges() -> None:
+    def has_edges(field: Field) -> bool:
+        return "|" in field.kind or any("gate=" not in rule for rule in field.rules)
+
+    ruled = {field.name.split("[]")[0] for field in kubelet_schema().fields.values() if has_edges(field)}
+    assert ruled == EDGES.keys()
+
+
+def test_what_came_and_went_between_the_known_versions_is_taken_there() -> None:
+    layers = (Layer("kubelet", {"memorySwap": {"swapBehavior": "UnlimitedSwap"}, "featureGates": {"NewGate": True}}),)
+    assert isinstance(render(replace(BARE, version="1.28.4", layers=layers)), KubeletFiles)
+    assert isinstance(render(replace(BARE, version="1.36.2", layers=layers)), tuple)
+
+
+def test_between_the_known_versions_counts_what_either_takes() -> None:
+    for name, edge in EDGES.items():
+        for value in (*edge.both, *edge.old, *edge.new):
+            if (name, value) not in ONE_VERSION_ONLY:
+                assert isinstance(verdict("1.28.4", name, value), KubeletFiles), (name, value)
+        for value in edge.neither if name not in CAME_AND_WENT else ():
+            if (name, value) not in ONE_VERSION_ONLY:
+                assert isinstance(verdict("1.28.4", name, value), tuple), (name, value)
+
+
 @pytest.mark.parametrize(("version", "field"), PAIRS)
 def test_a_legal_value_renders_where_the_version_knows_the_field_and_is_refused_where_not(
     version: str, field: Field, tmp_path: Path
 ) -> None:
-    value = legal(field)
-    given = replace(BARE, version=version, layers=(configured(field.name, value),))
+    value = legal(field, version)
+    given = replace(BARE, version=version, layers=alone(field.name, value))
     known = {row.name: row for row in rows(version)}
     if field.name not in known:
         faults = render(given)
@@ -117,17 +231,18 @@ def test_a_legal_value_renders_where_the_version_knows_the_field_and_is_refused_
     flags = parse_argv(files.flags, version)
     if known[field.name].letter in "bcl":
         assert field.flag not in flags
-        assert at(tree, field.name) == value
+        found = at(tree, field.name)
+        assert (flag_value("duration", found) if field.kind == "duration" else found) == plain(field, value)
     else:
-        wanted = 90.0 if field.kind == "duration" else value  # the stand-in reads seconds
-        assert flags[str(field.flag)] == wanted
+        assert flags[str(field.flag)] == plain(field, value)
     assert (f"--{field.flag} is deprecated" in str(files.notes)) == (known[field.name].letter == "d")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_all_of_a_versions_fields_at_once(version: str, tmp_path: Path) -> None:
     known = {row.name for row in rows(version)}
-    layers = tuple(configured(field.name, legal(field)) for field in CONFIGURABLE if field.name in known)
+    fields = [field for field in CONFIGURABLE if field.name in known]
+    layers = tuple(layer for field in fields for layer in alone(field.name, legal(field, version)))
     help_flags = flags_of_help(help_text(version))
     files = rendered(replace(BARE, version=version, layers=layers, known_flags=help_flags))
     accepted(files, version, tmp_path)
@@ -139,7 +254,7 @@ def test_all_of_a_versions_fields_at_once(version: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_the_daemon_owns_is_refused_and_set(version: str, tmp_path: Path) -> None:
-    for field in fields().values():
+    for field in kubelet_schema().fields.values():
         if field.owned:
             faults = render(replace(BARE, version=version, layers=(configured(field.name, "x"),)))
             assert faults == (Fault(f"kubelet.{field.name}", f"can't be configured here: {field.hint}"),)
@@ -164,7 +279,10 @@ def test_what_the_daemon_owns_is_refused_and_set(version: str, tmp_path: Path) -
 def test_zero_is_said_where_kubelet_reads_it_as_zero(version: str, field: Field, tmp_path: Path) -> None:
     zero = ZEROS[field.kind]
     known = {row.name: row for row in rows(version)}
-    outcome = render(replace(BARE, version=version, layers=(configured(field.name, zero),)))
+    outcome = render(replace(BARE, version=version, layers=alone(field.name, zero)))
+    if zero in [each.values[2] for each in edges(version, taken=False) if each.values[1] == field.name]:
+        assert isinstance(outcome, tuple)
+        return
     if isinstance(outcome, tuple):
         assert (known[field.name].letter, "zero" in field.marks) == ("c", True)
         return
@@ -183,7 +301,6 @@ def test_zero_is_said_where_kubelet_reads_it_as_zero(version: str, field: Field,
     ("name", "zero", "by_flag"),
     [
         ("maxPods", 0, "--max-pods=0"),
-        ("port", 0, "--port=0"),
         ("registryBurst", 0, "--registry-burst=0"),
         ("streamingConnectionIdleTimeout", "0s", "--streaming-connection-idle-timeout=0s"),
         ("volumeStatsAggPeriod", "0s", "--volume-stats-agg-period=0s"),
@@ -193,7 +310,7 @@ def test_zero_is_said_where_kubelet_reads_it_as_zero(version: str, field: Field,
         ("registryPullQPS", 0, None),
         ("podPidsLimit", 0, None),
         ("shutdownGracePeriod", "0s", None),
-        ("cpuCFSQuotaPeriod", "0s", None),
+        ("eventRecordQPS", 0, None),
     ],
 )
 @pytest.mark.parametrize("version", VERSIONS)
@@ -238,10 +355,10 @@ TREES = st.fixed_dictionaries(
     optional={
         "clusterDomain": TEXT.filter(bool),
         "podCIDR": st.sampled_from(NOT_TEXT_IN_YAML),
-        "allowedUnsafeSysctls": st.lists(WORDS, min_size=1),
-        "cpuManagerPolicyOptions": st.dictionaries(WORDS, TEXT, min_size=1),
-        "featureGates": st.dictionaries(WORDS, st.booleans(), min_size=1),
-        "memoryThrottlingFactor": st.floats(0, 1),
+        "preloadedImagesVerificationAllowlist": st.lists(st.sampled_from(["a/b:c", "a/*"]), min_size=1),
+        "topologyManagerPolicyOptions": st.fixed_dictionaries({"prefer-closest-numa-nodes": TEXT}),
+        "featureGates": st.dictionaries(st.sampled_from(["AllAlpha", "AllBeta"]), st.booleans(), min_size=1),
+        "memoryThrottlingFactor": st.floats(0, 1, exclude_min=True),
         "podPidsLimit": st.integers(-(2**63), 2**63 - 1),
         "failSwapOn": st.booleans(),
         "staticPodURLHeader": st.dictionaries(WORDS, st.lists(TEXT, min_size=1), min_size=1),
@@ -313,7 +430,7 @@ def test_a_quantity_flag_is_a_decimal_of_the_same_size(size: int) -> None:
     ],
 )
 def test_the_stand_in_refuses_bad_flags(argv: list[str], reason: str) -> None:
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(RefusedError, match=reason):
         check(argv)
 
 
@@ -334,7 +451,7 @@ def test_the_stand_in_refuses_bad_flags(argv: list[str], reason: str) -> None:
 def test_the_stand_in_refuses_a_bad_file(body: str, reason: str, tmp_path: Path) -> None:
     head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
     (tmp_path / "config.yaml").write_text(head + body)
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(RefusedError, match=reason):
         check(["--config=/config.yaml"], root=tmp_path)
 
 

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from protokube.core.component.model import Layer
 from protokube.core.component.schema import flags_of_help
-from protokube.core.component.text import args_file
 from protokube.core.kubelet.model import Machine
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
+from protokube.core.kubelet.text import args_file
 from tests.lab.kubelet_standin import VERSIONS, help_text, kubelet_script
 from tests.lab.systemd_node import SystemdNode
 

@@ -47,7 +47,7 @@ _SELF_LABELS = """kubernetes.io/hostname kubernetes.io/os kubernetes.io/arch bet
     failure-domain.beta.kubernetes.io/zone failure-domain.beta.kubernetes.io/region"""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Kubelet would exit 1 with this text."""
 
 
@@ -80,21 +80,21 @@ def parse_argv(argv: Sequence[str], version: str) -> dict[str, Any]:
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
-            raise Refused(f'unknown command "{word}"')
+            raise RefusedError(f'unknown command "{word}"')
         name, equals, text = word[2:].partition("=")
         if name not in known:
-            raise Refused(f"unknown flag: --{name}")
+            raise RefusedError(f"unknown flag: --{name}")
         if not equals:
             if known[name] == "bool":
                 text = "true"
             elif words:
                 text = words.pop(0)
             else:
-                raise Refused(f"flag needs an argument: --{name}")
+                raise RefusedError(f"flag needs an argument: --{name}")
         try:
             value = flag_value(known[name], text)
         except ValueError as error:
-            raise Refused(f'invalid argument "{text}" for "--{name}" flag: {error}') from error
+            raise RefusedError(f'invalid argument "{text}" for "--{name}" flag: {error}') from error
         result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
     return result
 
@@ -179,7 +179,7 @@ class _Strict(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [self.construct_object(key) for key, _ in node.value]
         if len(set(keys)) < len(keys):
-            raise Refused(f"strict decoding error: a key is given twice among {keys}")
+            raise RefusedError(f"strict decoding error: a key is given twice among {keys}")
         return super().construct_mapping(node, deep)
 
 
@@ -187,12 +187,12 @@ def parse_config(text: str, version: str) -> dict[str, Any]:
     """The file's fields, checked."""
     tree = yaml.load(text, _Strict)
     if not isinstance(tree, dict):
-        raise Refused("the configuration file holds no object")
+        raise RefusedError("the configuration file holds no object")
     if (tree.pop("apiVersion", None), tree.pop("kind", None)) != (
         "kubelet.config.k8s.io/v1beta1",
         "KubeletConfiguration",
     ):
-        raise Refused("no kind KubeletConfiguration of version kubelet.config.k8s.io/v1beta1")
+        raise RefusedError("no kind KubeletConfiguration of version kubelet.config.k8s.io/v1beta1")
     known = {row.name: row.kind for row in rows(version) if row.letter in "bcl" or "[]" in row.name}
     _walk(tree, "", known)
     return tree
@@ -206,13 +206,13 @@ def _walk(tree: dict[str, Any], path: str, known: dict[str, str]) -> None:
         elif any(other.startswith(f"{name}.") for other in known) and isinstance(value, dict):
             _walk(value, f"{name}.", known)
         else:
-            raise Refused(f'strict decoding error: unknown field "{name}"')
+            raise RefusedError(f'strict decoding error: unknown field "{name}"')
 
 
 def _typed(name: str, kind: str, value: Any, known: dict[str, str]) -> None:
     def need(right: bool, what: str) -> None:
         if not right:
-            raise Refused(f"json: cannot unmarshal {value!r} into Go struct field {name} of type {what}")
+            raise RefusedError(f"json: cannot unmarshal {value!r} into Go struct field {name} of type {what}")
 
     def texts(values: Any, check: Callable[[str], Any] = str) -> None:
         for each in values:
@@ -242,7 +242,7 @@ def _typed(name: str, kind: str, value: Any, known: dict[str, str]) -> None:
             need(isinstance(value, dict) and all(isinstance(each, list) for each in value.values()), kind)
             for each in value.values():
                 texts(each)
-        elif kind in ("objects", "taints"):
+        elif kind in ("objects", "taints", "reservedMemory"):
             need(isinstance(value, list) and all(isinstance(each, dict) for each in value), "[]struct")
             for each in value:
                 _walk(each, f"{name}[].", known)
@@ -253,29 +253,29 @@ def _typed(name: str, kind: str, value: Any, known: dict[str, str]) -> None:
         else:
             need(isinstance(value, str), "string")
             if "|" in kind and value and value not in kind.split("|"):
-                raise Refused(f"invalid configuration: {name} {value!r} must be one of {kind.split('|')}")
+                raise RefusedError(f"invalid configuration: {name} {value!r} must be one of {kind.split('|')}")
     except ValueError as error:
-        raise Refused(f"{name}: {error}") from error
+        raise RefusedError(f"{name}: {error}") from error
 
 
 # --- what only holds together --------------------------------------------------------------------------
 
 
 def check(argv: Sequence[str], version: str = VERSIONS[-1], root: Path = Path("/")) -> dict[str, Any]:
-    """Everything that kubelet checks before it runs; returns its configuration file's content, or Refused."""
+    """Everything that kubelet checks before it runs; returns its configuration file's content, or RefusedError."""
     flags = parse_argv(argv, version)
     config: dict[str, Any] = {}
     if "config" in flags:
         file = root / flags["config"].lstrip("/")
         if not file.is_file():
-            raise Refused(f"failed to load kubelet config file {file}: no such file or directory")
+            raise RefusedError(f"failed to load kubelet config file {file}: no such file or directory")
         config = parse_config(file.read_text(encoding="utf-8"), version)
     for key in flags.get("node-labels", {}):
         namespace = key.rpartition("/")[0]
         ours = re.search(r"(^|\.)(kubernetes|k8s)\.io$", namespace)
         allowed = re.search(r"(^|\.)(kubelet|node)\.kubernetes\.io$", namespace) or key in _SELF_LABELS.split()
         if ours and not allowed:
-            raise Refused(f"unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: [{key}]")
+            raise RefusedError(f"unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: [{key}]")
     _check_clients(flags, config, root)
     return config
 
@@ -284,13 +284,13 @@ def _check_clients(flags: dict[str, Any], config: dict[str, Any], root: Path) ->
     kubeconfig = flags.get("kubeconfig", "")
     if kubeconfig:
         if not (root / kubeconfig.lstrip("/")).is_file() and not flags.get("bootstrap-kubeconfig"):
-            raise Refused(f"invalid kubeconfig: stat {kubeconfig}: no such file or directory")
+            raise RefusedError(f"invalid kubeconfig: stat {kubeconfig}: no such file or directory")
         return
     given = "config" in flags  # its defaults are stricter than the flags'
     if config.get("authentication", {}).get("webhook", {}).get("enabled", given):
-        raise Refused("no client provided, cannot use webhook authentication")
+        raise RefusedError("no client provided, cannot use webhook authentication")
     if config.get("authorization", {}).get("mode", "Webhook" if given else "AlwaysAllow") == "Webhook":
-        raise Refused("no client provided, cannot use webhook authorization")
+        raise RefusedError("no client provided, cannot use webhook authorization")
 
 
 # --- as a program --------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def main(argv: Sequence[str]) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         config = check(argv, version)
-    except Refused as reason:
+    except RefusedError as reason:
         print(f"E kubelet {version}: {reason}", file=sys.stderr)
         sys.exit(1)
     if record := os.environ.get("KUBELET_STANDIN_RECORD"):

@@ -102,6 +102,25 @@ class Quantity(Struct, frozen=True):
         return "0" if text in ("-0", "") else text
 
 
+def number_of(value: object) -> float:
+    """A number, quantity, percentage or duration (in nanoseconds) as a number, to be compared with another.
+
+    The size of a quantity is exact to a float's 53 bits, which is enough to tell whether it is in a range.
+    """
+    if isinstance(value, Duration):
+        return value.nanoseconds
+    if isinstance(value, int | float):
+        return value
+    text = (value.text if isinstance(value, Quantity) else str(value)).removesuffix("%")
+    match = re.fullmatch(_QUANTITY, text)
+    if match is None:
+        raise ValueError(f"{value!r} is no number")
+    number, suffix = match.groups()
+    if suffix in _BINARY:
+        return float(number) * float(1024 ** _BINARY[suffix])
+    return float(number) * (10.0 ** (_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])) if suffix else 1.0)
+
+
 def flag_args(
     name: str,
     value: object,

@@ -3,10 +3,10 @@
 A layer is read into settings, one for each field, before it is laid over the ones beneath. So the rules are
 the same for every shape in which a value can be written:
 
-- a map of values (evictionHard, nodeLabels, featureGates, …) is merged key by key;
+- a map of values (featureGates, labels, reservations, …) is merged key by key;
 - everything else, lists too, is replaced by the layer above;
 - null says nothing: it never erases what a layer beneath has set;
-- empty text and an empty list replace what is beneath, which hands the choice back to kubelet.
+- empty text and an empty list replace what is beneath, which hands the choice back to the component.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from protokube.core.component.model import Layer
-from protokube.core.component.schema import Field, fields, nearest, structs
-from protokube.core.component.values import WrongValueError, read, taint_of
+from protokube.core.component.rules import problems
+from protokube.core.component.schema import Field, Schema, Version, nearest
+from protokube.core.component.values import WrongValueError, wrong
 from protokube.core.model import Fault
 
 
@@ -29,12 +30,12 @@ class Setting(NamedTuple):
 
 Settings = Mapping[str, Setting]
 
-_OPTIONAL = {"value"}  # of a taint; all other keys of maps in lists must be there
 
-
-def read_layer(layer: Layer) -> tuple[dict[str, Setting], tuple[Fault, ...]]:
-    """The fields that a layer sets, by name, and everything that is wrong with it."""
-    reader = _Reader()
+def read_layer(
+    schema: Schema, layer: Layer, version: Version | None = None
+) -> tuple[dict[str, Setting], tuple[Fault, ...]]:
+    """The fields that a layer sets, by name, and everything that is wrong with it for `version`, or for every one."""
+    reader = _Reader(schema, version)
     reader.read_struct("", layer.place, layer.values)
     return reader.settings, tuple(reader.faults)
 
@@ -55,24 +56,27 @@ def merge(layers: Iterable[Settings]) -> dict[str, Setting]:
 class _Reader:
     """Walks one layer; keeps what it could read and every fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: Schema, version: Version | None) -> None:
+        self.schema = schema
+        self.version = version
         self.settings: dict[str, Setting] = {}
         self.faults: list[Fault] = []
 
     def read_struct(self, path: str, place: str, values: Mapping[str, object]) -> None:
-        """Read the keys of KubeletConfiguration itself (`path` is empty) or of a struct in it."""
+        """Read the keys of the configuration itself (`path` is empty) or of a struct in it."""
         for key, value in values.items():
             name = f"{path}.{key}" if path else str(key)
             here = f"{place}.{key}" if place else str(key)
-            field = fields().get(name) if "[]" not in name else None
+            field = self.schema.fields.get(name) if "[]" not in name else None
             if field is not None:
                 self.read_field(field, here, value)
-            elif name not in structs():
-                self.faults.append(Fault(here, f"kubelet has no such field or flag{nearest(name)}"))
+            elif name not in self.schema.structs:
+                known = f"{self.schema.component} has no such field or flag{nearest(self.schema, name)}"
+                self.faults.append(Fault(here, known))
             elif isinstance(value, Mapping):
                 self.read_struct(name, here, value)
             elif value is not None:
-                known = ", ".join(sorted(_keys_of(name + ".")))
+                known = ", ".join(sorted(self.schema.keys_of(f"{name}.")))
                 self.faults.append(Fault(here, f"{value!r} is wrong; expected a map with {known}"))
 
     def read_field(self, field: Field, place: str, value: object) -> None:
@@ -81,36 +85,40 @@ class _Reader:
             self.faults.append(Fault(place, f"can't be configured here: {field.hint}"))
         elif value is not None:
             read_value = self.value_of(field, place, value)
-            if read_value is not None:
+            if read_value is None:
+                return
+            found = list(problems(self.schema, field, read_value, self.version))
+            self.faults += [Fault(place + suffix, problem) for suffix, problem in found]
+            if not found:
                 self.settings[field.name] = Setting(read_value, place)
 
     def value_of(self, field: Field, place: str, value: object) -> object:
         """The value in the one form of the field's kind; None after a fault."""
+        read = self.schema.kind_of(field).read
         try:
-            if field.kind in ("objects", "taints"):
-                return self.objects(field, place, value)
-            return read(field.kind, value)
+            return self.objects(field, place, value) if read is None else read(value)
         except WrongValueError as error:
             self.faults.append(Fault(place, str(error)))
             return None
 
     def objects(self, field: Field, place: str, value: object) -> list[object] | None:
         """A list of maps, such as taints, whose keys are described by fields of their own; None after a fault."""
-        if isinstance(value, str) and field.kind == "taints":
+        if isinstance(value, str) and self.schema.kind_of(field).item is not None:
             value = value.split(",") if value else []
         if isinstance(value, str) or not isinstance(value, Sequence):
-            raise WrongValueError(f"{value!r} is wrong; expected a list")
+            raise wrong(value, "a list")
         before = len(self.faults)
         items: list[object] = [self.item(field, f"{place}[{at}]", each) for at, each in enumerate(value)]
         return items if len(self.faults) == before else None
 
     def item(self, field: Field, place: str, value: object) -> dict[str, object]:
         """One map of such a list."""
-        if field.kind == "taints":
-            value = taint_of(value)
+        in_short = self.schema.kind_of(field).item
+        if in_short is not None:
+            value = in_short(value)
         if not isinstance(value, Mapping):
-            raise WrongValueError(f"{value!r} is wrong; expected a list of maps")
-        known = _keys_of(f"{field.name}[].")
+            raise wrong(value, "a list of maps")
+        known = self.schema.keys_of(f"{field.name}[].")
         result: dict[str, object] = {}
         for key, each in value.items():
             part = known.get(str(key))
@@ -118,13 +126,8 @@ class _Reader:
                 self.faults.append(Fault(f"{place}.{key}", f"is unknown; expected {', '.join(sorted(known))}"))
             elif each is not None and (inner := self.value_of(part, f"{place}.{key}", each)) is not None:
                 result[str(key)] = inner
+        needed = {key for key, part in known.items() if "optional" not in part.marks}
         given = {key for key, each in value.items() if each not in (None, "")}
-        if missing := sorted(known.keys() - given - _OPTIONAL):
+        if missing := sorted(needed - given):
             self.faults.append(Fault(place, f"{dict(value)!r} is wrong; expected {' and '.join(missing)} as well"))
         return result
-
-
-def _keys_of(prefix: str) -> dict[str, Field]:
-    """The fields directly below a prefix, by their last part."""
-    found = ((name.removeprefix(prefix), field) for name, field in fields().items() if name.startswith(prefix))
-    return {name.split(".")[0].removesuffix("[]"): field for name, field in found}

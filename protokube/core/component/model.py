@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Layer(Struct, frozen=True):
-    """One layer as it stands in the configuration; `place` says where, for messages (`masterKubelet`)."""
+    """One layer as it stands in the configuration; `place` says where, for messages (`kubelet`)."""
 
     place: str
     values: Mapping[str, object]

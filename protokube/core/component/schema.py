@@ -1,16 +1,17 @@
-"""What kubelet can be told, and where each version wants to be told it.
+"""What a component of Kubernetes can be told, and where each version wants to be told it.
 
-`fields()` reads kubelet_table.py, once, when it is first needed. A line there has these columns:
+`parse` makes a `Schema` of a component's table, a text with one field a line. A line has these columns:
 
-1. The name: the path in KubeletConfiguration (`authentication.anonymous.enabled`, `reservedMemory[].numaNode`
-   for a key of a list's items), or the flag in camelCase for what is only a flag (kops's name where it has one).
-2. The kind of value (kubelet_values.py); a kind with "|" lists the only words allowed.
+1. The name: the path in the component's configuration file (`authentication.anonymous.enabled`,
+   `reservedMemory[].numaNode` for a key of a list's items), or the flag in camelCase for what is only a flag.
+2. The kind of value (values.py, and kinds of the component's own); a kind with "|" lists the only words allowed.
 3. The flag, without dashes, or "-".
-4. Where 1.20.2 and 1.36.2 have it, a letter for each: `b` both, the flag is deprecated; `l` both; `c` only the
-   file; `f` only a flag; `d` only a flag, deprecated; `.` not at all. That is the "since" and "until".
-5. Marks: `empty` (empty has a meaning and is written), `zero` (kubelet reads zero or empty in the file as its
-   default, so it must be said with the flag; `zero<`: only 1.20.2's file), `unset=V` (V means not set),
-   `own` (protokube's own business, not to be configured).
+4. Where the oldest and the newest known version have it, a letter for each: `b` both, the flag is deprecated; `l`
+   both; `c` only the file; `f` only a flag; `d` only a flag, deprecated; `.` not at all.
+5. Marks, in any number: `empty` (empty has a meaning and is written), `zero` (the component reads zero or empty in
+   its file as its default, so the flag must say it; `old:zero`: only the oldest version does), `unset=V` (V means not
+   set), `repeat` (a list repeats the flag), `own` (protokube's own business, not to be configured), `optional` (a key
+   that a list's item may lack), and rules for the value (rules.py).
 6. After "#": where it went, or why it can't be configured.
 """
 
@@ -18,29 +19,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import NamedTuple
 
-from protokube.core.kubelet.table import TABLE
+from msgspec import Struct
+
+from protokube.core.component.forms import FORMS, Form
+from protokube.core.component.values import KINDS, Kind, word_kind
 from protokube.core.model import Fault
 
 Version = tuple[int, int, int]
 
 OLDEST: Version = (1, 20, 2)
 NEWEST: Version = (1, 36, 2)
+"""The two releases of Kubernetes whose flags and fields the tables know."""
 
 _VERSION = r"(?:Kubernetes )?v?([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+][0-9A-Za-z.+-]*)?"
 _HELP_FLAG = r"(?m)^ {1,8}(?:-\w, )?--([A-Za-z0-9][\w.-]*)"
+_WORDS = frozenset({"empty", "zero", "old:zero", "repeat", "own", "optional"})
 
 
 class Field(NamedTuple):
-    """One thing that kubelet can be told; see the module's text for the columns it comes from."""
+    """One thing that a component can be told; see the module's text for the columns it comes from."""
 
     name: str
     kind: str
     flag: str | None
     places: str
     marks: frozenset[str]
+    rules: tuple[str, ...]
     hint: str
 
     @property
@@ -58,10 +64,6 @@ class Field(NamedTuple):
         """The value, as the flag spells it, that means "not set" and is left out."""
         return next((mark.removeprefix("unset=") for mark in self.marks if mark.startswith("unset=")), None)
 
-    def zero_is_default(self, version: Version) -> bool:
-        """Whether kubelet reads a zero or an empty string in its file as "take the default"."""
-        return "zero" in self.marks or ("zero<" in self.marks and version[:2] == OLDEST[:2])
-
 
 class Placement(NamedTuple):
     """Where a version wants a field: in the `file`, as a `flag` (or both are possible); neither: `problem`."""
@@ -72,34 +74,91 @@ class Placement(NamedTuple):
     problem: str = ""
 
 
-@cache
-def fields() -> Mapping[str, Field]:
-    """Every field by its name."""
-    return {field.name: field for field in map(_field, TABLE.strip().splitlines())}
+class Schema(Struct, frozen=True):
+    """All that one component can be told.
+
+    `versions`: the oldest and the newest that the table knows. `structs`: the paths that only hold other fields.
+    `kinds`, `forms`: all kinds of value, and forms of text, by name. `names`: the lists of words that rules refer to,
+    each word with a letter for both versions. `formerly`: names that people know from elsewhere, and the field that
+    each leads to, or what became of it.
+    """
+
+    component: str
+    versions: tuple[Version, Version]
+    fields: Mapping[str, Field]
+    structs: frozenset[str]
+    kinds: Mapping[str, Kind]
+    forms: Mapping[str, Form]
+    names: Mapping[str, Mapping[str, str]]
+    formerly: Mapping[str, str]
+
+    def kind_of(self, field: Field) -> Kind:
+        """How the field's values are read and spelled."""
+        return word_kind(field.kind) if "|" in field.kind else self.kinds[field.kind]
+
+    def keys_of(self, prefix: str) -> dict[str, Field]:
+        """The fields directly below a prefix such as `authentication.` or `reservedMemory[].`, by their last part."""
+        below = ((name.removeprefix(prefix), each) for name, each in self.fields.items() if name.startswith(prefix))
+        return {name.split(".")[0].removesuffix("[]"): field for name, field in below}
+
+    def columns(self, version: Version | None) -> tuple[int, ...]:
+        """Which of the table's two versions speak for this one: one of them, or both between them or if None."""
+        oldest, newest = self.versions
+        if version is None or oldest[:2] < version[:2] < newest[:2]:
+            return 0, 1
+        return (0,) if version[:2] <= oldest[:2] else (1,)
+
+
+def parse(
+    component: str,
+    table: str,
+    *,
+    kinds: Mapping[str, Kind] | None = None,
+    forms: Mapping[str, Form] | None = None,
+    names: Mapping[str, str] | None = None,
+    formerly: Mapping[str, str] | None = None,
+    versions: tuple[Version, Version] = (OLDEST, NEWEST),
+) -> Schema:
+    """The schema of `component` from its table; see the module's text. `names`: texts of `word=letters`."""
+    fields = {field.name: field for field in map(_field, table.strip().splitlines())}
+    paths = [name.split(".") for name in fields if "[]" not in name]
+    structs = frozenset(".".join(path[:depth]) for path in paths for depth in range(1, len(path)))
+    lists = {
+        name: {word: letters for word, _, letters in (each.partition("=") for each in text.split())}
+        for name, text in (names or {}).items()
+    }
+    return Schema(
+        component,
+        versions,
+        fields,
+        structs,
+        kinds={**KINDS, **(kinds or {})},
+        forms={**FORMS, **(forms or {})},
+        names=lists,
+        formerly=formerly or {},
+    )
 
 
 def _field(line: str) -> Field:
     columns, _, hint = line.partition(" # ")
     name, kind, flag, places, *marks = columns.split()
-    return Field(name, kind, None if flag == "-" else flag, places, frozenset(",".join(marks).split(",")), hint)
+    words = frozenset(mark for mark in marks if mark in _WORDS or mark.startswith("unset="))
+    rules = tuple(mark for mark in marks if mark not in words)
+    return Field(name, kind, None if flag == "-" else flag, places, words, rules, hint)
 
 
-@cache
-def structs() -> frozenset[str]:
-    """The paths that only hold other fields, such as `authentication.x509`."""
-    parts = [name.split(".") for name in fields() if "[]" not in name]
-    return frozenset(".".join(path[:depth]) for path in parts for depth in range(1, len(path)))
-
-
-def nearest(name: str) -> str:
-    """A hint for an unknown name: the field that bears it as its flag, or the most similar name; may be empty."""
+def nearest(schema: Schema, name: str) -> str:
+    """A hint for an unknown name: the field that it leads to, or the most similar name; may be empty."""
     plain = _plain(name)
-    for field in fields().values():
+    for old, field_name in schema.formerly.items():
+        if plain == _plain(old):
+            return f"; it is {field_name} today" if field_name in schema.fields else f"; {field_name}"
+    for field in schema.fields.values():
         if plain in (_plain(field.flag or ""), _plain(field.name)):
             return f"; did you mean {field.name}?"
     import difflib  # only on the way out: it costs more than the whole table
 
-    known = {_plain(each): each for each in (*fields(), *structs())}
+    known = {_plain(each): each for each in (*schema.fields, *schema.structs)}
     close = difflib.get_close_matches(plain, known, n=1, cutoff=0.6)
     return f"; the nearest known name is {known[close[0]]}" if close else ""
 
@@ -108,21 +167,29 @@ def _plain(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def place(field: Field, version: Version, known_flags: frozenset[str] | None) -> Placement:
-    """Where `version` wants `field`; `known_flags` is what the installed kubelet's --help lists, if known."""
+def zero_is_default(schema: Schema, field: Field, version: Version) -> bool:
+    """Whether the component reads a zero or an empty string in its file as "take the default"."""
+    return "zero" in field.marks or ("old:zero" in field.marks and schema.columns(version) == (0,))
+
+
+def place(schema: Schema, field: Field, version: Version, known_flags: frozenset[str] | None) -> Placement:
+    """Where `version` wants `field`; `known_flags` is what the installed binary's --help lists, if known."""
     listed = field.flag is not None and (known_flags is None or field.flag in known_flags)
-    if OLDEST[:2] < version[:2] < NEWEST[:2]:
-        return _between(field, version, known_flags, listed)
-    letter = field.places[0 if version[:2] == OLDEST[:2] else 1]
+    columns = schema.columns(version)
+    if len(columns) > 1:
+        return _between(schema, field, version, known_flags, listed)
+    letter = field.places[columns[0]]
     if letter == ".":
-        return Placement(False, False, problem=_absent(field, version))
+        return Placement(False, False, problem=_absent(schema, field, version))
     if letter in "fd" and not listed:
-        return Placement(False, False, problem=_unlisted(field))
-    note = f"--{field.flag} is deprecated in kubelet {spell(version)}" if letter == "d" else ""
+        return Placement(False, False, problem=_unlisted(schema, field))
+    note = f"--{field.flag} is deprecated in {schema.component} {spell(version)}" if letter == "d" else ""
     return Placement(letter in "bcl", letter in "bfld" and listed, note)
 
 
-def _between(field: Field, version: Version, known_flags: frozenset[str] | None, listed: bool) -> Placement:
+def _between(
+    schema: Schema, field: Field, version: Version, known_flags: frozenset[str] | None, listed: bool
+) -> Placement:
     """A version between the two that are known: what both have it has too; else its --help decides."""
     both_file = all(letter in "bcl" for letter in field.places)
     any_file = any(letter in "bcl" for letter in field.places)
@@ -131,25 +198,24 @@ def _between(field: Field, version: Version, known_flags: frozenset[str] | None,
     sure = listed and (both_flag or known_flags is not None)
     if both_file or sure:
         return Placement(both_file, any_flag and sure)
-    known = spell(OLDEST if field.places[1] == "." else NEWEST)
-    note = f"only kubelet {known} is known to have it; whether {spell(version)} does is not known"
+    known = spell(schema.versions[0 if field.places[1] == "." else 1])
+    note = f"only {schema.component} {known} is known to have it; whether {spell(version)} does is not known"
     if any_file:
         return Placement(True, False, note)
     if listed:
         return Placement(False, True, note)
-    return Placement(
-        False, False, problem=f"the installed kubelet's --help doesn't list --{field.flag}{_went(field)}"
-    )
+    return Placement(False, False, problem=_unlisted(schema, field))
 
 
-def _unlisted(field: Field) -> str:
-    return f"the installed kubelet's --help doesn't list --{field.flag}{_went(field)}"
+def _unlisted(schema: Schema, field: Field) -> str:
+    return f"the installed {schema.component}'s --help doesn't list --{field.flag}{_went(field)}"
 
 
-def _absent(field: Field, version: Version) -> str:
+def _absent(schema: Schema, field: Field, version: Version) -> str:
+    oldest, newest = map(spell, schema.versions)
     if field.places[0] == ".":
-        return f"kubelet {spell(version)} doesn't know it yet; {spell(NEWEST)} does"
-    return f"kubelet {spell(version)} doesn't know it any more; {spell(OLDEST)} did{_went(field)}"
+        return f"{schema.component} {spell(version)} doesn't know it yet; {newest} does"
+    return f"{schema.component} {spell(version)} doesn't know it any more; {oldest} did{_went(field)}"
 
 
 def _went(field: Field) -> str:
@@ -171,7 +237,7 @@ def parse_version(text: str) -> Version | Fault:
         return Fault("kubernetesVersion", f"{text!r} is no version; expected one like {spell(NEWEST)}")
     major, minor, patch = map(int, match.groups())
     if (major, minor) < OLDEST[:2]:
-        return Fault("kubernetesVersion", f"{text!r} is older than {spell(OLDEST)}, the oldest kubelet known")
+        return Fault("kubernetesVersion", f"{text!r} is older than {spell(OLDEST)}, the oldest version known")
     return major, minor, patch
 
 
@@ -186,12 +252,12 @@ def choose_version(configured: str | None, installed: str | None) -> str | Fault
     if one != other:
         return Fault(
             "kubernetesVersion",
-            f"{configured!r} is configured, but the installed kubelet says {installed!r}; install the one that is "
+            f"{configured!r} is configured, but the installed binary says {installed!r}; install the one that is "
             "configured, or leave kubernetesVersion out",
         )
     return installed
 
 
 def flags_of_help(text: str) -> frozenset[str]:
-    """The flags, without dashes, that `kubelet --help` lists."""
+    """The flags, without dashes, that a component's `--help` lists."""
     return frozenset(name.replace("_", "-") for name in re.findall(_HELP_FLAG, text))

@@ -1,13 +1,13 @@
-"""The texts of kubelet's two files.
+"""Texts that components read: environment files for systemd, and configuration files in YAML.
 
-`/etc/sysconfig/kubelet` is read twice by systemd. As an EnvironmentFile= first: within double quotes a
-backslash protects `"`, `\\`, a backtick and `$`, and nothing is expanded (systemd.exec(5)). Then `$DAEMON_ARGS`, a
+An environment file is read twice by systemd. As an EnvironmentFile= first: within double quotes a
+backslash protects `"`, `\\`, a backtick and `$`, and nothing is expanded (systemd.exec(5)). Then `$NAME`, a
 word of its own in ExecStart=, is split at white space; quotes are honoured and removed, and a backslash,
 within quotes too, protects what follows. `$` and `%` in a value mean nothing at either stage. The two
 stages are undone one after the other here. A shell that sources the file sees the same value.
 
-`/var/lib/kubelet/config.yaml` is YAML in which every text is in double quotes, as in JSON: YAML 1.1 would read
-a bare `y`, `no` or `1e3` as something else than text.
+In YAML every text is in double quotes, as in JSON: YAML 1.1 would read a bare `y`, `no` or `1e3` as something else
+than text.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _YAML_WORDS = frozenset({"y", "yes", "n", "no", "on", "off", "true", "false", "n
 _PLAIN_WORD = r"[A-Za-z0-9_@%+=:,./$<>-]+"
 
 
-def args_file(flags: Sequence[str]) -> str:
-    """The text of /etc/sysconfig/kubelet, such that `$DAEMON_ARGS` in a unit becomes exactly `flags`."""
-    words = " ".join(map(_quote_word, flags))
-    quoted = re.sub(r'(["\\`$])', r"\\\1", words)
-    return f'{HEADER}DAEMON_ARGS="{quoted}"\n'
+def environment_file(name: str, words: Sequence[str]) -> str:
+    """The text of an environment file, such that `$NAME` in a unit becomes exactly `words`."""
+    text = " ".join(map(_quote_word, words))
+    quoted = re.sub(r'(["\\`$])', r"\\\1", text)
+    return f'{HEADER}{name}="{quoted}"\n'
 
 
 def _quote_word(word: str) -> str:
@@ -39,9 +39,9 @@ def _quote_word(word: str) -> str:
     return f"'{escaped}'"
 
 
-def config_file(tree: Mapping[str, object]) -> str:
-    """The text of a KubeletConfiguration with the given fields, sorted by name."""
-    head = 'apiVersion: "kubelet.config.k8s.io/v1beta1"\nkind: "KubeletConfiguration"\n'
+def document(api_version: str, kind: str, tree: Mapping[str, object]) -> str:
+    """The text of a configuration file: its head, and the given fields, sorted by name."""
+    head = f'apiVersion: "{api_version}"\nkind: "{kind}"\n'
     return HEADER + head + "".join(f"{line}\n" for line in _lines(tree))
 
 

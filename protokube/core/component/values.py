@@ -1,22 +1,21 @@
-"""The kinds of value in kubelet's configuration: what may be written, and what it is read as.
+"""The kinds of value in a component's configuration: what may be written, and what it is read as.
 
-`read(kind, value)` takes what stands in a YAML file and returns the value in one form: bool, int, float, str,
+A kind's reader takes what stands in a YAML file and returns the value in one form: bool, int, float, str,
 Duration, Quantity, a list, or a map with text as keys. Where kops's users write a list or a map as one string
-(`memory.available<100Mi,nodefs.available<10%`), that is read as well.
+(`cpu=100m,memory=1Gi`), that is read as well.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from msgspec import Struct
 
 from protokube.core.component.flags import Duration, Quantity
 from protokube.core.component.labels import is_label_key, is_label_value
 
-_SIGNALS = (
-    "memory.available", "allocatableMemory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available",
-    "imagefs.inodesFree", "containerfs.available", "containerfs.inodesFree", "pid.available",
-)  # fmt: skip
 _PERCENT = r"[0-9]+(\.[0-9]+)?%"
 # What YAML or systemd's EnvironmentFile= can't hold as it is: controls, line separators, noncharacters.
 _FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff]"
@@ -26,28 +25,43 @@ _RANGES = {
     "uint32": (0, (1 << 32) - 1),
     "uint64": (0, (1 << 64) - 1),
 }
-_TAINT = r"([^=:]+)(?:=([^:]*))?:([A-Za-z]+)"
+
+
+Reader = Callable[[object], object]
 
 
 class WrongValueError(ValueError):
     """A value that its kind doesn't allow; the text names the value and what was expected."""
 
 
-def read(kind: str, value: object) -> object:
-    """`value` in the one form of its kind; WrongValueError when it isn't of that kind. Not for objects and taints."""
-    if kind in _RANGES:
-        return _integer(value, *_RANGES[kind])
-    if "|" in kind:
-        return _word(value, kind.split("|"))
-    return _READERS[kind](value)
+class Kind(Struct, frozen=True):
+    """One kind of value.
+
+    `read`: the value in its one form, or WrongValueError; None for a list of maps, whose keys are fields of their
+    own. `joint`: what stands between key and value where a map is a flag. `item`: reads an item of a list of maps
+    that is written in short; a list of such may be one string. `spell`: what a flag says for a list of maps.
+    """
+
+    read: Reader | None = None
+    joint: str = "="
+    item: Reader | None = None
+    spell: Callable[[Sequence[Mapping[str, object]]], object] | None = None
 
 
-def joint(kind: str) -> str:
-    """What stands between key and value where a map of this kind is a flag."""
-    return "<" if kind == "thresholds" else "="
+def word_kind(text: str) -> Kind:
+    """The kind that allows only the words in `text`, with "|" between them, and the empty text."""
+    words = text.split("|")
+
+    def read_word(value: object) -> str:
+        if value in ("", *words):
+            return str(value)
+        raise wrong(value, " or ".join(words))
+
+    return Kind(read_word)
 
 
-def _wrong(value: object, expected: str) -> WrongValueError:
+def wrong(value: object, expected: str) -> WrongValueError:
+    """The error for a value that is something else than expected."""
     return WrongValueError(f"{value!r} is wrong; expected {expected}")
 
 
@@ -57,44 +71,38 @@ def _wrong(value: object, expected: str) -> WrongValueError:
 def _bool(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    raise _wrong(value, "true or false")
+    raise wrong(value, "true or false")
 
 
 def _integer(value: object, low: int, high: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
-    raise _wrong(value, f"a whole number from {low} to {high}")
+    raise wrong(value, f"a whole number from {low} to {high}")
 
 
 def _float(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf"):
         return float(value)
-    raise _wrong(value, "a number")
+    raise wrong(value, "a number")
 
 
 def _string(value: object, expected: str = "text (in quotes, if it looks like something else)") -> str:
     if not isinstance(value, str):
-        raise _wrong(value, expected)
+        raise wrong(value, expected)
     if re.search(_FORBIDDEN, value):
-        raise _wrong(value, "text without line breaks and control characters")
+        raise wrong(value, "text without line breaks and control characters")
     return value
-
-
-def _word(value: object, words: Sequence[str]) -> str:
-    if value in ("", *words):
-        return str(value)
-    raise _wrong(value, " or ".join(words))
 
 
 def _label_key(value: object) -> str:
     if not isinstance(value, str) or not is_label_key(value):
-        raise _wrong(value, "a key like rack or example.com/rack")
+        raise wrong(value, "a key like rack or example.com/rack")
     return value
 
 
 def _label_value(value: object) -> str:
     if not isinstance(value, str) or not is_label_value(value):
-        raise _wrong(value, "at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends")
+        raise wrong(value, "at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends")
     return value
 
 
@@ -106,11 +114,12 @@ def _ip(value: object) -> str:
         try:
             ip_address(text)
         except ValueError as error:
-            raise _wrong(value, "an IP address") from error
+            raise wrong(value, "an IP address") from error
     return text
 
 
-def _duration(value: object) -> Duration:
+def read_duration(value: object) -> Duration:
+    """A duration from its text."""
     try:
         return Duration.parse(_string(value, "a duration with its unit, like 1m30s"))
     except WrongValueError:
@@ -136,45 +145,40 @@ def _size(value: object) -> str:
 def _percent(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(_PERCENT, value) and float(value[:-1]) <= 100:
         return value
-    raise _wrong(value, "a percentage like 10%")
+    raise wrong(value, "a percentage like 10%")
 
 
-def _quantity_or_percent(value: object) -> str:
+def quantity_or_percent(value: object) -> str:
+    """A share, like 10%, or a quantity."""
     return _percent(value) if isinstance(value, str) and value.endswith("%") else _quantity(value).text
-
-
-def _period(value: object) -> str:
-    return str(_duration(value))
 
 
 # --- lists and maps ----------------------------------------------------------------------------------
 
 
-def _list_of(item: Callable[[object], object]) -> Callable[[object], list[object]]:
+def _list_of(item: Reader) -> Callable[[object], list[object]]:
     def read_list(value: object) -> list[object]:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")] if value else []
         if not isinstance(value, Sequence):
-            raise _wrong(value, "a list")
+            raise wrong(value, "a list")
         return [item(each) for each in value]
 
     return read_list
 
 
-def _map_of(
-    item: Callable[[object], object], keys: Sequence[str] = (), separator: str = "="
-) -> Callable[[object], dict[str, object]]:
-    """A reader of maps; a null in one says nothing. `keys`: the only ones allowed, if any are named."""
+def map_of(item: Reader, separator: str = "=") -> Callable[[object], dict[str, object]]:
+    """A reader of maps; a null in one says nothing. `separator`: between key and value of a map in one string."""
 
     def read_map(value: object) -> dict[str, object]:
         pairs = _pairs(value, separator) if isinstance(value, str) else value
         if not isinstance(pairs, Mapping):
-            raise _wrong(value, f"a map, or text like key{separator}value,key{separator}value")
+            raise wrong(value, f"a map, or text like key{separator}value,key{separator}value")
         result: dict[str, object] = {}
         for key, each in pairs.items():
             name = _string(key, "text as a map's key")
-            if not name or (keys and name not in keys):
-                raise _wrong(key, " or ".join(keys) if keys else "a key that isn't empty")
+            if not name:
+                raise wrong(key, "a key that isn't empty")
             if each is not None:
                 try:
                     result[name] = item(each)
@@ -204,37 +208,28 @@ def _header(value: object) -> list[object]:
     return _list_of(_string)([value] if isinstance(value, str) else value)
 
 
-def taint_of(value: object) -> object:
-    """A taint written as kops and kubectl do, `key=value:Effect` or `key:Effect`, as the API's object."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(_TAINT, value)
-    if match is None:
-        raise _wrong(value, "a taint like key=value:NoSchedule")
-    key, text, effect = match.groups()
-    return {"key": key, "value": text, "effect": effect}
-
-
-_READERS: Mapping[str, Callable[[object], object]] = {
-    "bool": _bool,
-    "float": _float,
-    "string": _string,
-    "labelKey": _label_key,
-    "labelValue": _label_value,
-    "size": _size,
-    "ip": _ip,
-    "duration": _duration,
-    "quantity": _quantity,
-    "strings": _list_of(_string),
-    "ips": _list_of(_ip),
-    "int32s": _list_of(lambda value: _integer(value, *_RANGES["int32"])),
-    "map": _map_of(_string),
-    "labels": _map_of(_string),
-    "quantities": _map_of(lambda value: _quantity(value).text),
-    "percents": _map_of(_percent),
-    "thresholds": _map_of(_quantity_or_percent, _SIGNALS, "<"),
-    "periods": _map_of(_period, _SIGNALS),
-    "reclaims": _map_of(_quantity_or_percent, _SIGNALS),
-    "gates": _map_of(_gate),
-    "headers": _map_of(_header, separator=":"),
+KINDS: Mapping[str, Kind] = {
+    name: Kind(read)
+    for name, read in {
+        "bool": _bool,
+        "float": _float,
+        "string": _string,
+        "labelKey": _label_key,
+        "labelValue": _label_value,
+        "size": _size,
+        "ip": _ip,
+        "duration": read_duration,
+        "quantity": _quantity,
+        "strings": _list_of(_string),
+        "ips": _list_of(_ip),
+        "map": map_of(_string),
+        "quantities": map_of(lambda value: _quantity(value).text),
+        "percents": map_of(_percent),
+        "gates": map_of(_gate),
+        "headers": map_of(_header, separator=":"),
+        "objects": None,
+        **{name: partial(_integer, low=low, high=high) for name, (low, high) in _RANGES.items()},
+        "int32s": _list_of(partial(_integer, low=_RANGES["int32"][0], high=_RANGES["int32"][1])),
+    }.items()
 }
+"""The kinds that every component has."""

@@ -14,6 +14,9 @@ from protokube.core.component.schema import Version
 from protokube.core.kubelet.model import Machine
 from protokube.core.model import GIB, MIB
 
+UPLINK_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
+"""Where systemd-resolved keeps the name servers that it asks (systemd-resolved.service(8))."""
+
 # GKE's reservation for kubelet and the container runtime: a share of each slice of the memory.
 _MEMORY_SLICES = ((4 * GIB, 25), (4 * GIB, 20), (8 * GIB, 10), (112 * GIB, 6))
 _MEMORY_REST = 2
@@ -30,7 +33,7 @@ class Derived(NamedTuple):
 
 
 def of_machine(machine: Machine) -> Iterator[Derived]:
-    """cgroupDriver, kubeReserved and systemReserved."""
+    """cgroupDriver, kubeReserved, systemReserved and resolvConf."""
     if machine.systemd:
         yield Derived("cgroupDriver", "systemd", "systemd manages this machine's cgroups")
     memory, cpus = nominal_memory(machine.memory), max(machine.cpus, 1)
@@ -39,6 +42,25 @@ def of_machine(machine: Machine) -> Iterator[Derived]:
     yield Derived("kubeReserved", kube, f"kubelet's and the container runtime's share of {size}")
     system = {"cpu": f"{min(50 + 5 * cpus, 200)}m", "memory": f"{system_memory(memory) // MIB}Mi"}
     yield Derived("systemReserved", system, f"the operating system's share of {size}")
+    if _stub_only(machine):
+        yield Derived(
+            "resolvConf", UPLINK_RESOLV_CONF, "/etc/resolv.conf is systemd-resolved's stub, which no pod can reach"
+        )
+
+
+def _stub_only(machine: Machine) -> bool:
+    """Whether pods need the name servers behind systemd-resolved: the machine's own are all loopback addresses.
+
+    A pod's loopback is its own, and a name server that forwards to it (CoreDNS does) would ask itself for ever.
+    """
+    stub, uplink = machine.nameservers, machine.uplink_nameservers
+    if not stub or uplink is None:
+        return False
+    return all(map(_is_loopback, stub)) and not any(map(_is_loopback, uplink))
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
 
 
 def of_node(

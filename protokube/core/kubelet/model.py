@@ -14,11 +14,22 @@ from protokube.core.volumes.model import Instance
 
 
 class Machine(Struct, frozen=True):
-    """Facts about the machine, as it reports them: memory in bytes, logical CPUs, whether systemd is PID 1."""
+    """Facts about the machine, as it reports them; None is what could not be read.
+
+    `memory` in bytes; `cpus`: how many there are. `systemd`: it is PID 1. `cgroup_v2`: /sys/fs/cgroup is the unified
+    hierarchy. `swap`: the devices and files that are in use as swap. `online_cpus` and `numa_nodes` by number.
+    `nameservers`: those of /etc/resolv.conf; `uplink_nameservers`: those that systemd-resolved itself asks.
+    """
 
     memory: int
     cpus: int
     systemd: bool = True
+    cgroup_v2: bool | None = None
+    swap: tuple[str, ...] | None = None
+    online_cpus: frozenset[int] | None = None
+    numa_nodes: frozenset[int] | None = None
+    nameservers: tuple[str, ...] | None = None
+    uplink_nameservers: tuple[str, ...] | None = None
 
 
 class KubeletBinary(Struct, frozen=True, tag=True):

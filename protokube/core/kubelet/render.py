@@ -12,15 +12,17 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from protokube.core.component.flags import flag_args
-from protokube.core.component.labels import label_faults, node_name_fault
 from protokube.core.component.layers import Setting, Settings, merge, read_layer
 from protokube.core.component.model import Layer
-from protokube.core.component.schema import NEWEST, Field, Placement, Version, fields, parse_version, place, spell
-from protokube.core.component.text import args_file, config_file
-from protokube.core.component.values import joint
+from protokube.core.component.place import place_settings
+from protokube.core.component.schema import NEWEST, Version, parse_version, spell
 from protokube.core.kubelet.defaults import Derived, of_machine, of_node
+from protokube.core.kubelet.labels import label_faults, node_name_fault
+from protokube.core.kubelet.machine import machine_faults
 from protokube.core.kubelet.model import Machine
 from protokube.core.kubelet.paths import CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.kubelet.schema import kubelet_schema
+from protokube.core.kubelet.text import args_file, config_file
 from protokube.core.model import Fault
 
 __all__ = ["KubeletFiles", "KubeletInput", "Layer", "Machine", "layer_faults", "render"]
@@ -59,7 +61,7 @@ class KubeletFiles(Struct, frozen=True):
 def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
     """The files for this node, or everything that is wrong with its configuration."""
     version = NEWEST if given.version is None else parse_version(given.version)
-    configured, faults = _configured(given)
+    configured, faults = _configured(given, None if isinstance(version, Fault) else version)
     if (name_fault := node_name_fault(given.node_name)) is not None:
         faults.append(name_fault)
     if isinstance(version, Fault):
@@ -74,10 +76,18 @@ def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
     if standalone:
         notes.append(_go_standalone(settings))
     settings |= _own(given, standalone)
-    flags, tree = _placed(given, version, settings, faults, notes)
+    placed = place_settings(kubelet_schema(), version, settings, given.known_flags)
+    faults += placed.faults
+    if given.machine is not None:
+        foretold = machine_faults(given.machine, settings, version)
+        if given.version is None:
+            notes += map(str, foretold)  # of a kubelet that isn't there, and may be another in the end
+        else:
+            faults += foretold
     if faults:
         return tuple(faults)
-    return KubeletFiles(flags, args_file(flags), config_file(tree), tuple(notes))
+    notes += placed.notes
+    return KubeletFiles(placed.flags, args_file(placed.flags), config_file(placed.tree), tuple(notes))
 
 
 # --- what is set ---------------------------------------------------------------------------------------
@@ -85,16 +95,16 @@ def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
 
 def layer_faults(layer: Layer) -> tuple[Fault, ...]:
     """Everything that is wrong with one layer whatever kubelet's version is, for a check before there is a node."""
-    return _read(layer)[1]
+    return _read(layer, None)[1]
 
 
-def _configured(given: KubeletInput) -> tuple[dict[str, Setting], list[Fault]]:
-    read = [_read(layer) for layer in (Layer("", {"nodeLabels": given.node_labels}), *given.layers)]
+def _configured(given: KubeletInput, version: Version | None) -> tuple[dict[str, Setting], list[Fault]]:
+    read = [_read(layer, version) for layer in (Layer("", {"nodeLabels": given.node_labels}), *given.layers)]
     return merge(settings for settings, _ in read), [fault for _, faults in read for fault in faults]
 
 
-def _read(layer: Layer) -> tuple[Settings, tuple[Fault, ...]]:
-    settings, faults = read_layer(layer)
+def _read(layer: Layer, version: Version | None) -> tuple[Settings, tuple[Fault, ...]]:
+    settings, faults = read_layer(kubelet_schema(), layer, version)
     labels = settings.get("nodeLabels")
     if labels is not None and isinstance(labels.value, Mapping):
         faults += tuple(label_faults(labels.value, labels.place))
@@ -147,69 +157,3 @@ def _show(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(f"{taint['key']}:{taint['effect']}" for taint in value)
     return " ".join(flag_args("", value)).removeprefix("--=")
-
-
-# --- where it goes -------------------------------------------------------------------------------------
-
-
-def _placed(
-    given: KubeletInput, version: Version, settings: Settings, faults: list[Fault], notes: list[str]
-) -> tuple[tuple[str, ...], dict[str, object]]:
-    """The flags and the configuration file's tree; what can't be placed joins the faults."""
-    flags: list[str] = []
-    tree: dict[str, object] = {}
-    for name, (value, source) in sorted(settings.items()):
-        field = fields()[name]
-        if value in ("", [], {}) and not field.empty_counts:
-            continue
-        where = place(field, version, given.known_flags)
-        by_flag = not where.file or _only_a_flag_can_say(field, value, version)
-        problem = where.problem or (_no_way(field, value, where) if by_flag else "")
-        if problem:
-            faults.append(Fault(source, problem))
-            continue
-        if where.note:
-            notes.append(f"{name}: {where.note}")
-        if by_flag:
-            flags += _flag(field, value)
-        else:
-            _plant(tree, name, value)
-    return tuple(sorted(flags)), tree
-
-
-def _only_a_flag_can_say(field: Field, value: object, version: Version) -> bool:
-    return field.zero_is_default(version) and str(value) in ("", "0", "0s")
-
-
-def _no_way(field: Field, value: object, where: Placement) -> str:
-    """Why a flag can't say it either, or nothing."""
-    if not where.flag:
-        return f"{str(value)!r} can't be said: kubelet reads it as its default, and there is no flag for it"
-    between = joint(field.kind)
-    parts = [f"{key}{each}" for key, each in value.items()] if isinstance(value, Mapping) else value
-    if isinstance(parts, list) and any(isinstance(part, str) and "," in part for part in parts):
-        return f"{value!r} can't be given as --{field.flag}: it holds a comma, which separates the flag's items"
-    if isinstance(value, Mapping) and any(between in key for key in value):
-        return f"{value!r} can't be given as --{field.flag}: a key holds {between!r}, which ends the flag's keys"
-    return ""
-
-
-def _flag(field: Field, value: object) -> tuple[str, ...]:
-    assert field.flag is not None
-    if field.kind == "taints" and isinstance(value, list):
-        value = [f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in value]
-    elif field.name == "reservedMemory" and isinstance(value, list):
-        value = ";".join(
-            f"{node['numaNode']}:{flag_args('', node['limits'])[0].removeprefix('--=')}" for node in value
-        )
-    return flag_args(field.flag, value, empty=field.empty_counts, unset=field.unset, joint=joint(field.kind))
-
-
-def _plant(tree: dict[str, object], name: str, value: object) -> None:
-    """Set a field's value in the tree, making the structs on its path."""
-    *path, last = name.split(".")
-    for part in path:
-        inner = tree.setdefault(part, {})
-        assert isinstance(inner, dict)  # no field's name is another's path
-        tree = inner
-    tree[last] = value

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protokube.core.etcd.model import DEFAULT_IMAGE, EtcdTemplate
@@ -107,6 +107,7 @@ def test_livez_where_the_image_has_it(image: str, livez: bool) -> None:
     assert "/health" not in render(image=image)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.text(min_size=1))
 def test_a_value_never_changes_the_structure(value: str) -> None:
     try:

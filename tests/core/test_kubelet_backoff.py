@@ -81,6 +81,8 @@ def test_so_many_restarts_an_hour() -> None:
     assert tracking.restart_pause(UNIT, 1200.0, 3) == HOUR - 1200.0
     assert tracking.restart_pause(UNIT, HOUR - 1.0, 3) == 1.0
     assert tracking.restart_pause(UNIT, HOUR, 3) == 0.0
+    more = tracking.started(UNIT, 1800.0).started(UNIT, 2400.0)
+    assert more.restart_pause(UNIT, 2400.0, 3) == 1200.0 + HOUR - 2400.0, "counted from the third last"
 
 
 def test_no_hour_ever_has_more_restarts() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 
 from msgspec import Struct
@@ -21,7 +22,8 @@ from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
 from protokube.core.history import History
 from protokube.core.kubelet.model import KubeletBinary, KubeletFacts, Machine
 from protokube.core.kubelet.paths import PATHS
-from protokube.core.model import Facet, Moment, Unknown, Unread
+from protokube.core.model import Moment, Unknown, Unread
+from protokube.core.action import Facet
 from protokube.core.node.model import FileState, NodeFacts
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig
@@ -136,6 +138,10 @@ class Observer:
         history = history.seen(observed)
         return View(observed, history, assess(config or self.config, observed, history))
 
+    def _judge_new(self, view: View, observed: Observed) -> View:
+        """The view of a snapshot; one that shows nothing new is not judged again."""
+        return view if observed == view.observed else self._judge(observed, view.history)
+
     def _read_on(self, observed: Observed, history: History, facets: frozenset[Facet]) -> View:
         """Read the facets, and go on as long as an assessment wants more than was read."""
         observed = self._read_independent(observed, facets)
@@ -143,11 +149,11 @@ class Observer:
         for read in (self._read_disks, self._read_contents, self._read_names):
             if (more := read(view, facets)) is not None:
                 asked = more.answers is not view.observed.answers
-                view = self._judge(more, view.history)
+                view = self._judge_new(view, more)
                 if asked and (again := self._read_contents(view, frozenset({Facet.CONTENTS}))) is not None:
                     # A member may have started while its peers were asked, and they list it then: its own data is
                     # read last.
-                    view = self._judge(again, view.history)
+                    view = self._judge_new(view, again)
         # Only now it is known which records of other owners stand.
         history = view.history.cloud_answered(view.observed) if Facet.CLOUD in facets else view.history
         return view if history == view.history else self._judge(view.observed, history)
@@ -186,7 +192,16 @@ class Observer:
         return {Facet.UNIT: lambda: services.state(unit)} if services is not None and unit is not None else {}
 
     def _probe(self) -> Probed:
-        return self._readers.probe.kubelet(), self._readers.probe.machine()
+        return self._readers.probe.kubelet(self._program()), self._readers.probe.machine()
+
+    def _program(self) -> str | None:
+        """The program that kubelet's unit names. A silent bus is told with the unit's state, and hides no kubelet."""
+        services, unit = self._readers.services, self.config.kubelet.unit
+        if services is None or unit is None:
+            return None
+        with suppress(ProviderError):
+            return services.program(unit)
+        return None
 
     def _read_slowly(self) -> dict[str, object]:
         """The installed kubelet, and the state of its unit: the first time, both load a library."""

@@ -117,6 +117,9 @@ class ServiceReader(Protocol):
     def state(self, unit: str) -> UnitState:
         """The state of a unit; a unit that isn't there has load `not-found`."""
 
+    def program(self, unit: str) -> str | None:
+        """The program that the unit starts (its ExecStart's path, without the root prefix); None when it has none."""
+
 
 class ServiceManager(ServiceReader, UnitStarter, Protocol):
     """The service manager, to act on."""
@@ -128,8 +131,8 @@ class KubeletProbe(Protocol):
     def machine(self) -> Machine:
         """Memory, CPUs and the like."""
 
-    def kubelet(self) -> KubeletBinary | None:
-        """The installed kubelet; asked once per binary. None when none is installed."""
+    def kubelet(self, named: str | None = None) -> KubeletBinary | None:
+        """The kubelet that the unit names, else the installed one; asked once per binary. None when there is none."""
 
 
 class Readers(Struct, frozen=True):

@@ -20,6 +20,11 @@ OFFENCES = {
         "import protokube.core.disks.model",
     ),
     "Within a concern: plan, assess, model": ("core/etcd/assess.py", "import protokube.core.etcd.plan"),
+    "The engine of component configuration knows no component": (
+        "core/component/values.py",
+        "import protokube.core.kubelet.paths",
+    ),
+    "The engine is built one way": ("core/component/flags.py", "import protokube.core.component.schema"),
     "Planners are strangers to one another": ("core/kubelet/plan.py", "import protokube.core.etcd.plan"),
     "Observing knows no planner": ("observe.py", "import protokube.core.dns.plan"),
     "The daemon knows no planner": ("daemon.py", "import protokube.core.plan"),

@@ -77,6 +77,10 @@ class _Bus:
         """See ports.ServiceManager."""
         return self._bus().state(unit)
 
+    def program(self, unit: str) -> str | None:
+        """See ports.ServiceManager."""
+        return self._bus().program(unit)
+
     def start(self, unit: str) -> None:
         """See ports.ServiceManager."""
         self._bus().start(unit)

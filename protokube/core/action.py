@@ -8,11 +8,23 @@ planned by mistake.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from protokube.core.model import Facet
+
+class Facet(StrEnum):
+    """The parts of the world that are read separately."""
+
+    CLOUD = "cloud"
+    MOUNTS = "mounts"
+    DISKS = "disks"
+    CONTENTS = "contents"
+    FILES = "files"
+    MEMBERS = "members"
+    RECORDS = "records"
+    UNIT = "unit"
 
 
 @runtime_checkable

@@ -78,8 +78,10 @@ class History(Struct, frozen=True):
             removed = after.owners.removed + len(action.records)
             after = replace(after, owners=replace(after.owners, removed=removed))
         # A start that failed is followed by the reconcile's own back-off.
-        if isinstance(action, StartUnit | RestartUnit) and result is Result.DONE:
+        if isinstance(action, StartUnit) and result is Result.DONE:
             after = replace(after, units=after.units.started(action.unit, uptime))
+        if isinstance(action, RestartUnit) and result is Result.DONE:
+            after = replace(after, units=after.units.restarted(action.unit, uptime))
         return after
 
     def next_reconcile(self) -> History:

@@ -7,8 +7,6 @@ a field says otherwise.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from msgspec import Struct
 
 KIB = 1 << 10
@@ -51,16 +49,3 @@ class Moment(Struct, frozen=True):
 
     now: float
     uptime: float
-
-
-class Facet(StrEnum):
-    """The parts of the world that are read separately."""
-
-    CLOUD = "cloud"
-    MOUNTS = "mounts"
-    DISKS = "disks"
-    CONTENTS = "contents"
-    FILES = "files"
-    MEMBERS = "members"
-    RECORDS = "records"
-    UNIT = "unit"

@@ -24,7 +24,8 @@ from protokube.core.disks.model import Blank, Disk, DiskSettings, Ext4, NoDisk, 
 from protokube.core.dns.model import ChangeKind, DnsSettings, OwnedRecord, RecordChange, RecordSet
 from protokube.core.etcd.model import EtcdPeerMember, EtcdSettings, EtcdTemplate
 from protokube.core.kubelet.model import KubeletBinary, KubeletSettings, Machine
-from protokube.core.model import GIB, Facet, Fault, Unknown
+from protokube.core.model import GIB, Fault, Unknown
+from protokube.core.action import Facet
 from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
 from protokube.core.plan import plan
@@ -465,7 +466,7 @@ class _Probe(_Port):
         with self._process.reading("machine"):
             return Machine(8 * GIB, 2)
 
-    def kubelet(self) -> KubeletBinary | None:
+    def kubelet(self, named: str | None = None) -> KubeletBinary | None:
         with self._process.reading("kubelet"):
             return None
 
@@ -475,6 +476,9 @@ class _Services(_Port):
         with self._process.reading("unit"):
             assert unit == KUBELET and self._node.unit is not None
             return self._node.unit
+
+    def program(self, unit: str) -> str | None:
+        return None
 
     def start(self, unit: str) -> None:
         with self._process.effect("start"):

@@ -25,7 +25,7 @@ class SlowProbe:
     def machine(self) -> Machine:
         return Machine(8 * GIB, 2)
 
-    def kubelet(self) -> KubeletBinary | None:
+    def kubelet(self, named: str | None = None) -> KubeletBinary | None:
         assert self.ready.wait(30)
         return None
 

@@ -14,7 +14,7 @@ from protokube.apply import apply
 from protokube.core.action import ActionValue
 from protokube.core.codec import decode, encode
 from protokube.core.history import History, Result
-from protokube.core.model import Facet
+from protokube.core.action import Facet
 from protokube.core.node.model import File, NodeFacts
 from protokube.core.predict import Predicted, predict
 from protokube.core.steps import Plan, Step

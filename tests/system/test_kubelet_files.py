@@ -150,7 +150,7 @@ def test_a_typo_at_boot_leaves_kubelet_with_its_last_good_files(node: Node) -> N
 
 
 def test_restarts_are_limited(tmp_path: Path) -> None:
-    with Node(tmp_path, kubelet={"maxPods": 40}, kubeletRestartsPerHour=2) as node:
+    with Node(tmp_path, kubelet={"maxPods": 40}, kubeletRestartsPerHour=1) as node:
         node.bring_up()
         node.change(kubelet={"maxPods": 41})
         node.until("one start and one restart", lambda: node.pods() == [40, 41])

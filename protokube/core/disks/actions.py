@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from protokube.core.action import ActionValue
 from protokube.core.disks.model import Ext4, Intent, Mounted, StorageFacts, VolumeContents
-from protokube.core.model import Facet, Unknown
+from protokube.core.model import Unknown
+from protokube.core.action import Facet
 from protokube.core.node.model import Mount
 from protokube.core.volumes.model import DiskIdentity
 

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from protokube.core.action import ActionValue
 from protokube.core.dns.model import OWN, ChangeKind, OwnedRecord, RecordChange, RecordSet
-from protokube.core.model import Facet, Unknown
+from protokube.core.model import Unknown
+from protokube.core.action import Facet
 
 
 class RecordWriter(Protocol):

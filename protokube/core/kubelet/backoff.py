@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 WINDOW = 600.0
 """Seconds for which a start counts: a unit that stayed up for so long is started again at once."""
@@ -17,14 +18,19 @@ HOUR = 3600.0
 
 
 class UnitTracking(Struct, frozen=True):
-    """Unit → the uptimes, in seconds, at which it was started or restarted within the last hour."""
+    """Unit → the uptimes, in seconds, at which it was started or restarted within the last hour; and those of the
+    restarts alone."""
 
     starts: Mapping[str, tuple[float, ...]] = {}
+    restarts: Mapping[str, tuple[float, ...]] = {}
 
     def started(self, unit: str, uptime: float) -> UnitTracking:
         """Take in one start."""
-        recent = tuple(time for time in self.starts.get(unit, ()) if uptime - time < HOUR)
-        return UnitTracking({**self.starts, unit: (*recent, uptime)})
+        return replace(self, starts=_with(self.starts, unit, uptime))
+
+    def restarted(self, unit: str, uptime: float) -> UnitTracking:
+        """Take in one restart, which is a start as well."""
+        return replace(self.started(unit, uptime), restarts=_with(self.restarts, unit, uptime))
 
     def pause(self, unit: str, uptime: float, restarts: int) -> float:
         """Seconds for which a unit that is down is to be left alone. `restarts` are systemd's own since its last
@@ -37,5 +43,10 @@ class UnitTracking(Struct, frozen=True):
 
     def restart_pause(self, unit: str, uptime: float, most: int) -> float:
         """Seconds for which a unit that is up is not restarted, since it was `most` times within the hour."""
-        recent = [time for time in self.starts.get(unit, ()) if uptime - time < HOUR]
+        recent = [time for time in self.restarts.get(unit, ()) if uptime - time < HOUR]
         return recent[-most] + HOUR - uptime if len(recent) >= most else 0.0
+
+
+def _with(times: Mapping[str, tuple[float, ...]], unit: str, uptime: float) -> Mapping[str, tuple[float, ...]]:
+    recent = tuple(time for time in times.get(unit, ()) if uptime - time < HOUR)
+    return {**times, unit: (*recent, uptime)}

@@ -202,7 +202,7 @@ def _duplicates(accepted: tuple[MemberVolume, ...], evidence: tuple[MemberVolume
         for group in groups.values()
         if len(group) > 1
         for one in group
-        if not one.volume.attachments and one.id not in refused
+        if all(map(_is_unconfirmed, one.volume.attachments)) and one.id not in refused
     ]
 
 

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -97,7 +97,7 @@ def _socket() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
-def _dump(link: socket.socket, request: int, kind: type[Any]) -> Iterator[Any]:
+def _dump(link: socket.socket, request: int, kind: Callable[[], Any]) -> Iterator[Any]:
     """What the kernel has of a kind, IPv4 first. Asked for all families at once, it forgets IPv6 without IPv4."""
     for family in (socket.AF_INET, socket.AF_INET6):
         link.send(_request(request, kind, family))
@@ -105,7 +105,7 @@ def _dump(link: socket.socket, request: int, kind: type[Any]) -> Iterator[Any]:
 
 
 @functools.cache  # each round asks the same, and making a message takes as long as reading one
-def _request(request: int, kind: type[Any], family: int) -> bytes:
+def _request(request: int, kind: Callable[[], Any], family: int) -> bytes:
     message = kind()
     message["family"] = family
     message["header"]["type"] = request

@@ -51,6 +51,10 @@ class NotReadyError(Exception):
     an operator must do."""
 
 
+class _NoCredentialsError(NotReadyError):
+    """Nobody gave any. They may come late."""
+
+
 CALL_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
 """Everything else that a call raises for reasons that lie outside the program."""
 
@@ -125,6 +129,8 @@ def _share_tls_context() -> None:
 
 
 _share_tls_context()
+_MODE = "ec2_metadata_service_endpoint_mode"
+_metadata_on_ipv6 = threading.Event()  # set once credentials came from there
 _making = threading.Lock()  # botocore's sessions make clients for one thread at a time
 
 
@@ -135,7 +141,37 @@ def _session(imds_v1: bool) -> Session:
     session.set_default_client_config(_CONFIG)  # for the clients that it makes itself, to ask for credentials
     if not imds_v1:
         session.set_config_variable("ec2_metadata_v1_disabled", True)
+    if _metadata_on_ipv6.is_set():
+        session.set_config_variable(_MODE, "ipv6")
     return session
+
+
+def _ready_session(imds_v1: bool, region: str) -> Session:
+    """The session with credentials. Where none came, the metadata service may answer at its IPv6 address only."""
+
+    def ready() -> Session:
+        session = _session(imds_v1)
+        session.set_config_variable("region", region)  # where STS is asked
+        _check_credentials(session)
+        return session
+
+    try:
+        return ready()
+    except _NoCredentialsError:
+        if _metadata_on_ipv6.is_set() or not _may_be_on_ipv6():
+            raise
+        _metadata_on_ipv6.set()
+        try:
+            return ready()
+        except NotReadyError:
+            _metadata_on_ipv6.clear()
+        raise
+
+
+def _may_be_on_ipv6() -> bool:
+    """Whether nobody has said where the metadata service is. botocore asks at its IPv4 address only then."""
+    session = Session()
+    return not any(session.get_config_variable(name) for name in ("ec2_metadata_service_endpoint", _MODE))
 
 
 def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
@@ -147,9 +183,7 @@ def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
     which reads the SDK's files anew.
     """
     with _making:
-        session = _session(imds_v1)
-        session.set_config_variable("region", region)  # where STS is asked
-        _check_credentials(session)
+        session = _ready_session(imds_v1, region)
         try:
             made: BaseClient = session.create_client(service, region_name=region)
         except _BROKEN as error:
@@ -179,11 +213,11 @@ def _check_credentials(session: Session) -> None:
             return
     except MetadataRetrievalError as error:
         _session.cache_clear()
-        raise NotReadyError(_NO_CREDENTIALS.format(f" ({error})")) from error
+        raise _NoCredentialsError(_NO_CREDENTIALS.format(f" ({error})")) from error
     except _BROKEN as error:
         raise _not_ready("credentials", error) from error
     _session.cache_clear()
-    raise NotReadyError(_NO_CREDENTIALS.format(""))
+    raise _NoCredentialsError(_NO_CREDENTIALS.format(""))
 
 
 def _not_ready(what: str, error: Exception) -> NotReadyError:

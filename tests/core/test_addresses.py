@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protokube.core.node.addresses import Address, DefaultRoute, candidates, choose
 
@@ -87,3 +89,35 @@ def test_the_best_route_decides_and_the_other_family_helps_out() -> None:
     assert choose(candidates([slow, fast, WAY6], addresses)) == ("10.1.0.1", "fd00::1")
     assert choose(candidates([WAY6], addresses)) == ("10.0.0.1", "fd00::1")
     assert choose(candidates([], addresses), ["10.0.0.1"]) == ()
+
+
+NETWORKS = {4: ("10.0.0", "/24", "/32"), 6: ("fd00:", "/64", "/128")}
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> list[Address]:
+    """Distinct addresses of both families on eth0, in any order."""
+    found = []
+    for version, (network, *prefixes) in NETWORKS.items():
+        for host in draw(st.lists(st.integers(1, 9), unique=True, max_size=4)):
+            text = f"{network}{'.' if version == 4 else ':'}{host}{draw(st.sampled_from(prefixes))}"
+            found.append(at(text, draw(st.integers(0, 3))))
+    return draw(st.permutations(found))
+
+
+@given(machines(), st.sets(st.integers(1, 9)))
+def test_what_is_chosen_stays_chosen_while_others_come_and_go(machine: list[Address], leaving: set[int]) -> None:
+    chosen = choose(candidates([WAY4, WAY6], machine))
+    assert [one.version for one in machine if one.text in chosen].count(4) <= 1
+    assert choose(candidates([WAY4, WAY6], machine), chosen) == chosen
+    left = [one for one in machine if one.text in chosen or int(one.text[-1]) not in leaving]
+    assert choose(candidates([WAY4, WAY6], left), chosen) == chosen
+
+
+@given(machines())
+def test_none_that_stands_alone_where_another_exists(machine: list[Address]) -> None:
+    for in_use in [(), *((one.text,) for one in machine)]:
+        chosen = choose(candidates([WAY4, WAY6], machine), in_use)
+        for one in machine:
+            same = [other for other in machine if other.version == one.version]
+            assert not (one.text in chosen and one.alone and not all(other.alone for other in same))

@@ -130,7 +130,7 @@ def _share_tls_context() -> None:
 
 _share_tls_context()
 _MODE = "ec2_metadata_service_endpoint_mode"
-_metadata_on_ipv6 = threading.Event()  # set once credentials came from there
+_metadata_on_ipv6 = threading.Event()  # set while credentials come from there
 _making = threading.Lock()  # botocore's sessions make clients for one thread at a time
 
 
@@ -159,6 +159,7 @@ def _ready_session(imds_v1: bool, region: str) -> Session:
         return ready()
     except _NoCredentialsError:
         if _metadata_on_ipv6.is_set() or not _may_be_on_ipv6():
+            _metadata_on_ipv6.clear()  # the next attempt begins with IPv4
             raise
         _metadata_on_ipv6.set()
         try:

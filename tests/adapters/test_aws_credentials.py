@@ -217,13 +217,19 @@ def test_a_metadata_service_that_answers_on_ipv6_only(lab: Lab, monkeypatch: pyt
         node = network.node()
         with node.inside(), pytest.raises(awsclient.NotReadyError, match="no AWS credentials yet"):
             awsclient.client("ec2", REGION)
-        node.ip("addr", "add", "fd00:ec2::254", "dev", "lo")
+        node.ip("addr", "add", "fd00:ec2::254", "dev", "lo", "nodad")
         with node.inside(), ImdsServer(Metadata("i-1", REGION, f"{REGION}a", None), "fd00:ec2::254", 80) as server:
             for service in ("ec2", "route53"):
                 made: Any = awsclient.client(service, REGION)
                 assert made._request_signer._credentials.access_key == "AKIATEST"
             assert len(server.requests) == 3
-    assert awsclient._metadata_on_ipv6.is_set()
+        node.ip("addr", "del", "fd00:ec2::254", "dev", "lo")
+        node.ip("addr", "add", "169.254.169.254", "dev", "lo")
+        forget_credentials()
+        with node.inside(), ImdsServer(Metadata("i-1", REGION, f"{REGION}a", None), "169.254.169.254", 80):
+            with pytest.raises(awsclient.NotReadyError, match="no AWS credentials yet"):
+                awsclient.client("ec2", REGION)
+            assert awsclient.client("ec2", REGION), "it is asked at its IPv4 address again"
 
 
 @pytest.mark.root
@@ -233,7 +239,7 @@ def test_the_environment_says_where_the_metadata_service_is(lab: Lab, monkeypatc
     monkeypatch.setattr(awsclient, "_metadata_on_ipv6", threading.Event())
     with Network() as network:
         node = network.node()
-        node.ip("addr", "add", "fd00:ec2::254", "dev", "lo")
+        node.ip("addr", "add", "fd00:ec2::254", "dev", "lo", "nodad")
         with node.inside(), ImdsServer(Metadata("i-1", REGION, f"{REGION}a", None), "fd00:ec2::254", 80) as server:
             with pytest.raises(awsclient.NotReadyError, match="no AWS credentials yet"):
                 awsclient.client("ec2", REGION)

@@ -228,7 +228,7 @@ def test_the_service_is_found_at_either_of_its_addresses(monkeypatch: pytest.Mon
         node = network.node()
         with node.inside(), pytest.raises(ProviderError, match=r"169\.254\.169\.254 \(.*or http://\[fd00:ec2::254\]"):
             Imds().document()
-        node.ip("addr", "add", well_known, "dev", "lo")
+        node.ip("addr", "add", well_known, "dev", "lo", *(["nodad"] if ":" in well_known else []))
         with node.inside(), ImdsServer(metadata(), well_known, 80) as server:
             imds = Imds()
             assert [imds.document().instance_id, imds.get("public-ipv4")] == [INSTANCE, "203.0.113.9"]

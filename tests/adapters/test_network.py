@@ -88,7 +88,7 @@ def test_the_source_that_the_route_prefers_may_be_on_another_interface(network: 
     """Routed hosts have their address on lo, and only the links' addresses on the way out, or none."""
     node = network.node()
     node.ip("addr", "add", "10.99.0.1/32", "dev", "lo")
-    node.ip("addr", "add", "fd00:99::1/128", "dev", "lo")
+    node.ip("addr", "add", "fd00:99::1/128", "dev", "lo", "nodad")
     node.ip("route", "add", GATEWAY, "dev", "eth0")
     node.ip("route", "add", "default", "via", GATEWAY, "dev", "eth0", "src", "10.99.0.1")
     node.ip("-6", "route", "add", "default", "dev", "eth0", "src", "fd00:99::1")

@@ -9,8 +9,10 @@ botocore (boto3's own core) is used directly, through its public loader interfac
   rules; ours have them, and the rules know partitions (China, GovCloud, …), FIPS and dual-stack endpoints.
 
 Everything else is botocore's: credentials, `AWS_ENDPOINT_URL_EC2` and its kin, `AWS_CA_BUNDLE`, proxies. One
-session serves all clients of a region, so they share its credentials. Before each call it is made sure that there are
-credentials that hold: whether a call was made, and may have been carried out, is then never in doubt.
+session serves all clients of the process, so they share its credentials, and one TLS context, so that the certificate
+authorities are read once: urllib3 reads them for each connection, which takes longer than most calls. Before each
+call it is made sure that there are credentials that hold: whether a call was made, and may have been carried out, is
+then never in doubt.
 
 A call is tried once: the reconcile loop comes round again and backs off, and an AttachVolume must not be
 repeated behind its back. Importing this module costs 0.1 s; import it when a client is needed.
@@ -21,10 +23,13 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from botocore import httpsession
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, MetadataRetrievalError
@@ -44,6 +49,10 @@ SERVICES = ["ec2", "route53", "sts", "sso", "sso-oidc", "signin"]
 class NotReadyError(Exception):
     """The SDK's configuration or credentials are missing or wrong: it is certain that no request was made. Says what
     an operator must do."""
+
+
+class _NoCredentialsError(NotReadyError):
+    """Nobody gave any. They may come late."""
 
 
 CALL_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
@@ -93,15 +102,77 @@ class _LeanLoader(Loader):
         return load(name)
 
 
+class _TlsContext(ssl.SSLContext):
+    """A TLS context that reads each bundle of certificate authorities once, and again when the file has changed."""
+
+    _lock = threading.Lock()
+    _bundles: frozenset[tuple[str, int, int]] = frozenset()
+
+    def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
+        """As the standard library's."""
+        if cafile is None or capath or cadata:
+            super().load_verify_locations(cafile, capath, cadata)
+            return
+        with self._lock:
+            state = Path(cafile).stat()
+            bundle = (str(cafile), state.st_ino, state.st_mtime_ns)
+            if bundle not in self._bundles:
+                super().load_verify_locations(cafile)
+                self._bundles |= {bundle}
+
+
+def _share_tls_context() -> None:
+    """Let botocore, which makes a context for each client, have the same one each time."""
+    httpsession.SSLContext = _TlsContext  # type: ignore[attr-defined]
+    context = httpsession.create_urllib3_context()
+    httpsession.create_urllib3_context = lambda: context  # type: ignore[misc, assignment]
+
+
+_share_tls_context()
+_MODE = "ec2_metadata_service_endpoint_mode"
+_metadata_on_ipv6 = threading.Event()  # set while credentials come from there
+_making = threading.Lock()  # botocore's sessions make clients for one thread at a time
+
+
 @functools.cache
-def _session(region: str, imds_v1: bool) -> Session:
+def _session(imds_v1: bool) -> Session:
     session = Session()
     session.register_component("data_loader", _LeanLoader())
     session.set_default_client_config(_CONFIG)  # for the clients that it makes itself, to ask for credentials
-    session.set_config_variable("region", region)
     if not imds_v1:
         session.set_config_variable("ec2_metadata_v1_disabled", True)
+    if _metadata_on_ipv6.is_set():
+        session.set_config_variable(_MODE, "ipv6")
     return session
+
+
+def _ready_session(imds_v1: bool, region: str) -> Session:
+    """The session with credentials. Where none came, the metadata service may answer at its IPv6 address only."""
+
+    def ready() -> Session:
+        session = _session(imds_v1)
+        session.set_config_variable("region", region)  # where STS is asked
+        _check_credentials(session)
+        return session
+
+    try:
+        return ready()
+    except _NoCredentialsError:
+        if _metadata_on_ipv6.is_set() or not _may_be_on_ipv6():
+            _metadata_on_ipv6.clear()  # the next attempt begins with IPv4
+            raise
+        _metadata_on_ipv6.set()
+        try:
+            return ready()
+        except NotReadyError:
+            _metadata_on_ipv6.clear()
+        raise
+
+
+def _may_be_on_ipv6() -> bool:
+    """Whether nobody has said where the metadata service is. botocore asks at its IPv4 address only then."""
+    session = Session()
+    return not any(session.get_config_variable(name) for name in ("ec2_metadata_service_endpoint", _MODE))
 
 
 def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
@@ -112,12 +183,12 @@ def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
     This and every call raise NotReadyError while there are none: throw the client away then and make a new one,
     which reads the SDK's files anew.
     """
-    session = _session(region, imds_v1)
-    _check_credentials(session)
-    try:
-        made: BaseClient = session.create_client(service, region_name=region)
-    except _BROKEN as error:
-        raise _not_ready("configuration", error) from error
+    with _making:
+        session = _ready_session(imds_v1, region)
+        try:
+            made: BaseClient = session.create_client(service, region_name=region)
+        except _BROKEN as error:
+            raise _not_ready("configuration", error) from error
     made.meta.events.register_first("provide-client-params", lambda **_: _check_credentials(session))
     made.meta.events.register("after-call", _say)
     made.meta.events.register("after-call-error", _say_error)
@@ -143,11 +214,11 @@ def _check_credentials(session: Session) -> None:
             return
     except MetadataRetrievalError as error:
         _session.cache_clear()
-        raise NotReadyError(_NO_CREDENTIALS.format(f" ({error})")) from error
+        raise _NoCredentialsError(_NO_CREDENTIALS.format(f" ({error})")) from error
     except _BROKEN as error:
         raise _not_ready("credentials", error) from error
     _session.cache_clear()
-    raise NotReadyError(_NO_CREDENTIALS.format(""))
+    raise _NoCredentialsError(_NO_CREDENTIALS.format(""))
 
 
 def _not_ready(what: str, error: Exception) -> NotReadyError:

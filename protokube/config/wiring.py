@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protokube.cloudprovider.detect import detect_cloud
 from protokube.config.load import Settings
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.core.model import Fault
@@ -197,18 +198,6 @@ def wire(
         close,
         disks,
     )
-
-
-def detect_cloud() -> str:
-    """EC2 by its DMI strings (Xen: the product UUID starts with ec2; Nitro: the vendor), else the local cloud."""
-    for name, sign in (("sys_vendor", "amazon ec2"), ("product_uuid", "ec2"), ("bios_version", "amazon")):
-        try:
-            value = Path("/sys/class/dmi/id", name).read_text(encoding="ascii", errors="replace").strip().lower()
-        except OSError:
-            continue
-        if value.startswith(sign) or (name == "bios_version" and sign in value):
-            return "aws"
-    return "local"
 
 
 def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:

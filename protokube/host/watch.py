@@ -1,6 +1,6 @@
 """Events of the machine that end the daemon's sleep: files that appear, processes that end.
 
-Both wake and nothing more: what has happened is for the next round to observe. inotify(7) through ctypes and
+Both wake and nothing more: what has happened is for the next round to observe. inotify(7) by inotify_simple and
 pidfd_open(2), each read by the event loop of the main thread.
 """
 
@@ -10,29 +10,28 @@ import asyncio
 import ctypes
 import errno
 import os
-import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import inotify_simple
+from inotify_simple import INotify, flags
 from msgspec import Struct
 
 from protokube.errors import ProviderError
 from protokube.together import start
 
-# From linux/inotify.h.
-_ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x4, 0x8, 0x40, 0x80, 0x100, 0x200
-_DELETE_SELF, _MOVE_SELF, _UNMOUNT, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
-_ONLYDIR, _MASK_ADD = 0x1000000, 0x20000000
-_GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
+_WAY = int(flags.CREATE | flags.MOVED_TO)  # what makes a part of a path appear
+_ALWAYS = int(flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR | flags.MASK_ADD)
+_GONE = int(flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT | flags.IGNORED)
+_OVERFLOW = int(flags.Q_OVERFLOW)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name
 
-APPEARANCE = _CREATE | _ATTRIB | _MOVED_TO
+APPEARANCE = int(flags.CREATE | flags.ATTRIB | flags.MOVED_TO)
 """Something new, or newly permitted: what matters in /dev, where writing is no news."""
-CHANGE = APPEARANCE | _CLOSE_WRITE | _MOVED_FROM | _DELETE
+CHANGE = int(APPEARANCE | flags.CLOSE_WRITE | flags.MOVED_FROM | flags.DELETE)
 """Whatever makes a directory's files other than they were."""
 
 
@@ -76,8 +75,7 @@ class DirectoryWatcher:
         self._wake = wake
         self._trouble = trouble
         self._wanted: dict[Path, _Watch] = {}
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = -1
+        self._inotify: INotify | None = None
         self._closed = False
 
     def watch(
@@ -97,9 +95,9 @@ class DirectoryWatcher:
     def close(self) -> None:
         """Watch nothing any more."""
         self._closed = True
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
+        if self._inotify is not None:
+            self._loop.remove_reader(self._inotify.fileno())
+            self._inotify.close()
 
     # --- looking up paths ---
 
@@ -136,13 +134,11 @@ class DirectoryWatcher:
 
     def _arm(self, watch: _Watch, place: Path, opened: int) -> bool:
         """Have the kernel watch the directory that stands open; whether it is another one than before."""
-        if self._fd < 0:
-            self._fd = _checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
-            self._loop.add_reader(self._fd, self._readable)
         there = place == watch.directory
-        mask = (watch.events if there else _CREATE | _MOVED_TO) | _DELETE_SELF | _MOVE_SELF | _ONLYDIR | _MASK_ADD
-        path = f"/proc/self/fd/{opened}".encode()
-        descriptor = _checked(self._libc.inotify_add_watch(self._fd, path, mask), f"inotify_add_watch {place}")
+        mask = (watch.events if there else _WAY) | _ALWAYS
+        inotify = self._opened()
+        with _explained(f"inotify_add_watch {place}", errno.ENOSPC, "raise fs.inotify.max_user_watches"):
+            descriptor: int = inotify.add_watch(f"/proc/self/fd/{opened}", mask)
         before, watch.descriptor = watch.descriptor, descriptor
         if descriptor == before:
             return False
@@ -152,15 +148,23 @@ class DirectoryWatcher:
         self._drop(before)
         return True
 
+    def _opened(self) -> INotify:
+        if self._inotify is None:
+            with _explained("inotify_init1", errno.EMFILE, "raise fs.inotify.max_user_instances"):
+                self._inotify = _make_inotify()
+            self._loop.add_reader(self._inotify.fileno(), self._readable)
+        return self._inotify
+
     def _drop(self, descriptor: int) -> None:
         if descriptor >= 0 and all(watch.descriptor != descriptor for watch in self._wanted.values()):
-            self._libc.inotify_rm_watch(self._fd, descriptor)  # EINVAL: the kernel was first
+            with suppress(OSError):  # EINVAL: the kernel was first
+                self._opened().rm_watch(descriptor)
 
     # --- events ---
 
     def _readable(self) -> None:
         reasons: dict[str, None] = {}
-        for descriptor, mask, name in self._events():
+        for descriptor, mask, _, name in self._opened().read(timeout=0):
             if mask & _OVERFLOW:
                 reasons["inotify: events were lost"] = None
                 for watch in self._wanted.values():
@@ -187,18 +191,6 @@ class DirectoryWatcher:
         elif mask & watch.events and (watch.names is None or name in watch.names) and not _in_the_making(name):
             yield f"{watch.place / name} changed"
 
-    def _events(self) -> Iterator[tuple[int, int, str]]:
-        while True:
-            try:
-                data = os.read(self._fd, 1 << 16)
-            except BlockingIOError:
-                return
-            while data:
-                descriptor, mask, _, length = _EVENT.unpack_from(data)
-                name = data[_EVENT.size : _EVENT.size + length].rstrip(b"\0")
-                yield descriptor, mask, os.fsdecode(name)
-                data = data[_EVENT.size + length :]
-
 
 def _open_nearest(directory: Path) -> tuple[Path, int]:
     """The directory, or the nearest parent that is there, and a descriptor of it (O_PATH)."""
@@ -212,15 +204,20 @@ def _open_nearest(directory: Path) -> tuple[Path, int]:
     raise AssertionError("the root is the last parent")
 
 
-def _checked(result: int, what: str) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        advice = {
-            errno.ENOSPC: "raise fs.inotify.max_user_watches",
-            errno.EMFILE: "raise fs.inotify.max_user_instances",
-        }.get(code, "protokube needs root")
-        raise ProviderError(f"{what}: {os.strerror(code)}; {advice}")
-    return result
+def _make_inotify() -> INotify:
+    # It would look for the C library by running ldconfig or even gcc, and the interpreter has it loaded.
+    inotify_simple._libc = ctypes.CDLL(None, use_errno=True)
+    return INotify()
+
+
+@contextmanager
+def _explained(what: str, full: int, advice: str) -> Iterator[None]:
+    """Turn an OSError into a ProviderError, with `advice` for the error number that says that a limit is reached."""
+    try:
+        yield
+    except OSError as error:
+        remedy = advice if error.errno == full else "protokube needs root"
+        raise ProviderError(f"{what}: {error.strerror}; {remedy}") from error
 
 
 def _in_the_making(name: str) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import botocore
 import pytest
@@ -20,6 +22,8 @@ from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError
 from tests.lab.aws import Lab, aws_lab, forget_credentials
 from tests.lab.ec2 import REGION
+from tests.lab.imds import ImdsServer, Metadata
+from tests.lab.netns import Network
 
 ROLE_ARN = "arn:aws:iam::123456789012:role/protokube"
 KEYS = "aws_access_key_id = AKIABASE\naws_secret_access_key = secret\n"
@@ -202,6 +206,44 @@ def test_a_role_that_does_not_trust_ec2_is_thought_of(lab: Lab) -> None:
     with pytest.raises(ProviderError, match=r"could not ask: no AWS credentials yet.*trusts ec2\.amazonaws\.com"):
         describe(AwsCloud())
     assert lab.ec2.operations() == []
+
+
+@pytest.mark.root
+def test_a_metadata_service_that_answers_on_ipv6_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every client gets credentials from there; only the first has to find out."""
+    monkeypatch.delenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    monkeypatch.setattr(awsclient, "_metadata_on_ipv6", threading.Event())
+    with Network() as network:
+        node = network.node()
+        with node.inside(), pytest.raises(awsclient.NotReadyError, match="no AWS credentials yet"):
+            awsclient.client("ec2", REGION)
+        node.ip("addr", "add", "fd00:ec2::254", "dev", "lo", "nodad")
+        with node.inside(), ImdsServer(Metadata("i-1", REGION, f"{REGION}a", None), "fd00:ec2::254", 80) as server:
+            for service in ("ec2", "route53"):
+                made: Any = awsclient.client(service, REGION)
+                assert made._request_signer._credentials.access_key == "AKIATEST"
+            assert len(server.requests) == 3
+        node.ip("addr", "del", "fd00:ec2::254", "dev", "lo")
+        node.ip("addr", "add", "169.254.169.254", "dev", "lo")
+        forget_credentials()
+        with node.inside(), ImdsServer(Metadata("i-1", REGION, f"{REGION}a", None), "169.254.169.254", 80):
+            with pytest.raises(awsclient.NotReadyError, match="no AWS credentials yet"):
+                awsclient.client("ec2", REGION)
+            assert awsclient.client("ec2", REGION), "it is asked at its IPv4 address again"
+
+
+@pytest.mark.root
+def test_the_environment_says_where_the_metadata_service_is(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv4")
+    monkeypatch.setattr(awsclient, "_metadata_on_ipv6", threading.Event())
+    with Network() as network:
+        node = network.node()
+        node.ip("addr", "add", "fd00:ec2::254", "dev", "lo", "nodad")
+        with node.inside(), ImdsServer(Metadata("i-1", REGION, f"{REGION}a", None), "fd00:ec2::254", 80) as server:
+            with pytest.raises(awsclient.NotReadyError, match="no AWS credentials yet"):
+                awsclient.client("ec2", REGION)
+            assert server.requests == []
 
 
 # --- version 1 of the metadata service ------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -11,9 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from protokube.awsenv import environment_faults
-from protokube.cloudprovider.aws.imds import IPV4_ENDPOINT, IPV6_ENDPOINT, IdentityDocument, Imds, endpoint
+from protokube.cloudprovider.aws.imds import IPV4_ENDPOINT, IPV6_ENDPOINT, IdentityDocument, Imds, endpoints
 from protokube.errors import ProviderError
 from tests.lab.imds import DOCUMENT_PATH, ImdsServer, Metadata
+from tests.lab.netns import Network
 
 INSTANCE = "i-0123456789abcdef0"
 
@@ -80,7 +80,7 @@ def test_tokens_that_are_always_refused_end_in_an_error(server: ImdsServer) -> N
 
 def test_the_hop_limit_is_explained(server: ImdsServer) -> None:
     server.hop_limit_reached = True
-    with pytest.raises(ProviderError, match=r"hop limit of 1.*--http-put-response-hop-limit 2"):
+    with pytest.raises(ProviderError, match=r"hop limit of 1.*raise --http-put-response-hop-limit to 2"):
         Imds().document()
 
 
@@ -211,12 +211,28 @@ def test_an_ipv6_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_endpoint_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
-    assert endpoint() == IPV4_ENDPOINT
+    assert endpoints() == (IPV4_ENDPOINT, IPV6_ENDPOINT)
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6")
-    assert endpoint() == IPV6_ENDPOINT
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv5")
-    with pytest.raises(ProviderError, match="'IPv5', expected IPv4 or IPv6"):
-        endpoint()
+    assert endpoints() == (IPV6_ENDPOINT,)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv4")
+    assert endpoints() == (IPV4_ENDPOINT,)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://metadata.example.com/")
+    assert endpoints() == ("http://metadata.example.com",)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("well_known", ["169.254.169.254", "fd00:ec2::254"])
+def test_the_service_is_found_at_either_of_its_addresses(monkeypatch: pytest.MonkeyPatch, well_known: str) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    with Network() as network:
+        node = network.node()
+        with node.inside(), pytest.raises(ProviderError, match=r"169\.254\.169\.254 \(.*or http://\[fd00:ec2::254\]"):
+            Imds().document()
+        node.ip("addr", "add", well_known, "dev", "lo", *(["nodad"] if ":" in well_known else []))
+        with node.inside(), ImdsServer(metadata(), well_known, 80) as server:
+            imds = Imds()
+            assert [imds.document().instance_id, imds.get("public-ipv4")] == [INSTANCE, "203.0.113.9"]
+            assert len(server.requests) == 3
 
 
 BAD_URLS = [
@@ -238,27 +254,22 @@ BAD_URLS = [
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
-def test_an_endpoint_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
-    with pytest.raises(ProviderError, match=re.escape(f"{url!r}, expected http://HOST[:PORT]")):
+def test_an_endpoint_that_is_none_is_refused(url: str) -> None:
+    (fault,) = environment_faults({"AWS_EC2_METADATA_SERVICE_ENDPOINT": url})
+    assert fault.message == f"{url!r} where http://HOST[:PORT] was expected"
+
+
+@pytest.mark.parametrize("host", ["h", "Metadata_1.example.com.", "[fd00:ec2::254]", "[fe80::1%25eth0]"])
+@pytest.mark.parametrize("rest", ["", "/", ":1", ":65535/a/b/"])
+def test_an_endpoint_that_may_be_one_is_not(host: str, rest: str) -> None:
+    assert not environment_faults({"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{host}{rest}"})
+
+
+def test_an_endpoint_with_a_path(server: ImdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"{server.url}/proxy/")
+    with pytest.raises(ProviderError, match="404"):
         Imds().document()
-
-
-@pytest.mark.parametrize(
-    ("url", "host", "port", "path"),
-    [
-        ("http://h", "h", 80, ""),
-        ("http://Metadata_1.example.com.:8080/a/b/", "metadata_1.example.com.", 8080, "/a/b"),
-        ("http://[fd00:ec2::254]/", "fd00:ec2::254", 80, ""),
-        ("http://[fe80::1%25eth0]:81", "fe80::1%eth0", 81, ""),
-    ],
-)
-def test_an_endpoint_in_its_parts(monkeypatch: pytest.MonkeyPatch, url: str, host: str, port: int, path: str) -> None:
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
-    found = endpoint()
-    assert (found.text, found.host, found.port, found.path) == (url.rstrip("/"), host, port, path)
+    assert server.requests == [("PUT", "/proxy/latest/api/token")]
 
 
 # --- the environment as a whole ------------------------------------------------------------------------

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 
 import pytest
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from protokube.errors import ProviderError
 from protokube.host.network import default_addresses, watch_addresses
 from tests.lab.netns import Namespace, Network
 
@@ -24,9 +28,9 @@ def network() -> Iterator[Network]:
         yield network
 
 
-def addresses(node: Namespace) -> tuple[str, ...]:
+def addresses(node: Namespace, *in_use: str) -> tuple[str, ...]:
     with node.inside():
-        return default_addresses()
+        return default_addresses(in_use)
 
 
 def test_nothing_without_a_default_route(network: Network) -> None:
@@ -47,15 +51,50 @@ def test_ipv4_before_ipv6_and_global_only(network: Network) -> None:
     assert addresses(node) == ("10.77.0.11", "fd00:77::11")  # and no fe80::
 
 
-def test_primary_before_secondary(network: Network) -> None:
+def test_the_address_in_use_is_kept_and_else_the_oldest_is_taken(network: Network) -> None:
     node = network.node("10.77.0.11/24", "10.77.0.12/24", "10.77.9.9/32", gateway=GATEWAY)
-    assert addresses(node) == ("10.77.0.11", "10.77.9.9", "10.77.0.12")
+    assert addresses(node) == ("10.77.0.11",)
+    assert addresses(node, "10.77.0.12") == ("10.77.0.12",)
+    assert addresses(node, "10.77.0.13") == ("10.77.0.11",)
+
+
+def test_a_floating_ipv6_address_is_not_the_nodes(network: Network) -> None:
+    """The kernel lists the newest IPv6 address first."""
+    node = network.node("10.77.0.11/24", "fd00:77::11/64", gateway=GATEWAY)
+    node.ip("addr", "add", "fd00:77::100/128", "dev", "eth0", "nodad")
+    node.ip("addr", "add", "fd00:77::101/64", "dev", "eth0", "nodad")
+    assert addresses(node) == ("10.77.0.11", "fd00:77::11")
+    assert addresses(node, "10.77.0.11", "fd00:77::11") == ("10.77.0.11", "fd00:77::11")
+
+
+def test_a_primary_address_that_was_away_comes_back(network: Network) -> None:
+    """A secondary address is listed before a primary that was deleted and added again."""
+    node = network.node("10.77.0.11/24")
+    node.run("sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1")
+    node.ip("addr", "add", "10.77.0.100/24", "dev", "eth0")
+    node.ip("addr", "del", "10.77.0.11/24", "dev", "eth0")
+    node.ip("addr", "add", "10.77.0.11/24", "dev", "eth0")
+    node.ip("route", "replace", "default", "via", GATEWAY)
+    assert addresses(node, "10.77.0.11") == ("10.77.0.11",)
 
 
 def test_the_source_that_the_route_prefers_comes_first(network: Network) -> None:
     node = network.node("10.77.0.11/24", "10.77.0.12/24")
     node.ip("route", "add", "default", "via", GATEWAY, "src", "10.77.0.12")
-    assert addresses(node) == ("10.77.0.12", "10.77.0.11")
+    assert addresses(node) == ("10.77.0.12",)
+
+
+def test_the_source_that_the_route_prefers_may_be_on_another_interface(network: Network) -> None:
+    """Routed hosts have their address on lo, and only the links' addresses on the way out, or none."""
+    node = network.node()
+    node.ip("addr", "add", "10.99.0.1/32", "dev", "lo")
+    node.ip("addr", "add", "fd00:99::1/128", "dev", "lo", "nodad")
+    node.ip("route", "add", GATEWAY, "dev", "eth0")
+    node.ip("route", "add", "default", "via", GATEWAY, "dev", "eth0", "src", "10.99.0.1")
+    node.ip("-6", "route", "add", "default", "dev", "eth0", "src", "fd00:99::1")
+    assert addresses(node) == ("10.99.0.1", "fd00:99::1")
+    node.ip("addr", "add", "10.77.0.10/31", "dev", "eth0")
+    assert addresses(node) == ("10.99.0.1", "fd00:99::1")
 
 
 def test_the_lowest_metric_wins(network: Network) -> None:
@@ -102,9 +141,43 @@ def test_several_next_hops(network: Network) -> None:
 def test_an_address_list_larger_than_one_answer(network: Network) -> None:
     node = network.node("10.77.0.11/24", gateway=GATEWAY)
     first = ipaddress.ip_address("10.79.0.1")
-    batch = "".join(f"addr add {first + number}/32 dev eth0\n" for number in range(2000))
+    batch = "".join(f"addr add {first + number}/24 dev eth0\n" for number in range(2000))
     node.run("ip", "-batch", "-", stdin=batch)
-    assert len(addresses(node)) == 2001
+    assert addresses(node) == ("10.77.0.11",)
+    assert addresses(node, str(first + 1999)) == (str(first + 1999),)
+
+
+def test_routes_of_containers_are_not_even_parsed(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network plugin makes thousands, and every round reads them."""
+    node = network.node("10.77.0.11/24", gateway=GATEWAY)
+    node.run("ip", "-batch", "-", stdin="".join(f"route add 10.80.{one}.0/24 via {GATEWAY}\n" for one in range(200)))
+    parsed = []
+    parse = rtmsg.decode
+
+    def counted(message: object) -> None:
+        parsed.append(message)
+        parse(message)
+
+    monkeypatch.setattr(rtmsg, "decode", counted)
+    assert addresses(node) == ("10.77.0.11",)
+    assert len(parsed) == 1
+
+
+def test_a_kernel_that_refuses_is_an_error(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protokube.host.rtnetlink.rtnl.RTM_GETADDR", 0x7F0)
+    with pytest.raises(ProviderError, match=r"request 2032 was refused: .*; the unit needs"):
+        addresses(network.node("10.77.0.11/24", gateway=GATEWAY))
+
+
+def test_of_pyroute2_only_its_messages_are_loaded() -> None:
+    """All of it would cost 0.1 s and 14 MB. Whoever wants all of it later gets it."""
+    code = (
+        "import sys; from protokube.host.network import default_addresses; default_addresses(); "
+        "loaded = [name for name in sys.modules if name.startswith('pyroute2')]; "
+        "assert 0 < len(loaded) < 20, loaded; "
+        "import pyroute2; assert pyroute2.IPRoute"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60, check=True)
 
 
 # --- watching ----------------------------------------------------------------------------------------

@@ -308,6 +308,28 @@ def test_an_exhausted_kernel_limit_is_told_and_tried_again(limit: str, said: str
     assert said in done.stdout and done.stdout.endswith("1 in all\n"), done.stdout + done.stderr
 
 
+NO_CHILD = """
+import asyncio, sys
+from pathlib import Path
+from protokube.host.watch import DirectoryWatcher
+def refuse(event, arguments):
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.system"):
+        print(event, arguments)
+sys.addaudithook(refuse)
+async def main():
+    watcher = DirectoryWatcher(asyncio.get_running_loop(), print, print)
+    await watcher.watch(Path("/dev"))
+    watcher.close()
+asyncio.run(main())
+"""
+
+
+def test_watching_starts_no_child() -> None:
+    """inotify_simple looks for the C library with ldconfig, else with gcc, unless it has it."""
+    done = subprocess.run([sys.executable, "-c", NO_CHILD], text=True, capture_output=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_the_end_of_a_process_wakes_once() -> None:
     async def scenario() -> None:
         wakes = Wakes()

@@ -2,29 +2,31 @@
 
 Version 2 with a session token; version 1 only when the operator allows it. Plain HTTP to a link-local address,
 never through a proxy. Environment, as for every AWS SDK: `AWS_EC2_METADATA_SERVICE_ENDPOINT` (a URL),
-`AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` (`IPv4` or `IPv6`), `AWS_EC2_METADATA_DISABLED`.
+`AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` (`IPv4` or `IPv6`), `AWS_EC2_METADATA_DISABLED`. Without them the service is
+looked for at its IPv4 and then at its IPv6 address. What docs/aws.md explains is only named in messages.
 """
 
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import os
 import re
-import reprlib
 import threading
 import time
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
-from protokube.awsenv import IMDS_ENDPOINT, IMDS_MODE, Endpoint, parse_endpoint
+from protokube.awsenv import METADATA_ENDPOINT, METADATA_MODE
 from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")
 
-IPV4_ENDPOINT = Endpoint("http://169.254.169.254", "169.254.169.254", 80, "")
-IPV6_ENDPOINT = Endpoint("http://[fd00:ec2::254]", "fd00:ec2::254", 80, "")
+IPV4_ENDPOINT = "http://169.254.169.254"
+IPV6_ENDPOINT = "http://[fd00:ec2::254]"
 
 TOKEN_TTL = 21600
 """Seconds; the longest that the service grants."""
@@ -35,17 +37,25 @@ _LONGEST_ANSWER = 1 << 16
 _TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN_HEADER = "X-aws-ec2-metadata-token"
 _TOKEN = re.compile(rb"[!-~]+")
-_WORD = re.compile(r"[A-Za-z0-9-]+")
 _SHOWN = 60
+_DOCUMENT = "/latest/dynamic/instance-identity/document"
+_REMEDIES = {
+    401: "version 2 is required and its tokens are refused: does something else answer there?",
+    403: "it is switched off: `aws ec2 modify-instance-metadata-options --http-endpoint enabled`",
+    404: "it knows version 1 only: allow that with imdsV1: true",
+    405: "it knows version 1 only: allow that with imdsV1: true",
+}
+
+_Word = Annotated[str, Meta(pattern="^[A-Za-z0-9-]+$")]
 
 
-class IdentityDocument(Struct, frozen=True):
+class IdentityDocument(Struct, frozen=True, rename={"instance_id": "instanceId", "zone": "availabilityZone"}):
     """What never changes in an instance's life. `private_ip` is None in an IPv6-only subnet."""
 
-    instance_id: str
-    region: str
-    zone: str
-    private_ip: str | None
+    instance_id: _Word
+    region: _Word
+    zone: _Word
+    private_ip: str | None = msgspec.field(name="privateIp", default=None)
 
 
 class _Answer(Struct, frozen=True):
@@ -59,7 +69,7 @@ class Imds:
 
     def __init__(self, *, allow_v1: bool = False) -> None:
         self._allow_v1 = allow_v1
-        self._endpoint: Endpoint | None = None
+        self._endpoint: str | None = None
         self._lock = threading.Lock()
         self._token: str | None = None
         self._expires = 0.0
@@ -80,32 +90,13 @@ class Imds:
         return answer.body.decode("utf-8", "replace").strip() if answer else None
 
     def _read_document(self) -> IdentityDocument:
-        path = "/latest/dynamic/instance-identity/document"
-        answer = self._fetch(path)
+        answer = self._fetch(_DOCUMENT)
         try:
-            data = json.loads(answer.body) if answer else {}
-            instance_id, region, zone = (data[key] for key in ("instanceId", "region", "availabilityZone"))
-            private_ip = data.get("privateIp")
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            return msgspec.json.decode(answer.body if answer else b"", type=IdentityDocument)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProviderError(
-                f"instance metadata: {self._url}{path} is no identity document ({error!r}); is this EC2?"
+                f"instance metadata: {self._endpoint}{_DOCUMENT} is no identity document ({error}); is this EC2?"
             ) from error
-        if not all(isinstance(word, str) and _WORD.fullmatch(word) for word in (instance_id, region, zone)):
-            raise ProviderError(
-                f"instance metadata: {self._url}{path} is no identity document: instanceId, region and "
-                f"availabilityZone are {reprlib.repr((instance_id, region, zone))}; is this EC2?"
-            )
-        if not isinstance(private_ip, str | None):
-            raise ProviderError(
-                f"instance metadata: {self._url}{path} is no identity document: privateIp is "
-                f"{reprlib.repr(private_ip)}, expected a text; is this EC2?"
-            )
-        return IdentityDocument(instance_id, region, zone, private_ip)
-
-    @property
-    def _url(self) -> str:
-        """For messages: where was asked."""
-        return self._endpoint.text if self._endpoint else ""
 
     def _fetch(self, path: str) -> _Answer | None:
         """GET with a valid token; None for 404. A token that is refused (401) is replaced once."""
@@ -114,11 +105,11 @@ class Imds:
             if answer.status == 401:
                 self._token, self._v1 = None, False
                 answer = self._request("GET", path, self._headers())
-        if answer.status == 200:
-            return answer
         if answer.status == 404:
             return None
-        raise ProviderError(f"instance metadata: GET {self._url}{path}: {_status(answer)}{_hint(answer.status)}")
+        if answer.status != 200:
+            raise self._refused("GET", path, answer.status)
+        return answer
 
     def _headers(self) -> dict[str, str]:
         if self._v1:
@@ -129,102 +120,92 @@ class Imds:
 
     def _renew(self) -> None:
         self._token = None
+        path = "/latest/api/token"
         try:
-            answer = self._request("PUT", "/latest/api/token", {_TTL_HEADER: str(TOKEN_TTL)})
+            answer = self._request("PUT", path, {_TTL_HEADER: str(TOKEN_TTL)})
         except _NoAnswerError as error:
             # The answer to PUT alone is sent with the hop limit; version 1 would pass.
             if self._allow_v1:
                 self._v1 = True
                 return
             raise ProviderError(
-                f"{error}. The connection stands but no token comes: a hop limit of 1 stops it on its way into a "
-                "container; run on the host's network, or `aws ec2 modify-instance-metadata-options "
-                "--http-put-response-hop-limit 2 --instance-id …`"
+                f"{error}; a hop limit of 1 stops the token on its way into a container: run on the host's network, "
+                "or raise --http-put-response-hop-limit to 2"
             ) from error
-        if answer.status == 200:
-            if not _TOKEN.fullmatch(answer.body):
-                raise ProviderError(
-                    f"instance metadata: PUT {self._url}/latest/api/token: the answer is no token "
-                    f"({answer.body[:_SHOWN]!r}); is something else answering there, a proxy or a login page?"
-                )
-            granted = answer.ttl if answer.ttl and answer.ttl.isascii() and answer.ttl.isdigit() else TOKEN_TTL
-            ttl = min(float(granted), TOKEN_TTL)
-            self._token = answer.body.decode("ascii")
-            self._expires = time.monotonic() + ttl - min(_MARGIN, ttl / 10)
-        elif self._allow_v1 and answer.status in (403, 404, 405):
-            self._v1 = True
-        else:
+        if answer.status != 200:
+            if self._allow_v1 and answer.status in (403, 404, 405):
+                self._v1 = True
+                return
+            raise self._refused("PUT", path, answer.status)
+        if not _TOKEN.fullmatch(answer.body):
             raise ProviderError(
-                f"instance metadata: PUT {self._url}/latest/api/token: {_status(answer)}{_hint(answer.status, True)}"
+                f"instance metadata: PUT {self._endpoint}{path}: the answer is no token ({answer.body[:_SHOWN]!r}); "
+                "does something else answer there, a proxy or a login page?"
             )
+        granted = answer.ttl if answer.ttl and answer.ttl.isascii() and answer.ttl.isdigit() else TOKEN_TTL
+        ttl = min(float(granted), TOKEN_TTL)
+        self._token = answer.body.decode("ascii")
+        self._expires = time.monotonic() + ttl - min(_MARGIN, ttl / 10)
+
+    def _refused(self, method: str, path: str, status: int) -> ProviderError:
+        said = f"HTTP {status} {http.client.responses.get(status, '')}".rstrip()
+        remedy = _REMEDIES.get(status, "it is asked again in the next round")
+        return ProviderError(f"instance metadata: {method} {self._endpoint}{path}: {said}; {remedy}")
 
     def _request(self, method: str, path: str, headers: dict[str, str]) -> _Answer:
-        if self._endpoint is None:
-            self._endpoint = endpoint()
-        where, url = self._endpoint, self._endpoint.text
-        connection = http.client.HTTPConnection(where.host, where.port, timeout=_TIMEOUT)
+        connection, url = self._connect()
         try:
+            connection.request(method, urlsplit(url).path + path, headers=headers)
+            response = connection.getresponse()
+            length = response.length
+            body = response.read(_LONGEST_ANSWER)
+            if length is not None and len(body) < min(length, _LONGEST_ANSWER):
+                raise http.client.IncompleteRead(body, length - len(body))  # an address may be cut to another one
+            log.debug("instance metadata: %s %s: HTTP %d", method, path, response.status)
+            return _Answer(response.status, body, response.getheader(_TTL_HEADER))
+        except TimeoutError as error:
+            raise _NoAnswerError(
+                f"instance metadata: {method} {url}{path}: no answer within {_TIMEOUT:g} s"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ProviderError(f"instance metadata: {method} {url}{path}: {error!r}") from error
+        finally:
+            connection.close()
+
+    def _connect(self) -> tuple[http.client.HTTPConnection, str]:
+        """A connection, and the endpoint that it leads to; where none answers, each is tried again next time."""
+        known, self._endpoint = self._endpoint, None
+        failed = []
+        for url in (known,) if known else endpoints():
+            parts = urlsplit(url)
+            host = (parts.hostname or "").replace("%25", "%")  # before the scope of an IPv6 address
+            connection = http.client.HTTPConnection(host, parts.port or http.client.HTTP_PORT, timeout=_TIMEOUT)
             try:
                 connection.connect()
             except OSError as error:
-                raise ProviderError(
-                    f"instance metadata: cannot reach {url} ({error}); not an EC2 instance, the service is "
-                    "unreachable from this network namespace, or a firewall rule forbids it"
-                ) from error
-            try:
-                connection.request(method, where.path + path, headers=headers)
-                response = connection.getresponse()
-                length = response.length
-                body = response.read(_LONGEST_ANSWER)
-                if length is not None and len(body) < min(length, _LONGEST_ANSWER):
-                    raise http.client.IncompleteRead(body, length - len(body))  # an address may be cut to another one
-                log.debug("instance metadata: %s %s: HTTP %d", method, path, response.status)
-                return _Answer(response.status, body, response.getheader(_TTL_HEADER))
-            except TimeoutError as error:
-                raise _NoAnswerError(
-                    f"instance metadata: {method} {url}{path}: no answer within {_TIMEOUT:g} s"
-                ) from error
-            except (OSError, http.client.HTTPException) as error:
-                raise ProviderError(f"instance metadata: {method} {url}{path}: {error!r}") from error
-        finally:
-            connection.close()
+                connection.close()
+                failed.append(f"{url} ({error})")
+            else:
+                self._endpoint = url
+                return connection, url
+        raise ProviderError(
+            f"instance metadata: cannot reach {' or '.join(failed)}; not an EC2 instance, another network namespace, "
+            "or a firewall rule forbids it"
+        )
 
 
 class _NoAnswerError(ProviderError):
     """Connected, but nothing came back."""
 
 
-def endpoint() -> Endpoint:
-    """Where the service is, from the environment or at the well-known address."""
+def endpoints() -> tuple[str, ...]:
+    """Where the service may be: as the environment says (it was checked), else at either well-known address."""
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         raise ProviderError(
             "instance metadata: AWS_EC2_METADATA_DISABLED=true forbids asking who this instance is; unset it"
         )
-    if url := os.environ.get(IMDS_ENDPOINT):
-        if (found := parse_endpoint(url, ("http",))) is None:
-            raise ProviderError(f"instance metadata: {IMDS_ENDPOINT}={url!r}, expected http://HOST[:PORT]")
-        return found
-    mode = os.environ.get(IMDS_MODE, "IPv4")
-    try:
-        return {"ipv4": IPV4_ENDPOINT, "ipv6": IPV6_ENDPOINT}[mode.lower()]
-    except KeyError as error:
-        raise ProviderError(f"instance metadata: {IMDS_MODE}={mode!r}, expected IPv4 or IPv6") from error
-
-
-def _status(answer: _Answer) -> str:
-    return f"HTTP {answer.status} {http.client.responses.get(answer.status, '')}".rstrip()
-
-
-def _hint(status: int, for_token: bool = False) -> str:
-    if status == 401:
-        return "; version 2 is required and its tokens are refused, twice: is something else answering there?"
-    if status == 403:
-        return (
-            "; the metadata service is switched off for this instance: "
-            "`aws ec2 modify-instance-metadata-options --http-endpoint enabled --instance-id …`"
-        )
-    if status in (404, 405) and for_token:
-        return "; this service knows version 1 only, which the configuration has to allow (imdsV1: true)"
-    if status == 429 or status >= 500:
-        return "; it is asked again in the next round"
-    return ""
+    if url := os.environ.get(METADATA_ENDPOINT):
+        return (url.rstrip("/"),)
+    if mode := os.environ.get(METADATA_MODE):
+        return (IPV6_ENDPOINT if mode.lower() == "ipv6" else IPV4_ENDPOINT,)
+    return (IPV4_ENDPOINT, IPV6_ENDPOINT)

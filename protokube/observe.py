@@ -15,6 +15,7 @@ from functools import partial
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protokube.core.action import Facet
 from protokube.core.assess import Assessment, Wanted, assess
 from protokube.core.disks.model import Disk, NoDisk, Working
 from protokube.core.dns.model import RecordSet
@@ -23,7 +24,6 @@ from protokube.core.history import History
 from protokube.core.kubelet.model import KubeletBinary, KubeletFacts, Machine
 from protokube.core.kubelet.paths import PATHS
 from protokube.core.model import Moment, Unknown, Unread
-from protokube.core.action import Facet
 from protokube.core.node.model import FileState, NodeFacts
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig

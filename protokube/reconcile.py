@@ -10,11 +10,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from protokube.apply import LIMIT, Outcome, apply
-from protokube.core.action import Action
+from protokube.core.action import Action, Facet
 from protokube.core.dns.actions import ChangeRecords
 from protokube.core.history import History, Result
 from protokube.core.model import Unknown
-from protokube.core.action import Facet
 from protokube.core.node.actions import MakeLink
 from protokube.core.plan import plan
 from protokube.core.predict import Predicted, predict

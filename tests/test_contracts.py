@@ -39,7 +39,7 @@ OFFENCES = {
     ),
     "Children that touch disks import next to nothing": ("host/disk/claim.py", "import protokube.errors"),
     "The core does no I/O and knows no clock": ("core/dns/names.py", "import socket"),
-    "boto3 lives in aws and route53": ("host/files.py", "import botocore"),
+    "botocore lives in awsclient, for aws and route53": ("host/files.py", "import botocore"),
     "Every other vendor library lives in its one adapter": ("host/files.py", "import dns"),
 }
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import protokube.core.plan  # noqa: F401 - it imports every concern's actions
 from protokube.config.load import FILE_ONLY
 from protokube.config.options import OPTIONS, parser
-import protokube.core.plan  # noqa: F401 - it imports every concern's actions
 from protokube.core.action import kinds
 
 CHECKOUT = Path(__file__).parents[1]

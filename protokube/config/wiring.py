@@ -220,9 +220,7 @@ def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:
     manifests = settings.node.etcd.manifest_dir
 
     def local() -> Cloud:
-        cloud = local_cloud(
-            inventory, node, lambda _announced: default_addresses(), root=settings.root, manifests=manifests
-        )
+        cloud = local_cloud(inventory, node, default_addresses, root=settings.root, manifests=manifests)
         return cloud, images, lambda: None
 
     return local

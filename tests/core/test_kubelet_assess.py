@@ -64,6 +64,11 @@ def test_files_that_are_newer_than_the_process_restart_it(path: str, mtime: floa
     assert unit_steps(planned(changed(observed, files=files))) == steps
 
 
+def restarted(*uptimes: float) -> History:
+    """A history in which the unit was restarted at these uptimes."""
+    return History(units=UnitTracking({UNIT: uptimes}, {UNIT: uptimes}))
+
+
 def started(*uptimes: float) -> History:
     """What is remembered of starts and restarts at these uptimes."""
     return History(units=UnitTracking({UNIT: uptimes}))
@@ -93,10 +98,10 @@ def test_a_closed_gate_is_said_before_a_pause() -> None:
 
 def test_a_unit_that_was_restarted_often_enough_is_left_alone() -> None:
     observed = ready(unit=up(started_at=NOW - 2000), uptime=3000.0)
-    made = planned(observed, started(100.0, 200.0), kubelet_restarts=2)
+    made = planned(observed, restarted(100.0, 200.0), kubelet_restarts=2)
     assert unit_steps(made) == [] and "restarted often enough, next in 700 s" in waits(made)
     assert ARGS_PATH in waits(made) and CONFIG_PATH in waits(made)
-    assert unit_steps(planned(observed, started(100.0, 200.0), kubelet_restarts=3)) == ["restart-unit"]
+    assert unit_steps(planned(observed, restarted(100.0, 200.0), kubelet_restarts=3)) == ["restart-unit"]
     assert unit_steps(planned(observed, started(2999.0))) == ["restart-unit"], "the pause of a start doesn't matter"
 
 

@@ -16,6 +16,13 @@ def started(*uptimes: float) -> UnitTracking:
     return tracking
 
 
+def restarted(*uptimes: float) -> UnitTracking:
+    tracking = UnitTracking()
+    for uptime in uptimes:
+        tracking = tracking.restarted(UNIT, uptime)
+    return tracking
+
+
 def test_a_unit_that_was_never_started_starts_at_once() -> None:
     assert UnitTracking().pause(UNIT, 0.0, 0) == 0.0
     assert UnitTracking().pause(UNIT, 0.0, 100) == 0.0, "systemd's restarts are not ours to pause"
@@ -76,12 +83,12 @@ def test_starts_are_counted_for_each_unit() -> None:
 
 
 def test_so_many_restarts_an_hour() -> None:
-    tracking = started(0.0, 600.0, 1200.0)
+    tracking = restarted(0.0, 600.0, 1200.0)
     assert tracking.restart_pause(UNIT, 1200.0, 4) == 0.0
     assert tracking.restart_pause(UNIT, 1200.0, 3) == HOUR - 1200.0
     assert tracking.restart_pause(UNIT, HOUR - 1.0, 3) == 1.0
     assert tracking.restart_pause(UNIT, HOUR, 3) == 0.0
-    more = tracking.started(UNIT, 1800.0).started(UNIT, 2400.0)
+    more = tracking.restarted(UNIT, 1800.0).restarted(UNIT, 2400.0)
     assert more.restart_pause(UNIT, 2400.0, 3) == 1200.0 + HOUR - 2400.0, "counted from the third last"
 
 
@@ -91,7 +98,7 @@ def test_no_hour_ever_has_more_restarts() -> None:
         pause = tracking.restart_pause(UNIT, uptime, 6)
         if pause == 0.0:
             restarts.append(uptime)
-            tracking = tracking.started(UNIT, uptime)
+            tracking = tracking.restarted(UNIT, uptime)
         uptime += pause or 7.0
     assert all(later - first >= HOUR for first, later in zip(restarts, restarts[6:], strict=False))
     assert len(restarts) > 12
@@ -100,3 +107,9 @@ def test_no_hour_ever_has_more_restarts() -> None:
 def test_what_is_older_than_an_hour_is_forgotten() -> None:
     assert started(0.0, HOUR + 1.0).starts == {UNIT: (HOUR + 1.0,)}
     assert UnitTracking().restart_pause(UNIT, 0.0, 1) == 0.0
+
+
+def test_starts_fill_no_hour() -> None:
+    """A unit that was down often may still be restarted for a changed file."""
+    assert started(*map(float, range(20))).restart_pause(UNIT, 20.0, 1) == 0.0
+    assert restarted(0.0, 10.0).pause(UNIT, 10.0, 0) == 1.0, "a restart is a start as well"

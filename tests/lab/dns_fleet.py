@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from protokube.core.dns.changes import RecordPolicy, decide_records
 from protokube.core.dns.model import Holding
-from protokube.core.dns.names import Naming, wanted_records, holdings
+from protokube.core.dns.names import Naming, holdings, wanted_records
 from protokube.core.dns.owners import Absences, terminated_owners
 from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 from protokube.errors import ProviderError

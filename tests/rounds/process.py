@@ -19,13 +19,13 @@ from protokube.apply import apply
 from protokube.cloudprovider.aws.answer import Answer
 from protokube.cloudprovider.aws.tracking import Tracking
 from protokube.config.load import load_templates
+from protokube.core.action import Facet
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
 from protokube.core.disks.model import Blank, Disk, DiskSettings, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, DnsSettings, OwnedRecord, RecordChange, RecordSet
 from protokube.core.etcd.model import EtcdPeerMember, EtcdSettings, EtcdTemplate
 from protokube.core.kubelet.model import KubeletBinary, KubeletSettings, Machine
 from protokube.core.model import GIB, Fault, Unknown
-from protokube.core.action import Facet
 from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
 from protokube.core.plan import plan

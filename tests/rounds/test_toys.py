@@ -11,10 +11,9 @@ from typing import ClassVar, Protocol
 from msgspec.structs import replace
 
 from protokube.apply import apply
-from protokube.core.action import ActionValue
+from protokube.core.action import ActionValue, Facet
 from protokube.core.codec import decode, encode
 from protokube.core.history import History, Result
-from protokube.core.action import Facet
 from protokube.core.node.model import File, NodeFacts
 from protokube.core.predict import Predicted, predict
 from protokube.core.steps import Plan, Step

@@ -6,10 +6,9 @@ from typing import ClassVar, Protocol
 
 from msgspec.structs import replace
 
-from protokube.core.action import ActionValue
+from protokube.core.action import ActionValue, Facet
 from protokube.core.disks.model import Ext4, Intent, Mounted, StorageFacts, VolumeContents
 from protokube.core.model import Unknown
-from protokube.core.action import Facet
 from protokube.core.node.model import Mount
 from protokube.core.volumes.model import DiskIdentity
 

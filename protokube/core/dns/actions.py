@@ -7,10 +7,9 @@ from typing import ClassVar, Protocol
 
 from msgspec.structs import replace
 
-from protokube.core.action import ActionValue
+from protokube.core.action import ActionValue, Facet
 from protokube.core.dns.model import OWN, ChangeKind, OwnedRecord, RecordChange, RecordSet
 from protokube.core.model import Unknown
-from protokube.core.action import Facet
 
 
 class RecordWriter(Protocol):

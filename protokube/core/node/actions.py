@@ -6,8 +6,7 @@ from typing import ClassVar, Protocol, Self, TypeVar
 
 from msgspec.structs import replace
 
-from protokube.core.action import ActionValue
-from protokube.core.action import Facet
+from protokube.core.action import ActionValue, Facet
 from protokube.core.node.model import Absent, Directory, File, FileState, Link, NodeFacts, OnVolume, UnitState
 
 

@@ -6,9 +6,8 @@ from typing import ClassVar, Protocol
 
 from msgspec.structs import replace
 
-from protokube.core.action import ActionValue
+from protokube.core.action import ActionValue, Facet
 from protokube.core.model import Unknown
-from protokube.core.action import Facet
 from protokube.core.volumes.model import Attachment, AttachState, CloudSnapshot, CloudVolume, Peer
 
 KNOWN_AFTER_ATTACH = "(known after attach)"

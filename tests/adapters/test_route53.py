@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from protokube import awsclient
-from protokube.core.dns.changes import DnsPlan, decide_records
+from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_records
 from protokube.core.dns.model import (
     PLACEHOLDER,
     ChangeKind,
@@ -225,13 +225,13 @@ def test_a_bootstrap_with_two_clusters_makes_six_calls(server: Route53Server) ->
     server.put(public, PUBLIC, "A", PLACEHOLDER)
     events, route53 = f"etcd-events-a{SUFFIX}", provider()
     wanted = tuple(
-        DesiredRecord(name, "A", (value,), name.startswith("api"), "i-1")
+        WantedRecord(name, "A", (value,), name.startswith("api"), "i-1")
         for name, value in {API: "10.0.0.1", ETCD: "10.0.0.1", events: "10.0.0.1", PUBLIC: "192.0.2.1"}.items()
     )
-    desired = DesiredRecords("i-1", records=wanted, masters=tuple(one for one in wanted if one.shared))
-    (batch,) = plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1).batches
+    desired = WantedRecords("i-1", records=wanted, masters=tuple(one for one in wanted if one.shared))
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)).batches
     route53.change(batch.changes)
-    assert plan_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)) == RecordDecision()
     assert server.calls == {
         "ListHostedZonesByName": 1,
         "ListHostedZonesByVPC": 1,
@@ -240,8 +240,8 @@ def test_a_bootstrap_with_two_clusters_makes_six_calls(server: Route53Server) ->
     }
     for zone, name in ((private, API), (private, events), (public, PUBLIC)):
         assert f"{name}." in [one["Name"] for one in server.records(zone) if one["Type"] == "A"]
-    later = plan_records(desired, provider().record_sets(desired.names), {}, adopt=False, removals=1)
-    assert later == DnsPlan(), "another process sees the same"
+    later = decide_records(desired, provider().record_sets(desired.names), RecordPolicy(removals=1))
+    assert later == RecordDecision(), "another process sees the same"
 
 
 def test_members_whose_volumes_are_mounted_one_after_the_other_make_no_call_more_than_their_changes(
@@ -399,10 +399,12 @@ def test_records_of_others_are_exchanged_in_one_request(
     route53 = provider()
     wanted = tuple(WantedRecord(name, type_, (value,), name == API, "i-1") for type_, value in ADDRESSES)
     desired = WantedRecords("i-1", records=wanted, masters=wanted if name == API else ())
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    (batch,) = decide_records(
+        desired, route53.record_sets(desired.names), RecordPolicy(removals=1, adopt=True)
+    ).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)
-    assert decide_records(desired, found, {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, found, RecordPolicy(removals=1)) == RecordDecision()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
@@ -451,7 +453,7 @@ def test_an_unmanaged_record_beside_an_exclusive_name_is_reported_and_left(
 ) -> None:
     beside.stands_at(server, ETCD)
     found = provider().record_sets(frozenset({ETCD}))
-    plan = decide_records(etcd_records(), found, {}, adopt=False, removals=1)
+    plan = decide_records(etcd_records(), found, RecordPolicy(removals=1))
     assert plan.batches == ()
     ((name, rule, why),) = plan.refusals
     assert (name, rule) == (ETCD, "dns/foreign") and beside.evidence in why
@@ -462,10 +464,12 @@ def test_an_unmanaged_record_beside_an_exclusive_name_is_exchanged_in_one_reques
 ) -> None:
     beside.stands_at(server, ETCD)
     route53, desired = provider(), etcd_records()
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    (batch,) = decide_records(
+        desired, route53.record_sets(desired.names), RecordPolicy(removals=1, adopt=True)
+    ).batches
     route53.change(batch.changes)
     assert route53.record_sets(desired.names)[ETCD].owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),)
-    assert decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)) == RecordDecision()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
@@ -474,17 +478,17 @@ def test_an_unmanaged_record_beside_a_shared_name_is_in_nobodys_way(server: Rout
     route53 = provider()
     wanted = (WantedRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
     desired = WantedRecords("i-1", records=wanted, masters=wanted)
-    plan = decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1)
+    plan = decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1))
     assert plan.refusals == ()
     route53.change(plan.batches[0].changes)
-    assert decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)) == RecordDecision()
 
 
 def test_an_alias_of_another_type_beside_an_exclusive_name_is_never_touched(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, f"_protokube.{ETCD}", "A", **ALIAS)
     route53, desired = provider(), etcd_records()
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1).batches
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)[ETCD]
     assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),) and found.foreign == ()

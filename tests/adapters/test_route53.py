@@ -30,6 +30,7 @@ VPC = ("vpc-1", "us-east-1")
 ADDRESSES: tuple[tuple[RecordType, str], ...] = (("A", "10.0.0.1"), ("AAAA", "fd00::1"))
 SUFFIX = ".internal.c1.test"
 API, ETCD, PUBLIC = f"api{SUFFIX}", f"etcd-a{SUFFIX}", "api.c1.test"
+CAREFUL, ADOPTING = RecordPolicy(removals=1), RecordPolicy(removals=1, adopt=True)
 
 
 @pytest.fixture
@@ -229,9 +230,9 @@ def test_a_bootstrap_with_two_clusters_makes_six_calls(server: Route53Server) ->
         for name, value in {API: "10.0.0.1", ETCD: "10.0.0.1", events: "10.0.0.1", PUBLIC: "192.0.2.1"}.items()
     )
     desired = WantedRecords("i-1", records=wanted, masters=tuple(one for one in wanted if one.shared))
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)).batches
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), CAREFUL).batches
     route53.change(batch.changes)
-    assert decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)) == RecordDecision()
+    assert decide_records(desired, route53.record_sets(desired.names), CAREFUL) == RecordDecision()
     assert server.calls == {
         "ListHostedZonesByName": 1,
         "ListHostedZonesByVPC": 1,
@@ -240,7 +241,7 @@ def test_a_bootstrap_with_two_clusters_makes_six_calls(server: Route53Server) ->
     }
     for zone, name in ((private, API), (private, events), (public, PUBLIC)):
         assert f"{name}." in [one["Name"] for one in server.records(zone) if one["Type"] == "A"]
-    later = decide_records(desired, provider().record_sets(desired.names), RecordPolicy(removals=1))
+    later = decide_records(desired, provider().record_sets(desired.names), CAREFUL)
     assert later == RecordDecision(), "another process sees the same"
 
 
@@ -404,7 +405,7 @@ def test_records_of_others_are_exchanged_in_one_request(
     ).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)
-    assert decide_records(desired, found, RecordPolicy(removals=1)) == RecordDecision()
+    assert decide_records(desired, found, CAREFUL) == RecordDecision()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
@@ -453,7 +454,7 @@ def test_an_unmanaged_record_beside_an_exclusive_name_is_reported_and_left(
 ) -> None:
     beside.stands_at(server, ETCD)
     found = provider().record_sets(frozenset({ETCD}))
-    plan = decide_records(etcd_records(), found, RecordPolicy(removals=1))
+    plan = decide_records(etcd_records(), found, CAREFUL)
     assert plan.batches == ()
     ((name, rule, why),) = plan.refusals
     assert (name, rule) == (ETCD, "dns/foreign") and beside.evidence in why
@@ -469,7 +470,7 @@ def test_an_unmanaged_record_beside_an_exclusive_name_is_exchanged_in_one_reques
     ).batches
     route53.change(batch.changes)
     assert route53.record_sets(desired.names)[ETCD].owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),)
-    assert decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)) == RecordDecision()
+    assert decide_records(desired, route53.record_sets(desired.names), CAREFUL) == RecordDecision()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
@@ -478,17 +479,17 @@ def test_an_unmanaged_record_beside_a_shared_name_is_in_nobodys_way(server: Rout
     route53 = provider()
     wanted = (WantedRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
     desired = WantedRecords("i-1", records=wanted, masters=wanted)
-    plan = decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1))
+    plan = decide_records(desired, route53.record_sets(desired.names), CAREFUL)
     assert plan.refusals == ()
     route53.change(plan.batches[0].changes)
-    assert decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)) == RecordDecision()
+    assert decide_records(desired, route53.record_sets(desired.names), CAREFUL) == RecordDecision()
 
 
 def test_an_alias_of_another_type_beside_an_exclusive_name_is_never_touched(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, f"_protokube.{ETCD}", "A", **ALIAS)
     route53, desired = provider(), etcd_records()
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), RecordPolicy(removals=1)).batches
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), CAREFUL).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)[ETCD]
     assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),) and found.foreign == ()

@@ -169,10 +169,13 @@ class Rfc2136:
             answer = self._ask(sock, self._query(place, dns.rdatatype.SOA))
             if not any(rrset.rdtype in _ALIASES for rrset in answer.answer):
                 break
+        seen = ""
         for rrset in (*answer.answer, *answer.authority):
             zone = Zone(_plain(rrset.name.to_text()), _plain(rrset.name.to_text()))
-            if rrset.rdtype == dns.rdatatype.SOA and answer.flags & dns.flags.AA and zone.holds(name):
-                return zone
+            if rrset.rdtype == dns.rdatatype.SOA and zone.holds(name):
+                if answer.flags & dns.flags.AA:
+                    return zone
+                seen = f"; seen: {zone.name}, which it only knows from other servers"
         cut = _referral(answer, name)
         if cut is not None:
             parent = self._find_zone(sock, _plain(cut.name.parent().to_text()))
@@ -180,7 +183,9 @@ class Rfc2136:
         if answer.rcode() not in _NOT_HERE:
             self._check(answer.rcode(), f"find the zone of {name}")
         code = dns.rcode.to_text(answer.rcode())
-        return NoZone("dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered)")
+        return NoZone(
+            "dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered){seen}"
+        )
 
     def _read(self, sock: socket.socket, zone: Zone, name: str) -> Name:
         """What stands there, of one moment: addresses and owners are several queries, but change in one update.

@@ -112,6 +112,7 @@ class Route53:
         self._vpc = vpc
         self._pinned: dict[str, Zone] = {}
         self._account: Listing[Zone] = Listing()
+        self._in_vpc: dict[str, Zone] | None = None
         self._read: dict[str, _Read] = {}
         self._made: Route53Client | None = None
 
@@ -227,7 +228,7 @@ class Route53:
             if isinstance(zone, Zone):
                 self._pinned[name] = zone
             else:
-                self._account = Listing()  # made meanwhile, it is seen with the next look
+                self._forget_zones()  # what is made meanwhile is seen with the next look
         return found
 
     def _candidates(self, names: Sequence[str]) -> list[Zone]:
@@ -241,9 +242,14 @@ class Route53:
         self._account.read(wanted, self._page_of_zones)
         account = [zone for zone in self._account.items if zone.name in wanted]
         vpc = self._vpc()
-        associated = {} if vpc is None else {zone.id: zone for zone in self._associated(vpc) if zone.name in wanted}
+        if vpc is not None and self._in_vpc is None:
+            self._in_vpc = {zone.id: zone for zone in self._associated(vpc)}
+        associated = {id_: zone for id_, zone in (self._in_vpc or {}).items() if zone.name in wanted}
         found = {zone.id: zone for zone in account} | associated
         return [_excluded(zone, vpc, zone.id in associated, option) for zone in found.values()]
+
+    def _forget_zones(self) -> None:
+        self._account, self._in_vpc = Listing(), None
 
     def _page_of_zones(self, place: Place) -> Page[Zone]:
         what = f"look for a zone named {place.name}, or below it"
@@ -300,7 +306,7 @@ class Route53:
             code = error.response["Error"].get("Code", "") if isinstance(error, aws.ClientError) else ""
             if code == "NoSuchHostedZone":
                 self._pinned.clear()
-                self._account = Listing()
+                self._forget_zones()
             kind = InvalidBatchError if code == "InvalidChangeBatch" else ProviderError
             advice = _ADVICE.get(code, "the next reconcile tries again") if code else _NO_ANSWER
             raise kind(f"Route 53: can't {what} ({permission}): {error}; {advice}") from error

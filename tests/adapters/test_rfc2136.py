@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dns.flags
 import dns.message
 import dns.rdatatype
 import dns.tsig
@@ -201,6 +202,22 @@ def test_a_dname_takes_names_away_as_well(bind: Bind, zone: str | None) -> None:
     assert refusal[0] == "dns/delegated" and "dev.c1.test DNAME other.test" in refusal[1]
 
 
+class Resolver(Rfc2136):
+    """Hears the answers as a resolver gives them: it isn't authoritative for anything."""
+
+    def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
+        answer = super()._ask(sock, message)
+        answer.flags &= ~dns.flags.AA
+        return answer
+
+
+def test_a_zone_that_the_server_only_knows_from_others_is_named(bind: Bind) -> None:
+    resolver = Resolver(load_server(bind.server, bind.keyfile))
+    refusal = resolver.record_sets(frozenset({"api.c1.test"}))["api.c1.test"].refusal
+    assert refusal is not None
+    assert refusal[0] == "dns/no-zone" and "seen: c1.test, which it only knows from other servers" in refusal[1]
+
+
 def test_a_name_outside_of_the_zone_that_is_named(bind: Bind) -> None:
     refusal = client(bind, zone="internal.c1.test").record_sets(frozenset({"api.c1.test"}))["api.c1.test"].refusal
     assert refusal == ("dns/no-zone", "no zone holds api.c1.test; seen: internal.c1.test, named by --dns-zone-name")
@@ -210,7 +227,7 @@ def test_a_name_outside_of_the_zone_that_is_named(bind: Bind) -> None:
 
 
 def test_a_key_that_the_server_does_not_know(bind: Bind, tmp_path: Path) -> None:
-    bind.make_key("stranger", "hmac-sha256", tmp_path / "k")
+    bind.make_key("unknown", "hmac-sha256", tmp_path / "k")
     with pytest.raises(ProviderError, match=r"BADKEY.*--dns-tsig-keyfile"):
         client(bind, tmp_path / "k").change([put(API, "10.0.0.1")])
 

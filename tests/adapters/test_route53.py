@@ -189,10 +189,11 @@ def test_a_zone_is_found_among_hundreds_in_few_calls(server: Route53Server) -> N
     assert server.calls["ListHostedZonesByName"] == 2, "what was seen of the account is looked for again"
 
 
-def test_a_zone_that_is_made_later_is_found(server: Route53Server) -> None:
+@pytest.mark.parametrize("vpc", [None, "vpc-1"])
+def test_a_zone_that_is_made_later_is_found(server: Route53Server, vpc: str | None) -> None:
     route53 = provider()
     assert refusal_of(route53, API)[0] == "dns/no-zone"
-    zone = server.create_zone("c1.test")
+    zone = server.create_zone("c1.test", vpc=vpc)
     assert zones(server, route53, API) == {API: zone}
 
 
@@ -249,7 +250,7 @@ def test_members_whose_volumes_are_mounted_one_after_the_other_make_no_call_more
     server: Route53Server,
 ) -> None:
     server.create_zone("c1.test")
-    events, route53 = f"etcd-events-a{SUFFIX}", provider(inside=False)
+    events, route53 = f"etcd-events-a{SUFFIX}", provider()
     for names in ({ETCD, API}, {events}):
         route53.record_sets(frozenset(names))
         route53.change([put(name, "10.0.0.1") for name in names])
@@ -257,6 +258,7 @@ def test_members_whose_volumes_are_mounted_one_after_the_other_make_no_call_more
     assert {one.owner for there in found.values() for one in there.owned} == {"i-1"}
     assert server.calls == {
         "ListHostedZonesByName": 1,
+        "ListHostedZonesByVPC": 1,
         "ListResourceRecordSets": 1,
         "ChangeResourceRecordSets": 2,
     }
@@ -309,7 +311,7 @@ def test_a_failed_write_serves_no_reading(server: Route53Server) -> None:
 
 
 def test_a_batch_made_of_a_reading_that_has_changed_is_made_again(server: Route53Server) -> None:
-    """Two masters replace one placeholder: the second one finds it gone, looks once more, and writes."""
+    """Two masters replace one placeholder: the second one finds it replaced, looks once more, and writes."""
     zone = server.create_zone("c1.test")
     server.put(zone, API, "A", PLACEHOLDER)
     seen = ForeignRecord("A", (PLACEHOLDER,), "addresses that no owner is recorded for")
@@ -474,7 +476,7 @@ def test_an_unmanaged_record_beside_an_exclusive_name_is_exchanged_in_one_reques
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
-def test_an_unmanaged_record_beside_a_shared_name_is_in_nobodys_way(server: Route53Server, beside: Beside) -> None:
+def test_an_unmanaged_record_beside_a_shared_name_is_not_in_the_way(server: Route53Server, beside: Beside) -> None:
     beside.stands_at(server, API)
     route53 = provider()
     wanted = (WantedRecord(API, "A", ("10.0.0.1",), True, "i-1"),)

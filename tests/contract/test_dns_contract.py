@@ -82,7 +82,7 @@ def converge(provider: DNSProvider, desired: WantedRecords, *, adopt: bool = Fal
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_a_name_that_nobody_filled_is_empty(place: Server, name: str) -> None:
+def test_a_name_that_no_node_filled_is_empty(place: Server, name: str) -> None:
     found = place.provider().record_sets(frozenset({name}))[name]
     assert (found.owned, found.foreign, found.refusal) == ((), (), None)
 
@@ -218,8 +218,8 @@ def test_a_placeholder_of_the_other_family_goes_in_the_batch_that_writes_ours(pl
 @pytest.mark.parametrize("name", [API, ETCD])
 def test_an_address_that_is_no_longer_the_placeholder_stays(place: Server, name: str) -> None:
     place.outsider_puts(name, "AAAA", "2001:db8::7")
-    gone = ForeignRecord("AAAA", (PLACEHOLDER_6,), "a placeholder")
-    place.provider().change([put(name, "10.0.0.1", adopts=(gone,))])
+    replaced = ForeignRecord("AAAA", (PLACEHOLDER_6,), "a placeholder")
+    place.provider().change([put(name, "10.0.0.1", adopts=(replaced,))])
     assert (place.values(name, "A"), place.values(name, "AAAA")) == ({"10.0.0.1"}, {"2001:db8::7"})
 
 

@@ -151,7 +151,7 @@ class Account:
 
 @pytest.mark.slow
 def test_twenty_masters_share_five_requests_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All start in the same second, each backs off by itself; later each reads every fifth minute-long round."""
+    """All start in the same second, each backs off by itself; later each reads every fifth minute-long reconcile."""
     chance = random.Random(20)
     account = Account()
     with Route53Server() as server:
@@ -181,10 +181,10 @@ def test_twenty_masters_share_five_requests_a_second(monkeypatch: pytest.MonkeyP
     assert {name for name in names if name.startswith("etcd-")} == {
         NAMING.member(one.cluster, one.me) for master in fleet.masters.values() for one in master.members
     }
-    assert all(times and times[0] < 600 for times in read.values()), "somebody didn't recover from the cold start"
-    settled = range(900, int(end))
-    rate = sum(account.asked[second] for second in settled) / len(settled)
-    assert rate < 1.0, f"{rate} requests a second when settled, of {Account.LIMIT} for the whole account"
+    assert all(times and times[0] < 600 for times in read.values()), "a node didn't recover from the cold start"
+    converged = range(900, int(end))
+    rate = sum(account.asked[second] for second in converged) / len(converged)
+    assert rate < 1.0, f"{rate} requests a second when converged, of {Account.LIMIT} for the whole account"
     gaps = [later - sooner for times in read.values() for sooner, later in itertools.pairwise(times)]
-    assert max(gaps) < 2 * 330, "somebody's readings failed again and again when settled"
-    assert all(master.writes == 1 for master in fleet.masters.values()), "a settled master wrote"
+    assert max(gaps) < 2 * 330, "a node's readings failed again and again when converged"
+    assert all(master.writes == 1 for master in fleet.masters.values()), "a converged node wrote"

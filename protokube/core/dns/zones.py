@@ -43,7 +43,7 @@ def suffixes(name: str) -> list[str]:
 def choose_zone(name: str, zones: Iterable[Zone], *, internal: bool) -> Zone | NoZone:
     """The longest zone that holds `name`: for internal names among private zones first, for others among public.
 
-    Two zones of one kind and name are refused, naming both: a wrong guess writes where nobody looks.
+    Two zones of one kind and name are refused, naming both: a wrong guess writes where no resolver looks.
     """
     seen = list(zones)
     fitting = [zone for zone in seen if zone.holds(name) and not zone.excluded]

@@ -1,9 +1,11 @@
 """Rewriting a small file in place, so that a crash at any byte can be undone by the next start.
 
 Some files must keep their inode (a container that mounts /etc/hosts pins it), so they can't be renamed over.
-Before the file is touched, a backup beside it gets the old and the new content, atomically and synced. A file is
-torn when each of its bytes is the old or the new one (or a zero that a power cut left) without being either
-content as a whole; then the old content is put back. Anything else was written by somebody else after us and
+Before the file is touched, a backup gets the old and the new content, atomically and synced. The backup may stand in
+another folder, since the file's own may be read-only (the file is a bind mount then).
+
+A file is torn when each of its bytes is the old or the new one (or a zero that a power cut left) without being either
+content as a whole; then the old content is put back. Anything else was written by another program after the crash and
 stays, whatever a forgotten backup says.
 """
 
@@ -15,7 +17,6 @@ from pathlib import Path
 
 from protokube.errors import explain
 
-SUFFIX = ".protokube-backup"
 _HEAD = re.compile(rb"protokube backup 1: old (\d{1,9}) bytes, new (\d{1,9}) bytes, sha256 ([0-9a-f]{64})\n")
 _CHUNK = 1 << 16
 
@@ -52,19 +53,14 @@ def is_torn(found: bytes, old: bytes, new: bytes) -> bool:
     )
 
 
-def torn_from(path: str, found: bytes) -> bytes | None:
-    """The old content, when a backup shows that the file at `path`, which holds `found`, is torn; otherwise None."""
-    with explain(f"read {path + SUFFIX}"):
+def torn_from(backup: Path, found: bytes) -> bytes | None:
+    """The old content, when a backup shows that the file that holds `found` is torn; otherwise None."""
+    with explain(f"read {backup}"):
         try:
-            parts = unpack(Path(path + SUFFIX).read_bytes())
+            parts = unpack(backup.read_bytes())
         except FileNotFoundError:
             return None
     return parts[0] if parts and is_torn(found, *parts) else None
-
-
-def exists(path: str) -> bool:
-    """Whether a backup of the file at `path` stands beside it."""
-    return Path(path + SUFFIX).exists()
 
 
 def content(file: int) -> bytes:
@@ -75,32 +71,32 @@ def content(file: int) -> bytes:
     return bytes(data)
 
 
-def restore(path: str, file: int) -> None:
-    """Give the open file at `path` its old content if it is torn, and remove the backup.
+def restore(backup: Path, file: int) -> None:
+    """Give the open file its old content if it is torn, and remove the backup.
 
     A crash in here leaves it as torn as before, and the backup in place.
     """
-    if not exists(path):
+    if not backup.exists():
         return
-    old = torn_from(path, content(file))
+    old = torn_from(backup, content(file))
     if old is not None:
         _put(file, old)
-    Path(path + SUFFIX).unlink()
-
-
-def rewrite(path: str, file: int, old: bytes, new: bytes) -> bool:
-    """Replace `old`, the content of the open file at `path`, in place; False when it isn't its content any more."""
-    backup = Path(path + SUFFIX)
-    _put_backup(backup, pack(old, new), os.fstat(file).st_mode & 0o777)
-    if content(file) == old:
-        _put(file, new)
-        backup.unlink()
-        return True
     backup.unlink()
-    return False
+
+
+def rewrite(backup: Path, file: int, old: bytes, new: bytes) -> bool:
+    """Replace `old`, the content of the open file, in place; False when it isn't its content any more."""
+    with explain(f"write {backup}"):
+        _put_backup(backup, pack(old, new), os.fstat(file).st_mode & 0o777)
+    same = content(file) == old
+    if same:
+        _put(file, new)
+    backup.unlink()
+    return same
 
 
 def _put_backup(backup: Path, data: bytes, mode: int) -> None:
+    backup.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = backup.with_name(f".{backup.name}.new")
     fresh.unlink(missing_ok=True)
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as copy:

@@ -22,26 +22,33 @@ _TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 _TRIES = 3
 
 _ADVICE = {
-    errno.EROFS: "that filesystem is read-only: make it writable, or use --dns none",
+    errno.EROFS: "that filesystem is read-only: mount a writable file there, or use --dns none",
     errno.ELOOP: "it is a symbolic link, which is not followed: put a file there, or use --dns none",
 }
 
 
 class HostsFile:
-    """The hosts file at `path` (a path of this machine, root prefix included); implements `ports.DNSProvider`."""
+    """The hosts file at `path` (a path of this machine, root prefix included); implements `ports.DNSProvider`.
+
+    `backups` is the folder for the backup that is made before the file is written; without it, the file's own.
+    `watch` are the files whose changes matter.
+    """
 
     private = True
+    local = True
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, backups: str | None = None) -> None:
         self._path = path
+        self._backup = Path(backups, "hosts.backup") if backups is not None else Path(f"{path}.protokube-backup")
+        self.watch = (Path(path),)
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
-        """What stands under each name. Entries outside of our block are foreign: the resolver reads them too.
+        """What stands under each name. Entries outside of our block are unmanaged: the resolver reads them too.
 
         A file that a crash left torn shows none of our records, so that the next change writes all of them.
         """
         found = self._read()
-        old = backup.torn_from(self._path, found)
+        old = backup.torn_from(self._backup, found)
         text = parse((found if old is None else old).decode(errors="surrogateescape"))
         return {name: self._record_set(name, text, torn=old is not None) for name in names}
 
@@ -52,7 +59,7 @@ class HostsFile:
         """
         for change in changes:
             if change.adopts:
-                lines = ", ".join(foreign.why for foreign in change.adopts)
+                lines = ", ".join(one.why for one in change.adopts)
                 raise ProviderError(
                     f"{change.name}: what isn't in our block is never changed: remove it by hand ({lines})"
                 )
@@ -63,7 +70,7 @@ class HostsFile:
 
     def recover(self) -> None:
         """Put right what a crash left torn, when there is no other change."""
-        if not backup.exists(self._path):
+        if not self._backup.exists():
             return
         with explain(f"recover {self._path}", _ADVICE):
             try:
@@ -71,7 +78,7 @@ class HostsFile:
             except FileNotFoundError:
                 return
             try:
-                backup.restore(self._path, file)
+                backup.restore(self._backup, file)
             finally:
                 os.close(file)
 
@@ -83,29 +90,29 @@ class HostsFile:
             for kind in _TYPES
             if (name, kind) in text.entries and not torn
         ]
-        foreign = [
+        unmanaged = [
             ForeignRecord(entry.type, (entry.address,), self._why(entry.line, shadows=entry.shadows))
-            for entry in text.foreign
+            for entry in text.unmanaged
             if entry.name == name
         ]
-        return RecordSet(name, tuple(owned), tuple(foreign))
+        return RecordSet(name, tuple(owned), tuple(unmanaged))
 
     def _why(self, line: int, *, shadows: bool) -> str:
         where = "before our entries, and so wins over them" if shadows else "after our entries"
         return f"line {line} of {self._path}, {where}"
 
     def _change(self, changes: Sequence[RecordChange]) -> bool:
-        """One try; False when somebody else wrote in between."""
+        """One try; False when another program wrote in between."""
         found = self._read()
-        if _wanted(found, changes) == found and not backup.exists(self._path):
+        if _wanted(found, changes) == found and not self._backup.exists():
             return True
         with explain(f"write {self._path}", _ADVICE):
             file = self._open(os.O_RDWR | os.O_CREAT)
             try:
-                backup.restore(self._path, file)
+                backup.restore(self._backup, file)
                 old = backup.content(file)
                 new = _wanted(old, changes)
-                return new == old or backup.rewrite(self._path, file, old, new)
+                return new == old or backup.rewrite(self._backup, file, old, new)
             finally:
                 os.close(file)
 

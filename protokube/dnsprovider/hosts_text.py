@@ -20,7 +20,7 @@ Entries = Mapping[tuple[str, RecordType], frozenset[str]]
 """Addresses by name and type."""
 
 
-class ForeignEntry(Struct, frozen=True):
+class UnmanagedEntry(Struct, frozen=True):
     """An entry outside of our block. `line` counts from 1; `shadows`: it comes before the block, so it wins."""
 
     name: str
@@ -39,7 +39,7 @@ class HostsText(Struct, frozen=True):
     before: str
     after: str
     entries: Entries
-    foreign: tuple[ForeignEntry, ...]
+    unmanaged: tuple[UnmanagedEntry, ...]
 
     def with_entries(self, entries: Entries) -> str:
         """The whole text with other entries between the guards; without entries there are no guards either."""
@@ -62,7 +62,7 @@ def parse(text: str) -> HostsText:
         "".join(lines[number] for number in kept if number >= split),
         _entries([lines[number] for number in sorted(ours)]),
         tuple(
-            ForeignEntry(name, kind, address, number + 1, number < split)
+            UnmanagedEntry(name, kind, address, number + 1, number < split)
             for number in kept
             for name, kind, address in _entry(lines[number])
         ),

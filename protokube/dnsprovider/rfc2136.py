@@ -1,8 +1,12 @@
 """Any name server that takes dynamic updates (RFC 2136), such as BIND, Knot or PowerDNS.
 
 Zones are found by their SOA, names read by single queries, and changed by one update for each zone (rfc2136_names has
-what they contain). The server refuses an update whose condition no longer holds: the change is then made anew from a
-fresh look, a few times.
+what they contain). The server refuses an update whose condition no longer holds: the names are then read again, and
+the update is made again, a few times.
+
+An answer may be made of a wildcard, and then nothing stands at the name itself (RFC 4592). Conditions of an update
+know no wildcards (RFC 2136, 3.2). So where an answer has no owner record beside it, the server is sent an update that
+changes nothing, on the condition that the name is in use.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import dns.exception
 import dns.flags
@@ -30,9 +35,9 @@ from msgspec import Struct
 
 from protokube.core.dns.model import RecordChange, RecordSet
 from protokube.core.dns.nameserver import parse_keyfile, parse_server
-from protokube.core.dns.zones import NoZone, Zone
+from protokube.core.dns.zones import NoZone, Zone, delegated, suffixes
 from protokube.core.model import Fault
-from protokube.dnsprovider.rfc2136_names import ADDRESS_TYPES, SIGN_LABEL, Edit, Name, record_set
+from protokube.dnsprovider.rfc2136_names import ADDRESS_TYPES, OWNER_LABEL, Edit, Name, record_set
 from protokube.errors import ConfigError, ProviderError
 
 log = logging.getLogger("protokube")
@@ -41,7 +46,10 @@ CONNECT_LIMIT = 3.0
 ANSWER_LIMIT = 3.0
 ATTEMPTS = 5
 
+M = TypeVar("M", bound=dns.message.Message)
+
 _CONFLICTS = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
+_ALIASES = (dns.rdatatype.CNAME, dns.rdatatype.DNAME)
 _NOT_HERE = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN, dns.rcode.REFUSED, dns.rcode.NOTAUTH)
 _RCODES = {
     dns.rcode.NOTAUTH: "NOTAUTH: the server is not the primary of this zone, or the key is not valid for it; "
@@ -60,7 +68,7 @@ _ERRORS: dict[type[Exception], str] = {
     "the server's key statement",
     dns.tsig.PeerBadTime: "BADTIME: the clocks of this machine and of the server differ by more than 300 s; set them",
     dns.tsig.PeerBadTruncation: "BADTRUNC: the server wants a longer signature; use hmac-sha256",
-    dns.tsig.BadSignature: "the answer's signature is wrong: somebody between us and the server changes messages",
+    dns.tsig.BadSignature: "the answer's signature is wrong: something between us and the server changes messages",
     dns.tsig.BadTime: "BADTIME: the answer was signed more than 300 s away from this machine's clock; set the clocks",
     dns.message.UnknownTSIGKey: "the answer is signed with another key than the request",
     dns.exception.Timeout: f"no answer within {ANSWER_LIMIT:.0f} s; check the route, and that TCP port is open",
@@ -91,6 +99,7 @@ class Rfc2136:
     """One name server. Without a zone's name in `zone`, it is asked for the SOA above each name."""
 
     private = False
+    local = False
 
     def __init__(self, server: Server, *, zone: str | None = None) -> None:
         self._address = server.address
@@ -101,7 +110,7 @@ class Rfc2136:
     # --- the port ---
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
-        """What stands under each name; a name without a zone has a `refusal`."""
+        """What stands under each name; a name without a place has a `refusal`."""
         found: dict[str, RecordSet] = {}
         if not names:
             return found
@@ -111,20 +120,20 @@ class Rfc2136:
                 if isinstance(zone, NoZone):
                     found[name] = RecordSet(name, coexists=True, refusal=(zone.rule, zone.evidence))
                 else:
-                    found[name] = record_set(name, self._read(sock, name))
+                    found[name] = record_set(name, zone.name, self._read(sock, zone, name))
         return found
 
     def change(self, changes: Sequence[RecordChange]) -> None:
         """Apply one batch: one update for each zone that its names lie in, each as a whole or not at all."""
         with self._connection("change " + ", ".join(sorted({change.name for change in changes}))) as sock:
-            batches: dict[str, list[RecordChange]] = {}
+            batches: dict[Zone, list[RecordChange]] = {}
             for change in changes:
                 zone = self._zone(sock, change.name)
                 if isinstance(zone, NoZone):
                     raise ProviderError(f"{self._where}: can't change {change.name}: {zone.evidence} ({zone.rule})")
-                batches.setdefault(zone.name, []).append(change)
-            for zone_name, ours in batches.items():
-                self._send(sock, zone_name, ours)
+                batches.setdefault(zone, []).append(change)
+            for zone, ours in batches.items():
+                self._send(sock, zone, ours)
 
     def recover(self) -> None:
         """Nothing: a server takes a batch whole or not at all."""
@@ -132,87 +141,136 @@ class Rfc2136:
     # --- reading ---
 
     def _zone(self, sock: socket.socket, name: str) -> Zone | NoZone:
-        option = self._zone_option
-        if option is not None:
-            zone = Zone(option, option)
-            return zone if zone.holds(name) else NoZone("dns/no-zone", f"{name} lies outside of zone {option}")
         if name not in self._pinned:
-            found = self._find_zone(sock, name)
+            found = self._chosen_zone(sock, name)
             if isinstance(found, NoZone):
                 return found
             self._pinned[name] = found
         return self._pinned[name]
 
+    def _chosen_zone(self, sock: socket.socket, name: str) -> Zone | NoZone:
+        """The zone that the server finds for the name, or the one that the operator names, if nothing bars it."""
+        option = self._zone_option
+        if option is None:
+            return self._find_zone(sock, name)
+        zone = Zone(option, option)
+        if not zone.holds(name):
+            return NoZone("dns/no-zone", f"no zone holds {name}; seen: {option}, named by --dns-zone-name")
+        found = self._find_zone(sock, name)
+        if isinstance(found, NoZone):
+            return found if found.rule == "dns/delegated" else zone
+        if found.name in zone.cuts(name):
+            servers = self._rrsets(self._ask(sock, self._query(found.name, dns.rdatatype.NS)), found.name)
+            return delegated(name, option, _text(next(iter(servers), None), found.name))
+        return zone
+
     def _find_zone(self, sock: socket.socket, name: str) -> Zone | NoZone:
-        answer = self._ask(sock, self._query(name, dns.rdatatype.SOA))
+        for place in suffixes(name):  # an alias hides the zone that it stands in, a wildcard's too: ask above it
+            answer = self._ask(sock, self._query(place, dns.rdatatype.SOA))
+            if not any(rrset.rdtype in _ALIASES for rrset in answer.answer):
+                break
+        seen = ""
         for rrset in (*answer.answer, *answer.authority):
             zone = Zone(_plain(rrset.name.to_text()), _plain(rrset.name.to_text()))
-            if rrset.rdtype == dns.rdatatype.SOA and answer.flags & dns.flags.AA and zone.holds(name):
-                return zone
+            if rrset.rdtype == dns.rdatatype.SOA and zone.holds(name):
+                if answer.flags & dns.flags.AA:
+                    return zone
+                seen = f"; seen: {zone.name}, which it only knows from other servers"
+        cut = _referral(answer, name)
+        if cut is not None:
+            parent = self._find_zone(sock, _plain(cut.name.parent().to_text()))
+            return parent if isinstance(parent, NoZone) else delegated(name, parent.name, _text(cut))
         if answer.rcode() not in _NOT_HERE:
             self._check(answer.rcode(), f"find the zone of {name}")
         code = dns.rcode.to_text(answer.rcode())
-        return NoZone("dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered)")
+        return NoZone(
+            "dns/no-zone", f"{self._where} serves no zone that holds {name} (SOA asked, {code} answered){seen}"
+        )
 
-    def _read(self, sock: socket.socket, name: str) -> Name:
+    def _read(self, sock: socket.socket, zone: Zone, name: str) -> Name:
         """What stands there, of one moment: addresses and owners are several queries, but change in one update.
 
         Where they don't fit together they are asked for again, until they fit or are found so twice.
         """
-        found = self._look(sock, name)
+        found = self._look(sock, zone, name)
         for _ in range(ATTEMPTS):
             if found.fits:
                 break
-            before, found = found, self._look(sock, name)
+            before, found = found, self._look(sock, zone, name)
             if found == before:
                 break
         return found
 
-    def _look(self, sock: socket.socket, name: str) -> Name:
+    def _look(self, sock: socket.socket, zone: Zone, name: str) -> Name:
         found = Name()
         for type_ in ADDRESS_TYPES:
-            rrsets = self._rrsets(sock, name, dns.rdatatype.from_text(type_))
-            for rrset in rrsets:
+            answer = self._answer(sock, name, dns.rdatatype.from_text(type_))
+            cut = _referral(answer, name) or _dname(answer)
+            if cut is not None and _plain(cut.name.to_text()) in zone.cuts(name):
+                return Name(cut=_text(cut))
+            for rrset in self._rrsets(answer, name):
                 if rrset.rdtype == dns.rdatatype.CNAME:
                     found.cname = _plain(rrset[0].to_text())
-                elif _plain(rrset.name.to_text()) == name:
+                else:
                     found.addresses[type_] = tuple(sorted(rdata.to_text() for rdata in rrset)), rrset.ttl
-        signs = self._rrsets(sock, f"{SIGN_LABEL}.{name}", dns.rdatatype.TXT)
-        found.signs = next((rrset for rrset in signs if rrset.rdtype == dns.rdatatype.TXT), None)
+        beside = f"{OWNER_LABEL}.{name}"
+        texts = self._rrsets(self._answer(sock, beside, dns.rdatatype.TXT), beside)
+        found.texts = next((rrset for rrset in texts if rrset.rdtype == dns.rdatatype.TXT), None)
+        if not found.owner_records:
+            if (found.addresses or found.cname is not None) and not self._is_in_use(sock, zone, name):
+                found.addresses, found.cname = {}, None
+            if found.texts is not None and not self._is_in_use(sock, zone, beside):
+                found.texts = None
         return found
 
-    def _rrsets(self, sock: socket.socket, name: str, type_: dns.rdatatype.RdataType) -> list[dns.rrset.RRset]:
+    def _is_in_use(self, sock: socket.socket, zone: Zone, name: str) -> bool:
+        """Whether any record stands at the name itself. An answer alone may be made of a wildcard."""
+        condition = self._signed(dns.update.UpdateMessage(dns.name.from_text(zone.name)))
+        condition.present(dns.name.from_text(name))
+        code = self._ask(sock, condition).rcode()
+        if code != dns.rcode.NXDOMAIN:
+            self._check(code, f"see whether {name} is in use")
+        return code != dns.rcode.NXDOMAIN
+
+    def _answer(self, sock: socket.socket, name: str, type_: dns.rdatatype.RdataType) -> dns.message.Message:
         answer = self._ask(sock, self._query(name, type_))
-        if answer.rcode() != dns.rcode.NXDOMAIN:  # said of a CNAME's missing target as well
+        # Of a CNAME, the answer's code is about its target, which may be missing or lead in a circle.
+        if answer.rcode() != dns.rcode.NXDOMAIN and not self._rrsets(answer, name):
             self._check(answer.rcode(), f"read {name} {type_.name}")
+        return answer
+
+    def _rrsets(self, answer: dns.message.Message, name: str) -> list[dns.rrset.RRset]:
         return [rrset for rrset in answer.answer if rrset.name == dns.name.from_text(name)]
 
     def _query(self, name: str, type_: dns.rdatatype.RdataType) -> dns.message.Message:
-        query = dns.message.make_query(dns.name.from_text(name), type_, flags=0)
+        return self._signed(dns.message.make_query(dns.name.from_text(name), type_, flags=0))
+
+    def _signed(self, message: M) -> M:
         if self._key is not None:
-            query.use_tsig(self._key)
-        return query
+            message.use_tsig(self._key)
+        return message
 
     # --- writing ---
 
-    def _send(self, sock: socket.socket, zone: str, changes: Sequence[RecordChange]) -> None:
+    def _send(self, sock: socket.socket, zone: Zone, changes: Sequence[RecordChange]) -> None:
         for _ in range(ATTEMPTS):
-            update = dns.update.UpdateMessage(dns.name.from_text(zone))
+            update = dns.update.UpdateMessage(dns.name.from_text(zone.name))
             for name in sorted({change.name for change in changes}):
-                ours = [change for change in changes if change.name == name]
-                Edit(update, name, self._read(sock, name)).apply(ours)
+                there = self._read(sock, zone, name)
+                if there.cut is not None:
+                    refusal = delegated(name, zone.name, there.cut)
+                    raise ProviderError(f"{self._where}: can't change {name}: {refusal.evidence} ({refusal.rule})")
+                Edit(update, name, there).apply([change for change in changes if change.name == name])
             if not update.update:
                 return
-            if self._key is not None:
-                update.use_tsig(self._key)
-            code = self._ask(sock, update).rcode()
+            code = self._ask(sock, self._signed(update)).rcode()
             if code not in _CONFLICTS:
-                self._check(code, f"update zone {zone}")
+                self._check(code, f"update zone {zone.name}")
                 return
         names = ", ".join(sorted({change.name for change in changes}))
         raise ProviderError(
             f"{self._where}: {names} changed each of the {ATTEMPTS} times that it was read, or a CNAME stands there; "
-            "the next round reads it again"
+            "the next reconcile reads it again"
         )
 
     # --- calls ---
@@ -262,3 +320,28 @@ def _read_key(path: Path) -> dns.tsig.Key | Fault:
 
 def _plain(name: str) -> str:
     return name.rstrip(".").lower()
+
+
+def _referral(answer: dns.message.Message, name: str) -> dns.rrset.RRset | None:
+    """The NS records by which the server sends us on, at or above a name. Those of the root say nothing."""
+    if answer.flags & dns.flags.AA:
+        return None
+    fitting = (
+        rrset
+        for rrset in answer.authority
+        if rrset.rdtype == dns.rdatatype.NS and dns.name.from_text(name).is_subdomain(rrset.name)
+    )
+    return next((rrset for rrset in fitting if rrset.name != dns.name.root), None)
+
+
+def _dname(answer: dns.message.Message) -> dns.rrset.RRset | None:
+    """The DNAME record that sends all names below it elsewhere."""
+    return next((rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.DNAME), None)
+
+
+def _text(record: dns.rrset.RRset | None, name: str = "") -> str:
+    """A zone cut's record for people."""
+    if record is None:
+        return f"{name} NS"
+    targets = sorted(_plain(rdata.to_text()) for rdata in record)
+    return f"{_plain(record.name.to_text())} {dns.rdatatype.to_text(record.rdtype)} {', '.join(targets)}"

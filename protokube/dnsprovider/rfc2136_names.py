@@ -1,10 +1,10 @@
 """What stands under a name on a server with dynamic updates, and the update that changes it; no connection, no call.
 
-Addresses are single A and AAAA records. Who wrote what stands beside them, one TXT record for each instance and
+Addresses are single A and AAAA records. Beside them stand the owner records, one TXT record for each instance and
 address at `_protokube.<name>`: "protokube" "<instance id>" "A" "10.0.0.1".
 
-Adding needs no condition: no two instances write the same record. What takes an address away does it on condition
-that these TXT records are still the ones that were looked at, so an address that somebody claims meanwhile stays.
+Adding needs no condition: no two instances write the same record. An address is taken away only on condition that
+these TXT records are still the ones that were read. So an address stays that another instance records meanwhile.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import dns.update
 from msgspec import Struct, field
 
 from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.zones import delegated
 
-SIGN_LABEL = "_protokube"
+OWNER_LABEL = "_protokube"
 MARK = b"protokube"
 ADDRESS_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
 
-class Claim(Struct, frozen=True):
+class OwnerRecord(Struct, frozen=True):
     """One TXT record: `owner` wrote `value`."""
 
     owner: str
@@ -40,11 +41,15 @@ class Claim(Struct, frozen=True):
 
 
 class Name(Struct):
-    """What the server says of one name. `signs` is the TXT record set as it stands, None when there is none."""
+    """What the server says of one name. `texts` is the TXT record set beside it, None when there is none.
+
+    `cut` is the record that takes the name out of the zone: its name, type and target.
+    """
 
     addresses: dict[RecordType, tuple[tuple[str, ...], int]] = field(default_factory=dict)
     cname: str | None = None
-    signs: dns.rrset.RRset | None = None
+    texts: dns.rrset.RRset | None = None
+    cut: str | None = None
 
     def values(self, type_: RecordType) -> tuple[str, ...]:
         """The addresses of one type; empty when there are none."""
@@ -52,17 +57,17 @@ class Name(Struct):
 
     @property
     def fits(self) -> bool:
-        """Whether every address has an owner, and every owner's address is there."""
-        claimed = {(claim.type, claim.value) for claim in self.claims}
-        return claimed == {(type_, value) for type_ in self.addresses for value in self.values(type_)}
+        """Whether every address has an owner, and every owner's address stands there."""
+        recorded = {(one.type, one.value) for one in self.owner_records}
+        return recorded == {(type_, value) for type_ in self.addresses for value in self.values(type_)}
 
     @property
-    def claims(self) -> list[Claim]:
-        """The owners' records among the TXT records, in an order of their own."""
-        texts = [tuple(part.decode(errors="replace") for part in rdata.strings) for rdata in self.signs or ()]
+    def owner_records(self) -> list[OwnerRecord]:
+        """The owner records among the TXT records, sorted."""
+        texts = [tuple(part.decode(errors="replace") for part in rdata.strings) for rdata in self.texts or ()]
         return sorted(
-            (Claim(*text[1:]) for text in texts if len(text) == 4 and text[0] == MARK.decode()),
-            key=lambda claim: (claim.owner, claim.type, claim.value),
+            (OwnerRecord(*text[1:]) for text in texts if len(text) == 4 and text[0] == MARK.decode()),
+            key=lambda one: (one.owner, one.type, one.value),
         )
 
 
@@ -72,9 +77,9 @@ class Edit:
     def __init__(self, update: dns.update.UpdateMessage, name: str, there: Name) -> None:
         self._update = update
         self._name = dns.name.from_text(name)
-        self._sign = dns.name.from_text(f"{SIGN_LABEL}.{name}")
+        self._beside = dns.name.from_text(f"{OWNER_LABEL}.{name}")
         self._there = there
-        self._claims = there.claims
+        self._owners = there.owner_records
         self._guarded = False
 
     def apply(self, changes: Sequence[RecordChange]) -> None:
@@ -91,75 +96,86 @@ class Edit:
         }
         for change in changes:
             edit[change.kind, change.shared](change)
+        self._take_over(changes)
 
     def _put_own(self, change: RecordChange) -> None:
-        old = [one for one in self._claims if (one.owner, one.type) == (change.owner, change.type)]
-        self._unclaim([one for one in old if one.value not in change.values])
-        claimed = {one.value for one in self._claims if one.type == change.type} | set(change.values)
-        for foreign in change.adopts:
-            for value in foreign.values if foreign.type == change.type else ():
-                if value not in claimed:
-                    self._guard()
-                    self._update.delete(self._name, change.type, value)
+        old = [one for one in self._owners if (one.owner, one.type) == (change.owner, change.type)]
+        self._disown([one for one in old if one.value not in change.values])
         self._add(change)
+
+    def _take_over(self, changes: Sequence[RecordChange]) -> None:
+        """Remove the unmanaged addresses that the changes adopt, of whichever type."""
+        kept: set[tuple[str, str]] = {(change.type, value) for change in changes for value in change.values}
+        kept |= {(one.type, one.value) for one in self._owners}
+        replaced = {change.type for change in changes if change.kind is ChangeKind.UPSERT and not change.shared}
+        for one in dict.fromkeys(one for change in changes for one in change.adopts):
+            if one.type not in ADDRESS_TYPES or one.type in replaced:
+                continue
+            for value in one.values:
+                if (one.type, value) not in kept:
+                    self._guard()
+                    self._update.delete(self._name, one.type, value)
 
     def _replace(self, change: RecordChange) -> None:
         self._update.delete(self._name, change.type)
-        for claim in self._claims:
-            if claim.type == change.type:
-                self._update.delete(self._sign, claim.rdata())
+        for one in self._owners:
+            if one.type == change.type:
+                self._update.delete(self._beside, one.rdata())
         self._add(change)
 
     def _remove_own(self, change: RecordChange) -> None:
-        mine = [one for one in self._claims if (one.owner, one.type) == (change.owner, change.type)]
+        mine = [one for one in self._owners if (one.owner, one.type) == (change.owner, change.type)]
         present = [one.value for one in mine if one.value in self._there.values(change.type)]
         if mine and sorted(present) == sorted(change.before):
-            self._unclaim(mine)
+            self._disown(mine)
 
     def _remove_all(self, change: RecordChange) -> None:
         self._guard()
         for value in change.before:
             self._update.delete(self._name, change.type, value)
-        for claim in self._claims:
-            if claim.type == change.type and claim.value in change.before:
-                self._update.delete(self._sign, claim.rdata())
+        for one in self._owners:
+            if one.type == change.type and one.value in change.before:
+                self._update.delete(self._beside, one.rdata())
 
     def _add(self, change: RecordChange) -> None:
         for value in change.values:
             self._update.add(self._name, change.ttl, change.type, value)
-            self._update.add(self._sign, change.ttl, Claim(change.owner, change.type, value).rdata())
+            self._update.add(self._beside, change.ttl, OwnerRecord(change.owner, change.type, value).rdata())
 
-    def _unclaim(self, claims: Sequence[Claim]) -> None:
-        """Take back claims, and the addresses that nobody else claims."""
-        for claim in claims:
+    def _disown(self, records: Sequence[OwnerRecord]) -> None:
+        """Remove owner records, and the addresses that no other owner has."""
+        for record in records:
             self._guard()
-            self._update.delete(self._sign, claim.rdata())
-            self._claims.remove(claim)
-            if not any((one.type, one.value) == (claim.type, claim.value) for one in self._claims):
-                self._update.delete(self._name, claim.type, claim.value)
+            self._update.delete(self._beside, record.rdata())
+            self._owners.remove(record)
+            if not any((one.type, one.value) == (record.type, record.value) for one in self._owners):
+                self._update.delete(self._name, record.type, record.value)
 
     def _guard(self) -> None:
         """Make the update depend on the TXT records being what we looked at."""
         if self._guarded:
             return
         self._guarded = True
-        if self._there.signs is None:
-            self._update.absent(self._sign, "TXT")
+        if self._there.texts is None:
+            self._update.absent(self._beside, "TXT")
         else:
-            self._update.present(self._sign, *self._there.signs)
+            self._update.present(self._beside, *self._there.texts)
 
 
-def record_set(name: str, there: Name) -> RecordSet:
+def record_set(name: str, zone: str, there: Name) -> RecordSet:
     """What stands under a name, as the planner wants to know it."""
+    if there.cut is not None:
+        refusal = delegated(name, zone, there.cut)
+        return RecordSet(name, coexists=True, refusal=(refusal.rule, refusal.evidence))
     owned: list[OwnedRecord] = []
     for type_ in ADDRESS_TYPES:
         present, ttl = there.addresses.get(type_, ((), 0))
-        claims = [claim for claim in there.claims if claim.type == type_]
-        for owner in dict.fromkeys(claim.owner for claim in claims):
-            values = tuple(claim.value for claim in claims if claim.owner == owner and claim.value in present)
+        records = [one for one in there.owner_records if one.type == type_]
+        for owner in dict.fromkeys(one.owner for one in records):
+            values = tuple(one.value for one in records if one.owner == owner and one.value in present)
             owned.append(OwnedRecord(type_, values, ttl, owner))
-        unsigned = tuple(value for value in present if value not in {claim.value for claim in claims})
-        if unsigned:
-            owned.append(OwnedRecord(type_, unsigned, ttl, None))
-    foreign = () if there.cname is None else (ForeignRecord("CNAME", (there.cname,), "a CNAME"),)
-    return RecordSet(name, tuple(owned), foreign, coexists=True)
+        ownerless = tuple(value for value in present if value not in {one.value for one in records})
+        if ownerless:
+            owned.append(OwnedRecord(type_, ownerless, ttl, None))
+    unmanaged = () if there.cname is None else (ForeignRecord("CNAME", (there.cname,), "a CNAME"),)
+    return RecordSet(name, tuple(owned), unmanaged, coexists=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dns.flags
 import dns.message
 import dns.rdatatype
 import dns.tsig
@@ -127,7 +128,7 @@ class Slow(Rfc2136):
         return answer
 
 
-def test_a_change_while_it_reads_is_not_taken_for_somebody_elses_address(bind: Bind) -> None:
+def test_a_change_while_it_reads_is_not_taken_for_an_unmanaged_address(bind: Bind) -> None:
     client(bind).change([put(API, "10.0.0.1"), put(API, "10.0.0.2", "i-2")])
     reader = Slow(load_server(bind.server, bind.keyfile))
     reader.meanwhile = lambda: client(bind).change([put(API, "10.0.0.9", "i-2")])
@@ -135,11 +136,98 @@ def test_a_change_while_it_reads_is_not_taken_for_somebody_elses_address(bind: B
     assert owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"), OwnedRecord("A", ("10.0.0.9",), 60, "i-2"))
 
 
+# --- wildcards and zone cuts ---
+
+
+def serial(bind: Bind) -> str:
+    (found,) = bind.values("c1.test", "SOA")
+    return found.split()[2]
+
+
+def test_asking_whether_a_name_is_in_use_changes_nothing(bind: Bind) -> None:
+    bind.add("*.c1.test", "A", "192.0.2.9")
+    before = serial(bind)
+    assert client(bind).record_sets(frozenset({"api.c1.test"}))["api.c1.test"].owned == ()
+    assert serial(bind) == before
+
+
+def test_a_name_with_an_owner_record_is_known_to_be_real(bind: Bind) -> None:
+    """A converged node sends no update at all, wildcard or not."""
+    bind.add("*.c1.test", "A", "192.0.2.9")
+    client(bind).change([put("api.c1.test", "192.0.2.1")])
+    reader = Between(load_server(bind.server, bind.keyfile))
+    reader.meanwhile = lambda: pytest.fail("an update was sent")
+    found = reader.record_sets(frozenset({"api.c1.test"}))["api.c1.test"]
+    assert found.owned == (OwnedRecord("A", ("192.0.2.1",), 60, "i-1"),)
+
+
+def test_a_wildcard_that_leads_into_another_zone_of_the_server_does_not_hide_its_own(bind: Bind) -> None:
+    """The answer holds the SOA of the target's zone, which holds the name as well, but isn't where it stands."""
+    bind.add("*.internal.c1.test", "CNAME", "nothing.c1.test.")
+    client(bind).change([put(API, "10.0.0.1")])
+    assert bind.values(API, "A") == {"10.0.0.1"}
+
+
+def test_a_real_cname_that_leads_in_a_circle_is_seen(bind: Bind) -> None:
+    bind.add(API, "CNAME", f"{API}.")
+    (found,) = client(bind).record_sets(frozenset({API}))[API].foreign
+    assert (found.type, found.values) == ("CNAME", (API,))
+
+
+def test_a_parent_zone_is_refused_where_the_server_has_the_child(bind: Bind) -> None:
+    """What is written below the cut of the parent is never answered."""
+    parent = client(bind, zone="c1.test")
+    found = parent.record_sets(frozenset({API, "api.c1.test"}))
+    assert found["api.c1.test"].refusal is None
+    refusal = found[API].refusal
+    assert refusal is not None
+    assert refusal[0] == "dns/delegated" and "internal.c1.test NS ns.internal.c1.test" in refusal[1]
+    with pytest.raises(ProviderError, match="dns/delegated"):
+        parent.change([put(API, "10.0.0.1")])
+
+
+def test_nothing_is_written_below_a_cut(bind: Bind) -> None:
+    bind.add("dev.c1.test", "NS", "ns.elsewhere.test.")
+    before = serial(bind)
+    with pytest.raises(ProviderError, match=r"dev\.c1\.test NS ns\.elsewhere\.test.*dns/delegated"):
+        client(bind, zone="c1.test").change([put("api.dev.c1.test", "10.0.0.1")])
+    assert serial(bind) == before
+
+
+@pytest.mark.parametrize("zone", [None, "c1.test"])
+def test_a_dname_takes_names_away_as_well(bind: Bind, zone: str | None) -> None:
+    bind.add("dev.c1.test", "DNAME", "other.test.")
+    refusal = client(bind, zone=zone).record_sets(frozenset({"api.dev.c1.test"}))["api.dev.c1.test"].refusal
+    assert refusal is not None
+    assert refusal[0] == "dns/delegated" and "dev.c1.test DNAME other.test" in refusal[1]
+
+
+class Resolver(Rfc2136):
+    """Hears the answers as a resolver gives them: it isn't authoritative for anything."""
+
+    def _ask(self, sock: socket.socket, message: dns.message.Message) -> dns.message.Message:
+        answer = super()._ask(sock, message)
+        answer.flags &= ~dns.flags.AA
+        return answer
+
+
+def test_a_zone_that_the_server_only_knows_from_others_is_named(bind: Bind) -> None:
+    resolver = Resolver(load_server(bind.server, bind.keyfile))
+    refusal = resolver.record_sets(frozenset({"api.c1.test"}))["api.c1.test"].refusal
+    assert refusal is not None
+    assert refusal[0] == "dns/no-zone" and "seen: c1.test, which it only knows from other servers" in refusal[1]
+
+
+def test_a_name_outside_of_the_zone_that_is_named(bind: Bind) -> None:
+    refusal = client(bind, zone="internal.c1.test").record_sets(frozenset({"api.c1.test"}))["api.c1.test"].refusal
+    assert refusal == ("dns/no-zone", "no zone holds api.c1.test; seen: internal.c1.test, named by --dns-zone-name")
+
+
 # --- errors ---
 
 
 def test_a_key_that_the_server_does_not_know(bind: Bind, tmp_path: Path) -> None:
-    bind.make_key("stranger", "hmac-sha256", tmp_path / "k")
+    bind.make_key("unknown", "hmac-sha256", tmp_path / "k")
     with pytest.raises(ProviderError, match=r"BADKEY.*--dns-tsig-keyfile"):
         client(bind, tmp_path / "k").change([put(API, "10.0.0.1")])
 
@@ -168,10 +256,10 @@ def test_a_zone_that_the_server_is_not_the_primary_of(bind: Bind) -> None:
         elsewhere.change([put("api.other.test", "10.0.0.1")])
 
 
-def test_notauth_is_explained(bind: Bind) -> None:
+def test_notauth_is_explained(tmp_path: Path) -> None:
     """The name is readable here, but the zone that the operator named isn't one of this server's."""
-    with pytest.raises(ProviderError, match=r"NOTAUTH.*not the primary"):
-        client(bind, zone="test").change([put(API, "10.0.0.1")])
+    with Bind(tmp_path) as bind, pytest.raises(ProviderError, match=r"NOTAUTH.*not the primary"):
+        client(bind, zone="internal.c1.test").change([put(API, "10.0.0.1")])
 
 
 def test_a_zone_that_failed_to_load_is_an_error_not_a_missing_zone(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 
 from protokube import awsclient
-from protokube.core.dns.changes import DnsPlan, decide_records
+from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_records
 from protokube.core.dns.model import (
+    PLACEHOLDER,
     ChangeKind,
     ForeignRecord,
     OwnedRecord,
@@ -20,7 +21,7 @@ from protokube.core.dns.model import (
     WantedRecord,
     WantedRecords,
 )
-from protokube.core.dns.zones import suffixes
+from protokube.dnsprovider import route53 as route53_module
 from protokube.dnsprovider.route53 import PAGE, Route53
 from protokube.errors import ProviderError
 from tests.lab.route53 import Fault, Route53Server
@@ -29,6 +30,7 @@ VPC = ("vpc-1", "us-east-1")
 ADDRESSES: tuple[tuple[RecordType, str], ...] = (("A", "10.0.0.1"), ("AAAA", "fd00::1"))
 SUFFIX = ".internal.c1.test"
 API, ETCD, PUBLIC = f"api{SUFFIX}", f"etcd-a{SUFFIX}", "api.c1.test"
+CAREFUL, ADOPTING = RecordPolicy(removals=1), RecordPolicy(removals=1, adopt=True)
 
 
 @pytest.fixture
@@ -143,6 +145,187 @@ def test_a_zone_that_is_deleted_is_looked_for_again(server: Route53Server) -> No
     assert zones(server, route53, API) == {API: new}
 
 
+def refusal_of(route53: Route53, name: str) -> tuple[str, str]:
+    refusal = route53.record_sets(frozenset({name}))[name].refusal
+    assert refusal is not None
+    return refusal
+
+
+def test_no_zone_names_those_that_were_seen_and_why_they_do_not_count(server: Route53Server) -> None:
+    other = server.create_zone("c1.test", vpc="vpc-2")
+    assert refusal_of(provider(), API) == (
+        "dns/no-zone",
+        f"no zone holds {API}; seen: c1.test ({other}): private, and not associated with this machine's VPC vpc-1",
+    )
+    above = server.create_zone("test", vpc="vpc-1")
+    evidence = refusal_of(provider(inside=False), PUBLIC)[1]
+    assert f"c1.test ({other}): private, and this machine is in no VPC; test ({above}): private" in evidence
+
+
+@pytest.mark.parametrize(
+    ("option", "evidence"),
+    [("c2.test", "c1.test ({}): --dns-zone-name says c2.test"), ("{}", "c1.test ({}): it doesn't hold the name")],
+)
+def test_no_zone_names_the_option_that_excludes_one(server: Route53Server, option: str, evidence: str) -> None:
+    zone = server.create_zone("c1.test")
+    name = API if "." in option else "api.c2.test"
+    rule, said = refusal_of(provider(option.format(zone)), name)
+    assert (rule, said) == ("dns/no-zone", f"no zone holds {name}; seen: {evidence.format(zone)}")
+
+
+def test_no_zone_says_what_it_looked_for(server: Route53Server) -> None:
+    server.create_zone("elsewhere.test")
+    assert refusal_of(provider(), PUBLIC)[1].endswith("seen: no zone named api.c1.test or c1.test or test")
+
+
+def test_a_zone_is_found_among_hundreds_in_few_calls(server: Route53Server) -> None:
+    for i in range(3 * PAGE):
+        server.create_zone(f"a{i:03}.test")
+    zone = server.create_zone("c1.test")
+    route53 = provider(inside=False)
+    assert zones(server, route53, API, ETCD, PUBLIC) == dict.fromkeys((API, ETCD, PUBLIC), zone)
+    assert server.calls["ListHostedZonesByName"] == 2
+    assert zones(server, route53, f"etcd-events-a{SUFFIX}") == {f"etcd-events-a{SUFFIX}": zone}
+    assert server.calls["ListHostedZonesByName"] == 2, "what was seen of the account is looked for again"
+
+
+@pytest.mark.parametrize("vpc", [None, "vpc-1"])
+def test_a_zone_that_is_made_later_is_found(server: Route53Server, vpc: str | None) -> None:
+    route53 = provider()
+    assert refusal_of(route53, API)[0] == "dns/no-zone"
+    zone = server.create_zone("c1.test", vpc=vpc)
+    assert zones(server, route53, API) == {API: zone}
+
+
+def test_a_parent_zone_whose_child_stands_elsewhere_is_refused(server: Route53Server) -> None:
+    """Of several NS records on the way, the one nearest to the zone counts: resolvers meet it first."""
+    zone = server.create_zone("test")
+    server.put(zone, "internal.c1.test", "NS", "ns.third.test.")
+    server.put(zone, "c1.test", "NS", "ns2.elsewhere.test.", "ns1.elsewhere.test.")
+    found = provider().record_sets(frozenset({API, PUBLIC, "api.c2.test"}))
+    assert found["api.c2.test"].refusal is None
+    for name in (API, PUBLIC):
+        refusal = found[name].refusal
+        assert refusal is not None
+        assert refusal[0] == "dns/delegated"
+        assert "zone test holds c1.test NS ns1.elsewhere.test, ns2.elsewhere.test, so" in refusal[1]
+
+
+def test_the_ns_records_of_the_zone_itself_cut_nothing(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    server.put(zone, "c1.test", "NS", "ns.aws.test.")
+    assert provider().record_sets(frozenset({API}))[API].refusal is None
+
+
+# --- calls ---
+
+
+def test_a_bootstrap_with_two_clusters_makes_six_calls(server: Route53Server) -> None:
+    """Internal and external names, in a private and a public zone; their placeholders make none more."""
+    public, private = server.create_zone("c1.test"), server.create_zone("c1.test", vpc="vpc-1")
+    server.put(private, API, "A", PLACEHOLDER)
+    server.put(public, PUBLIC, "A", PLACEHOLDER)
+    events, route53 = f"etcd-events-a{SUFFIX}", provider()
+    wanted = tuple(
+        WantedRecord(name, "A", (value,), name.startswith("api"), "i-1")
+        for name, value in {API: "10.0.0.1", ETCD: "10.0.0.1", events: "10.0.0.1", PUBLIC: "192.0.2.1"}.items()
+    )
+    desired = WantedRecords("i-1", records=wanted, masters=tuple(one for one in wanted if one.shared))
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), CAREFUL).batches
+    route53.change(batch.changes)
+    assert decide_records(desired, route53.record_sets(desired.names), CAREFUL) == RecordDecision()
+    assert server.calls == {
+        "ListHostedZonesByName": 1,
+        "ListHostedZonesByVPC": 1,
+        "ListResourceRecordSets": 2,
+        "ChangeResourceRecordSets": 2,
+    }
+    for zone, name in ((private, API), (private, events), (public, PUBLIC)):
+        assert f"{name}." in [one["Name"] for one in server.records(zone) if one["Type"] == "A"]
+    later = decide_records(desired, provider().record_sets(desired.names), CAREFUL)
+    assert later == RecordDecision(), "another process sees the same"
+
+
+def test_members_whose_volumes_are_mounted_one_after_the_other_make_no_call_more_than_their_changes(
+    server: Route53Server,
+) -> None:
+    server.create_zone("c1.test")
+    events, route53 = f"etcd-events-a{SUFFIX}", provider()
+    for names in ({ETCD, API}, {events}):
+        route53.record_sets(frozenset(names))
+        route53.change([put(name, "10.0.0.1") for name in names])
+    found = route53.record_sets(frozenset({ETCD, API, events}))
+    assert {one.owner for there in found.values() for one in there.owned} == {"i-1"}
+    assert server.calls == {
+        "ListHostedZonesByName": 1,
+        "ListHostedZonesByVPC": 1,
+        "ListResourceRecordSets": 1,
+        "ChangeResourceRecordSets": 2,
+    }
+
+
+def test_names_far_apart_in_a_large_zone_never_cost_more_than_one_by_one(server: Route53Server) -> None:
+    """Between api and internal lie thousands of hosts; they are passed over."""
+    server.fill(server.create_zone("c1.test"), 10 * PAGE)
+    route53 = provider(inside=False)
+    route53.change([put(PUBLIC, "192.0.2.1"), put(API, "10.0.0.1"), put(ETCD, "10.0.0.1")])
+    found = route53.record_sets(frozenset({PUBLIC, API, ETCD}))
+    assert all(there.owned for there in found.values())
+    assert server.calls["ListResourceRecordSets"] == 2
+
+
+def test_no_names_no_call(server: Route53Server) -> None:
+    assert provider().record_sets(frozenset()) == {}
+    assert not server.calls
+
+
+def test_what_was_written_serves_the_next_reading_and_no_other(server: Route53Server) -> None:
+    zone = server.create_zone("c1.test")
+    route53 = provider()
+    route53.record_sets(frozenset({API}))
+    route53.change([put(API, "10.0.0.1")])
+    server.remove(zone, API, "A")
+    assert route53.record_sets(frozenset({API}))[API].owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),)
+    assert route53.record_sets(frozenset({API}))[API].owned == (), "drift is seen with the next reading"
+
+
+def test_what_was_read_a_while_ago_serves_nothing(server: Route53Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route53_module, "FRESH", 0.0)
+    zone = server.create_zone("c1.test")
+    route53 = provider()
+    route53.record_sets(frozenset({API}))
+    route53.change([put(API, "10.0.0.1")])
+    server.remove(zone, API, "A")
+    assert route53.record_sets(frozenset({API}))[API].owned == ()
+
+
+def test_a_failed_write_serves_no_reading(server: Route53Server) -> None:
+    server.create_zone("c1.test")
+    route53 = provider()
+    route53.record_sets(frozenset({API}))
+    server.faults.append(Fault("ServiceUnavailable", 503))
+    with pytest.raises(ProviderError):
+        route53.change([put(API, "10.0.0.1")])
+    assert route53.record_sets(frozenset({API}))[API].owned == ()
+    assert server.calls["ListResourceRecordSets"] == 2
+
+
+def test_a_batch_made_of_a_reading_that_has_changed_is_made_again(server: Route53Server) -> None:
+    """Two masters replace one placeholder: the second one finds it replaced, looks once more, and writes."""
+    zone = server.create_zone("c1.test")
+    server.put(zone, API, "A", PLACEHOLDER)
+    seen = ForeignRecord("A", (PLACEHOLDER,), "addresses that no owner is recorded for")
+    first, second = provider(), provider()
+    for route53 in (first, second):
+        route53.record_sets(frozenset({API}))
+    first.change([put(API, "10.0.0.1", "i-1", adopts=(seen,))])
+    second.change([put(API, "10.0.0.2", "i-2", adopts=(seen,))])
+    assert sorted(one["ResourceRecords"][0] for one in server.records(zone) if one["Name"] == f"{API}.") == [
+        "10.0.0.1",
+        "10.0.0.2",
+    ]
+
+
 # --- records ---
 
 
@@ -166,7 +349,7 @@ def test_more_owners_than_a_page_holds_are_all_read(server: Route53Server) -> No
     assert [one.owner for one in found.owned] == [f"i-{i:03}" for i in range(count)]
 
 
-def test_the_sign_is_found_behind_others_names(server: Route53Server) -> None:
+def test_the_owner_record_is_found_behind_other_names(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
     provider().change([put(ETCD, "10.0.0.1")])
     for i in range(PAGE + 5):
@@ -219,10 +402,12 @@ def test_records_of_others_are_exchanged_in_one_request(
     route53 = provider()
     wanted = tuple(WantedRecord(name, type_, (value,), name == API, "i-1") for type_, value in ADDRESSES)
     desired = WantedRecords("i-1", records=wanted, masters=wanted if name == API else ())
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    (batch,) = decide_records(
+        desired, route53.record_sets(desired.names), RecordPolicy(removals=1, adopt=True)
+    ).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)
-    assert decide_records(desired, found, {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, found, CAREFUL) == RecordDecision()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
@@ -233,7 +418,7 @@ ALIAS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Beside:
-    """A stranger's record where the owner of an exclusive name is noted, and what is said of it."""
+    """An unmanaged record in the place of an owner record, and what is said of it."""
 
     kind: str
     values: tuple[str, ...]
@@ -245,7 +430,7 @@ class Beside:
         server.put(server.create_zone("c1.test"), f"_protokube.{name}", self.kind, *self.values, **self.fields)
 
 
-STRANGERS = {
+UNMANAGED = {
     "alias": Beside("TXT", (), ALIAS, "TXT lb.c1.test (an alias at _protokube."),
     "text": Beside("TXT", ('"hello"',), {}, 'TXT "hello" (a record of another kind at _protokube.'),
     "ours-and-more": Beside("TXT", ('"protokube" "i-1"', '"hello"'), {}, "(a record of another kind at _protokube."),
@@ -256,7 +441,7 @@ STRANGERS = {
 }
 
 
-@pytest.fixture(params=STRANGERS.values(), ids=list(STRANGERS))
+@pytest.fixture(params=UNMANAGED.values(), ids=list(UNMANAGED))
 def beside(request: pytest.FixtureRequest) -> Beside:
     """Each of them."""
     return cast("Beside", request.param)
@@ -266,43 +451,47 @@ def etcd_records(owner: str = "i-1") -> WantedRecords:
     return WantedRecords(owner, records=(WantedRecord(ETCD, "A", ("10.0.0.1",), False, owner),), masters=())
 
 
-def test_a_stranger_beside_an_exclusive_name_is_reported_and_left(server: Route53Server, beside: Beside) -> None:
+def test_an_unmanaged_record_beside_an_exclusive_name_is_reported_and_left(
+    server: Route53Server, beside: Beside
+) -> None:
     beside.stands_at(server, ETCD)
     found = provider().record_sets(frozenset({ETCD}))
-    plan = decide_records(etcd_records(), found, {}, adopt=False, removals=1)
+    plan = decide_records(etcd_records(), found, CAREFUL)
     assert plan.batches == ()
     ((name, rule, why),) = plan.refusals
     assert (name, rule) == (ETCD, "dns/foreign") and beside.evidence in why
 
 
-def test_a_stranger_beside_an_exclusive_name_is_exchanged_in_one_request(
+def test_an_unmanaged_record_beside_an_exclusive_name_is_exchanged_in_one_request(
     server: Route53Server, beside: Beside
 ) -> None:
     beside.stands_at(server, ETCD)
     route53, desired = provider(), etcd_records()
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=True, removals=1).batches
+    (batch,) = decide_records(
+        desired, route53.record_sets(desired.names), RecordPolicy(removals=1, adopt=True)
+    ).batches
     route53.change(batch.changes)
     assert route53.record_sets(desired.names)[ETCD].owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),)
-    assert decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, route53.record_sets(desired.names), CAREFUL) == RecordDecision()
     assert server.calls["ChangeResourceRecordSets"] == 1
 
 
-def test_a_stranger_beside_a_shared_name_is_in_nobodys_way(server: Route53Server, beside: Beside) -> None:
+def test_an_unmanaged_record_beside_a_shared_name_is_not_in_the_way(server: Route53Server, beside: Beside) -> None:
     beside.stands_at(server, API)
     route53 = provider()
     wanted = (WantedRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
     desired = WantedRecords("i-1", records=wanted, masters=wanted)
-    plan = decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1)
+    plan = decide_records(desired, route53.record_sets(desired.names), CAREFUL)
     assert plan.refusals == ()
     route53.change(plan.batches[0].changes)
-    assert decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1) == DnsPlan()
+    assert decide_records(desired, route53.record_sets(desired.names), CAREFUL) == RecordDecision()
 
 
 def test_an_alias_of_another_type_beside_an_exclusive_name_is_never_touched(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, f"_protokube.{ETCD}", "A", **ALIAS)
     route53, desired = provider(), etcd_records()
-    (batch,) = decide_records(desired, route53.record_sets(desired.names), {}, adopt=False, removals=1).batches
+    (batch,) = decide_records(desired, route53.record_sets(desired.names), CAREFUL).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)[ETCD]
     assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),) and found.foreign == ()
@@ -355,7 +544,7 @@ def test_what_was_adopted_must_still_be_what_was_seen(server: Route53Server) -> 
         ("InvalidChangeBatch", 400, "read again"),
         ("AccessDenied", 403, "lacks this permission"),
         ("ExpiredToken", 403, "credentials"),
-        ("ServiceUnavailable", 503, "next round"),
+        ("ServiceUnavailable", 503, "next reconcile"),
     ],
 )
 def test_errors_say_what_was_asked_and_what_to_do(server: Route53Server, code: str, status: int, advice: str) -> None:
@@ -370,12 +559,14 @@ def test_errors_say_what_was_asked_and_what_to_do(server: Route53Server, code: s
 
 def test_throttling_while_zones_are_looked_for_loses_no_ground(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
+    for i in range(PAGE):
+        server.create_zone(f"a{i:03}.test")
     route53 = provider()
-    server.faults.extend([Fault(), Fault(), Fault(), Fault("Throttling")])
+    server.faults.extend([Fault(), Fault("Throttling")])
     with pytest.raises(ProviderError, match="Throttling"):
         route53.record_sets(frozenset({API}))
     assert zones(server, route53, API) == {API: zone}
-    assert server.calls["ListHostedZonesByName"] == len(suffixes(API)) + 1
+    assert server.calls["ListHostedZonesByName"] == 3
 
 
 def test_no_credentials_are_an_error_until_they_arrive(

@@ -127,7 +127,8 @@ class Route53Backend:
         return Route53(internal_suffix=lambda: SUFFIX)
 
     def values(self, name: str, kind: str) -> set[str]:
-        found = [one for one in self.server.records(self.zone) if (one["Name"], one["Type"]) == (name + ".", kind)]
+        listed = name.replace("*", "\\052") + "."
+        found = [one for one in self.server.records(self.zone) if (one["Name"], one["Type"]) == (listed, kind)]
         return {value for one in found for value in one["ResourceRecords"]}
 
     def outsider_puts(self, name: str, kind: str, *values: str) -> None:

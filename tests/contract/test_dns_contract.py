@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.dns.changes import DnsPlan, decide_records
+from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_records
 from protokube.core.dns.model import (
     PLACEHOLDER,
     ChangeKind,
@@ -69,20 +69,20 @@ def keeps(*records: tuple[str, str], owner: str = "i-1", masters: tuple[WantedRe
     return WantedRecords(owner, records=wanted, masters=masters or tuple(one for one in wanted if one.shared))
 
 
-def converge(provider: DNSProvider, desired: WantedRecords, *, adopt: bool = False) -> DnsPlan:
-    """Rounds until nothing is left to change; the last plan."""
+def converge(provider: DNSProvider, desired: WantedRecords, *, adopt: bool = False) -> RecordDecision:
+    """Reconcile until nothing is left to change; the last plan."""
     desired = replace(desired, private=provider.private)
     for _ in range(3):
-        plan = decide_records(desired, provider.record_sets(desired.names), {}, adopt=adopt, removals=3)
+        plan = decide_records(desired, provider.record_sets(desired.names), RecordPolicy(removals=3, adopt=adopt))
         if not plan.batches:
             return plan
         for batch in plan.batches:
             provider.change(batch.changes)
-    raise AssertionError(f"never settles: {plan}")
+    raise AssertionError(f"never converges: {plan}")
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_a_name_that_nobody_filled_is_empty(place: Server, name: str) -> None:
+def test_a_name_that_no_node_filled_is_empty(place: Server, name: str) -> None:
     found = place.provider().record_sets(frozenset({name}))[name]
     assert (found.owned, found.foreign, found.refusal) == ((), (), None)
 
@@ -189,6 +189,92 @@ def test_replaces_a_placeholder_without_being_told(anywhere: Backend, name: str)
     assert anywhere.values(name, "A") == {"10.0.0.1"}
 
 
+PLACEHOLDER_6 = "fd00:dead:add::"
+"""kops's placeholder where the cluster has IPv6."""
+
+
+@pytest.mark.parametrize("spelling", [PLACEHOLDER_6, "FD00:DEAD:0ADD:0:0:0:0:0"])
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_a_placeholder_is_read_in_its_one_spelling(anywhere: Backend, name: str, spelling: str) -> None:
+    anywhere.outsider_puts(name, "AAAA", spelling)
+    found = anywhere.provider().record_sets(frozenset({name}))[name]
+    assert [one.values for one in found.owned] + [one.values for one in found.foreign] == [(PLACEHOLDER_6,)]
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_a_placeholder_of_the_other_family_goes_in_the_batch_that_writes_ours(place: Server, name: str) -> None:
+    place.outsider_puts(name, "AAAA", PLACEHOLDER_6)
+    place.outsider_puts(name, "A", PLACEHOLDER)
+    seen = tuple(
+        ForeignRecord(type_, (value,), "a placeholder")
+        for type_, value in (("A", PLACEHOLDER), ("AAAA", PLACEHOLDER_6))
+    )
+    provider = place.provider()
+    provider.change([put(name, "10.0.0.1", adopts=seen)])
+    assert (place.values(name, "A"), place.values(name, "AAAA")) == ({"10.0.0.1"}, set())
+    assert owned(provider, name) == {OwnedRecord("A", ("10.0.0.1",), 60, "i-1")}
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+def test_an_address_that_is_no_longer_the_placeholder_stays(place: Server, name: str) -> None:
+    place.outsider_puts(name, "AAAA", "2001:db8::7")
+    replaced = ForeignRecord("AAAA", (PLACEHOLDER_6,), "a placeholder")
+    place.provider().change([put(name, "10.0.0.1", adopts=(replaced,))])
+    assert (place.values(name, "A"), place.values(name, "AAAA")) == ({"10.0.0.1"}, {"2001:db8::7"})
+
+
+WILDCARDS = {"A": "192.0.2.9", "AAAA": "2001:db8::9", "CNAME": f"lb.{ZONE}.", "TXT": '"anything"'}
+
+
+@pytest.mark.parametrize("name", [API, ETCD])
+@pytest.mark.parametrize("kind", WILDCARDS)
+@pytest.mark.parametrize("above", [SUFFIX, f".{ZONE}"])
+def test_a_wildcard_does_not_keep_ours_out(place: Server, name: str, kind: str, above: str) -> None:
+    """Nothing stands at the name itself, whatever is answered for it (RFC 4592)."""
+    place.outsider_puts(f"*{above}", kind, WILDCARDS[kind])
+    provider = place.provider()
+    found = provider.record_sets(frozenset({name}))[name]
+    assert (found.owned, found.foreign, found.refusal) == ((), (), None)
+    assert converge(provider, keeps((name, "10.0.0.1"))).refusals == ()
+    assert place.values(name, "A") == {"10.0.0.1"}
+    provider.change([put(name, "10.0.0.2"), put(name, "fd00::2", type_="AAAA")])
+    provider.change([drop(name, "10.0.0.2"), drop(name, "fd00::2", type_="AAAA")])
+    assert place.provider().record_sets(frozenset({name}))[name].owned == ()
+    assert place.values(f"*{above}", kind) == {WILDCARDS[kind]}
+
+
+def test_an_address_of_its_own_beneath_a_wildcard_is_real(place: Server) -> None:
+    """Even where it is the wildcard's address."""
+    for name in (f"*{SUFFIX}", API):
+        place.outsider_puts(name, "A", "192.0.2.9")
+    found = place.provider().record_sets(frozenset({API}))[API]
+    assert [one.values for one in found.owned] == [("192.0.2.9",)]
+
+
+@pytest.mark.parametrize("cut", [API, SUFFIX[1:]])
+def test_a_name_at_or_below_a_zone_cut_is_refused_and_stops_no_other(place: Server, cut: str) -> None:
+    """No resolver looks for it there. The record that makes the cut is named."""
+    place.outsider_puts(cut, "NS", "ns.elsewhere.test.")
+    public = f"api.{ZONE}"
+    provider = place.provider()
+    plan = converge(provider, keeps((API, "10.0.0.1"), (public, "192.0.2.1")))
+    ((subject, rule, evidence),) = plan.refusals
+    assert (subject, rule) == (API, "dns/delegated")
+    assert f"zone {ZONE} holds {cut} NS ns.elsewhere.test" in evidence
+    assert place.values(public, "A") == {"192.0.2.1"}
+    place.outsider_removes(cut, "NS")
+    assert converge(provider, keeps((API, "10.0.0.1"))).refusals == ()
+    assert place.values(API, "A") == {"10.0.0.1"}
+
+
+def test_a_cut_that_is_made_later_is_seen(place: Server) -> None:
+    provider = place.provider()
+    converge(provider, keeps((API, "10.0.0.1")))
+    place.outsider_puts(SUFFIX[1:], "NS", "ns.elsewhere.test.")
+    found = provider.record_sets(frozenset({API}))[API]
+    assert found.refusal is not None and found.refusal[0] == "dns/delegated"
+
+
 def test_a_second_master_replaces_a_placeholder_that_the_first_one_has_replaced(place: Server) -> None:
     place.outsider_puts(API, "A", PLACEHOLDER)
     seen = ForeignRecord("A", (PLACEHOLDER,), "addresses that no owner is recorded for")
@@ -216,7 +302,7 @@ def test_what_others_wrote_is_exchanged_for_every_living_master_at_once(place: S
     place.outsider_puts(API, "A", "192.0.2.1", "192.0.2.2")
     masters = tuple(WantedRecord(API, "A", (f"10.0.0.{i}",), True, f"i-{i}") for i in (1, 2, 3))
     desired = keeps((API, "10.0.0.1"), masters=masters)
-    plan = decide_records(desired, place.provider().record_sets(desired.names), {}, adopt=False, removals=3)
+    plan = decide_records(desired, place.provider().record_sets(desired.names), RecordPolicy(removals=3))
     assert [refusal[1] for refusal in plan.refusals] == ["dns/foreign"]
     converge(place.provider(), desired, adopt=True)
     assert place.values(API, "A") == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}

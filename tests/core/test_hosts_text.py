@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from protokube.core.dns.model import RecordType
 from protokube.dnsprovider import backup
-from protokube.dnsprovider.hosts_text import BEGIN, END, Entries, ForeignEntry, parse, render
+from protokube.dnsprovider.hosts_text import BEGIN, END, Entries, UnmanagedEntry, parse, render
 
 ENTRIES: Entries = {("b", "A"): frozenset({"10.0.0.2"}), ("a", "A"): frozenset({"10.0.0.2", "9.0.0.1"})}
 BLOCK = f"{BEGIN}\n9.0.0.1\ta\n10.0.0.2\ta b\n{END}\n"
@@ -45,7 +45,7 @@ def test_one_line_per_address_names_sorted_addresses_by_number() -> None:
         (f"x\n{BEGIN}\n1.1.1.1 stays\n{BEGIN}\n2.2.2.2 goes\n{END}\ny\n", f"x\n1.1.1.1 stays\ny\n{BLOCK}"),
         (f"{BEGIN}\na\n{BEGIN}\nb\n{END}\nc\n{END}\n", BLOCK),
         (f"x\n{BEGIN}\n{BEGIN}\n{END}\n{END}\ny\n", f"x\ny\n{BLOCK}"),
-        # a line that only resembles a guard is somebody's comment
+        # a line that only resembles a guard is a comment
         (f"#{BEGIN}\n", f"#{BEGIN}\n{BLOCK}"),
     ],
 )
@@ -62,11 +62,11 @@ def test_without_entries_there_is_no_block() -> None:
 def test_what_stands_inside_and_outside() -> None:
     text = parse(f"127.0.0.1 localhost # a comment\n1.1.1.1 A. b\n{BLOCK}::1 a\nnonsense a\n#2.2.2.2 a\n")
     assert text.entries == ENTRIES
-    assert text.foreign == (
-        ForeignEntry("localhost", "A", "127.0.0.1", 1, shadows=True),
-        ForeignEntry("a", "A", "1.1.1.1", 2, shadows=True),
-        ForeignEntry("b", "A", "1.1.1.1", 2, shadows=True),
-        ForeignEntry("a", "AAAA", "::1", 7, shadows=False),
+    assert text.unmanaged == (
+        UnmanagedEntry("localhost", "A", "127.0.0.1", 1, shadows=True),
+        UnmanagedEntry("a", "A", "1.1.1.1", 2, shadows=True),
+        UnmanagedEntry("b", "A", "1.1.1.1", 2, shadows=True),
+        UnmanagedEntry("a", "AAAA", "::1", 7, shadows=False),
     )
 
 
@@ -153,5 +153,5 @@ def test_what_a_power_cut_leaves_is_recognised(old: bytes, new: bytes, data: st.
 @pytest.mark.parametrize(
     "found", [b"old\n", b"new and longer\n", b"", b"other\n", b"old\nadded\n", b"new and longer\nadded"]
 )
-def test_neither_content_and_nobody_elses_is_taken_for_torn(found: bytes) -> None:
+def test_what_is_neither_content_is_not_taken_for_torn(found: bytes) -> None:
     assert not backup.is_torn(found, b"old\n", b"new and longer\n")

@@ -105,10 +105,10 @@ class Bind:
         return (self.work / "queries").read_text().count(f" query: {name} IN {rdtype} ")
 
     def updates(self) -> int:
-        """How many times somebody has changed its zones, or tried to."""
+        """How many times its zones were changed, or were tried to be."""
         return (self.work / "updates").read_text().count("updating zone")
 
-    # --- as somebody else ---
+    # --- as another program ---
 
     def values(self, name: str, rdtype: str) -> set[str]:
         """What the server answers for a name and type."""

@@ -13,7 +13,7 @@ class MemoryZone:
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, RecordType, str | None], tuple[str, ...]] = {}
-        self.signs: dict[str, str] = {}
+        self.owners: dict[str, str] = {}
 
     def addresses(self) -> dict[str, frozenset[str]]:
         """What clients of the names get."""
@@ -25,9 +25,10 @@ class MemoryZone:
 
 
 class MemoryDns:
-    """A provider on the zone. `private` as the port has it."""
+    """A provider on the zone. `private` and `local` as the port has them."""
 
     private = False
+    local = False
 
     def __init__(self, zone: MemoryZone) -> None:
         self._zone = zone
@@ -37,7 +38,7 @@ class MemoryDns:
 
     def _record_set(self, name: str) -> RecordSet:
         owned = [
-            OwnedRecord(kind, values, 60, owner if owner is not None else self._zone.signs.get(name))
+            OwnedRecord(kind, values, 60, owner if owner is not None else self._zone.owners.get(name))
             for (where, kind, owner), values in self._zone.records.items()
             if where == name
         ]
@@ -45,12 +46,12 @@ class MemoryDns:
 
     def change(self, changes: Sequence[RecordChange]) -> None:
         """All or nothing."""
-        records, signs = dict(self._zone.records), dict(self._zone.signs)
+        records, owners = dict(self._zone.records), dict(self._zone.owners)
         for change in changes:
             owner = change.owner if change.shared else None
             key = (change.name, change.type, owner)
-            for foreign in change.adopts:
-                self._take_away(records, change.name, foreign)
+            for adopted in change.adopts:
+                self._take_away(records, change.name, adopted)
             if change.kind is ChangeKind.DELETE:
                 if records.get(key) == change.before:
                     del records[key]
@@ -60,8 +61,8 @@ class MemoryDns:
                 raise ProviderError(f"{change.name}: simple and shared records exclude one another")
             records[key] = change.values
             if owner is None:
-                signs[change.name] = change.owner
-        self._zone.records, self._zone.signs = records, signs
+                owners[change.name] = change.owner
+        self._zone.records, self._zone.owners = records, owners
 
     def recover(self) -> None:
         """A batch is never half written, so that there is nothing to put right."""
@@ -70,8 +71,8 @@ class MemoryDns:
         self,
         records: dict[tuple[str, RecordType, str | None], tuple[str, ...]],
         name: str,
-        foreign: ForeignRecord,
+        adopted: ForeignRecord,
     ) -> None:
         for key in [key for key, values in records.items() if key[0] == name and key[2] is None]:
-            if (key[1], records[key]) == (foreign.type, foreign.values):
+            if (key[1], records[key]) == (adopted.type, adopted.values):
                 del records[key]

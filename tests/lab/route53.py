@@ -1,9 +1,10 @@
 """A strict Route 53: moto's server in a thread, with the rules of the real one that moto leaves out.
 
 A change batch is atomic; record sets are keyed by name, type and SetIdentifier; CREATE of what exists and DELETE of
-what is missing or differs fail; multivalue and simple records of one name and type exclude one another; names are
-listed by their labels from the right, page by page with NextRecordIdentifier; values must be addresses; changes of
-one zone are applied one after the other. Error codes and their HTTP status are the API's.
+what is missing or differs fail; multivalue and simple records of one name and type exclude one another; records and
+zones are listed by their labels from the right, in ASCII order with the trailing dot, page by page with
+NextRecordIdentifier and NextHostedZoneId; values must be addresses; changes of one zone are applied one after the
+other. Error codes and their HTTP status are the API's.
 
     with Route53Server() as server, server.environment(monkeypatch):
         zone = server.create_zone("c1.test")
@@ -125,7 +126,7 @@ def _apply(
     record: dict[str, Any],
     touched: set[tuple[str, tuple[str, str, str | None]]],
 ) -> None:
-    name = record["Name"].rstrip(".")
+    name = record["Name"] = record["Name"].rstrip(".").replace("*", "\\052")  # as the API tells of it
     key = _key(record)
     if not f".{name}".endswith("." + zone.strip(".")):
         raise DnsNameInvalidForZone(name=record["Name"], zone_name=zone)
@@ -157,15 +158,16 @@ def _apply(
     have[key] = record
 
 
-def _order(name: str) -> tuple[str, ...]:
-    return tuple(reversed(name.rstrip(".").lower().split(".")))
+def _order(name: str) -> str:
+    """com.example.www. in ASCII order, as the API's reference has it: `-` sorts before the dot that ends a label."""
+    return ".".join(reversed(name.rstrip(".").lower().split("."))) + "."
 
 
 _orders: dict[str, tuple[list[Any], int, list[tuple[Any, ...]], list[Any]]] = {}
 
 
 def _ordered(zone: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
-    """The zone's keys and records in order, sorted anew only when they changed: a large zone costs no more."""
+    """The zone's keys and records in order, sorted again only when they changed: a large zone costs no more."""
     known = _orders.get(zone.id)
     if known is None or known[0] is not zone.rrsets or known[1] != len(zone.rrsets):
         pairs = [((_order(one.name), one.type, one.set_identifier or ""), one) for one in zone.rrsets]
@@ -191,13 +193,29 @@ def _list(response: Any) -> ActionResult:
     return ActionResult(result)
 
 
+def _list_zones(response: Any) -> ActionResult:
+    """An account's zones from a name on, a hundred at most."""
+    get = response._get_param
+    start = (_order(get("DNSName") or ""), get("HostedZoneId") or "")
+    count = min(response._get_int_param("MaxItems", 100), 100)
+    with _lock:
+        zones = sorted(response.backend.zones.values(), key=lambda zone: (_order(zone.name), zone.id))
+    rest = [zone for zone in zones if not get("DNSName") or (_order(zone.name), zone.id) >= start]
+    result = {"HostedZones": rest[:count], "IsTruncated": len(rest) > count, "MaxItems": count}
+    if rest[count:]:
+        result |= {"NextDNSName": rest[count].name, "NextHostedZoneId": rest[count].id}
+    return ActionResult(result)
+
+
 class Route53Server:
     """One server; its state is moto's, so one at a time in a process. `calls` counts requests by operation."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         patched: tuple[tuple[Any, str, Any], ...] = (
             (models.Route53Backend, "change_resource_record_sets", _change),
             (Responses, "list_resource_record_sets", _list),
+            (Responses, "list_hosted_zones_by_name", _list_zones),
         )
         for target, method, strict in patched:
             setattr(target, method, strict)
@@ -211,7 +229,7 @@ class Route53Server:
 
     def __enter__(self) -> Self:
         models.route53_backends.reset()
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self._server = make_server(self._host, 0, self._answer, threaded=True)
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
@@ -229,7 +247,7 @@ class Route53Server:
     def url(self) -> str:
         """Where it listens."""
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self._host}:{self._server.server_port}"
 
     def environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Point boto3 at this server, with credentials that it takes."""
@@ -238,7 +256,7 @@ class Route53Server:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
-    # --- as somebody else, past the API and so past counting ---
+    # --- as another program, past the API and so past counting ---
 
     @property
     def backend(self) -> Any:

@@ -1,4 +1,4 @@
-"""Which hosted zone a name belongs to, and when to refuse instead of guessing."""
+"""Which zone a name belongs to, and when to refuse instead of guessing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from msgspec import Struct
 
 
 class Zone(Struct, frozen=True):
-    """A zone as its server knows it. `name` is lower case, without the trailing dot."""
+    """A zone as its server knows it. `name` is lower case, without the trailing dot.
+
+    `excluded` says why no name can be written there; empty for a zone that counts.
+    """
 
     id: str
     name: str
     private: bool = False
+    excluded: str = ""
 
     def holds(self, name: str) -> bool:
         """Whether `name` lies in the zone (its own name included)."""
         return name == self.name or name.endswith("." + self.name)
 
+    def cuts(self, name: str) -> list[str]:
+        """The names at which an NS record would take `name` out of the zone, the longest first."""
+        return [suffix for suffix in suffixes(name) if suffix != self.name and self.holds(suffix)]
+
 
 class NoZone(Struct, frozen=True):
-    """A name that has no place: `rule` is `dns/no-zone` or `dns/ambiguous-zone`."""
+    """A name that has no place: `rule` is `dns/no-zone`, `dns/ambiguous-zone` or `dns/delegated`."""
 
     rule: str
     evidence: str
@@ -35,9 +43,10 @@ def suffixes(name: str) -> list[str]:
 def choose_zone(name: str, zones: Iterable[Zone], *, internal: bool) -> Zone | NoZone:
     """The longest zone that holds `name`: for internal names among private zones first, for others among public.
 
-    Two zones of one kind and name are refused, naming both: a wrong guess writes where nobody looks.
+    Two zones of one kind and name are refused, naming both: a wrong guess writes where no resolver looks.
     """
-    fitting = [zone for zone in zones if zone.holds(name)]
+    seen = list(zones)
+    fitting = [zone for zone in seen if zone.holds(name) and not zone.excluded]
     for private in (internal, not internal):
         kind = [zone for zone in fitting if zone.private is private]
         longest = [zone for zone in kind if len(zone.name) == max(len(one.name) for one in kind)]
@@ -48,4 +57,21 @@ def choose_zone(name: str, zones: Iterable[Zone], *, internal: bool) -> Zone | N
             return NoZone("dns/ambiguous-zone", f"{evidence}; name one by its id with --dns-zone-name")
         if longest:
             return longest[0]
-    return NoZone("dns/no-zone", f"no zone holds {name}")
+    return NoZone("dns/no-zone", f"no zone holds {name}; {_seen(name, seen)}")
+
+
+def delegated(name: str, zone: str, cut: str) -> NoZone:
+    """The refusal of a name at or below a zone cut. `cut` is the record that makes it: name, type and target."""
+    return NoZone(
+        "dns/delegated",
+        f"zone {zone} holds {cut}, so resolvers look for {name} elsewhere; let protokube write into the zone where "
+        "they look (--dns-zone-name, --dns-server), or remove that record",
+    )
+
+
+def _seen(name: str, zones: Iterable[Zone]) -> str:
+    """The zones that don't count, and why. Zones elsewhere are left out as long as there are better ones."""
+    fitting = [f"{zone.name} ({zone.id}): {zone.excluded}" for zone in zones if zone.holds(name)]
+    others = [f"{zone.name} ({zone.id}): it doesn't hold the name" for zone in zones if not zone.holds(name)]
+    found = sorted(fitting or others)
+    return f"seen: {'; '.join(found)}" if found else f"seen: no zone named {' or '.join(suffixes(name))}"

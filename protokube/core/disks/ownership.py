@@ -14,6 +14,9 @@ from protokube.core.model import Rejected, Unknown
 from protokube.core.static_pod import manifest_env
 from protokube.core.volumes.model import FILESYSTEM_TAG, EtcdMember, MemberVolume, VolumesAssessment
 
+ETCD_MANAGER = frozenset({"myid", "pki/"})
+"""What kops's etcd-manager leaves in a volume's root, beside data/<token> and state."""
+
 _SHOWN = 5
 """Entries that a refusal lists."""
 
@@ -39,6 +42,12 @@ def judge_ownership(
         return Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read")
     if IDENTITY_PATH in contents.texts:
         return _judge_identity(volumes.cluster_id, volume, uuid, contents.texts[IDENTITY_PATH])
+    if ETCD_MANAGER <= contents.entries:
+        evidence = (
+            "the volume was kept by etcd-manager (it holds myid and pki/), whose layout protokube doesn't take over: save "
+            "the data with `etcdctl snapshot save` on the old member, give the member a blank volume, and restore it there"
+        )
+        return Rejected("volume/foreign-data", evidence)
     if unmanaged := unmanaged_entries(contents, layout):
         more = f" and {len(unmanaged) - _SHOWN} more" if len(unmanaged) > _SHOWN else ""
         evidence = f"the volume holds {', '.join(unmanaged[:_SHOWN])}{more}, which neither protokube nor kops makes"

@@ -5,7 +5,14 @@ from __future__ import annotations
 from protokube.core.disks.identity import Identity
 from protokube.core.etcd.model import EtcdSettings, MountedMember
 from protokube.core.model import Rejected
-from protokube.core.static_pod import image_version, manifest_image, spell_version
+from protokube.core.static_pod import Version, image_version, manifest_image, spell_version
+
+CORRUPTING = ((3, 5, 0), (3, 5, 1), (3, 5, 2))
+"""etcd's postmortem of the 3.5 data inconsistency; a member of these goes on with a newer patch."""
+
+FIRST_STEP: dict[tuple[int, int], Version] = {(3, 6): (3, 5, 32), (3, 7): (3, 6, 11)}
+"""The oldest version from which etcd's upgrade guide allows the step to a minor version: older 3.5 patches may leave
+learners and removed members behind that 3.6 refuses (etcd-io/etcd 19557, 20793, 20967)."""
 
 
 def version_run(member: MountedMember) -> str | None:
@@ -33,15 +40,32 @@ def image_to_run(settings: EtcdSettings, member: MountedMember, identity: Identi
 
 def _configured(image: str, ran: str | None) -> str | Rejected:
     wanted = image_version(image)
+    if wanted is not None and wanted in CORRUPTING:
+        newer = spell_version(FIRST_STEP[(3, 6)])
+        evidence = f"--etcd-image is {image}: etcd 3.5.0 to 3.5.2 can corrupt data; take {newer} or newer"
+        return Rejected("etcd/version", evidence)
     if ran is None or wanted is None:
         return image
-    before = _minor(ran)
-    if wanted[:2] in (before, (before[0], before[1] + 1)):
+    before = _parsed(ran)
+    if wanted[:2] == before[:2]:
         return image
-    evidence = f"etcd {ran} ran here, --etcd-image is {image}; one minor version up at a time, never down"
-    return Rejected("etcd/version", evidence)
+    if wanted[:2] != (before[0], before[1] + 1):
+        evidence = f"etcd {ran} ran here, --etcd-image is {image}; one minor version up at a time, never down"
+        return Rejected("etcd/version", evidence)
+    first = FIRST_STEP.get(wanted[:2], (0, 0, 0))
+    if before < first:
+        patch = spell_version(first)
+        evidence = (
+            f"etcd {ran} ran here, --etcd-image is {image}; that step is safe from {patch} on: run {patch} first"
+        )
+        return Rejected("etcd/version", evidence)
+    return image
 
 
 def _minor(version: str) -> tuple[int, int]:
-    major, minor = version.split(".")[:2]
-    return int(major), int(minor)
+    return _parsed(version)[:2]
+
+
+def _parsed(version: str) -> Version:
+    major, minor, patch = map(int, version.split("."))
+    return major, minor, patch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protokube.core.model import Unknown
 from protokube.core.steps import Findings
-from protokube.core.volumes.model import CloudSnapshot
+from protokube.core.volumes.model import CloudSnapshot, PeerState
 from protokube.core.volumes.tags import MASTER_ROLES
 
 
@@ -25,4 +25,21 @@ def judge_role(cloud: CloudSnapshot, *, master: bool) -> Findings:
             findings.refuse("instance", "instance/role", evidence)
     if master and isinstance(cloud.volumes, Unknown):
         findings.not_known("volumes", cloud.volumes.reason)
+    if master:
+        _judge_addresses(cloud, findings)
     return findings
+
+
+def _judge_addresses(cloud: CloudSnapshot, findings: Findings) -> None:
+    """Say when another holder of volumes gives this machine's address: their names would lead to one of them
+    alone."""
+    if isinstance(cloud.instance, Unknown) or isinstance(cloud.peers, Unknown):
+        return
+    for peer in cloud.peers:
+        same = sorted(set(peer.internal) & set(cloud.instance.internal))
+        if same and peer.instance != cloud.instance.id and peer.state is not PeerState.TERMINATED:
+            evidence = (
+                f"{cloud.instance.id} and {peer.instance} give the same address {', '.join(same)} (expected one each); "
+                "say each node's internalAddress in the inventory"
+            )
+            findings.refuse("instance", "instance/address", evidence)

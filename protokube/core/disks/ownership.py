@@ -42,10 +42,10 @@ def judge_ownership(
         return Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read")
     if IDENTITY_PATH in contents.texts:
         return _judge_identity(volumes.cluster_id, volume, uuid, contents.texts[IDENTITY_PATH])
-    if ETCD_MANAGER <= contents.entries:
+    if contents.entries >= ETCD_MANAGER:
         evidence = (
-            "the volume was kept by etcd-manager (it holds myid and pki/), whose layout protokube doesn't take over: save "
-            "the data with `etcdctl snapshot save` on the old member, give the member a blank volume, and restore it there"
+            "the volume was kept by etcd-manager (it holds myid and pki/), whose layout protokube doesn't take over: "
+            "save the data with `etcdctl snapshot save` on the old member, and restore it into a blank volume"
         )
         return Rejected("volume/foreign-data", evidence)
     if unmanaged := unmanaged_entries(contents, layout):

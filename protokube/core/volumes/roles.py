@@ -39,7 +39,7 @@ def _judge_addresses(cloud: CloudSnapshot, findings: Findings) -> None:
         same = sorted(set(peer.internal) & set(cloud.instance.internal))
         if same and peer.instance != cloud.instance.id and peer.state is not PeerState.TERMINATED:
             evidence = (
-                f"{cloud.instance.id} and {peer.instance} give the same address {', '.join(same)} (expected one each); "
-                "say each node's internalAddress in the inventory"
+                f"{cloud.instance.id} and {peer.instance} give the same address {', '.join(same)} (expected one "
+                "each); say each node's internalAddress in the inventory"
             )
             findings.refuse("instance", "instance/address", evidence)

@@ -12,7 +12,7 @@ import pytest
 from protokube import awsclient
 from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_records
 from protokube.core.dns.model import (
-    PLACEHOLDER,
+    PLACEHOLDERS,
     ChangeKind,
     ForeignRecord,
     OwnedRecord,
@@ -223,8 +223,8 @@ def test_the_ns_records_of_the_zone_itself_cut_nothing(server: Route53Server) ->
 def test_a_bootstrap_with_two_clusters_makes_six_calls(server: Route53Server) -> None:
     """Internal and external names, in a private and a public zone; their placeholders make none more."""
     public, private = server.create_zone("c1.test"), server.create_zone("c1.test", vpc="vpc-1")
-    server.put(private, API, "A", PLACEHOLDER)
-    server.put(public, PUBLIC, "A", PLACEHOLDER)
+    server.put(private, API, "A", PLACEHOLDERS["A"])
+    server.put(public, PUBLIC, "A", PLACEHOLDERS["A"])
     events, route53 = f"etcd-events-a{SUFFIX}", provider()
     wanted = tuple(
         WantedRecord(name, "A", (value,), name.startswith("api"), "i-1")
@@ -313,8 +313,8 @@ def test_a_failed_write_serves_no_reading(server: Route53Server) -> None:
 def test_a_batch_made_of_a_reading_that_has_changed_is_made_again(server: Route53Server) -> None:
     """Two masters replace one placeholder: the second one finds it replaced, looks once more, and writes."""
     zone = server.create_zone("c1.test")
-    server.put(zone, API, "A", PLACEHOLDER)
-    seen = ForeignRecord("A", (PLACEHOLDER,), "addresses that no owner is recorded for")
+    server.put(zone, API, "A", PLACEHOLDERS["A"])
+    seen = ForeignRecord("A", (PLACEHOLDERS["A"],), "addresses that no owner is recorded for")
     first, second = provider(), provider()
     for route53 in (first, second):
         route53.record_sets(frozenset({API}))

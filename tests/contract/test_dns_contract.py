@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_records
 from protokube.core.dns.model import (
-    PLACEHOLDER,
+    PLACEHOLDERS,
     ChangeKind,
     ForeignRecord,
     OwnedRecord,
@@ -182,32 +182,47 @@ def test_repairs_drift_of_its_own_names(anywhere: Backend, name: str, drift: str
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-def test_replaces_a_placeholder_without_being_told(anywhere: Backend, name: str) -> None:
-    anywhere.outsider_puts(name, "A", PLACEHOLDER)
-    plan = converge(anywhere.provider(), keeps((name, "10.0.0.1")))
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+def test_replaces_a_placeholder_without_being_told(anywhere: Backend, name: str, address: str) -> None:
+    family: RecordType = "AAAA" if ":" in address else "A"
+    anywhere.outsider_puts(name, family, PLACEHOLDERS[family])
+    plan = converge(anywhere.provider(), keeps((name, address)))
     assert plan.refusals == ()
-    assert anywhere.values(name, "A") == {"10.0.0.1"}
+    assert anywhere.values(name, family) == {address}
 
 
-PLACEHOLDER_6 = "fd00:dead:add::"
-"""kops's placeholder where the cluster has IPv6."""
+@pytest.mark.parametrize("name", [API, ETCD])
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+@pytest.mark.parametrize("late", [False, True], ids=["with-ours", "after-ours"])
+def test_a_placeholder_of_the_other_family_goes_with_ours(place: Server, name: str, address: str, late: bool) -> None:
+    """A node has addresses of one family, and the name's placeholders are of both."""
+    provider, desired = place.provider(), keeps((name, address))
+    if late:
+        converge(provider, desired)
+    mine: RecordType = "AAAA" if ":" in address else "A"
+    for family, placeholder in PLACEHOLDERS.items():
+        if not late or family != mine:
+            place.outsider_puts(name, family, placeholder)
+    provider.record_sets(desired.names)
+    assert converge(provider, desired).refusals == ()
+    assert place.values(name, "A") | place.values(name, "AAAA") == {address}
 
 
-@pytest.mark.parametrize("spelling", [PLACEHOLDER_6, "FD00:DEAD:0ADD:0:0:0:0:0"])
+@pytest.mark.parametrize("spelling", [PLACEHOLDERS["AAAA"], "FD00:DEAD:0ADD:0:0:0:0:0"])
 @pytest.mark.parametrize("name", [API, ETCD])
 def test_a_placeholder_is_read_in_its_one_spelling(anywhere: Backend, name: str, spelling: str) -> None:
     anywhere.outsider_puts(name, "AAAA", spelling)
     found = anywhere.provider().record_sets(frozenset({name}))[name]
-    assert [one.values for one in found.owned] + [one.values for one in found.foreign] == [(PLACEHOLDER_6,)]
+    assert [one.values for one in found.owned] + [one.values for one in found.foreign] == [(PLACEHOLDERS["AAAA"],)]
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
 def test_a_placeholder_of_the_other_family_goes_in_the_batch_that_writes_ours(place: Server, name: str) -> None:
-    place.outsider_puts(name, "AAAA", PLACEHOLDER_6)
-    place.outsider_puts(name, "A", PLACEHOLDER)
+    place.outsider_puts(name, "AAAA", PLACEHOLDERS["AAAA"])
+    place.outsider_puts(name, "A", PLACEHOLDERS["A"])
     seen = tuple(
         ForeignRecord(type_, (value,), "a placeholder")
-        for type_, value in (("A", PLACEHOLDER), ("AAAA", PLACEHOLDER_6))
+        for type_, value in (("A", PLACEHOLDERS["A"]), ("AAAA", PLACEHOLDERS["AAAA"]))
     )
     provider = place.provider()
     provider.change([put(name, "10.0.0.1", adopts=seen)])
@@ -218,7 +233,7 @@ def test_a_placeholder_of_the_other_family_goes_in_the_batch_that_writes_ours(pl
 @pytest.mark.parametrize("name", [API, ETCD])
 def test_an_address_that_is_no_longer_the_placeholder_stays(place: Server, name: str) -> None:
     place.outsider_puts(name, "AAAA", "2001:db8::7")
-    replaced = ForeignRecord("AAAA", (PLACEHOLDER_6,), "a placeholder")
+    replaced = ForeignRecord("AAAA", (PLACEHOLDERS["AAAA"],), "a placeholder")
     place.provider().change([put(name, "10.0.0.1", adopts=(replaced,))])
     assert (place.values(name, "A"), place.values(name, "AAAA")) == ({"10.0.0.1"}, {"2001:db8::7"})
 
@@ -276,8 +291,8 @@ def test_a_cut_that_is_made_later_is_seen(place: Server) -> None:
 
 
 def test_a_second_master_replaces_a_placeholder_that_the_first_one_has_replaced(place: Server) -> None:
-    place.outsider_puts(API, "A", PLACEHOLDER)
-    seen = ForeignRecord("A", (PLACEHOLDER,), "addresses that no owner is recorded for")
+    place.outsider_puts(API, "A", PLACEHOLDERS["A"])
+    seen = ForeignRecord("A", (PLACEHOLDERS["A"],), "addresses that no owner is recorded for")
     for owner, address in (("i-1", "10.0.0.1"), ("i-2", "10.0.0.2")):
         place.provider().change([put(API, address, owner=owner, adopts=(seen,))])
     assert place.values(API, "A") == {"10.0.0.1", "10.0.0.2"}

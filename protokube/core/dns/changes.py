@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from protokube.core.dns.model import (
     OWN,
-    PLACEHOLDER,
+    PLACEHOLDERS,
     REMOVALS,
     ChangeKind,
     ForeignRecord,
@@ -149,6 +149,8 @@ class _Name(Struct, frozen=True):
         ]
         if shared:
             strangers += [_unsigned(one, self.there.coexists) for one in plain if one.owner is None]
+        if shared and record == self.wanted[0]:
+            strangers += self._other_placeholders()
         placeholders = [one for one in strangers if _is_placeholder(one.values)]
         strangers = [one for one in strangers if one not in placeholders]
         adopt = self.policy.adopt and not self.ours.private
@@ -169,6 +171,13 @@ class _Name(Struct, frozen=True):
         before = tuple(value for one in mine for value in one.values)
         out.changes.append(_upsert(record, values, before, shared, placeholders))
         out.reasons.append(_why(record, mine, placeholders))
+
+    def _other_placeholders(self) -> list[ForeignRecord]:
+        """Placeholders of a family that this node has no address of. They go with the batch that writes ours."""
+        types = {record.type for record in self.wanted}
+        plain = (_unsigned(one, self.there.coexists) for one in self.there.owned if one.owner is None)
+        found = (one for one in (*plain, *self.there.foreign) if one.type in PLACEHOLDERS and not one.on_sign)
+        return [one for one in found if one.type not in types and _is_placeholder(one.values)]
 
     def _blocked(self, strangers: Sequence[ForeignRecord], shared: bool) -> bool:
         """Whether strangers keep our record out: in a file never, under an exclusive name always."""
@@ -236,7 +245,7 @@ def _unsigned(one: OwnedRecord, coexists: bool) -> ForeignRecord:
 
 
 def _is_placeholder(values: Sequence[str]) -> bool:
-    return bool(values) and set(values) == {PLACEHOLDER}
+    return bool(values) and set(values) <= set(PLACEHOLDERS.values())
 
 
 def _evidence(name: str, strangers: Iterable[ForeignRecord], private: bool) -> str:

@@ -28,8 +28,8 @@ REMOVALS = "removals"
 TTL = 60
 """Seconds."""
 
-PLACEHOLDER = "203.0.113.123"
-"""What kops puts under names that nobody has filled yet; it serves nobody and is always replaced."""
+PLACEHOLDERS: Mapping[RecordType, str] = {"A": "203.0.113.123", "AAAA": "fd00:dead:add::"}
+"""What kops puts under names that no node has filled yet. It serves no client and is always replaced."""
 
 
 class OwnedRecord(Struct, frozen=True):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_records
 from protokube.core.dns.model import (
     OWN,
-    PLACEHOLDER,
+    PLACEHOLDERS,
     REMOVALS,
     ChangeKind,
     ForeignRecord,
@@ -145,16 +145,16 @@ def test_nothing_stands_beside_an_exclusive_record() -> None:
     assert decide(here(ETCD, foreign=[MULTI]), want(ETCD)).batches == ()
 
 
-@pytest.mark.parametrize("values", [PLACEHOLDER, f"{PLACEHOLDER} {PLACEHOLDER}"])
+@pytest.mark.parametrize("values", [PLACEHOLDERS["A"], f"{PLACEHOLDERS['A']} {PLACEHOLDERS['A']}"])
 def test_placeholders_are_replaced_in_the_same_step(values: str) -> None:
     found = decide(here(API, (values, None)), want(API))
     (change,) = changes(found)
-    assert change.adopts[0].values[0] == PLACEHOLDER
+    assert change.adopts[0].values[0] == PLACEHOLDERS["A"]
     assert found.refusals == ()
 
 
 def test_a_placeholder_among_real_addresses_is_left_alone() -> None:
-    assert decide(here(API, (f"{PLACEHOLDER} 192.0.2.1", None)), want(API)).batches == ()
+    assert decide(here(API, (f"{PLACEHOLDERS['A']} 192.0.2.1", None)), want(API)).batches == ()
 
 
 def test_adopting_gives_every_living_master_its_record_at_once() -> None:
@@ -252,7 +252,7 @@ def test_addresses_of_peers_that_cannot_be_seen_stay() -> None:
 
 def test_other_peoples_lines_are_reported_and_stop_nothing() -> None:
     found = decide(
-        here(API, foreign=[ForeignRecord("A", (PLACEHOLDER,), "line 3")]), want(API), private=True, adopt=True
+        here(API, foreign=[ForeignRecord("A", (PLACEHOLDERS["A"],), "line 3")]), want(API), private=True, adopt=True
     )
     assert [one.adopts for one in changes(found)] == [()]
     assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]
@@ -270,7 +270,7 @@ OWNED = st.lists(
     st.builds(
         OwnedRecord,
         st.sampled_from(["A", "AAAA"]),
-        st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", PLACEHOLDER]), max_size=2).map(tuple),
+        st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", PLACEHOLDERS["A"]]), max_size=2).map(tuple),
         st.sampled_from([60, 300]),
         OWNERS,
     ),
@@ -295,7 +295,7 @@ def test_without_leave_only_own_records_and_placeholders_are_touched(
     found = decide(there, *wanted, masters=masters, terminated=sorted(terminated), withdrawn=withdrawn)
     for change in changes(found):
         assert change.owner == "i-1"
-        assert all(set(one.values) == {PLACEHOLDER} for one in change.adopts)
+        assert all(set(one.values) == {PLACEHOLDERS["A"]} for one in change.adopts)
     for change in changes(found, REMOVALS):
         assert change.kind is ChangeKind.DELETE
         assert change.owner in terminated

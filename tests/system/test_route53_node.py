@@ -26,7 +26,7 @@ def network() -> Iterator[Network]:
 def test_a_bootstrap_makes_at_most_six_calls(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two etcd clusters, internal and external names, in a zone with other records."""
+    """Two etcd clusters, internal and external names, in a zone with a thousand other records."""
     inventory = write_inventory(tmp_path, *both())
     both_addresses = '"10.1.2.3", "externalAddress": "203.0.113.7"'
     inventory.write_text(inventory.read_text().replace('"10.1.2.3"', both_addresses))
@@ -36,7 +36,7 @@ def test_a_bootstrap_makes_at_most_six_calls(
     try:
         server.environment(monkeypatch)
         zone = server.create_zone(CLUSTER)
-        server.fill(zone, 50)
+        server.fill(zone, 1000)
         at = network.node("10.77.0.11/24", gateway=GATEWAY)
         with TrialNode(tmp_path / "a", inventory, network=at, options=("--dns", "route53")) as node:
             node.start_daemon()

@@ -53,5 +53,6 @@ def _wanted(
         held=[one.member for one in volumes.ours.values()],
         mounted=[one.volume.member for one in etcd.members],
         private=settings.private,
-        incomplete=not facts.mounts_known or bool(volumes.stray),
+        # A node that is about to get a volume has nothing to withdraw, and needn't ask what stands under the names.
+        incomplete=not facts.mounts_known or bool(volumes.stray or volumes.claim or volumes.unconfirmed),
     )

@@ -126,6 +126,8 @@ class Watches:
             self._addresses = self._loop.create_task(self._watch_addresses())
         for directory in self._wired.watch:
             self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
+        for file in self._wired.files:
+            self._directories.watch(file.parent, CHANGE, names=frozenset({file.name}))
 
     def follow(self, report: Report, root: str) -> None:
         """Watch what may come now: ends of tools at work, kubelet's kubeconfig, etcd in its data directories.

@@ -11,6 +11,7 @@ stands with the actions that it carries out, in the concern's `actions.py`; only
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
@@ -53,9 +54,15 @@ class CloudProvider(CloudReader, CloudWriter, Protocol):
 
 
 class DNSReader(Protocol):
-    """What a DNS provider tells. `private`: only this node reads it, so it must hold all peers (hosts file)."""
+    """What a DNS provider tells.
+
+    `private`: only this node reads it, so it must hold all peers (hosts file). `local`: reading costs no call over
+    the network. `watch` are files whose changes matter.
+    """
 
     private: bool
+    local: bool
+    watch: tuple[Path, ...]
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
         """What stands under each of the names; a name with nothing has an empty RecordSet."""

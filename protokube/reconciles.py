@@ -59,12 +59,13 @@ class Reconciles:
     def _work(self, cause: Cause) -> Report:
         if self.memory.last is None:
             self._recover()
+        dns = self._wired.readers.dns
         return reconcile(
             self._observer,
             self._wired.writers,
             self.memory,
             remote_cloud=self._wired.readers.cloud.remote,
-            records_every=self._settings.records_every,
+            records_every=1 if dns is not None and dns.local else self._settings.records_every,
             cause=cause,
             stop=self._alive,
         )

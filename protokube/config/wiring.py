@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from protokube.host.systemd import SystemBus
 
 RUN_DIR = "run/protokube"
+STATE_DIR = "var/lib/protokube"
 HOSTS = "etc/hosts"
 BUS = "run/dbus/system_bus_socket"
 
@@ -110,7 +111,7 @@ class Wired(Struct, frozen=True):
 
     `dns` mends at the start what a crash left half written. `watch` are directories whose changes matter; `running`
     maps volumes to the process that works on each; `close` lets everything go. `disks` serve the next configuration
-    too.
+    too. `files` are single files whose changes matter.
     """
 
     config: NodeConfig
@@ -121,6 +122,7 @@ class Wired(Struct, frozen=True):
     running: Callable[[], Mapping[str, int]]
     close: Callable[[], None]
     disks: BlockDevices | None = None
+    files: tuple[Path, ...] = ()
 
 
 def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
@@ -197,6 +199,7 @@ def wire(
         disks.running,
         close,
         disks,
+        dns.watch if dns is not None else (),
     )
 
 
@@ -234,7 +237,7 @@ def _dns(settings: Settings, names: str) -> MakeDns:
     if names == "hosts":
         from protokube.dnsprovider.hosts import HostsFile
 
-        return lambda _cloud, _vpc: HostsFile(str(Path(settings.root, HOSTS)))
+        return lambda _cloud, _vpc: HostsFile(str(Path(settings.root, HOSTS)), str(Path(settings.root, STATE_DIR)))
     if names == "rfc2136":
         from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 

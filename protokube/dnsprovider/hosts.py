@@ -40,7 +40,7 @@ class HostsFile:
     def __init__(self, path: str, backups: str | None = None) -> None:
         self._path = path
         self._backup = Path(backups, "hosts.backup") if backups is not None else Path(f"{path}.protokube-backup")
-        self.watch = (Path(path),)
+        self.watch: tuple[Path, ...] = (Path(path),)
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
         """What stands under each name. Entries outside of our block are unmanaged: the resolver reads them too.

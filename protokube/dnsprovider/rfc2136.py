@@ -100,6 +100,7 @@ class Rfc2136:
 
     private = False
     local = False
+    watch: tuple[Path, ...] = ()
 
     def __init__(self, server: Server, *, zone: str | None = None) -> None:
         self._address = server.address

@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
@@ -97,6 +98,7 @@ class Route53:
 
     private = False
     local = False
+    watch: tuple[Path, ...] = ()
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.errors import ProviderError
@@ -29,6 +30,7 @@ class MemoryDns:
 
     private = False
     local = False
+    watch: tuple[Path, ...] = ()
 
     def __init__(self, zone: MemoryZone) -> None:
         self._zone = zone

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -427,6 +428,8 @@ class _Dns(_Port):
     """A hosts file: private, a record per name and type."""
 
     private = True
+    local = False
+    watch: tuple[Path, ...] = ()
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
         with self._process.reading("record_sets"):

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.dnsprovider import backup
 from protokube.dnsprovider.hosts_text import HostsText, normal_address, parse, record_type
 from protokube.errors import ProviderError, explain
@@ -91,7 +91,7 @@ class HostsFile:
             if (name, kind) in text.entries and not torn
         ]
         unmanaged = [
-            ForeignRecord(entry.type, (entry.address,), self._why(entry.line, shadows=entry.shadows))
+            UnmanagedRecord(entry.type, (entry.address,), self._why(entry.line, shadows=entry.shadows))
             for entry in text.unmanaged
             if entry.name == name
         ]

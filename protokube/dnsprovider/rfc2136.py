@@ -193,16 +193,16 @@ class Rfc2136:
 
         Where they don't fit together they are asked for again, until they fit or are found so twice.
         """
-        found = self._look(sock, zone, name)
+        found = self._read_once(sock, zone, name)
         for _ in range(ATTEMPTS):
             if found.fits:
                 break
-            before, found = found, self._look(sock, zone, name)
+            before, found = found, self._read_once(sock, zone, name)
             if found == before:
                 break
         return found
 
-    def _look(self, sock: socket.socket, zone: Zone, name: str) -> Name:
+    def _read_once(self, sock: socket.socket, zone: Zone, name: str) -> Name:
         found = Name()
         for type_ in ADDRESS_TYPES:
             answer = self._answer(sock, name, dns.rdatatype.from_text(type_))
@@ -257,11 +257,11 @@ class Rfc2136:
         for _ in range(ATTEMPTS):
             update = dns.update.UpdateMessage(dns.name.from_text(zone.name))
             for name in sorted({change.name for change in changes}):
-                there = self._read(sock, zone, name)
-                if there.cut is not None:
-                    refusal = delegated(name, zone.name, there.cut)
+                current = self._read(sock, zone, name)
+                if current.cut is not None:
+                    refusal = delegated(name, zone.name, current.cut)
                     raise ProviderError(f"{self._where}: can't change {name}: {refusal.evidence} ({refusal.rule})")
-                Edit(update, name, there).apply([change for change in changes if change.name == name])
+                Edit(update, name, current).apply([change for change in changes if change.name == name])
             if not update.update:
                 return
             code = self._ask(sock, self._signed(update)).rcode()

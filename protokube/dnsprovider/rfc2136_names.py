@@ -19,7 +19,7 @@ import dns.rrset
 import dns.update
 from msgspec import Struct, field
 
-from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.core.dns.zones import delegated
 
 OWNER_LABEL = "_protokube"
@@ -74,12 +74,12 @@ class Name(Struct):
 class Edit:
     """Builds the part of an update that concerns one name, from what stands there now."""
 
-    def __init__(self, update: dns.update.UpdateMessage, name: str, there: Name) -> None:
+    def __init__(self, update: dns.update.UpdateMessage, name: str, current: Name) -> None:
         self._update = update
         self._name = dns.name.from_text(name)
         self._beside = dns.name.from_text(f"{OWNER_LABEL}.{name}")
-        self._there = there
-        self._owners = there.owner_records
+        self._current = current
+        self._owners = current.owner_records
         self._guarded = False
 
     def apply(self, changes: Sequence[RecordChange]) -> None:
@@ -124,10 +124,10 @@ class Edit:
         self._add(change)
 
     def _remove_own(self, change: RecordChange) -> None:
-        mine = [one for one in self._owners if (one.owner, one.type) == (change.owner, change.type)]
-        present = [one.value for one in mine if one.value in self._there.values(change.type)]
-        if mine and sorted(present) == sorted(change.before):
-            self._disown(mine)
+        own = [one for one in self._owners if (one.owner, one.type) == (change.owner, change.type)]
+        present = [one.value for one in own if one.value in self._current.values(change.type)]
+        if own and sorted(present) == sorted(change.before):
+            self._disown(own)
 
     def _remove_all(self, change: RecordChange) -> None:
         self._guard()
@@ -156,26 +156,26 @@ class Edit:
         if self._guarded:
             return
         self._guarded = True
-        if self._there.texts is None:
+        if self._current.texts is None:
             self._update.absent(self._beside, "TXT")
         else:
-            self._update.present(self._beside, *self._there.texts)
+            self._update.present(self._beside, *self._current.texts)
 
 
-def record_set(name: str, zone: str, there: Name) -> RecordSet:
+def record_set(name: str, zone: str, current: Name) -> RecordSet:
     """What stands under a name, as the planner wants to know it."""
-    if there.cut is not None:
-        refusal = delegated(name, zone, there.cut)
+    if current.cut is not None:
+        refusal = delegated(name, zone, current.cut)
         return RecordSet(name, coexists=True, refusal=(refusal.rule, refusal.evidence))
     owned: list[OwnedRecord] = []
     for type_ in ADDRESS_TYPES:
-        present, ttl = there.addresses.get(type_, ((), 0))
-        records = [one for one in there.owner_records if one.type == type_]
+        present, ttl = current.addresses.get(type_, ((), 0))
+        records = [one for one in current.owner_records if one.type == type_]
         for owner in dict.fromkeys(one.owner for one in records):
             values = tuple(one.value for one in records if one.owner == owner and one.value in present)
             owned.append(OwnedRecord(type_, values, ttl, owner))
         ownerless = tuple(value for value in present if value not in {one.value for one in records})
         if ownerless:
             owned.append(OwnedRecord(type_, ownerless, ttl, None))
-    unmanaged = () if there.cname is None else (ForeignRecord("CNAME", (there.cname,), "a CNAME"),)
+    unmanaged = () if current.cname is None else (UnmanagedRecord("CNAME", (current.cname,), "a CNAME"),)
     return RecordSet(name, tuple(owned), unmanaged, coexists=True)

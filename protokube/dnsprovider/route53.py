@@ -28,7 +28,7 @@ from protokube.core.dns.zones import NoZone, Zone, choose_zone, suffixes
 from protokube.dnsprovider.route53_order import MAX_PAGES, Listing, Page, Place
 from protokube.dnsprovider.route53_records import (
     after,
-    looks_first,
+    must_read,
     make_batch,
     names_to_read,
     plain_name,
@@ -150,11 +150,11 @@ class Route53:
         """The records that matter for the names: from the last reading those that it may serve, else read now."""
         read = self._read.get(zone.id)
         if read is None or not read.knows(zone, names) or read.served & set(names):
-            read = self._look(zone, names)
+            read = self._read_zone(zone, names)
         read.served |= set(names)
         return read.listing.items
 
-    def _look(self, zone: Zone, names: Sequence[str]) -> _Read:
+    def _read_zone(self, zone: Zone, names: Sequence[str]) -> _Read:
         read = _Read(time.monotonic() + FRESH)
         what = f"read {', '.join(names)} in zone {zone.id} ({zone.name})"
         self._read.pop(zone.id, None)
@@ -183,15 +183,15 @@ class Route53:
 
     def _change(self, zone: Zone, changes: Sequence[RecordChange]) -> None:
         """Send one batch, made of what was read last. Where that has changed, look again and try once more."""
-        names = sorted({change.name for change in changes if looks_first(change)})
+        names = sorted({change.name for change in changes if must_read(change)})
         read = self._read.get(zone.id)
         if read is None or not read.knows(zone, names):
-            self._send(zone, changes, self._look(zone, names))
+            self._send(zone, changes, self._read_zone(zone, names))
             return
         try:
             self._send(zone, changes, read)
         except InvalidBatchError:
-            now = self._look(zone, names)
+            now = self._read_zone(zone, names)
             if make_batch(changes, now.listing.items) == make_batch(changes, read.listing.items):
                 raise
             self._send(zone, changes, now)

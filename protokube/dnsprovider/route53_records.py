@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
-from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.core.dns.zones import Zone, delegated
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def record_set(zone: Zone, name: str, items: Iterable[Item]) -> RecordSet:
         return RecordSet(name, refusal=(refusal.rule, refusal.evidence))
     recorded = next((owner for item in beside if (owner := _recorded_owner(item))), None)
     owned: list[OwnedRecord] = []
-    unmanaged: list[ForeignRecord] = []
+    unmanaged: list[UnmanagedRecord] = []
     for item in here:
         kind = item["Type"]
         if kind not in (*ADDRESS_TYPES, "CNAME"):
@@ -68,12 +68,12 @@ def record_set(zone: Zone, name: str, items: Iterable[Item]) -> RecordSet:
         if kind != "CNAME" and (owner is not None or _is_simple(item)):
             owned.append(OwnedRecord(cast("RecordType", kind), _values(item), item.get("TTL", 0), owner))
         else:
-            unmanaged.append(_unmanaged(item))
-    unmanaged += [_beside(item) for item in beside if _bars_owner_record(item)]
+            unmanaged.append(_unmanaged_record(item))
+    unmanaged += [_at_owner_name(item) for item in beside if _bars_owner_record(item)]
     return RecordSet(name, tuple(owned), tuple(unmanaged))
 
 
-def looks_first(change: RecordChange) -> bool:
+def must_read(change: RecordChange) -> bool:
     """Whether a change takes something away, so that it must be known what stands there."""
     return bool(change.adopts) or change.kind is ChangeKind.DELETE
 
@@ -83,7 +83,7 @@ def make_batch(changes: Sequence[RecordChange], items: Sequence[Item]) -> list[C
     batch: dict[Key, ChangeTypeDef] = {}
     for name in sorted({change.name for change in changes}):
         ours = [change for change in changes if change.name == name]
-        if any(looks_first(change) for change in ours):
+        if any(must_read(change) for change in ours):
             for item in _to_delete(name, items, ours):
                 seen = cast("ResourceRecordSetTypeDef", item)
                 batch[_key(item)] = {"Action": "DELETE", "ResourceRecordSet": seen}
@@ -143,21 +143,21 @@ def _bars_owner_record(item: Item) -> bool:
     return item["Type"] in ("TXT", "CNAME") and _recorded_owner(item) is None
 
 
-def _beside(item: Item) -> ForeignRecord:
-    found = _unmanaged(item)
-    return replace(found, why=f"{found.why} at {plain_name(item['Name'])}", on_sign=True)
+def _at_owner_name(item: Item) -> UnmanagedRecord:
+    found = _unmanaged_record(item)
+    return replace(found, why=f"{found.why} at {plain_name(item['Name'])}", at_owner_name=True)
 
 
-def _unmanaged(item: Item) -> ForeignRecord:
+def _unmanaged_record(item: Item) -> UnmanagedRecord:
     kind = item["Type"]
     if "AliasTarget" in item:
-        return ForeignRecord(kind, (plain_name(item["AliasTarget"]["DNSName"]),), "an alias")
+        return UnmanagedRecord(kind, (plain_name(item["AliasTarget"]["DNSName"]),), "an alias")
     identifier = item.get("SetIdentifier")
     if item.get("MultiValueAnswer", False):
-        return ForeignRecord(kind, _values(item), f"a multivalue record {identifier!r}", blocks=False)
+        return UnmanagedRecord(kind, _values(item), f"a multivalue record {identifier!r}", blocks=False)
     if identifier is not None:
-        return ForeignRecord(kind, _values(item), f"a record with a routing policy, {identifier!r}")
-    return ForeignRecord(kind, _values(item), "a record of another kind")
+        return UnmanagedRecord(kind, _values(item), f"a record with a routing policy, {identifier!r}")
+    return UnmanagedRecord(kind, _values(item), "a record of another kind")
 
 
 def _to_delete(name: str, items: Iterable[Item], changes: Sequence[RecordChange]) -> list[Item]:
@@ -177,15 +177,15 @@ def _to_delete(name: str, items: Iterable[Item], changes: Sequence[RecordChange]
         if item["Type"] == change.type and sorted(_values(item)) == sorted(change.before)
         if (_owner(item) == change.owner if change.shared else _is_simple(item))
     ]
-    adopted = {(one.type, one.values, one.on_sign) for change in changes for one in change.adopts}
+    adopted = {(one.type, one.values, one.at_owner_name) for change in changes for one in change.adopts}
     for item in standing:
-        seen = _values(item) if _is_simple(item) else _unmanaged(item).values
+        seen = _values(item) if _is_simple(item) else _unmanaged_record(item).values
         if (item["Type"], seen, False) in adopted and _owner(item) is None:
             found.append(item)
     found += [
         item
         for item in beside
-        if _bars_owner_record(item) and (item["Type"], _unmanaged(item).values, True) in adopted
+        if _bars_owner_record(item) and (item["Type"], _unmanaged_record(item).values, True) in adopted
     ]
     emptied = all(item in found for item in standing if item["Type"] in ADDRESS_TYPES)
     if emptied and not any(change.kind is ChangeKind.UPSERT for change in changes):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.dnsprovider import backup
 from protokube.dnsprovider.hosts import HostsFile
 from protokube.dnsprovider.hosts_text import BEGIN, END
@@ -121,9 +121,9 @@ def test_entries_of_others_are_foreign_and_stay(hosts: HostsFile, path: Path) ->
     with path.open("a") as file:
         file.write(f"fd00::2 {NAME}\n")
     found = records(hosts)
-    before = ForeignRecord("A", ("10.1.1.1",), f"line 1 of {path}, before our entries, and so wins over them")
-    after = ForeignRecord("AAAA", ("fd00::2",), f"line 5 of {path}, after our entries")
-    assert found.foreign == (before, after)
+    before = UnmanagedRecord("A", ("10.1.1.1",), f"line 1 of {path}, before our entries, and so wins over them")
+    after = UnmanagedRecord("AAAA", ("fd00::2",), f"line 5 of {path}, after our entries")
+    assert found.unmanaged == (before, after)
     assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, None),)
     adopting = RecordChange(ChangeKind.UPSERT, NAME, "A", ("10.0.0.1",), 60, "node-a", shared=False, adopts=(before,))
     with pytest.raises(ProviderError, match="remove it by hand"):

@@ -170,7 +170,7 @@ def test_a_wildcard_that_leads_into_another_zone_of_the_server_does_not_hide_its
 
 def test_a_real_cname_that_leads_in_a_circle_is_seen(bind: Bind) -> None:
     bind.add(API, "CNAME", f"{API}.")
-    (found,) = client(bind).record_sets(frozenset({API}))[API].foreign
+    (found,) = client(bind).record_sets(frozenset({API}))[API].unmanaged
     assert (found.type, found.values) == ("CNAME", (API,))
 
 

@@ -14,7 +14,7 @@ from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_reco
 from protokube.core.dns.model import (
     PLACEHOLDERS,
     ChangeKind,
-    ForeignRecord,
+    UnmanagedRecord,
     OwnedRecord,
     RecordChange,
     RecordType,
@@ -44,7 +44,7 @@ def provider(zone: str | None = None, *, inside: bool = True) -> Route53:
     return Route53(internal_suffix=lambda: SUFFIX, zone=zone, vpc=lambda: VPC if inside else None)
 
 
-def put(name: str, value: str, owner: str = "i-1", *, adopts: tuple[ForeignRecord, ...] = ()) -> RecordChange:
+def put(name: str, value: str, owner: str = "i-1", *, adopts: tuple[UnmanagedRecord, ...] = ()) -> RecordChange:
     shared = name.startswith("api")
     return RecordChange(ChangeKind.UPSERT, name, "A", (value,), 60, owner, shared, adopts=adopts)
 
@@ -230,7 +230,7 @@ def test_a_bootstrap_with_two_clusters_makes_six_calls(server: Route53Server) ->
         WantedRecord(name, "A", (value,), name.startswith("api"), "i-1")
         for name, value in {API: "10.0.0.1", ETCD: "10.0.0.1", events: "10.0.0.1", PUBLIC: "192.0.2.1"}.items()
     )
-    desired = WantedRecords("i-1", records=wanted, masters=tuple(one for one in wanted if one.shared))
+    desired = WantedRecords("i-1", records=wanted, control_plane=tuple(one for one in wanted if one.shared))
     (batch,) = decide_records(desired, route53.record_sets(desired.names), CAREFUL).batches
     route53.change(batch.changes)
     assert decide_records(desired, route53.record_sets(desired.names), CAREFUL) == RecordDecision()
@@ -314,7 +314,7 @@ def test_a_batch_made_of_a_reading_that_has_changed_is_made_again(server: Route5
     """Two masters replace one placeholder: the second one finds it replaced, looks once more, and writes."""
     zone = server.create_zone("c1.test")
     server.put(zone, API, "A", PLACEHOLDERS["A"])
-    seen = ForeignRecord("A", (PLACEHOLDERS["A"],), "addresses that no owner is recorded for")
+    seen = UnmanagedRecord("A", (PLACEHOLDERS["A"],), "addresses that no owner is recorded for")
     first, second = provider(), provider()
     for route53 in (first, second):
         route53.record_sets(frozenset({API}))
@@ -372,9 +372,9 @@ def test_records_of_others_are_told_apart(
     server.put(zone, API, "A", *([] if "AliasTarget" in fields else ["192.0.2.1"]), **fields)
     found = provider().record_sets(frozenset({API}))[API]
     assert found.owned == ()
-    (foreign,) = found.foreign
-    assert why in foreign.why
-    assert foreign.blocks is blocks
+    (unmanaged,) = found.unmanaged
+    assert why in unmanaged.why
+    assert unmanaged.blocks is blocks
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
@@ -401,7 +401,7 @@ def test_records_of_others_are_exchanged_in_one_request(
     )
     route53 = provider()
     wanted = tuple(WantedRecord(name, type_, (value,), name == API, "i-1") for type_, value in ADDRESSES)
-    desired = WantedRecords("i-1", records=wanted, masters=wanted if name == API else ())
+    desired = WantedRecords("i-1", records=wanted, control_plane=wanted if name == API else ())
     (batch,) = decide_records(
         desired, route53.record_sets(desired.names), RecordPolicy(removals=1, adopt=True)
     ).batches
@@ -448,7 +448,7 @@ def beside(request: pytest.FixtureRequest) -> Beside:
 
 
 def etcd_records(owner: str = "i-1") -> WantedRecords:
-    return WantedRecords(owner, records=(WantedRecord(ETCD, "A", ("10.0.0.1",), False, owner),), masters=())
+    return WantedRecords(owner, records=(WantedRecord(ETCD, "A", ("10.0.0.1",), False, owner),), control_plane=())
 
 
 def test_an_unmanaged_record_beside_an_exclusive_name_is_reported_and_left(
@@ -480,7 +480,7 @@ def test_an_unmanaged_record_beside_a_shared_name_is_not_in_the_way(server: Rout
     beside.stands_at(server, API)
     route53 = provider()
     wanted = (WantedRecord(API, "A", ("10.0.0.1",), True, "i-1"),)
-    desired = WantedRecords("i-1", records=wanted, masters=wanted)
+    desired = WantedRecords("i-1", records=wanted, control_plane=wanted)
     plan = decide_records(desired, route53.record_sets(desired.names), CAREFUL)
     assert plan.refusals == ()
     route53.change(plan.batches[0].changes)
@@ -494,7 +494,7 @@ def test_an_alias_of_another_type_beside_an_exclusive_name_is_never_touched(serv
     (batch,) = decide_records(desired, route53.record_sets(desired.names), CAREFUL).batches
     route53.change(batch.changes)
     found = route53.record_sets(desired.names)[ETCD]
-    assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),) and found.foreign == ()
+    assert found.owned == (OwnedRecord("A", ("10.0.0.1",), 60, "i-1"),) and found.unmanaged == ()
     route53.change([RecordChange(ChangeKind.DELETE, ETCD, "A", (), 60, "i-1", False, ("10.0.0.1",))])
     left = [(one["Name"], one["Type"]) for one in server.records(zone) if ETCD in one["Name"]]
     assert left == [(f"_protokube.{ETCD}.", "A")]
@@ -506,7 +506,7 @@ def test_other_types_under_our_names_are_none_of_ours(server: Route53Server) -> 
     route53 = provider()
     route53.change([put(API, "10.0.0.1")])
     found = route53.record_sets(frozenset({API}))[API]
-    assert (len(found.owned), found.foreign) == (1, ())
+    assert (len(found.owned), found.unmanaged) == (1, ())
     assert [one["ResourceRecords"] for one in server.records(zone) if one["Type"] == "TXT"] == [['"v=spf1 -all"']]
 
 
@@ -527,7 +527,7 @@ def test_a_batch_is_all_or_nothing(server: Route53Server) -> None:
 def test_what_was_adopted_must_still_be_what_was_seen(server: Route53Server) -> None:
     zone = server.create_zone("c1.test")
     server.put(zone, API, "A", "192.0.2.2")
-    seen = ForeignRecord("A", ("192.0.2.1",), "addresses that no owner is recorded for")
+    seen = UnmanagedRecord("A", ("192.0.2.1",), "addresses that no owner is recorded for")
     with pytest.raises(ProviderError, match="InvalidChangeBatch"):
         provider().change([put(API, "10.0.0.1", adopts=(seen,))])
     assert [one["ResourceRecords"] for one in server.records(zone) if one["Name"] == f"{API}."] == [["192.0.2.2"]]

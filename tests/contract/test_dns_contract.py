@@ -12,7 +12,7 @@ from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_reco
 from protokube.core.dns.model import (
     PLACEHOLDERS,
     ChangeKind,
-    ForeignRecord,
+    UnmanagedRecord,
     OwnedRecord,
     RecordChange,
     RecordType,
@@ -43,7 +43,7 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 def put(
-    name: str, *values: str, owner: str = "i-1", type_: RecordType = "A", adopts: tuple[ForeignRecord, ...] = ()
+    name: str, *values: str, owner: str = "i-1", type_: RecordType = "A", adopts: tuple[UnmanagedRecord, ...] = ()
 ) -> RecordChange:
     return RecordChange(ChangeKind.UPSERT, name, type_, values, 60, owner, name.startswith("api"), adopts=adopts)
 
@@ -61,12 +61,12 @@ def record(provider: DNSProvider, type_: RecordType, *values: str, owner: str = 
     return OwnedRecord(type_, values, 60, None if provider.private else owner)
 
 
-def keeps(*records: tuple[str, str], owner: str = "i-1", masters: tuple[WantedRecord, ...] = ()) -> WantedRecords:
+def keeps(*records: tuple[str, str], owner: str = "i-1", control_plane: tuple[WantedRecord, ...] = ()) -> WantedRecords:
     wanted = tuple(
         WantedRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
         for name, value in records
     )
-    return WantedRecords(owner, records=wanted, masters=masters or tuple(one for one in wanted if one.shared))
+    return WantedRecords(owner, records=wanted, control_plane=control_plane or tuple(one for one in wanted if one.shared))
 
 
 def converge(provider: DNSProvider, desired: WantedRecords, *, adopt: bool = False) -> RecordDecision:
@@ -84,7 +84,7 @@ def converge(provider: DNSProvider, desired: WantedRecords, *, adopt: bool = Fal
 @pytest.mark.parametrize("name", [API, ETCD])
 def test_a_name_that_no_node_filled_is_empty(place: Server, name: str) -> None:
     found = place.provider().record_sets(frozenset({name}))[name]
-    assert (found.owned, found.foreign, found.refusal) == ((), (), None)
+    assert (found.owned, found.unmanaged, found.refusal) == ((), (), None)
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
@@ -213,7 +213,7 @@ def test_a_placeholder_of_the_other_family_goes_with_ours(place: Server, name: s
 def test_a_placeholder_is_read_in_its_one_spelling(anywhere: Backend, name: str, spelling: str) -> None:
     anywhere.outsider_puts(name, "AAAA", spelling)
     found = anywhere.provider().record_sets(frozenset({name}))[name]
-    assert [one.values for one in found.owned] + [one.values for one in found.foreign] == [(PLACEHOLDERS["AAAA"],)]
+    assert [one.values for one in found.owned] + [one.values for one in found.unmanaged] == [(PLACEHOLDERS["AAAA"],)]
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
@@ -221,7 +221,7 @@ def test_a_placeholder_of_the_other_family_goes_in_the_batch_that_writes_ours(pl
     place.outsider_puts(name, "AAAA", PLACEHOLDERS["AAAA"])
     place.outsider_puts(name, "A", PLACEHOLDERS["A"])
     seen = tuple(
-        ForeignRecord(type_, (value,), "a placeholder")
+        UnmanagedRecord(type_, (value,), "a placeholder")
         for type_, value in (("A", PLACEHOLDERS["A"]), ("AAAA", PLACEHOLDERS["AAAA"]))
     )
     provider = place.provider()
@@ -233,7 +233,7 @@ def test_a_placeholder_of_the_other_family_goes_in_the_batch_that_writes_ours(pl
 @pytest.mark.parametrize("name", [API, ETCD])
 def test_an_address_that_is_no_longer_the_placeholder_stays(place: Server, name: str) -> None:
     place.outsider_puts(name, "AAAA", "2001:db8::7")
-    replaced = ForeignRecord("AAAA", (PLACEHOLDERS["AAAA"],), "a placeholder")
+    replaced = UnmanagedRecord("AAAA", (PLACEHOLDERS["AAAA"],), "a placeholder")
     place.provider().change([put(name, "10.0.0.1", adopts=(replaced,))])
     assert (place.values(name, "A"), place.values(name, "AAAA")) == ({"10.0.0.1"}, {"2001:db8::7"})
 
@@ -249,7 +249,7 @@ def test_a_wildcard_does_not_keep_ours_out(place: Server, name: str, kind: str, 
     place.outsider_puts(f"*{above}", kind, WILDCARDS[kind])
     provider = place.provider()
     found = provider.record_sets(frozenset({name}))[name]
-    assert (found.owned, found.foreign, found.refusal) == ((), (), None)
+    assert (found.owned, found.unmanaged, found.refusal) == ((), (), None)
     assert converge(provider, keeps((name, "10.0.0.1"))).refusals == ()
     assert place.values(name, "A") == {"10.0.0.1"}
     provider.change([put(name, "10.0.0.2"), put(name, "fd00::2", type_="AAAA")])
@@ -292,7 +292,7 @@ def test_a_cut_that_is_made_later_is_seen(place: Server) -> None:
 
 def test_a_second_master_replaces_a_placeholder_that_the_first_one_has_replaced(place: Server) -> None:
     place.outsider_puts(API, "A", PLACEHOLDERS["A"])
-    seen = ForeignRecord("A", (PLACEHOLDERS["A"],), "addresses that no owner is recorded for")
+    seen = UnmanagedRecord("A", (PLACEHOLDERS["A"],), "addresses that no owner is recorded for")
     for owner, address in (("i-1", "10.0.0.1"), ("i-2", "10.0.0.2")):
         place.provider().change([put(API, address, owner=owner, adopts=(seen,))])
     assert place.values(API, "A") == {"10.0.0.1", "10.0.0.2"}
@@ -306,7 +306,7 @@ def test_an_alias_is_left_alone_until_it_is_given_up(place: Server, name: str) -
     ((subject, rule, evidence),) = converge(provider, desired).refusals
     assert (subject, rule) == (name, "dns/foreign")
     assert f"lb.{ZONE}" in evidence
-    assert provider.record_sets(frozenset({name}))[name].foreign
+    assert provider.record_sets(frozenset({name}))[name].unmanaged
     assert place.values(f"etcd-b{SUFFIX}", "A") == {"10.0.0.1"}
     assert converge(provider, desired, adopt=True).refusals == ()
     assert place.values(name, "A") == {"10.0.0.1"}
@@ -315,8 +315,8 @@ def test_an_alias_is_left_alone_until_it_is_given_up(place: Server, name: str) -
 
 def test_what_others_wrote_is_exchanged_for_every_living_master_at_once(place: Server) -> None:
     place.outsider_puts(API, "A", "192.0.2.1", "192.0.2.2")
-    masters = tuple(WantedRecord(API, "A", (f"10.0.0.{i}",), True, f"i-{i}") for i in (1, 2, 3))
-    desired = keeps((API, "10.0.0.1"), masters=masters)
+    control_plane = tuple(WantedRecord(API, "A", (f"10.0.0.{i}",), True, f"i-{i}") for i in (1, 2, 3))
+    desired = keeps((API, "10.0.0.1"), control_plane=control_plane)
     plan = decide_records(desired, place.provider().record_sets(desired.names), RecordPolicy(removals=3))
     assert [refusal[1] for refusal in plan.refusals] == ["dns/foreign"]
     converge(place.provider(), desired, adopt=True)
@@ -326,7 +326,7 @@ def test_what_others_wrote_is_exchanged_for_every_living_master_at_once(place: S
 def test_adopting_waits_until_the_masters_can_be_seen(place: Server) -> None:
     place.outsider_puts(API, "A", "192.0.2.1")
     wanted = WantedRecord(API, "A", ("10.0.0.1",), True, "i-1")
-    blind = WantedRecords("i-1", records=(wanted,), masters=Unknown("throttled"))
+    blind = WantedRecords("i-1", records=(wanted,), control_plane=Unknown("throttled"))
     plan = converge(place.provider(), blind, adopt=True)
     assert [name for name, _ in plan.waiting] == [API]
     assert place.values(API, "A") == {"192.0.2.1"}

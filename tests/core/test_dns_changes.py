@@ -14,7 +14,7 @@ from protokube.core.dns.model import (
     PLACEHOLDERS,
     REMOVALS,
     ChangeKind,
-    ForeignRecord,
+    UnmanagedRecord,
     OwnedRecord,
     RecordChange,
     RecordSet,
@@ -25,8 +25,8 @@ from protokube.core.model import Unknown
 
 API = "api.internal.c1.test"
 ETCD = "etcd-a.internal.c1.test"
-ALIAS = ForeignRecord("A", ("lb.c1.test",), "an alias")
-MULTI = ForeignRecord("A", ("192.0.2.9",), "a multivalue record 'x'", blocks=False)
+ALIAS = UnmanagedRecord("A", ("lb.c1.test",), "an alias")
+MULTI = UnmanagedRecord("A", ("192.0.2.9",), "a multivalue record 'x'", blocks=False)
 
 
 def want(name: str, value: str = "10.0.0.1", owner: str = "i-1") -> WantedRecord:
@@ -36,20 +36,20 @@ def want(name: str, value: str = "10.0.0.1", owner: str = "i-1") -> WantedRecord
 def here(
     name: str,
     *owned: tuple[str, str | None],
-    foreign: Sequence[ForeignRecord] = (),
+    unmanaged: Sequence[UnmanagedRecord] = (),
     ttl: int = 60,
     coexists: bool = False,
 ) -> RecordSet:
     records = tuple(
         OwnedRecord("AAAA" if ":" in values else "A", tuple(values.split()), ttl, owner) for values, owner in owned
     )
-    return RecordSet(name, records, tuple(foreign), coexists)
+    return RecordSet(name, records, tuple(unmanaged), coexists)
 
 
 def decide(
     there: RecordSet,
     *wanted: WantedRecord,
-    masters: tuple[WantedRecord, ...] | Unknown = (),
+    control_plane: tuple[WantedRecord, ...] | Unknown = (),
     terminated: Sequence[str] = (),
     adopt: bool = False,
     private: bool = False,
@@ -57,7 +57,7 @@ def decide(
     withdrawn: bool = False,
 ) -> RecordDecision:
     left = frozenset({there.name}) if withdrawn else frozenset()
-    ours = WantedRecords("i-1", private, wanted, left, masters)
+    ours = WantedRecords("i-1", private, wanted, left, control_plane)
     policy = RecordPolicy(dict.fromkeys(terminated, "terminated"), removals, adopt)
     return decide_records(ours, {there.name: there}, policy)
 
@@ -117,9 +117,9 @@ def test_a_family_that_the_node_lost_goes_in_the_same_batch() -> None:
 
 
 @pytest.mark.parametrize("name", [API, ETCD])
-@pytest.mark.parametrize("other", [ALIAS, ForeignRecord("CNAME", ("lb.c1.test",), "a CNAME")])
-def test_what_others_put_there_is_reported_and_left(name: str, other: ForeignRecord) -> None:
-    found = decide(here(name, foreign=[other]), want(name))
+@pytest.mark.parametrize("other", [ALIAS, UnmanagedRecord("CNAME", ("lb.c1.test",), "a CNAME")])
+def test_what_others_put_there_is_reported_and_left(name: str, other: UnmanagedRecord) -> None:
+    found = decide(here(name, unmanaged=[other]), want(name))
     assert found.batches == ()
     ((subject, rule, evidence),) = found.refusals
     assert (subject, rule) == (name, "dns/foreign")
@@ -128,12 +128,12 @@ def test_what_others_put_there_is_reported_and_left(name: str, other: ForeignRec
 
 
 def test_a_record_of_another_family_is_none_of_ours() -> None:
-    aaaa = ForeignRecord("AAAA", ("lb.c1.test",), "an alias")
-    assert decide(here(API, ("10.0.0.1", "i-1"), foreign=[aaaa]), want(API)) == RecordDecision()
+    aaaa = UnmanagedRecord("AAAA", ("lb.c1.test",), "an alias")
+    assert decide(here(API, ("10.0.0.1", "i-1"), unmanaged=[aaaa]), want(API)) == RecordDecision()
 
 
 def test_where_records_can_stand_side_by_side_ours_is_kept_as_well() -> None:
-    found = decide(here(API, foreign=[MULTI]), want(API))
+    found = decide(here(API, unmanaged=[MULTI]), want(API))
     assert lines(found) == [f"{API} A (i-1): nothing → 10.0.0.1"]
     assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]
     found = decide(here(API, ("192.0.2.9", None), coexists=True), want(API))
@@ -142,7 +142,7 @@ def test_where_records_can_stand_side_by_side_ours_is_kept_as_well() -> None:
 
 
 def test_nothing_stands_beside_an_exclusive_record() -> None:
-    assert decide(here(ETCD, foreign=[MULTI]), want(ETCD)).batches == ()
+    assert decide(here(ETCD, unmanaged=[MULTI]), want(ETCD)).batches == ()
 
 
 @pytest.mark.parametrize("values", [PLACEHOLDERS["A"], f"{PLACEHOLDERS['A']} {PLACEHOLDERS['A']}"])
@@ -158,8 +158,8 @@ def test_a_placeholder_among_real_addresses_is_left_alone() -> None:
 
 
 def test_adopting_gives_every_living_master_its_record_at_once() -> None:
-    masters = (want(API), want(API, "10.0.0.2", "i-2"), want(API, "fd00::2", "i-2"), want("api.c1.test", "192.0.2.1"))
-    found = decide(here(API, foreign=[ALIAS]), want(API), masters=masters, adopt=True)
+    control_plane = (want(API), want(API, "10.0.0.2", "i-2"), want(API, "fd00::2", "i-2"), want("api.c1.test", "192.0.2.1"))
+    found = decide(here(API, unmanaged=[ALIAS]), want(API), control_plane=control_plane, adopt=True)
     assert [(one.owner, one.values, one.adopts) for one in changes(found)] == [
         ("i-1", ("10.0.0.1",), (ALIAS,)),
         ("i-2", ("10.0.0.2",), (ALIAS,)),
@@ -169,7 +169,7 @@ def test_adopting_gives_every_living_master_its_record_at_once() -> None:
 
 
 def test_adopting_waits_for_the_peers() -> None:
-    found = decide(here(API, foreign=[ALIAS]), want(API), masters=Unknown("throttled"), adopt=True)
+    found = decide(here(API, unmanaged=[ALIAS]), want(API), control_plane=Unknown("throttled"), adopt=True)
     assert found.batches == ()
     assert "throttled" in found.waiting[0][1]
 
@@ -206,7 +206,7 @@ def test_nothing_is_removed_where_ours_does_not_stand(there: RecordSet) -> None:
 
 def test_no_node_cleans_up_a_name_that_is_not_its_own() -> None:
     there = here(API, ("10.0.0.1", "i-1"), ("10.0.0.2", "i-2"))
-    assert decide(there, terminated=["i-2"], withdrawn=True, masters=()).batches == ()
+    assert decide(there, terminated=["i-2"], withdrawn=True, control_plane=()).batches == ()
 
 
 def test_an_exclusive_name_is_left_to_its_next_holder() -> None:
@@ -228,10 +228,10 @@ def test_removals_are_limited(limit: int) -> None:
 def test_a_master_leaves_a_name_only_while_a_living_one_stands_there() -> None:
     mine, living = ("10.0.0.1", "i-1"), want(API, "10.0.0.2", "i-2")
     both = here(API, mine, ("10.0.0.2", "i-2"))
-    assert lines(decide(both, masters=(living,), withdrawn=True)) == [f"{API} A (i-1): 10.0.0.1 → nothing"]
-    assert decide(here(API, mine), masters=(living,), withdrawn=True).batches == ()
-    assert decide(both, masters=(), withdrawn=True).batches == ()
-    assert decide(both, masters=Unknown("throttled"), withdrawn=True).batches == ()
+    assert lines(decide(both, control_plane=(living,), withdrawn=True)) == [f"{API} A (i-1): 10.0.0.1 → nothing"]
+    assert decide(here(API, mine), control_plane=(living,), withdrawn=True).batches == ()
+    assert decide(both, control_plane=(), withdrawn=True).batches == ()
+    assert decide(both, control_plane=Unknown("throttled"), withdrawn=True).batches == ()
 
 
 # --- a file of one's own ---
@@ -246,13 +246,13 @@ def test_in_a_private_place_whole_sets_are_written() -> None:
 
 def test_addresses_of_peers_that_cannot_be_seen_stay() -> None:
     there = here(API, ("10.0.0.9 10.0.0.2", None), ("fd00::2", None))
-    (change,) = changes(decide(there, want(API), private=True, masters=Unknown("throttled")))
+    (change,) = changes(decide(there, want(API), private=True, control_plane=Unknown("throttled")))
     assert change.values == ("10.0.0.1", "10.0.0.2", "10.0.0.9")
 
 
 def test_other_peoples_lines_are_reported_and_stop_nothing() -> None:
     found = decide(
-        here(API, foreign=[ForeignRecord("A", (PLACEHOLDERS["A"],), "line 3")]), want(API), private=True, adopt=True
+        here(API, unmanaged=[UnmanagedRecord("A", (PLACEHOLDERS["A"],), "line 3")]), want(API), private=True, adopt=True
     )
     assert [one.adopts for one in changes(found)] == [()]
     assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]
@@ -277,22 +277,22 @@ OWNED = st.lists(
     max_size=5,
     unique_by=lambda one: (one.type, one.owner),
 )
-FOREIGN = st.lists(st.sampled_from([ALIAS, MULTI, ForeignRecord("CNAME", ("x.test",), "a CNAME")]), max_size=2)
+UNMANAGED = st.lists(st.sampled_from([ALIAS, MULTI, UnmanagedRecord("CNAME", ("x.test",), "a CNAME")]), max_size=2)
 
 
 @given(OWNED, FOREIGN, st.booleans(), st.sets(st.sampled_from(["i-2", "i-3"])), st.booleans(), st.booleans())
 def test_without_leave_only_own_records_and_placeholders_are_touched(
     owned: list[OwnedRecord],
-    foreign: list[ForeignRecord],
+    unmanaged: list[UnmanagedRecord],
     coexists: bool,
     terminated: set[str],
     listed: bool,
     withdrawn: bool,
 ) -> None:
-    there = RecordSet(API, tuple(owned), tuple(foreign), coexists)
+    there = RecordSet(API, tuple(owned), tuple(unmanaged), coexists)
     wanted = () if withdrawn else (want(API),)
-    masters = (want(API, "10.0.0.2", "i-2"),) if listed else ()
-    found = decide(there, *wanted, masters=masters, terminated=sorted(terminated), withdrawn=withdrawn)
+    control_plane = (want(API, "10.0.0.2", "i-2"),) if listed else ()
+    found = decide(there, *wanted, control_plane=control_plane, terminated=sorted(terminated), withdrawn=withdrawn)
     for change in changes(found):
         assert change.owner == "i-1"
         assert all(set(one.values) == {PLACEHOLDERS["A"]} for one in change.adopts)

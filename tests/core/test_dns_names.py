@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from protokube.core.assess import assess
-from protokube.core.dns.model import Holding, WantedRecords
-from protokube.core.dns.names import Naming, holdings, wanted_records
+from protokube.core.dns.model import MemberNode, WantedRecords
+from protokube.core.dns.names import Naming, member_nodes, wanted_records
 from protokube.core.history import History
 from protokube.core.model import Unknown
 from protokube.core.node.model import Mount
@@ -17,19 +17,19 @@ NAMING = Naming("c1.test", ".internal.c1.test")
 MAIN_A = EtcdMember("main", "a", ("a", "b", "c"))
 EVENTS_A = EtcdMember("events", "a", ("a", "b", "c"))
 ME = Instance("i-1", "n1", "z", "c1.test", ("10.0.0.1", "10.0.0.99", "fd00::1"), ("198.51.100.1",))
-B = Holding("i-2", ("10.0.0.2",), ("198.51.100.2",), frozenset({("main", "b"), ("events", "b")}))
-C = Holding("i-3", ("10.0.0.3", "fd00::3"), (), frozenset({("main", "c")}))
+B = MemberNode("i-2", ("10.0.0.2",), ("198.51.100.2",), frozenset({("main", "b"), ("events", "b")}))
+C = MemberNode("i-3", ("10.0.0.3", "fd00::3"), (), frozenset({("main", "c")}))
 
 
 def wanted(
     *,
     instance: Instance = ME,
-    peers: tuple[Holding, ...] | Unknown = (B, C),
-    held: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
+    peers: tuple[MemberNode, ...] | Unknown = (B, C),
+    ours: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
     mounted: tuple[EtcdMember, ...] = (MAIN_A, EVENTS_A),
     private: bool = False,
 ) -> WantedRecords:
-    return wanted_records(NAMING, instance, peers, held=held, mounted=mounted, private=private)
+    return wanted_records(NAMING, instance, peers, ours=ours, mounted=mounted, private=private)
 
 
 def table(ours: WantedRecords) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -59,11 +59,11 @@ def test_only_mounted_members_are_named() -> None:
 @pytest.mark.parametrize("private", [False, True])
 @pytest.mark.parametrize("volumes", [(), (EVENTS_A,)], ids=["standby", "events only"])
 def test_masters_without_a_main_volume_write_nothing(private: bool, volumes: tuple[EtcdMember, ...]) -> None:
-    assert wanted(private=private, held=volumes, mounted=volumes).records == ()
+    assert wanted(private=private, ours=volumes, mounted=volumes).records == ()
 
 
 def test_a_standby_leaves_the_api_names_and_a_booting_master_does_not() -> None:
-    assert wanted(held=(), mounted=()).withdrawn == {NAMING.api, NAMING.api_internal}
+    assert wanted(ours=(), mounted=()).withdrawn == {NAMING.api, NAMING.api_internal}
     assert wanted(mounted=()).names == frozenset()
 
 
@@ -86,14 +86,14 @@ def test_a_master_without_an_external_address_has_no_place_under_the_public_name
 
 
 def test_living_masters_are_the_running_holders_of_a_main_volume() -> None:
-    stopped = Holding("i-4", ("10.0.0.4",), (), frozenset({("main", "d")}), PeerState.STOPPED)
-    terminated = Holding("i-5", ("10.0.0.5",), (), frozenset({("main", "e")}), PeerState.TERMINATED)
-    events = Holding("i-6", ("10.0.0.6",), (), frozenset({("events", "f")}))
-    masters = wanted(peers=(B, C, stopped, terminated, events)).masters
-    assert not isinstance(masters, Unknown)
-    assert {record.owner for record in masters} == {"i-1", "i-2", "i-3"}
-    assert all(record.shared for record in masters)
-    assert wanted(peers=Unknown("throttled")).masters == Unknown("throttled")
+    stopped = MemberNode("i-4", ("10.0.0.4",), (), frozenset({("main", "d")}), PeerState.STOPPED)
+    terminated = MemberNode("i-5", ("10.0.0.5",), (), frozenset({("main", "e")}), PeerState.TERMINATED)
+    events = MemberNode("i-6", ("10.0.0.6",), (), frozenset({("events", "f")}))
+    control_plane = wanted(peers=(B, C, stopped, terminated, events)).control_plane
+    assert not isinstance(control_plane, Unknown)
+    assert {record.owner for record in control_plane} == {"i-1", "i-2", "i-3"}
+    assert all(record.shared for record in control_plane)
+    assert wanted(peers=Unknown("throttled")).control_plane == Unknown("throttled")
 
 
 def test_a_private_provider_holds_everybody() -> None:
@@ -115,15 +115,15 @@ def test_a_private_provider_holds_everybody() -> None:
 
 
 def test_a_private_provider_prefers_ourselves_then_the_running() -> None:
-    stale = Holding("i-0", ("10.0.0.7",), (), frozenset({("main", "a"), ("main", "b")}), PeerState.STOPPED)
+    stale = MemberNode("i-0", ("10.0.0.7",), (), frozenset({("main", "a"), ("main", "b")}), PeerState.STOPPED)
     found = table(wanted(private=True, peers=(stale, B)))
     assert found["etcd-a.internal", "A"] == ("10.0.0.1",)
     assert found["etcd-b.internal", "A"] == ("10.0.0.2",)
 
 
 def test_a_private_provider_forgets_who_is_terminated_and_keeps_who_is_stopped() -> None:
-    terminated = Holding("i-2", ("10.0.0.2",), (), frozenset({("main", "b")}), PeerState.TERMINATED)
-    stopped = Holding("i-3", ("10.0.0.3",), (), frozenset({("main", "c")}), PeerState.STOPPED)
+    terminated = MemberNode("i-2", ("10.0.0.2",), (), frozenset({("main", "b")}), PeerState.TERMINATED)
+    stopped = MemberNode("i-3", ("10.0.0.3",), (), frozenset({("main", "c")}), PeerState.STOPPED)
     found = table(wanted(private=True, peers=(terminated, stopped)))
     assert ("etcd-b.internal", "A") not in found
     assert found["etcd-c.internal", "A"] == ("10.0.0.3",)
@@ -138,7 +138,7 @@ def test_a_private_provider_knows_itself_when_the_peers_cannot_be_seen() -> None
 
 def test_peers_are_joined_with_what_is_attached_to_them() -> None:
     peers = [Peer("i-2", ("10.0.0.2",)), Peer("i-1", ("10.0.0.1",), members={"main": "a"})]
-    joined = holdings(peers, {"i-2": [EtcdMember("main", "b", ("a", "b"))], "i-9": []})
+    joined = member_nodes(peers, {"i-2": [EtcdMember("main", "b", ("a", "b"))], "i-9": []})
     assert [(one.instance, one.members) for one in joined] == [
         ("i-1", frozenset({("main", "a")})),
         ("i-2", frozenset({("main", "b")})),

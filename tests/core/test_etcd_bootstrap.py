@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from protokube.core.disks.identity import Identity
-from protokube.core.etcd.bootstrap import Hearing, MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
+from protokube.core.etcd.bootstrap import PeerFacts, MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
 from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
 from protokube.core.model import Rejected, Unknown
 from protokube.core.volumes.model import (
@@ -63,8 +63,8 @@ def decide(
 ) -> Start | Rejected | Wait:  # fmt: skip
     volumes = assessed(own, *others, evidence=evidence, unparsable=unparsable)
     answers = peers if isinstance(peers, Unknown) else PeerAnswers(dict.fromkeys(heard, peers), "no route to host")
-    hearing = Hearing(answers, stable=stable, assume_new=assume_new, can_tag=can_tag)
-    return initial_state(volumes, known(own, started=started, data=data), hearing)
+    peer_facts = PeerFacts(answers, stable=stable, assume_new=assume_new, can_tag=can_tag)
+    return initial_state(volumes, known(own, started=started, data=data), peer_facts)
 
 
 def listed(name: str, *, started: bool, url: str | None = None) -> EtcdPeerMember:

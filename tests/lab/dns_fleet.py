@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from protokube.core.dns.changes import RecordPolicy, decide_records
-from protokube.core.dns.model import Holding
-from protokube.core.dns.names import Naming, holdings, wanted_records
+from protokube.core.dns.model import MemberNode
+from protokube.core.dns.names import Naming, member_nodes, wanted_records
 from protokube.core.dns.owners import Absences, terminated_owners
 from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 from protokube.errors import ProviderError
@@ -91,8 +91,8 @@ class Fleet:
         held = tuple(master.members)
         instance = Instance(master.id, master.id, "z", "c1.test", master.internal, master.external)
         yield
-        views: tuple[Holding, ...] = holdings(peers, {})
-        desired = wanted_records(NAMING, instance, views, held=held, mounted=held, private=False)
+        views: tuple[MemberNode, ...] = member_nodes(peers, {})
+        desired = wanted_records(NAMING, instance, views, ours=held, mounted=held, private=False)
         try:
             observed = master.provider.record_sets(desired.names)
             owners = {one.owner for found in observed.values() for one in found.owned if one.owner is not None}

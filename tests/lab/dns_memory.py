@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protokube.core.dns.model import ChangeKind, ForeignRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
 from protokube.errors import ProviderError
 
 
@@ -73,7 +73,7 @@ class MemoryDns:
         self,
         records: dict[tuple[str, RecordType, str | None], tuple[str, ...]],
         name: str,
-        adopted: ForeignRecord,
+        adopted: UnmanagedRecord,
     ) -> None:
         for key in [key for key, values in records.items() if key[0] == name and key[2] is None]:
             if (key[1], records[key]) == (adopted.type, adopted.values):

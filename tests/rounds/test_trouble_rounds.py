@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from protokube.apply import apply
 from protokube.core.dns.actions import ChangeRecords
-from protokube.core.dns.model import ChangeKind, ForeignRecord, RecordChange, RecordSet
+from protokube.core.dns.model import ChangeKind, UnmanagedRecord, RecordChange, RecordSet
 from protokube.core.dns.owners import Absences, OwnerTracking
 from protokube.core.model import Unknown
 from protokube.core.node.actions import WriteFile
@@ -78,8 +78,8 @@ class _Dns(MemoryDns):
         return {name: self._noted(there) for name, there in super().record_sets(names).items()}
 
     def _noted(self, there: RecordSet) -> RecordSet:
-        note = ForeignRecord("TXT", ("acme",), "a note", on_sign=True)
-        return replace(there, foreign=(note,)) if there.name in self._process.notes else there
+        note = UnmanagedRecord("TXT", ("acme",), "a note", at_owner_name=True)
+        return replace(there, unmanaged=(note,)) if there.name in self._process.notes else there
 
     def change(self, changes: Sequence[RecordChange]) -> None:
         self._process.sent.append(changes)

@@ -57,13 +57,13 @@ class ChangeRecords(ActionValue, frozen=True, tag="change-records"):
         port.change(self.records)
 
 
-def _changed(there: RecordSet, change: RecordChange) -> RecordSet:
+def _changed(current: RecordSet, change: RecordChange) -> RecordSet:
     kept: tuple[OwnedRecord, ...] = tuple(
         one
-        for one in there.owned
+        for one in current.owned
         if one.type != change.type or (change.shared and one.owner not in (change.owner, None))
     )
     if change.kind is ChangeKind.UPSERT:
         kept += (OwnedRecord(change.type, change.values, change.ttl, change.owner),)
-    foreign = tuple(one for one in there.foreign if one not in change.adopts)
-    return replace(there, owned=kept, foreign=foreign)
+    unmanaged = tuple(one for one in current.unmanaged if one not in change.adopts)
+    return replace(current, owned=kept, unmanaged=unmanaged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protokube.core.dns.changes import RecordPolicy, decide_records
 from protokube.core.dns.model import DnsAssessment, DnsFacts, DnsSettings, WantedRecords
-from protokube.core.dns.names import Naming, holdings, wanted_records
+from protokube.core.dns.names import Naming, member_nodes, wanted_records
 from protokube.core.dns.owners import OwnerTracking, terminated_owners
 from protokube.core.etcd.model import EtcdAssessment
 from protokube.core.model import Unknown
@@ -45,12 +45,12 @@ def _wanted(
     for one in volumes.all:
         for attachment in one.volume.attachments:
             attached.setdefault(attachment.instance, []).append(one.member)
-    peers = facts.cloud.peers if isinstance(facts.cloud.peers, Unknown) else holdings(facts.cloud.peers, attached)
+    peers = facts.cloud.peers if isinstance(facts.cloud.peers, Unknown) else member_nodes(facts.cloud.peers, attached)
     return wanted_records(
         Naming(volumes.cluster_id, settings.full_suffix(volumes.cluster_id)),
         volumes.instance,
         peers,
-        held=[one.member for one in volumes.ours.values()],
+        ours=[one.member for one in volumes.ours.values()],
         mounted=[one.volume.member for one in etcd.members],
         private=settings.private,
         # A node that is about to get a volume has nothing to withdraw, and needn't ask what stands under the names.

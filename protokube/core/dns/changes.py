@@ -20,7 +20,7 @@ from protokube.core.dns.model import (
     PLACEHOLDERS,
     REMOVALS,
     ChangeKind,
-    ForeignRecord,
+    UnmanagedRecord,
     OwnedRecord,
     RecordBatch,
     RecordChange,
@@ -31,7 +31,7 @@ from protokube.core.dns.model import (
 )
 from protokube.core.model import Unknown
 
-FOREIGN_RULE = "dns/foreign"
+UNMANAGED_RULE = "dns/foreign"
 
 
 class RecordDecision(Struct, frozen=True):
@@ -107,7 +107,7 @@ class _Name(Struct, frozen=True):
 
     name: str
     ours: WantedRecords
-    there: RecordSet
+    current: RecordSet
     policy: RecordPolicy
 
     @property
@@ -118,9 +118,9 @@ class _Name(Struct, frozen=True):
     def decide(self) -> _Decision:
         """This node's own records: written, repaired, replaced or withdrawn."""
         out = _Decision([], [], [], [])
-        if self.there.refusal is not None:
+        if self.current.refusal is not None:
             if self.wanted:
-                out.refusals.append((self.name, *self.there.refusal))
+                out.refusals.append((self.name, *self.current.refusal))
             return out
         for record in self.wanted:
             self._keep(record, out)
@@ -130,11 +130,11 @@ class _Name(Struct, frozen=True):
     def leftovers(self) -> list[RecordChange]:
         """The records of terminated owners, if this node's own record stands beside them."""
         shared = any(record.shared for record in self.wanted) and not self.ours.private
-        if not shared or not any(one.owner == self.ours.owner and one.values for one in self.there.owned):
+        if not shared or not any(one.owner == self.ours.owner and one.values for one in self.current.owned):
             return []
         return [
             _delete(self.name, one, one.owner, True)
-            for one in self.there.owned
+            for one in self.current.owned
             if one.owner in self.policy.terminated
         ]
 
@@ -142,70 +142,70 @@ class _Name(Struct, frozen=True):
 
     def _keep(self, record: WantedRecord, out: _Decision) -> None:
         shared = record.shared and not self.ours.private
-        plain = [one for one in self.there.owned if one.type == record.type]
-        mine = [one for one in plain if not shared or one.owner == self.ours.owner]
-        strangers = [
-            one for one in self.there.foreign if (not shared if one.on_sign else one.type in (record.type, "CNAME"))
+        plain = [one for one in self.current.owned if one.type == record.type]
+        own = [one for one in plain if not shared or one.owner == self.ours.owner]
+        unmanaged = [
+            one for one in self.current.unmanaged if (not shared if one.at_owner_name else one.type in (record.type, "CNAME"))
         ]
         if shared:
-            strangers += [_unsigned(one, self.there.coexists) for one in plain if one.owner is None]
+            unmanaged += [_without_owner(one, self.current.coexists) for one in plain if one.owner is None]
         if shared and record == self.wanted[0]:
-            strangers += self._other_placeholders()
-        placeholders = [one for one in strangers if _is_placeholder(one.values)]
-        strangers = [one for one in strangers if one not in placeholders]
+            unmanaged += self._other_placeholders()
+        placeholders = [one for one in unmanaged if _is_placeholder(one.values)]
+        unmanaged = [one for one in unmanaged if one not in placeholders]
         adopt = self.policy.adopt and not self.ours.private
         if self.ours.private:
-            placeholders, strangers = [], placeholders + strangers
-        if strangers and not adopt:
-            out.refusals.append((self.name, FOREIGN_RULE, _evidence(self.name, strangers, self.ours.private)))
-            if self._blocked(strangers, shared):
+            placeholders, unmanaged = [], placeholders + unmanaged
+        if unmanaged and not adopt:
+            out.refusals.append((self.name, UNMANAGED_RULE, _evidence(self.name, unmanaged, self.ours.private)))
+            if self._blocked(unmanaged, shared):
                 return
-        if strangers and adopt:
+        if unmanaged and adopt:
             if shared:
-                self._exchange(record, [*placeholders, *strangers], out)
+                self._exchange(record, [*placeholders, *unmanaged], out)
                 return
-            placeholders += strangers
-        values = self._with_unseen(record, mine)
-        if not placeholders and self._stands(record, values, mine):
+            placeholders += unmanaged
+        values = self._with_unseen(record, own)
+        if not placeholders and self._stands(record, values, own):
             return
-        before = tuple(value for one in mine for value in one.values)
+        before = tuple(value for one in own for value in one.values)
         out.changes.append(_upsert(record, values, before, shared, placeholders))
-        out.reasons.append(_why(record, mine, placeholders))
+        out.reasons.append(_why(record, own, placeholders))
 
-    def _other_placeholders(self) -> list[ForeignRecord]:
+    def _other_placeholders(self) -> list[UnmanagedRecord]:
         """Placeholders of a family that this node has no address of. They go with the batch that writes ours."""
         types = {record.type for record in self.wanted}
-        plain = (_unsigned(one, self.there.coexists) for one in self.there.owned if one.owner is None)
-        found = (one for one in (*plain, *self.there.foreign) if one.type in PLACEHOLDERS and not one.on_sign)
+        plain = (_without_owner(one, self.current.coexists) for one in self.current.owned if one.owner is None)
+        found = (one for one in (*plain, *self.current.unmanaged) if one.type in PLACEHOLDERS and not one.at_owner_name)
         return [one for one in found if one.type not in types and _is_placeholder(one.values)]
 
-    def _blocked(self, strangers: Sequence[ForeignRecord], shared: bool) -> bool:
+    def _blocked(self, unmanaged: Sequence[UnmanagedRecord], shared: bool) -> bool:
         """Whether strangers keep our record out: in a file never, under an exclusive name always."""
-        return not self.ours.private and (not shared or any(one.blocks for one in strangers))
+        return not self.ours.private and (not shared or any(one.blocks for one in unmanaged))
 
-    def _stands(self, record: WantedRecord, values: tuple[str, ...], mine: list[OwnedRecord]) -> bool:
-        if len(mine) != 1:
+    def _stands(self, record: WantedRecord, values: tuple[str, ...], own: list[OwnedRecord]) -> bool:
+        if len(own) != 1:
             return False
-        one = mine[0]
-        signed = self.ours.private or one.owner == self.ours.owner
+        one = own[0]
+        owner_matches = self.ours.private or one.owner == self.ours.owner
         same_ttl = self.ours.private or one.ttl == record.ttl
-        return signed and same_ttl and sorted(one.values) == sorted(values)
+        return owner_matches and same_ttl and sorted(one.values) == sorted(values)
 
-    def _with_unseen(self, record: WantedRecord, mine: list[OwnedRecord]) -> tuple[str, ...]:
+    def _with_unseen(self, record: WantedRecord, own: list[OwnedRecord]) -> tuple[str, ...]:
         """In a file of our own, addresses of peers that can't be seen now stay."""
-        if not (self.ours.private and record.shared and isinstance(self.ours.masters, Unknown)):
+        if not (self.ours.private and record.shared and isinstance(self.ours.control_plane, Unknown)):
             return record.values
-        return tuple(sorted({*record.values, *(value for one in mine for value in one.values)}))
+        return tuple(sorted({*record.values, *(value for one in own for value in one.values)}))
 
-    def _exchange(self, record: WantedRecord, adopts: list[ForeignRecord], out: _Decision) -> None:
+    def _exchange(self, record: WantedRecord, adopts: list[UnmanagedRecord], out: _Decision) -> None:
         """With the operator's word: other people's records for one record per living master, in one batch."""
-        masters = self.ours.masters
-        if isinstance(masters, Unknown):
-            out.waiting.append((self.name, f"the other masters' addresses are needed to adopt it: {masters.reason}"))
+        control_plane = self.ours.control_plane
+        if isinstance(control_plane, Unknown):
+            out.waiting.append((self.name, f"the other masters' addresses are needed to adopt it: {control_plane.reason}"))
             return
-        for master in masters:
+        for master in control_plane:
             if (master.name, master.type) == (record.name, record.type):
-                standing = [one for one in self.there.owned if (one.type, one.owner) == (master.type, master.owner)]
+                standing = [one for one in self.current.owned if (one.type, one.owner) == (master.type, master.owner)]
                 before = tuple(value for one in standing for value in one.values)
                 out.changes.append(_upsert(master, master.values, before, True, adopts))
         out.reasons.append(f"{self.name} is adopted from {', '.join(one.why for one in adopts)}")
@@ -213,8 +213,8 @@ class _Name(Struct, frozen=True):
     def _drop(self, out: _Decision) -> None:
         """Records of types that this node has no address for any more, or of a name that it left."""
         types = {record.type for record in self.wanted}
-        stale = [one for one in self.there.owned if one.type not in types and self._is_mine(one)]
-        if not stale or (self.ours.private and isinstance(self.ours.masters, Unknown)):
+        stale = [one for one in self.current.owned if one.type not in types and self._is_own(one)]
+        if not stale or (self.ours.private and isinstance(self.ours.control_plane, Unknown)):
             return
         if not (self._stays(types, out) if self.wanted else self._kept_by_others()):
             return
@@ -225,31 +225,31 @@ class _Name(Struct, frozen=True):
 
     def _stays(self, types: set[RecordType], out: _Decision) -> bool:
         """Whether a record of ours stands under the name, or will with this very batch."""
-        standing = (one for one in self.there.owned if one.type in types and one.values and self._is_mine(one))
+        standing = (one for one in self.current.owned if one.type in types and one.values and self._is_own(one))
         return bool(out.changes) or any(standing)
 
-    def _is_mine(self, one: OwnedRecord) -> bool:
+    def _is_own(self, one: OwnedRecord) -> bool:
         exclusive = bool(self.wanted) and not self.wanted[0].shared
         return self.ours.private or exclusive or one.owner == self.ours.owner
 
     def _kept_by_others(self) -> bool:
         """Whether a living master that belongs here has its record here: only then may ours leave."""
-        if isinstance(self.ours.masters, Unknown):
+        if isinstance(self.ours.control_plane, Unknown):
             return False
-        keepers = {one.owner for one in self.ours.masters if one.name == self.name} - {self.ours.owner}
-        return any(one.owner in keepers and one.values for one in self.there.owned)
+        keepers = {one.owner for one in self.ours.control_plane if one.name == self.name} - {self.ours.owner}
+        return any(one.owner in keepers and one.values for one in self.current.owned)
 
 
-def _unsigned(one: OwnedRecord, coexists: bool) -> ForeignRecord:
-    return ForeignRecord(one.type, one.values, "addresses that no owner is recorded for", blocks=not coexists)
+def _without_owner(one: OwnedRecord, coexists: bool) -> UnmanagedRecord:
+    return UnmanagedRecord(one.type, one.values, "addresses that no owner is recorded for", blocks=not coexists)
 
 
 def _is_placeholder(values: Sequence[str]) -> bool:
     return bool(values) and set(values) <= set(PLACEHOLDERS.values())
 
 
-def _evidence(name: str, strangers: Iterable[ForeignRecord], private: bool) -> str:
-    found = "; ".join(f"{one.type} {', '.join(one.values)} ({one.why})" for one in strangers)
+def _evidence(name: str, unmanaged: Iterable[UnmanagedRecord], private: bool) -> str:
+    found = "; ".join(f"{one.type} {', '.join(one.values)} ({one.why})" for one in unmanaged)
     advice = "remove it" if private else "remove it, or allow --dns-adopt"
     return f"under {name} stands what protokube didn't write: {found}; {advice}"
 
@@ -259,7 +259,7 @@ def _upsert(
     values: tuple[str, ...],
     before: tuple[str, ...],
     shared: bool,
-    adopts: Iterable[ForeignRecord],
+    adopts: Iterable[UnmanagedRecord],
 ) -> RecordChange:
     return RecordChange(
         ChangeKind.UPSERT, record.name, record.type, values, record.ttl, record.owner, shared, before, tuple(adopts)
@@ -270,9 +270,9 @@ def _delete(name: str, one: OwnedRecord, owner: str | None, shared: bool) -> Rec
     return RecordChange(ChangeKind.DELETE, name, one.type, (), one.ttl, owner or "", shared, one.values)
 
 
-def _why(record: WantedRecord, mine: list[OwnedRecord], placeholders: Sequence[ForeignRecord]) -> str:
+def _why(record: WantedRecord, own: list[OwnedRecord], placeholders: Sequence[UnmanagedRecord]) -> str:
     if placeholders:
         return f"{record.name} {record.type} holds {', '.join(one.why for one in placeholders)}"
-    if not mine:
+    if not own:
         return f"{record.name} {record.type} is missing"
     return f"{record.name} {record.type} differs"

@@ -45,7 +45,7 @@ class OwnedRecord(Struct, frozen=True):
     owner: str | None
 
 
-class ForeignRecord(Struct, frozen=True):
+class UnmanagedRecord(Struct, frozen=True):
     """Something under a name that is not ours: an alias, a CNAME, a shared record of another controller.
 
     `values` are for people and for recognising placeholders. `blocks`: no record of ours can stand beside it.
@@ -56,7 +56,7 @@ class ForeignRecord(Struct, frozen=True):
     values: tuple[str, ...]
     why: str
     blocks: bool = True
-    on_sign: bool = False
+    at_owner_name: bool = False
 
 
 class RecordSet(Struct, frozen=True):
@@ -68,7 +68,7 @@ class RecordSet(Struct, frozen=True):
 
     name: str
     owned: tuple[OwnedRecord, ...] = ()
-    foreign: tuple[ForeignRecord, ...] = ()
+    unmanaged: tuple[UnmanagedRecord, ...] = ()
     coexists: bool = False
     refusal: tuple[str, str] | None = None
 
@@ -97,7 +97,7 @@ class RecordChange(Struct, frozen=True):
     owner: str
     shared: bool
     before: tuple[str, ...] = ()
-    adopts: tuple[ForeignRecord, ...] = ()
+    adopts: tuple[UnmanagedRecord, ...] = ()
 
     def describe(self) -> str:
         """One line for people: what stands there now, and what will."""
@@ -108,7 +108,7 @@ class RecordChange(Struct, frozen=True):
         return f"{self.name} {self.type}{whose}: {was} → {now}{instead}"
 
 
-class Holding(Struct, frozen=True):
+class MemberNode(Struct, frozen=True):
     """A machine and the etcd members that live there, as pairs of (etcd cluster's key, member)."""
 
     instance: str
@@ -141,7 +141,7 @@ class WantedRecords(Struct, frozen=True):
     private: bool = False
     records: tuple[WantedRecord, ...] = ()
     withdrawn: frozenset[str] = frozenset()
-    masters: tuple[WantedRecord, ...] | Unknown = ()
+    control_plane: tuple[WantedRecord, ...] | Unknown = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -205,5 +205,5 @@ def names_with_addresses(records: Mapping[str, RecordSet] | Unknown) -> frozense
     if isinstance(records, Unknown):
         return records
     return frozenset(
-        name for name, there in records.items() if there.owned or any(not one.on_sign for one in there.foreign)
+        name for name, current in records.items() if current.owned or any(not one.at_owner_name for one in current.unmanaged)
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from protokube.core.dns.model import Holding, RecordType, WantedRecord, WantedRecords
+from protokube.core.dns.model import MemberNode, RecordType, WantedRecord, WantedRecords
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import EtcdMember, Instance, Peer, PeerState
 
@@ -50,10 +50,10 @@ class Naming(Struct, frozen=True):
         return f"api.{self.cluster_id}".lower()
 
 
-def holdings(peers: Iterable[Peer], attached: Mapping[str, Iterable[EtcdMember]]) -> tuple[Holding, ...]:
+def member_nodes(peers: Iterable[Peer], attached: Mapping[str, Iterable[EtcdMember]]) -> tuple[MemberNode, ...]:
     """Join the peers with the members on the volumes attached to them (`attached`, by instance)."""
     return tuple(
-        Holding(
+        MemberNode(
             peer.instance,
             peer.internal,
             peer.external,
@@ -67,9 +67,9 @@ def holdings(peers: Iterable[Peer], attached: Mapping[str, Iterable[EtcdMember]]
 def wanted_records(
     naming: Naming,
     instance: Instance,
-    peers: Sequence[Holding] | Unknown,
+    peers: Sequence[MemberNode] | Unknown,
     *,
-    held: Iterable[EtcdMember],
+    ours: Iterable[EtcdMember],
     mounted: Iterable[EtcdMember],
     private: bool,
     incomplete: bool = False,
@@ -83,39 +83,39 @@ def wanted_records(
     others = tuple(one for one in seen if one.instance != instance.id and one.state is not PeerState.TERMINATED)
     api_names = frozenset({naming.api_internal, naming.api})
     if not _has_main(here):
-        returning = incomplete or _has_main((member.cluster, member.me) for member in held)
+        returning = incomplete or _has_main((member.cluster, member.me) for member in ours)
         if private or returning:
             return WantedRecords(instance.id, private)
-        masters = peers if isinstance(peers, Unknown) else _masters(naming, others)
-        return WantedRecords(instance.id, withdrawn=api_names, masters=masters)
-    own = Holding(instance.id, instance.internal, instance.external, here)
-    masters = peers if isinstance(peers, Unknown) else _masters(naming, (own, *others))
+        control_plane = peers if isinstance(peers, Unknown) else _control_plane(naming, others)
+        return WantedRecords(instance.id, withdrawn=api_names, control_plane=control_plane)
+    own = MemberNode(instance.id, instance.internal, instance.external, here)
+    control_plane = peers if isinstance(peers, Unknown) else _control_plane(naming, (own, *others))
     if private:
-        return WantedRecords(instance.id, True, _view(naming, own, others), masters=masters)
+        return WantedRecords(instance.id, True, _view(naming, own, others), control_plane=control_plane)
     records = _member_records(naming, own) + _api_records(naming, own)
-    return WantedRecords(instance.id, False, records, api_names - {one.name for one in records}, masters)
+    return WantedRecords(instance.id, False, records, api_names - {one.name for one in records}, control_plane)
 
 
 def _has_main(members: Iterable[tuple[str, str]]) -> bool:
     return any(cluster == MAIN for cluster, _ in members)
 
 
-def _masters(naming: Naming, holders: Iterable[Holding]) -> tuple[WantedRecord, ...]:
-    living = (one for one in holders if one.state is PeerState.RUNNING and _has_main(one.members))
+def _control_plane(naming: Naming, nodes: Iterable[MemberNode]) -> tuple[WantedRecord, ...]:
+    living = (one for one in nodes if one.state is PeerState.RUNNING and _has_main(one.members))
     return tuple(record for one in living for record in _api_records(naming, one))
 
 
-def _member_records(naming: Naming, holding: Holding) -> tuple[WantedRecord, ...]:
+def _member_records(naming: Naming, node: MemberNode) -> tuple[WantedRecord, ...]:
     return tuple(
         record
-        for cluster, me in sorted(holding.members)
-        for record in _records(naming.member(cluster, me), holding.internal, False, holding.instance)
+        for cluster, me in sorted(node.members)
+        for record in _records(naming.member(cluster, me), node.internal, False, node.instance)
     )
 
 
-def _api_records(naming: Naming, holding: Holding) -> tuple[WantedRecord, ...]:
-    internal = _records(naming.api_internal, holding.internal, True, holding.instance)
-    return internal + _records(naming.api, holding.external, True, holding.instance)
+def _api_records(naming: Naming, node: MemberNode) -> tuple[WantedRecord, ...]:
+    internal = _records(naming.api_internal, node.internal, True, node.instance)
+    return internal + _records(naming.api, node.external, True, node.instance)
 
 
 def _records(name: str, addresses: Iterable[str], shared: bool, owner: str) -> tuple[WantedRecord, ...]:
@@ -127,7 +127,7 @@ def _records(name: str, addresses: Iterable[str], shared: bool, owner: str) -> t
     )
 
 
-def _view(naming: Naming, own: Holding, others: Sequence[Holding]) -> tuple[WantedRecord, ...]:
+def _view(naming: Naming, own: MemberNode, others: Sequence[MemberNode]) -> tuple[WantedRecord, ...]:
     """All holders' names as this node writes them into its own file: one record per name and type.
 
     A member that two machines claim belongs to us if we have it mounted, else to a running machine before a stopped.
@@ -135,11 +135,11 @@ def _view(naming: Naming, own: Holding, others: Sequence[Holding]) -> tuple[Want
     present = sorted(others, key=lambda other: other.state is not PeerState.RUNNING)
     exclusive: dict[str, tuple[WantedRecord, ...]] = {}
     shared: dict[tuple[str, RecordType], list[str]] = {}
-    for holding in (own, *present):
-        for cluster, me in sorted(holding.members):
-            single = Holding(holding.instance, holding.internal, (), frozenset({(cluster, me)}))
+    for node in (own, *present):
+        for cluster, me in sorted(node.members):
+            single = MemberNode(node.instance, node.internal, (), frozenset({(cluster, me)}))
             exclusive.setdefault(naming.member(cluster, me), _member_records(naming, single))
-        for record in _api_records(naming, holding) if _has_main(holding.members) else ():
+        for record in _api_records(naming, node) if _has_main(node.members) else ():
             shared.setdefault((record.name, record.type), []).extend(record.values)
     records = [record for group in exclusive.values() for record in group]
     records += [

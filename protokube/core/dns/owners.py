@@ -58,7 +58,7 @@ def owners(records: Mapping[str, RecordSet] | Unknown) -> set[str] | Unknown:
     """The owners of the records that stand under the names that were read."""
     if isinstance(records, Unknown):
         return records
-    return {one.owner for there in records.values() for one in there.owned if one.owner}
+    return {one.owner for current in records.values() for one in current.owned if one.owner}
 
 
 def terminated_owners(me: str, peers: Sequence[Peer] | Unknown, absent_for: Mapping[str, float]) -> dict[str, str]:

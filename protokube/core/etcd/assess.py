@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import DisksAssessment, VolumeContents
 from protokube.core.etcd.answers import AnswerTracking
-from protokube.core.etcd.bootstrap import Hearing, MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
+from protokube.core.etcd.bootstrap import PeerFacts, MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
 from protokube.core.etcd.links import awaits_names, member_names, stale_links, why_link
 from protokube.core.etcd.members import first_identity, identify, mounted_members
 from protokube.core.etcd.model import (
@@ -110,7 +110,7 @@ class _Judge(Struct, frozen=True):
         if member.has_data:
             verdict = _record_start(verdict, identity)
         known = self._known(member, identity)
-        start = initial_state(self.volumes, known, self._hearing(member))
+        start = initial_state(self.volumes, known, self._peer_facts(member))
         if isinstance(start, Start):
             return self._start(verdict, start, image, known)
         return self._not_started(verdict, start, known)
@@ -119,9 +119,9 @@ class _Judge(Struct, frozen=True):
         suffix = self.settings.suffix(self.volumes.cluster_id)
         return MemberFacts(member.volume, member.template, identity, member.has_data, suffix)
 
-    def _hearing(self, member: MountedMember) -> Hearing:
+    def _peer_facts(self, member: MountedMember) -> PeerFacts:
         cluster = member.volume.member.cluster
-        return Hearing(
+        return PeerFacts(
             self.facts.answers.get(cluster, Unknown("no peer was asked")),
             stable=self.tracking.stable_for.get(cluster, 0.0) >= self.settings.peers_patience,
             assume_new=self.settings.assume_new,

@@ -61,7 +61,7 @@ class MemberFacts(Struct, frozen=True):
         return f"http://{self.name}{self.dns_suffix}:{self.template.peer_port}"
 
 
-class Hearing(Struct, frozen=True):
+class PeerFacts(Struct, frozen=True):
     """What is known of the other members.
 
     `answers` is what their peer ports answered (Unknown when none did); `stable`: the answers have been the same for
@@ -81,9 +81,9 @@ def needs_peers(facts: MemberFacts) -> bool:
     return not (facts.has_data or facts.identity.started) and len(facts.volume.member.members) > 1
 
 
-def initial_state(volumes: VolumesAssessment, facts: MemberFacts, hearing: Hearing) -> Start | Rejected | Wait:
+def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: PeerFacts) -> Start | Rejected | Wait:
     """Decide how our member starts, or why that can't be decided."""
-    member, peers = facts.volume.member, hearing.answers
+    member, peers = facts.volume.member, peer_facts.answers
     if facts.has_data:
         return Start("existing")
     if facts.identity.started:
@@ -97,29 +97,29 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, hearing: Heari
     if len(member.members) == 1:
         return _alone(facts.volume, ran, all_others)
     if not isinstance(peers, Unknown):
-        judged = _by_peers(_asked(facts, others, all_others, ran=bool(ran)), peers)
-        if (ran or not hearing.can_tag) and not hearing.stable and isinstance(judged, Start):
+        judged = _by_peers(_cluster(facts, others, all_others, ran=bool(ran)), peers)
+        if (ran or not peer_facts.can_tag) and not peer_facts.stable and isinstance(judged, Start):
             return Wait("its peers have answered, and are asked again whether that stays so", False, as_is=True)
         return judged
     if ran:
         reason = f"etcd already ran on {', '.join(ran)}; waiting for one of its peers to answer ({peers.reason})"
         return Wait(reason, external=True)
-    if hearing.assume_new:
+    if peer_facts.assume_new:
         return Start("new")
-    return _unheard(volumes, facts, others, all_others, can_tag=hearing.can_tag)
+    return _without_answers(volumes, facts, others, all_others, can_tag=peer_facts.can_tag)
 
 
-def _asked(
+def _cluster(
     facts: MemberFacts, others: Sequence[MemberVolume], all_others: Sequence[MemberVolume], *, ran: bool
-) -> _Asked:
+) -> _Cluster:
     member = facts.volume.member
     names = {me: facts.template.member_name(me) for me in member.members}
     idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
     idle -= {names[one.member.me] for one in all_others if one.member.me in names and not _never_ran(one)}
-    return _Asked(names, facts.name, facts.url, idle, ran)
+    return _Cluster(names, facts.name, facts.url, idle, ran)
 
 
-def _unheard(
+def _without_answers(
     volumes: VolumesAssessment,
     facts: MemberFacts,
     others: Sequence[MemberVolume],
@@ -169,7 +169,7 @@ def _alone(own: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume]
     return Rejected("etcd/member-lost", evidence)
 
 
-class _Asked(Struct, frozen=True):
+class _Cluster(Struct, frozen=True):
     """What the answers are judged by: all members' etcd names (by member), our own name and peer URL, the names of
     members that are known never to have run (`idle`), and whether any other member is marked as having run."""
 
@@ -180,7 +180,7 @@ class _Asked(Struct, frozen=True):
     ran: bool
 
 
-def _by_peers(asked: _Asked, peers: PeerAnswers) -> Start | Rejected | Wait:
+def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
     """Peers answered: their member lists decide.
 
     While a cluster is being born every peer lists all members, and none with client URLs: that is the very first
@@ -192,34 +192,34 @@ def _by_peers(asked: _Asked, peers: PeerAnswers) -> Start | Rejected | Wait:
     without. So everybody who may know better has to be heard, or a majority, of which one knows for certain.
     """
     lists = list(peers.lists.values())
-    advice = REPLACE_MEMBER.format(name=asked.name, url=asked.url)
-    found = [(listed, ours) for listed in lists if (ours := _ours(asked, listed))]
+    advice = REPLACE_MEMBER.format(name=cluster.name, url=cluster.url)
+    found = [(listed, ours) for listed in lists if (ours := _ours(cluster, listed))]
     if not found:
         listed = ", ".join(sorted({peer.name or "(not started)" for one in lists for peer in one}))
-        evidence = f"a running cluster does not list {asked.name} (it lists {listed}); {advice}"
+        evidence = f"a running cluster does not list {cluster.name} (it lists {listed}); {advice}"
         return Rejected("etcd/member-lost", evidence)
     if any(ours.client_urls for _, ours in found):
-        evidence = f"a running cluster lists {asked.name} as started, and this volume has no data; {advice}"
+        evidence = f"a running cluster lists {cluster.name} as started, and this volume has no data; {advice}"
         return Rejected("etcd/member-lost", evidence)
     newest, ours = max(found, key=lambda one: sum(bool(peer.client_urls) for peer in one[0]))
-    names = {_name_of(peer, ours, asked.name) for peer in newest}
-    heard = {asked.names[me] for me in peers.lists if me in asked.names}
-    unheard = names - {asked.name} - heard - asked.idle
-    if unheard and len(heard) <= len(newest) // 2:
+    names = {_name_of(peer, ours, cluster.name) for peer in newest}
+    heard = {cluster.names[me] for me in peers.lists if me in cluster.names}
+    silent = names - {cluster.name} - heard - cluster.idle
+    if silent and len(heard) <= len(newest) // 2:
         reason = (
-            f"{', '.join(sorted(heard))} may have missed when {asked.name} first ran; waiting for "
-            f"{', '.join(sorted(unheard))} to answer ({peers.silence})"
+            f"{', '.join(sorted(heard))} may have missed when {cluster.name} first ran; waiting for "
+            f"{', '.join(sorted(silent))} to answer ({peers.silence})"
         )
         return Wait(reason, external=True)
     born = not any(peer.client_urls for listed in lists for peer in listed)
-    if born and (not asked.ran or names == set(asked.names.values())):
+    if born and (not cluster.ran or names == set(cluster.names.values())):
         return Start("new")
-    return Start("existing", ",".join(f"{_name_of(peer, ours, asked.name)}={peer.peer_urls[0]}" for peer in newest))
+    return Start("existing", ",".join(f"{_name_of(peer, ours, cluster.name)}={peer.peer_urls[0]}" for peer in newest))
 
 
-def _ours(asked: _Asked, listed: Sequence[EtcdPeerMember]) -> EtcdPeerMember | None:
+def _ours(cluster: _Cluster, listed: Sequence[EtcdPeerMember]) -> EtcdPeerMember | None:
     return next(
-        (peer for peer in listed if peer.name == asked.name or (not peer.name and asked.url in peer.peer_urls)), None
+        (peer for peer in listed if peer.name == cluster.name or (not peer.name and cluster.url in peer.peer_urls)), None
     )
 
 

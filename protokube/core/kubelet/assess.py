@@ -91,10 +91,10 @@ def _file(facts: KubeletNode, path: str) -> object:
 
 def _differing(facts: KubeletNode, rendered: KubeletFiles) -> Iterator[FileWanted]:
     for path, text in ((ARGS_PATH, rendered.args_file), (CONFIG_PATH, rendered.config_file)):
-        there = _file(facts, path)
-        if isinstance(there, File) and there.text == text:
+        state = _file(facts, path)
+        if isinstance(state, File) and state.text == text:
             continue
-        reason = "it is missing" if isinstance(there, Absent) else "it differs from the configuration"
+        reason = "it is missing" if isinstance(state, Absent) else "it differs from the configuration"
         yield FileWanted(path, text, reason)
 
 

@@ -38,8 +38,8 @@ def gate(
             reasons.append(f"{one.id} is mounted")
         else:
             path = settings.link(settings.templates[one.member.cluster])
-            there = None if isinstance(node.files, Unknown) else node.files.get(path)
-            if not (isinstance(there, Link) and there.target.startswith(one.target + "/")):
+            state = None if isinstance(node.files, Unknown) else node.files.get(path)
+            if not (isinstance(state, Link) and state.target.startswith(one.target + "/")):
                 reasons.append(f"{path} stands")
     return Gate(tuple(reasons))
 

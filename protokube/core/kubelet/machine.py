@@ -50,12 +50,12 @@ def _cgroup_v1(settings: Settings, version: Version) -> Iterator[Fault]:
 
 
 def _missing(
-    settings: Settings, name: str, what: str, wanted: Iterable[object], there: frozenset[int]
+    settings: Settings, name: str, what: str, wanted: Iterable[object], known: frozenset[int]
 ) -> Iterator[Fault]:
-    absent = sorted({number for number in wanted if isinstance(number, int)} - there)
+    absent = sorted({number for number in wanted if isinstance(number, int)} - known)
     if absent:
         listed = ", ".join(map(str, absent))
-        yield _fault(settings, name, f"this machine has no {what} {listed} (expected some of {ranges_of(there)})")
+        yield _fault(settings, name, f"this machine has no {what} {listed} (expected some of {ranges_of(known)})")
 
 
 def numbers_of(text: str) -> list[int]:

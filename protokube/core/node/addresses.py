@@ -78,8 +78,8 @@ def choose(preferred: Iterable[Address], in_use: Collection[str] = ()) -> tuple[
 
 def _one(preferred: Sequence[Address], in_use: Collection[str]) -> Address:
     first = preferred[0]
-    steady = (one for one in preferred if one.text in in_use and (first.alone or not one.alone))
-    return next(steady, first)
+    stable = (one for one in preferred if one.text in in_use and (first.alone or not one.alone))
+    return next(stable, first)
 
 
 def _by_preference(addresses: Sequence[Address], source: str | None) -> list[Address]:

@@ -280,7 +280,7 @@ OWNED = st.lists(
 UNMANAGED = st.lists(st.sampled_from([ALIAS, MULTI, UnmanagedRecord("CNAME", ("x.test",), "a CNAME")]), max_size=2)
 
 
-@given(OWNED, FOREIGN, st.booleans(), st.sets(st.sampled_from(["i-2", "i-3"])), st.booleans(), st.booleans())
+@given(OWNED, UNMANAGED, st.booleans(), st.sets(st.sampled_from(["i-2", "i-3"])), st.booleans(), st.booleans())
 def test_without_leave_only_own_records_and_placeholders_are_touched(
     owned: list[OwnedRecord],
     unmanaged: list[UnmanagedRecord],

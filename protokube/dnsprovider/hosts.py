@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet, RecordType, UnmanagedRecord
 from protokube.dnsprovider import backup
 from protokube.dnsprovider.hosts_text import HostsText, normal_address, parse, record_type
 from protokube.errors import ProviderError, explain

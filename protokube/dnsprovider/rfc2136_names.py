@@ -19,7 +19,7 @@ import dns.rrset
 import dns.update
 from msgspec import Struct, field
 
-from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet, RecordType, UnmanagedRecord
 from protokube.core.dns.zones import delegated
 
 OWNER_LABEL = "_protokube"

@@ -28,8 +28,8 @@ from protokube.core.dns.zones import NoZone, Zone, choose_zone, suffixes
 from protokube.dnsprovider.route53_order import MAX_PAGES, Listing, Page, Place
 from protokube.dnsprovider.route53_records import (
     after,
-    must_read,
     make_batch,
+    must_read,
     names_to_read,
     plain_name,
     record_set,

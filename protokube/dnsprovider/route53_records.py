@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
-from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet, RecordType, UnmanagedRecord
 from protokube.core.dns.zones import Zone, delegated
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet, RecordType, UnmanagedRecord
 from protokube.dnsprovider import backup
 from protokube.dnsprovider.hosts import HostsFile
 from protokube.dnsprovider.hosts_text import BEGIN, END

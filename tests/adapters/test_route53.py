@@ -14,10 +14,10 @@ from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_reco
 from protokube.core.dns.model import (
     PLACEHOLDERS,
     ChangeKind,
-    UnmanagedRecord,
     OwnedRecord,
     RecordChange,
     RecordType,
+    UnmanagedRecord,
     WantedRecord,
     WantedRecords,
 )

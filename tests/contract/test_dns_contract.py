@@ -12,10 +12,10 @@ from protokube.core.dns.changes import RecordDecision, RecordPolicy, decide_reco
 from protokube.core.dns.model import (
     PLACEHOLDERS,
     ChangeKind,
-    UnmanagedRecord,
     OwnedRecord,
     RecordChange,
     RecordType,
+    UnmanagedRecord,
     WantedRecord,
     WantedRecords,
 )
@@ -61,12 +61,16 @@ def record(provider: DNSProvider, type_: RecordType, *values: str, owner: str = 
     return OwnedRecord(type_, values, 60, None if provider.private else owner)
 
 
-def keeps(*records: tuple[str, str], owner: str = "i-1", control_plane: tuple[WantedRecord, ...] = ()) -> WantedRecords:
+def keeps(
+    *records: tuple[str, str], owner: str = "i-1", control_plane: tuple[WantedRecord, ...] = ()
+) -> WantedRecords:
     wanted = tuple(
         WantedRecord(name, "AAAA" if ":" in value else "A", (value,), name.startswith("api"), owner)
         for name, value in records
     )
-    return WantedRecords(owner, records=wanted, control_plane=control_plane or tuple(one for one in wanted if one.shared))
+    return WantedRecords(
+        owner, records=wanted, control_plane=control_plane or tuple(one for one in wanted if one.shared)
+    )
 
 
 def converge(provider: DNSProvider, desired: WantedRecords, *, adopt: bool = False) -> RecordDecision:

@@ -14,10 +14,10 @@ from protokube.core.dns.model import (
     PLACEHOLDERS,
     REMOVALS,
     ChangeKind,
-    UnmanagedRecord,
     OwnedRecord,
     RecordChange,
     RecordSet,
+    UnmanagedRecord,
     WantedRecord,
     WantedRecords,
 )
@@ -158,7 +158,12 @@ def test_a_placeholder_among_real_addresses_is_left_alone() -> None:
 
 
 def test_adopting_gives_every_living_master_its_record_at_once() -> None:
-    control_plane = (want(API), want(API, "10.0.0.2", "i-2"), want(API, "fd00::2", "i-2"), want("api.c1.test", "192.0.2.1"))
+    control_plane = (
+        want(API),
+        want(API, "10.0.0.2", "i-2"),
+        want(API, "fd00::2", "i-2"),
+        want("api.c1.test", "192.0.2.1"),
+    )
     found = decide(here(API, unmanaged=[ALIAS]), want(API), control_plane=control_plane, adopt=True)
     assert [(one.owner, one.values, one.adopts) for one in changes(found)] == [
         ("i-1", ("10.0.0.1",), (ALIAS,)),
@@ -252,7 +257,10 @@ def test_addresses_of_peers_that_cannot_be_seen_stay() -> None:
 
 def test_other_peoples_lines_are_reported_and_stop_nothing() -> None:
     found = decide(
-        here(API, unmanaged=[UnmanagedRecord("A", (PLACEHOLDERS["A"],), "line 3")]), want(API), private=True, adopt=True
+        here(API, unmanaged=[UnmanagedRecord("A", (PLACEHOLDERS["A"],), "line 3")]),
+        want(API),
+        private=True,
+        adopt=True,
     )
     assert [one.adopts for one in changes(found)] == [()]
     assert [rule for _, rule, _ in found.refusals] == ["dns/foreign"]

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from protokube.core.disks.identity import Identity
-from protokube.core.etcd.bootstrap import PeerFacts, MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
+from protokube.core.etcd.bootstrap import (
+    MemberFacts,
+    PeerFacts,
+    Start,
+    Wait,
+    initial_state,
+    needs_peers,
+    peers_to_ask,
+)
 from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
 from protokube.core.model import Rejected, Unknown
 from protokube.core.volumes.model import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protokube.core.dns.model import ChangeKind, UnmanagedRecord, OwnedRecord, RecordChange, RecordSet, RecordType
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet, RecordType, UnmanagedRecord
 from protokube.errors import ProviderError
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from protokube.apply import apply
 from protokube.core.dns.actions import ChangeRecords
-from protokube.core.dns.model import ChangeKind, UnmanagedRecord, RecordChange, RecordSet
+from protokube.core.dns.model import ChangeKind, RecordChange, RecordSet, UnmanagedRecord
 from protokube.core.dns.owners import Absences, OwnerTracking
 from protokube.core.model import Unknown
 from protokube.core.node.actions import WriteFile

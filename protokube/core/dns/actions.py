@@ -1,4 +1,4 @@
-"""What is done to records."""
+"""The actions on DNS records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protokube.core.model import Unknown
 
 
 class RecordWriter(Protocol):
-    """Carries batches of records out."""
+    """Executes batches of changes."""
 
     def change(self, changes: Sequence[RecordChange]) -> None:
         """Apply one batch; idempotent."""
@@ -30,14 +30,16 @@ class ChangeRecords(ActionValue, frozen=True, tag="change-records"):
 
     @property
     def subject(self) -> str:
-        """The record's name, or the batch's when there are several. What others left is always a subject of its own,
-        beside this node's record of the same name."""
+        """The record's name, or the batch's when there are several names.
+
+        Removals always have the batch as their subject: this node's own record of the same name is another subject.
+        """
         names = sorted({change.name for change in self.records})
         return names[0] if len(names) == 1 and self.batch == OWN else self.batch
 
     @property
     def lock(self) -> str:
-        """All the records of a batch."""
+        """The batch's name: two changes of one batch never run side by side."""
         return self.batch
 
     def describe(self) -> str:
@@ -45,7 +47,7 @@ class ChangeRecords(ActionValue, frozen=True, tag="change-records"):
         return "; ".join(change.describe() for change in self.records)
 
     def predict(self, facts: Mapping[str, RecordSet] | Unknown, now: float) -> Mapping[str, RecordSet]:
-        """The records stand as the batch says."""
+        """Apply the batch to the records."""
         assert not isinstance(facts, Unknown)
         records = dict(facts)
         for change in self.records:

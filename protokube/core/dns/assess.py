@@ -1,4 +1,4 @@
-"""From our mounted members and our peers to the records that this node keeps."""
+"""From the mounted members and the peers to the records that this node keeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Before = tuple[VolumesAssessment, EtcdAssessment]
 
 
 def assess(settings: DnsSettings, facts: DnsFacts, tracking: OwnerTracking, before: Before) -> DnsAssessment:
-    """Judge the names: which matter, and what to change under them."""
+    """Judge the names: which ones to read, and which of their records to change."""
     volumes, etcd = before
     if not settings.kept:
         return DnsAssessment()
@@ -53,6 +53,6 @@ def _wanted(
         ours=[one.member for one in volumes.ours.values()],
         mounted=[one.volume.member for one in etcd.members],
         private=settings.private,
-        # A node that is about to get a volume has nothing to withdraw, and needn't ask what stands under the names.
+        # A node that is about to get a volume would only write again what it withdraws, so it needn't read the names.
         incomplete=not facts.mounts_known or bool(volumes.stray or volumes.claim or volumes.unconfirmed),
     )

@@ -1,11 +1,11 @@
-"""Which records to change: what should stand under the names against what the server says.
+"""Which records to change: compares the wanted records with those that the server has.
 
-Invariants, whatever the order in which masters act or die:
+Invariants, in whatever order control-plane nodes act or end:
 
-- a shared name is never written as a whole: each change concerns one owner's record, so nothing can be lost;
-- a name that was filled never becomes empty: an own record is replaced in one step and withdrawn only while a
-  living master's stands; what others left is removed only where one's own record stands;
-- other people's records are left alone, except placeholders, which serve nobody, and what the operator gave up.
+- A shared name is never written as a whole. Each change concerns one owner's record, so no other can be lost.
+- A name that has addresses never becomes empty. An own record is replaced in one step, and withdrawn only beside a
+  running control-plane node's. A terminated owner's record is removed only beside one's own.
+- Unmanaged records are left alone, except placeholders, and except with --dns-adopt.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from protokube.core.dns.model import (
     PLACEHOLDERS,
     REMOVALS,
     ChangeKind,
-    UnmanagedRecord,
     OwnedRecord,
     RecordBatch,
     RecordChange,
     RecordSet,
     RecordType,
+    UnmanagedRecord,
     WantedRecord,
     WantedRecords,
 )
@@ -35,7 +35,7 @@ UNMANAGED_RULE = "dns/foreign"
 
 
 class RecordDecision(Struct, frozen=True):
-    """What to change now.
+    """The changes of one pass.
 
     `refusals` are (name, rule, evidence), `waiting` are (name, reason). `left_over`: how many records of terminated
     owners are left for later reconciles.
@@ -48,10 +48,10 @@ class RecordDecision(Struct, frozen=True):
 
 
 class RecordPolicy(Struct, frozen=True):
-    """What may be done beside writing our own records.
+    """The changes that are allowed beside writing our own records.
 
-    `terminated`: owners that are terminated, with the evidence; at most `removals` of their records are removed now.
-    `adopt`: records that others wrote under our names are replaced.
+    `terminated`: the terminated owners with their evidence; at most `removals` of their records are removed now.
+    `adopt`: unmanaged records under our names are replaced.
     """
 
     terminated: Mapping[str, str] = {}
@@ -62,7 +62,7 @@ class RecordPolicy(Struct, frozen=True):
 def decide_records(
     ours: WantedRecords, records: Mapping[str, RecordSet] | Unknown, policy: RecordPolicy
 ) -> RecordDecision:
-    """Decide the batches of a pass, by what should stand under our names and what does."""
+    """Decide the batches of a pass from the wanted and the current records."""
     if isinstance(records, Unknown):
         return RecordDecision()
     names = [_Name(name, ours, records[name], policy) for name in sorted(ours.names) if name in records]
@@ -85,16 +85,17 @@ def decide_records(
 
 
 def _pick(candidates: Sequence[RecordChange], owner: str, limit: int) -> tuple[RecordChange, ...]:
-    """At most `limit`, in an order of each master's own: masters that clean up at once share the work."""
+    """Choose at most `limit` removals."""
 
     def order(change: RecordChange) -> str:
+        # Each node has an order of its own, so that nodes that clean up at the same time share the work.
         return hashlib.sha256("\n".join((owner, change.owner, change.name, change.type)).encode()).hexdigest()
 
     return tuple(sorted(candidates, key=order)[:limit])
 
 
 class _Decision(Struct):
-    """What is decided for one name, gathered."""
+    """The decision for one name, gathered."""
 
     changes: list[RecordChange]
     reasons: list[str]
@@ -103,7 +104,7 @@ class _Decision(Struct):
 
 
 class _Name(Struct, frozen=True):
-    """One name: what should stand there and what does."""
+    """One name: its wanted and its current records."""
 
     name: str
     ours: WantedRecords
@@ -116,7 +117,7 @@ class _Name(Struct, frozen=True):
         return tuple(record for record in self.ours.records if record.name == self.name)
 
     def decide(self) -> _Decision:
-        """This node's own records: written, repaired, replaced or withdrawn."""
+        """Decide this node's own records: write, repair, replace or withdraw them."""
         out = _Decision([], [], [], [])
         if self.current.refusal is not None:
             if self.wanted:
@@ -124,11 +125,12 @@ class _Name(Struct, frozen=True):
             return out
         for record in self.wanted:
             self._keep(record, out)
-        self._drop(out)
+        self._delete_stale(out)
         return out
 
     def leftovers(self) -> list[RecordChange]:
-        """The records of terminated owners, if this node's own record stands beside them."""
+        """The records of terminated owners to remove, if this node's own record stands beside them."""
+        # Without an own record beside them, the last removal would leave the name empty.
         shared = any(record.shared for record in self.wanted) and not self.ours.private
         if not shared or not any(one.owner == self.ours.owner and one.values for one in self.current.owned):
             return []
@@ -144,87 +146,104 @@ class _Name(Struct, frozen=True):
         shared = record.shared and not self.ours.private
         plain = [one for one in self.current.owned if one.type == record.type]
         own = [one for one in plain if not shared or one.owner == self.ours.owner]
-        unmanaged = [
-            one for one in self.current.unmanaged if (not shared if one.at_owner_name else one.type in (record.type, "CNAME"))
-        ]
-        if shared:
-            unmanaged += [_without_owner(one, self.current.coexists) for one in plain if one.owner is None]
-        if shared and record == self.wanted[0]:
-            unmanaged += self._other_placeholders()
+        unmanaged = self._unmanaged(record, plain, shared)
         placeholders = [one for one in unmanaged if _is_placeholder(one.values)]
         unmanaged = [one for one in unmanaged if one not in placeholders]
         adopt = self.policy.adopt and not self.ours.private
         if self.ours.private:
+            # Lines of the hosts file that an operator wrote stay, whatever address they give.
             placeholders, unmanaged = [], placeholders + unmanaged
         if unmanaged and not adopt:
             out.refusals.append((self.name, UNMANAGED_RULE, _evidence(self.name, unmanaged, self.ours.private)))
-            if self._blocked(unmanaged, shared):
+            if self._is_blocked(unmanaged, shared):
                 return
         if unmanaged and adopt:
             if shared:
-                self._exchange(record, [*placeholders, *unmanaged], out)
+                self._adopt(record, [*placeholders, *unmanaged], out)
                 return
             placeholders += unmanaged
-        values = self._with_unseen(record, own)
-        if not placeholders and self._stands(record, values, own):
+        values = self._values(record, own)
+        if not placeholders and self._is_current(record, values, own):
             return
         before = tuple(value for one in own for value in one.values)
         out.changes.append(_upsert(record, values, before, shared, placeholders))
         out.reasons.append(_why(record, own, placeholders))
 
+    def _unmanaged(self, record: WantedRecord, plain: Sequence[OwnedRecord], shared: bool) -> list[UnmanagedRecord]:
+        """The unmanaged records that concern a wanted one; `plain` are the addresses of its type."""
+        found = [
+            one
+            for one in self.current.unmanaged
+            if (not shared if one.at_owner_name else one.type in (record.type, "CNAME"))
+        ]
+        if shared:
+            found += [_without_owner(one, self.current.coexists) for one in plain if one.owner is None]
+        if shared and record == self.wanted[0]:
+            found += self._other_placeholders()
+        return found
+
     def _other_placeholders(self) -> list[UnmanagedRecord]:
-        """Placeholders of a family that this node has no address of. They go with the batch that writes ours."""
+        """The placeholders of a family in which this node has no address.
+
+        They go with the batch that writes our record: alone, their removal could empty the name.
+        """
         types = {record.type for record in self.wanted}
         plain = (_without_owner(one, self.current.coexists) for one in self.current.owned if one.owner is None)
-        found = (one for one in (*plain, *self.current.unmanaged) if one.type in PLACEHOLDERS and not one.at_owner_name)
+        found = (
+            one for one in (*plain, *self.current.unmanaged) if one.type in PLACEHOLDERS and not one.at_owner_name
+        )
         return [one for one in found if one.type not in types and _is_placeholder(one.values)]
 
-    def _blocked(self, unmanaged: Sequence[UnmanagedRecord], shared: bool) -> bool:
-        """Whether strangers keep our record out: in a file never, under an exclusive name always."""
+    def _is_blocked(self, unmanaged: Sequence[UnmanagedRecord], shared: bool) -> bool:
+        """Whether unmanaged records keep our record out: in a file never, under an exclusive name always."""
+        # Route 53 keeps no multivalue record beside a simple one or an alias of the same name and type.
         return not self.ours.private and (not shared or any(one.blocks for one in unmanaged))
 
-    def _stands(self, record: WantedRecord, values: tuple[str, ...], own: list[OwnedRecord]) -> bool:
+    def _is_current(self, record: WantedRecord, values: tuple[str, ...], own: list[OwnedRecord]) -> bool:
         if len(own) != 1:
             return False
         one = own[0]
+        # A hosts file records neither owners nor TTLs.
         owner_matches = self.ours.private or one.owner == self.ours.owner
         same_ttl = self.ours.private or one.ttl == record.ttl
         return owner_matches and same_ttl and sorted(one.values) == sorted(values)
 
-    def _with_unseen(self, record: WantedRecord, own: list[OwnedRecord]) -> tuple[str, ...]:
-        """In a file of our own, addresses of peers that can't be seen now stay."""
+    def _values(self, record: WantedRecord, own: list[OwnedRecord]) -> tuple[str, ...]:
+        """The values to write: in this node's own file, the addresses of peers that are Unknown now are kept."""
         if not (self.ours.private and record.shared and isinstance(self.ours.control_plane, Unknown)):
             return record.values
         return tuple(sorted({*record.values, *(value for one in own for value in one.values)}))
 
-    def _exchange(self, record: WantedRecord, adopts: list[UnmanagedRecord], out: _Decision) -> None:
-        """With the operator's word: other people's records for one record per living master, in one batch."""
+    def _adopt(self, record: WantedRecord, adopts: list[UnmanagedRecord], out: _Decision) -> None:
+        """Replace unmanaged records, with --dns-adopt, by one record per running control-plane node, in one batch."""
+        # The unmanaged record may serve all of them: to replace it by ours alone would take the others out of DNS.
         control_plane = self.ours.control_plane
         if isinstance(control_plane, Unknown):
-            out.waiting.append((self.name, f"the other masters' addresses are needed to adopt it: {control_plane.reason}"))
+            needed = "the other control-plane nodes' addresses are needed to adopt it"
+            out.waiting.append((self.name, f"{needed}: {control_plane.reason}"))
             return
-        for master in control_plane:
-            if (master.name, master.type) == (record.name, record.type):
-                standing = [one for one in self.current.owned if (one.type, one.owner) == (master.type, master.owner)]
+        for other in control_plane:
+            if (other.name, other.type) == (record.name, record.type):
+                standing = [one for one in self.current.owned if (one.type, one.owner) == (other.type, other.owner)]
                 before = tuple(value for one in standing for value in one.values)
-                out.changes.append(_upsert(master, master.values, before, True, adopts))
+                out.changes.append(_upsert(other, other.values, before, True, adopts))
         out.reasons.append(f"{self.name} is adopted from {', '.join(one.why for one in adopts)}")
 
-    def _drop(self, out: _Decision) -> None:
-        """Records of types that this node has no address for any more, or of a name that it left."""
+    def _delete_stale(self, out: _Decision) -> None:
+        """Delete own records of a type in which this node has no address any more, or of a withdrawn name."""
         types = {record.type for record in self.wanted}
         stale = [one for one in self.current.owned if one.type not in types and self._is_own(one)]
         if not stale or (self.ours.private and isinstance(self.ours.control_plane, Unknown)):
             return
-        if not (self._stays(types, out) if self.wanted else self._kept_by_others()):
+        if not (self._keeps_one(types, out) if self.wanted else self._kept_by_others()):
             return
         shared = not self.wanted or self.wanted[0].shared
         for one in stale:
             out.changes.append(_delete(self.name, one, self.ours.owner, shared and not self.ours.private))
             out.reasons.append(f"{self.name} {one.type} no longer belongs to {self.ours.owner}")
 
-    def _stays(self, types: set[RecordType], out: _Decision) -> bool:
-        """Whether a record of ours stands under the name, or will with this very batch."""
+    def _keeps_one(self, types: set[RecordType], out: _Decision) -> bool:
+        """Whether a record of ours stands under the name, or this batch adds one."""
         standing = (one for one in self.current.owned if one.type in types and one.values and self._is_own(one))
         return bool(out.changes) or any(standing)
 
@@ -233,7 +252,7 @@ class _Name(Struct, frozen=True):
         return self.ours.private or exclusive or one.owner == self.ours.owner
 
     def _kept_by_others(self) -> bool:
-        """Whether a living master that belongs here has its record here: only then may ours leave."""
+        """Whether another running control-plane node has its record here: only then may ours be withdrawn."""
         if isinstance(self.ours.control_plane, Unknown):
             return False
         keepers = {one.owner for one in self.ours.control_plane if one.name == self.name} - {self.ours.owner}

@@ -1,10 +1,11 @@
 """DNS as values: what stands under a name, who wrote it, and what to change.
 
-A name is either *exclusive* (an etcd member's: one owner, replaced whole) or *shared* (the API's: each owner
-writes its own record and nobody else's). Names are lower case, without the trailing dot.
+A name is *exclusive* or *shared*. An etcd member's name is exclusive: it has one owner and is replaced whole.
+The API's names are shared: each owner writes its own record and no other. Names are lower case, without the trailing
+dot.
 
-A provider only reports what stands there and executes what it is told: `OwnedRecord` and `ForeignRecord` are what
-it read, `RecordSet.refusal` says that a name has no place in it, and core/dns/changes.py decides.
+A provider only reads and executes. It reports `OwnedRecord` and `UnmanagedRecord`, and a `RecordSet.refusal` for a
+name that none of its zones can take. core/dns/changes.py decides.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ RecordType = Literal["A", "AAAA"]
 
 OWN = "own-records"
 REMOVALS = "removals"
-"""The two batches: this node's own records, and what owners that are gone left."""
+"""The two batches: this node's own records, and the removal of records that terminated owners left."""
 
 TTL = 60
 """Seconds."""
 
 PLACEHOLDERS: Mapping[RecordType, str] = {"A": "203.0.113.123", "AAAA": "fd00:dead:add::"}
-"""What kops puts under names that no node has filled yet. It serves no client and is always replaced."""
+"""The addresses that kops gives to names that no node has filled yet. They serve no client, so they are replaced."""
 
 
 class OwnedRecord(Struct, frozen=True):
     """Plain addresses under a name. `owner` is the id of the instance that wrote them.
 
-    `owner` is None where nothing tells who wrote: always in a hosts file; on a server these are somebody else's
-    addresses under a shared name, and under an exclusive name what the next holder of the member replaces.
+    `owner` is None without an owner record, so always in a hosts file. On a server, such addresses under a shared name
+    are unmanaged; under an exclusive name the next holder of the member replaces them.
     """
 
     type: RecordType
@@ -46,10 +47,10 @@ class OwnedRecord(Struct, frozen=True):
 
 
 class UnmanagedRecord(Struct, frozen=True):
-    """Something under a name that is not ours: an alias, a CNAME, a shared record of another controller.
+    """A record under a name that protokube did not write: an alias, a CNAME, a shared record of another controller.
 
     `values` are for people and for recognising placeholders. `blocks`: no record of ours can stand beside it.
-    `on_sign`: it stands where the owner of an exclusive name is noted; a shared name has no use for that place.
+    `at_owner_name`: it stands where the owner record of an exclusive name belongs. Shared names need no owner record.
     """
 
     type: str
@@ -60,10 +61,10 @@ class UnmanagedRecord(Struct, frozen=True):
 
 
 class RecordSet(Struct, frozen=True):
-    """Everything that stands under one name and concerns addresses.
+    """All records under one name that concern addresses.
 
     `coexists`: a record of ours can be added beside addresses without an owner (RFC 2136 can, Route 53 can't).
-    `refusal` is (rule, evidence) when the provider has no place for the name: no zone, or two.
+    `refusal` is (rule, evidence) when no zone, or more than one, fits the name.
     """
 
     name: str
@@ -83,10 +84,9 @@ class ChangeKind(StrEnum):
 class RecordChange(Struct, frozen=True):
     """Put or remove one owner's record of one type under a name.
 
-    `shared` tells how the name is kept: an upsert of an exclusive name replaces all plain addresses of that type,
-    one of a shared name only the owner's. `before` are the values that stood there, for people; a delete takes away
-    nothing else. `adopts` are other people's records that are exchanged in the same batch; a change is idempotent,
-    so a record that is gone by then is none to exchange.
+    An upsert of an exclusive name replaces all plain addresses of that type; one of a `shared` name only the owner's.
+    `before` are the values that were read; a delete removes no others. `adopts` are unmanaged records that the same
+    batch replaces. A change is idempotent: an adopted record that has vanished meanwhile is no error.
     """
 
     kind: ChangeKind
@@ -100,7 +100,7 @@ class RecordChange(Struct, frozen=True):
     adopts: tuple[UnmanagedRecord, ...] = ()
 
     def describe(self) -> str:
-        """One line for people: what stands there now, and what will."""
+        """One line for people: the values before and after."""
         was = ", ".join(self.before) or "nothing"
         now = ", ".join(self.values) if self.kind is ChangeKind.UPSERT else "nothing"
         whose = f" ({self.owner})" if self.shared else ""
@@ -109,7 +109,7 @@ class RecordChange(Struct, frozen=True):
 
 
 class MemberNode(Struct, frozen=True):
-    """A machine and the etcd members that live there, as pairs of (etcd cluster's key, member)."""
+    """A node and the etcd members on its volumes, as pairs of (etcd cluster's key, member)."""
 
     instance: str
     internal: tuple[str, ...]
@@ -130,11 +130,11 @@ class WantedRecord(Struct, frozen=True):
 
 
 class WantedRecords(Struct, frozen=True):
-    """What this node keeps.
+    """The records that this node keeps.
 
-    `records` are its own, one per name and type. `withdrawn` are shared names in which it has no place (any more).
-    `masters` are the records that all living masters keep under the shared names, this one's included; it is
-    Unknown while the peers can't be seen. `private`: the provider holds this node's view alone.
+    `records` are its own, one per name and type. `withdrawn` are shared names that it doesn't serve.
+    `control_plane` are the records of all running control-plane nodes under the shared names, this one's included.
+    It is Unknown while the peers are. `private`: only this node reads the provider.
     """
 
     owner: str
@@ -145,7 +145,7 @@ class WantedRecords(Struct, frozen=True):
 
     @property
     def names(self) -> frozenset[str]:
-        """The names that have to be read."""
+        """The names to read."""
         return frozenset(record.name for record in self.records) | self.withdrawn
 
 
@@ -169,7 +169,7 @@ class DnsSettings(Struct, frozen=True):
 
 
 class DnsFacts(Struct, frozen=True):
-    """All that names are judged by: who holds which volume, what is mounted here, and what stands under the names.
+    """The facts that names are judged by: the cloud's answer, and the records under the names.
 
     `mounts_known`: the mounts of this machine could be read.
     """
@@ -188,7 +188,7 @@ class RecordBatch(Struct, frozen=True):
 
 
 class DnsAssessment(Struct, frozen=True):
-    """Which names matter, and what to change under them.
+    """The names to read, and the changes to their records.
 
     `names` are the ones to read. `left_over`: how many records of terminated owners are left for later reconciles.
     """
@@ -200,10 +200,11 @@ class DnsAssessment(Struct, frozen=True):
 
 
 def names_with_addresses(records: Mapping[str, RecordSet] | Unknown) -> frozenset[str] | Unknown:
-    """The names under which addresses stand, whoever wrote them. What stands beside a name, where its owner is to be
-    noted, is no address."""
+    """The names that have addresses, from any writer. A record in the place of an owner record is no address."""
     if isinstance(records, Unknown):
         return records
     return frozenset(
-        name for name, current in records.items() if current.owned or any(not one.at_owner_name for one in current.unmanaged)
+        name
+        for name, current in records.items()
+        if current.owned or any(not one.at_owner_name for one in current.unmanaged)
     )

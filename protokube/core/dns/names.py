@@ -1,12 +1,13 @@
 """Which names this node keeps in DNS, and with which addresses.
 
-- `etcd-<me>`, `etcd-events-<me>`, `etcd-<key>-<me>` + internal suffix: the holder's internal address; exclusive;
-- `api` + internal suffix: the internal address of every master that holds a main volume; shared;
+- `etcd-<me>`, `etcd-events-<me>`, `etcd-<key>-<me>` + internal suffix: the internal address of the node that has the
+  member's volume; exclusive;
+- `api` + internal suffix: the internal address of every control-plane node with a `main` volume; shared;
 - `api.<cluster>`: their external addresses; shared.
 
-One address per family (A, and AAAA where the node has IPv6): the first that the cloud names, which is the primary
-one. A private provider (hosts file) is read by this node alone, so it holds the names of all holders.
-Nodes that are no masters, and masters whose main volume isn't mounted, write nothing.
+Each name gets one address per family (A, and AAAA where the node has IPv6): the first that the cloud lists, which is
+the primary one. Only this node reads a private provider (the hosts file), so that has the names of all nodes.
+Workers, and control-plane nodes whose `main` volume isn't mounted, write nothing.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ class Naming(Struct, frozen=True):
 
     @property
     def api_internal(self) -> str:
-        """Where nodes find the API."""
+        """The API's name for nodes."""
         return f"api{self.internal_suffix}".lower()
 
     @property
     def api(self) -> str:
-        """Where kubectl finds the API."""
+        """The API's name for kubectl."""
         return f"api.{self.cluster_id}".lower()
 
 
@@ -74,15 +75,16 @@ def wanted_records(
     private: bool,
     incomplete: bool = False,
 ) -> WantedRecords:
-    """Decide what this node keeps: `held` are the members on volumes attached to it, `mounted` those mounted.
+    """Decide which records this node keeps: `ours` are the members on its volumes, `mounted` those mounted.
 
-    `incomplete`: the cloud's answer doesn't show everything that is mounted here, so that nothing is withdrawn.
+    `incomplete`: this node may have, or soon get, more volumes than the answers show, so no name is withdrawn.
     """
     here = frozenset((member.cluster, member.me) for member in mounted)
     seen = () if isinstance(peers, Unknown) else peers
     others = tuple(one for one in seen if one.instance != instance.id and one.state is not PeerState.TERMINATED)
     api_names = frozenset({naming.api_internal, naming.api})
     if not _has_main(here):
+        # A volume that is attached and not mounted yet will serve the API again: a withdrawal would only flap.
         returning = incomplete or _has_main((member.cluster, member.me) for member in ours)
         if private or returning:
             return WantedRecords(instance.id, private)
@@ -128,9 +130,9 @@ def _records(name: str, addresses: Iterable[str], shared: bool, owner: str) -> t
 
 
 def _view(naming: Naming, own: MemberNode, others: Sequence[MemberNode]) -> tuple[WantedRecord, ...]:
-    """All holders' names as this node writes them into its own file: one record per name and type.
+    """All nodes' names as this node writes them into its own file: one record per name and type.
 
-    A member that two machines claim belongs to us if we have it mounted, else to a running machine before a stopped.
+    Where two nodes report one member, this node goes first, then running nodes, then stopped ones.
     """
     present = sorted(others, key=lambda other: other.state is not PeerState.RUNNING)
     exclusive: dict[str, tuple[WantedRecord, ...]] = {}

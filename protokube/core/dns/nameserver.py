@@ -30,7 +30,7 @@ class TsigKey(Struct, frozen=True):
 
 
 def parse_server(text: str) -> tuple[str, int] | Fault:
-    """`HOST`, `HOST:PORT`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:PORT` → (host, port)."""
+    """Parse `HOST`, `HOST:PORT`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:PORT` into (host, port)."""
     bracketed = re.fullmatch(r"\[([^\[\]]+)\](?::([^:]*))?", text)
     plain = re.fullmatch(r"([^:\[\]\s]+)(?::([^:]*))?", text)
     bare = re.fullmatch(r"[0-9a-fA-F.:]*:[0-9a-fA-F.:]*:[0-9a-fA-F.:]*(%\w+)?", text)
@@ -48,7 +48,7 @@ def parse_server(text: str) -> tuple[str, int] | Fault:
 
 
 def parse_keyfile(text: str, place: str) -> TsigKey | Fault:
-    """The one key of a file in BIND's format, as tsig-keygen writes it. `place` is the file, for the message."""
+    """Parse the one key of a file in BIND's format, as tsig-keygen writes it. `place` names the file in messages."""
     bare = _COMMENT.sub(lambda match: match.group(1) or " ", text)
     keys = list(_KEY.finditer(bare))
     if len(keys) != 1 or _KEY.sub("", bare).strip():

@@ -1,8 +1,8 @@
-"""When an owner of a shared record is gone for good, and only then may others remove what it left.
+"""When an owner of a shared record is terminated: only then may other nodes remove its records.
 
-The cloud says so itself (shutting down, terminated), or its answers have not listed the owner for ten minutes while
-they did list this instance: an empty list from a wrong account or region, or a fresh instance that isn't visible
-yet, is no evidence. Stopped is not gone.
+Either the cloud says so, or its answers have listed this instance and not the owner for ten minutes. An answer that
+lacks this instance too proves nothing: it may come from a wrong account or region. A stopped instance is not
+terminated.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from protokube.core.dns.model import RecordSet
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import Peer, PeerState
 
+# EC2's answers are eventually consistent: a running instance may be missing from one of them, or from several.
 ABSENCE = 600.0
 """Seconds between the first and the last answer without the owner."""
 
@@ -22,16 +23,16 @@ ABSENCE = 600.0
 class Absences(Struct, frozen=True):
     """Since when owners have been missing from the cloud's answers: owner → (first, last such answer), in seconds.
 
-    A value: `seen` returns the next one. Losing it costs delay, never an effect.
+    Losing it costs delay, never an effect.
     """
 
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def seen(self, now: float, me: str, peers: Sequence[Peer] | Unknown, owners: Iterable[str] | Unknown) -> Absences:
-        """Take in one answer. `owners` are those whose records stand somewhere; only they are followed.
+        """Take in one answer of the cloud. `owners` are the owners of the records that were read.
 
-        An answer that failed, or that doesn't contain this instance, says nothing and changes nothing. While the
-        records can't be read, those who were missing are followed further.
+        An answer that failed, or that lacks this instance, changes nothing. While the records are Unknown, the owners
+        that were missing before are followed further.
         """
         if isinstance(peers, Unknown):
             return self
@@ -42,27 +43,26 @@ class Absences(Struct, frozen=True):
         return Absences({owner: (self.spans.get(owner, (now, now))[0], now) for owner in sorted(missing)})
 
     def absent_for(self) -> dict[str, float]:
-        """How long each owner has been missing: seconds between the first and the last answer without it."""
+        """Seconds for which each owner has been missing, from the first to the last answer without it."""
         return {owner: last - first for owner, (first, last) in self.spans.items()}
 
 
 class OwnerTracking(Struct, frozen=True):
-    """What is remembered of other owners: their absences, and how many of their records this reconcile has
-    removed."""
+    """The absences of other owners, and how many of their records this reconcile has removed."""
 
     absences: Absences = Absences()
     removed: int = 0
 
 
 def owners(records: Mapping[str, RecordSet] | Unknown) -> set[str] | Unknown:
-    """The owners of the records that stand under the names that were read."""
+    """The owners of the records that were read."""
     if isinstance(records, Unknown):
         return records
     return {one.owner for current in records.values() for one in current.owned if one.owner}
 
 
 def terminated_owners(me: str, peers: Sequence[Peer] | Unknown, absent_for: Mapping[str, float]) -> dict[str, str]:
-    """The owners that are gone, each with its evidence. Nobody is, while the peers can't be seen."""
+    """The terminated owners, each with its evidence; none while the peers are Unknown."""
     if isinstance(peers, Unknown) or not any(peer.instance == me for peer in peers):
         return {}
     said = "the cloud says that it is terminated"

@@ -1,4 +1,4 @@
-"""From the judgement of the names to batches of changes."""
+"""Turns the judgement of the names into batches of changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from protokube.core.steps import Plan
 
 
 def plan(judged: DnsAssessment, out: Plan) -> None:
-    """Plan the changes to records."""
+    """Plan the changes to records; say how many are left for later reconciles."""
     out.add(judged.findings)
     for batch in judged.batches:
         out.step(ChangeRecords(batch.name, batch.changes), batch.reason)

@@ -1,4 +1,4 @@
-"""Which zone a name belongs to, and when to refuse instead of guessing."""
+"""Which zone a name belongs to, and when that is refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from msgspec import Struct
 
 
 class Zone(Struct, frozen=True):
-    """A zone as its server knows it. `name` is lower case, without the trailing dot.
+    """A zone as its server describes it. `name` is lower case, without the trailing dot.
 
-    `excluded` says why no name can be written there; empty for a zone that counts.
+    `excluded` says why no name can be written there; it is empty for a usable zone.
     """
 
     id: str
@@ -28,7 +28,7 @@ class Zone(Struct, frozen=True):
 
 
 class NoZone(Struct, frozen=True):
-    """A name that has no place: `rule` is `dns/no-zone`, `dns/ambiguous-zone` or `dns/delegated`."""
+    """Why no zone takes a name: `rule` is `dns/no-zone`, `dns/ambiguous-zone` or `dns/delegated`."""
 
     rule: str
     evidence: str
@@ -41,7 +41,7 @@ def suffixes(name: str) -> list[str]:
 
 
 def choose_zone(name: str, zones: Iterable[Zone], *, internal: bool) -> Zone | NoZone:
-    """The longest zone that holds `name`: for internal names among private zones first, for others among public.
+    """Choose the longest zone that contains `name`: private zones first for internal names, public first for others.
 
     Two zones of one kind and name are refused, naming both: a wrong guess writes where no resolver looks.
     """
@@ -70,7 +70,7 @@ def delegated(name: str, zone: str, cut: str) -> NoZone:
 
 
 def _seen(name: str, zones: Iterable[Zone]) -> str:
-    """The zones that don't count, and why. Zones elsewhere are left out as long as there are better ones."""
+    """The zones that were seen and why each was passed over; those that contain the name, if any do."""
     fitting = [f"{zone.name} ({zone.id}): {zone.excluded}" for zone in zones if zone.holds(name)]
     others = [f"{zone.name} ({zone.id}): it doesn't hold the name" for zone in zones if not zone.holds(name)]
     found = sorted(fitting or others)

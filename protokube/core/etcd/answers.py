@@ -1,7 +1,7 @@
 """For how long an etcd cluster's members have given the same answers.
 
-A peer that was just restarted replays its log, and its list lacks members for moments; only time tells. All of it may
-be lost at any moment; that costs delay, never an effect.
+A restarted etcd replays its log, and its list lacks members for moments: only time tells. Losing this at any moment
+costs delay, never an effect.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ MemberList = tuple[EtcdPeerMember, ...]
 
 
 class AnswerTracking(Struct, frozen=True):
-    """etcd cluster → member → its answer, and the uptime in seconds since which it has been that.
+    """etcd cluster → member → its answer, and the uptime in seconds at which it first gave that.
 
-    `stable_for` says for how many seconds all members of an etcd cluster that answer have given these answers.
+    `stable_for`: seconds for which all answers of an etcd cluster have been the same.
     """
 
     since: Mapping[str, Mapping[str, tuple[MemberList, float]]] = {}
     stable_for: Mapping[str, float] = {}
 
     def seen(self, uptime: float, answers: Mapping[str, PeerAnswers | Unknown]) -> AnswerTracking:
-        """Take in a snapshot. Silence is no change: what a member said before it fell silent is kept."""
+        """Take in a snapshot. Silence is no change: the last answer of a silent member is kept."""
         since = dict(self.since)
         stable = {}
         for cluster, heard in answers.items():

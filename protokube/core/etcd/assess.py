@@ -1,6 +1,7 @@
 """From a mounted volume to a linked manifest: identity, data directory, manifest, and the link, in that order.
 
-No etcd without its volume: the manifest lives on the volume and only a link to it stands in kubelet's folder.
+No etcd without its volume: the manifest lives on the volume, and kubelet's folder has only a link to it. While the
+volume isn't mounted the link leads nowhere, and kubelet starts no etcd on an empty directory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from msgspec.structs import replace
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import DisksAssessment, VolumeContents
 from protokube.core.etcd.answers import AnswerTracking
-from protokube.core.etcd.bootstrap import PeerFacts, MemberFacts, Start, Wait, initial_state, needs_peers, peers_to_ask
+from protokube.core.etcd.bootstrap import (
+    MemberFacts,
+    PeerFacts,
+    Start,
+    Wait,
+    initial_state,
+    needs_peers,
+    peers_to_ask,
+)
 from protokube.core.etcd.links import awaits_names, member_names, stale_links, why_link
 from protokube.core.etcd.members import first_identity, identify, mounted_members
 from protokube.core.etcd.model import (
@@ -36,7 +45,7 @@ Before = tuple[VolumesAssessment, DisksAssessment]
 
 
 def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, before: Before) -> EtcdAssessment:
-    """Judge the members of this machine's mounted volumes, and the links that lead nowhere."""
+    """Judge the members of this machine's mounted volumes, and find stale links."""
     volumes, disks = before
     findings = Findings()
     members = mounted_members(settings, facts, disks)
@@ -79,7 +88,7 @@ class _Judge(Struct, frozen=True):
     findings: Findings
 
     def question(self, member: MountedMember) -> tuple[str, Mapping[str, str]] | None:
-        """The etcd cluster and the peer URLs to ask, where a member never started."""
+        """The etcd cluster and the peer URLs to ask; None for a member that started, or that is refused."""
         identity = identify(self.volumes, member) or first_identity(self.volumes.cluster_id, member)
         if isinstance(identity, Rejected):
             return None
@@ -89,12 +98,12 @@ class _Judge(Struct, frozen=True):
         return member.volume.member.cluster, peers_to_ask(self.facts.cloud, self.volumes, known)
 
     def member(self, member: MountedMember) -> MemberVerdict:
-        """What a mounted member needs next."""
+        """Judge one mounted member: decide its next step."""
         volume = member.volume
         identity = identify(self.volumes, member)
         if isinstance(identity, Rejected):
             self.findings.refuse(volume.id, identity.rule, identity.evidence)
-            # A member that runs is not stopped by a tag or a file; none is started by it either.
+            # A wrong tag or file stops no member that runs, and starts none.
             return MemberVerdict(member, keep_link=member.has_data)
         verdict = MemberVerdict(member, keep_link=True)
         if identity is None:
@@ -136,7 +145,7 @@ class _Judge(Struct, frozen=True):
         self.findings.refuse(volume.id, start.rule, start.evidence)
         heard = self.facts.answers.get(volume.member.cluster)
         if needs_peers(known) and heard is not None and not isinstance(heard, Unknown):
-            # `etcdctl member add` costs a small cluster its quorum until this member has joined: look again soon.
+            # `etcdctl member add` costs a small cluster its quorum until this member joins, so ask again soon.
             self.findings.wait(volume.id, "its peers are asked again whether they list it", external=True)
         return replace(verdict, keep_link=False)
 
@@ -155,7 +164,7 @@ class _Judge(Struct, frozen=True):
         return verdict
 
     def _tags(self, member: MountedMember) -> tuple[TagWanted, ...]:
-        """What the cloud is to remember: the filesystem that we use, and that etcd ran."""
+        """The tags to write: the filesystem's UUID, and that etcd ran."""
         if not self.facts.cloud.can_tag:
             return ()
         wanted = []
@@ -168,10 +177,10 @@ class _Judge(Struct, frozen=True):
         return tuple(wanted)
 
     def _manifest(self, member: MountedMember, start: Start, image: str) -> str:
-        """The manifest that should stand on the volume.
+        """Render the manifest that the volume should have.
 
-        What matters only while the data directory is empty (the initial state and cluster) is left as it is while
-        kubelet runs: a changed manifest restarts a healthy member for nothing.
+        A running member keeps its manifest's initial state and cluster: etcd ignores both once it has data, and a
+        changed manifest would make kubelet restart a healthy member for nothing.
         """
 
         def render(start: Start) -> str:
@@ -196,7 +205,7 @@ class _Judge(Struct, frozen=True):
         return present if render(as_started) == present else wanted
 
     def _kubelet_may_run(self) -> bool:
-        """Unless its unit is known to be down, kubelet (ours or one that we don't manage) may run the member."""
+        """Whether kubelet may run the member: always, unless its unit is known to be down."""
         unit = self.facts.node.unit
         if self.settings.kubelet_unit is None or unit is None or isinstance(unit, Unknown):
             return True
@@ -204,7 +213,7 @@ class _Judge(Struct, frozen=True):
 
 
 def _record_start(verdict: MemberVerdict, identity: Identity) -> MemberVerdict:
-    """Remember that etcd started, for ever, and the version that last ran."""
+    """Record in the identity file that etcd started, and the version that last ran."""
     ran = version_run(verdict.member) or identity.etcd_version
     if identity.started and identity.etcd_version == ran:
         return verdict

@@ -1,7 +1,8 @@
-"""When a member may start as `new`: the table that stands between a rejoin and a second, empty cluster.
+"""When a member may start as `new`, joins as `existing`, waits, or is refused.
 
-`ETCD_INITIAL_CLUSTER_STATE` matters only while the data directory is empty, and then it decides everything. A
-wrong `new` gives a healthy, empty cluster beside the real one, or a quorum without acknowledged writes.
+etcd reads `ETCD_INITIAL_CLUSTER_STATE` only while the data directory is empty. A wrong `new` makes a second, empty
+cluster beside the real one, or a quorum without acknowledged writes. Invariant: `new` needs proof that no member of
+the etcd cluster ever ran, or the answers of members that are at their very first start.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ REPLACE_VOLUME = _REPLACE + ", and give the member a blank volume, with an id of
 
 
 class Start(Struct, frozen=True):
-    """The member may start. `initial_cluster` is the running cluster's own list, where it has to be joined."""
+    """The member may start. `initial_cluster` is the running cluster's own list, where the member joins one."""
 
     state: InitialState
     initial_cluster: str | None = None
 
 
 class Wait(Struct, frozen=True):
-    """The answer isn't known yet, but will be.
+    """The decision needs facts that will come by themselves.
 
-    `external`: another node has to act first. `as_is`: until then a link that stands may stay.
+    `external`: another node has to act first. `as_is`: an existing link may stay until then.
     """
 
     reason: str
@@ -42,7 +43,7 @@ class Wait(Struct, frozen=True):
 
 
 class MemberFacts(Struct, frozen=True):
-    """What is known of our own member: its volume, the past that its identity file tells, and how it is named."""
+    """The facts of our own member: its volume, its identity file, its data and its names."""
 
     volume: MemberVolume
     template: EtcdTemplate
@@ -62,12 +63,11 @@ class MemberFacts(Struct, frozen=True):
 
 
 class PeerFacts(Struct, frozen=True):
-    """What is known of the other members.
+    """The facts of the other members.
 
-    `answers` is what their peer ports answered (Unknown when none did); `stable`: the answers have been the same for
-    a while. A peer that was just restarted replays its log, and its list lacks members and their client URLs for
-    moments. `assume_new`: the operator says with --etcd-bootstrap that these members never ran; a mark or a peer that
-    says otherwise is still believed. `can_tag`: other nodes can mark what they have prepared.
+    `answers` are the answers of their peer ports, Unknown when none came. `stable`: they have been the same for a
+    while. `assume_new`: the operator says with --etcd-bootstrap that these members never ran; a tag or a peer that
+    contradicts is still believed. `can_tag`: other nodes can tag the volumes that they have prepared.
     """
 
     answers: PeerAnswers | Unknown
@@ -77,14 +77,19 @@ class PeerFacts(Struct, frozen=True):
 
 
 def needs_peers(facts: MemberFacts) -> bool:
-    """Whether the other members must be asked: only a member that never started depends on their answer."""
+    """Whether to ask the other members: only a member that never started depends on their answers."""
     return not (facts.has_data or facts.identity.started) and len(facts.volume.member.members) > 1
 
 
 def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: PeerFacts) -> Start | Rejected | Wait:
-    """Decide how our member starts, or why that can't be decided."""
+    """Decide how our member starts, or why it can't.
+
+    Evidence is weighed from the strongest to the weakest: our own data, our own identity file, the answers of peers,
+    tags of the other volumes, the operator's word, and last the proof that no other volume ever had data.
+    """
     member, peers = facts.volume.member, peer_facts.answers
     if facts.has_data:
+        # etcd ignores the state when it has data; `existing` is the safe one should the data vanish.
         return Start("existing")
     if facts.identity.started:
         advice = REPLACE_VOLUME.format(name=facts.name, url=facts.url)
@@ -93,11 +98,14 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: Pe
     others = [one for one in volumes.all if one.member.cluster == member.cluster and one.id != facts.volume.id]
     all_others = [*others, *(one for one in volumes.evidence if one.member.cluster == member.cluster)]
     ran = [other.id for other in all_others if other.marked_bootstrapped]
+    # A volume whose tags are damaged may hold the cluster's data all the more: somebody worked on it.
     ran += volumes.unparsable.get(member.cluster, ())
     if len(member.members) == 1:
         return _alone(facts.volume, ran, all_others)
     if not isinstance(peers, Unknown):
         judged = _by_peers(_cluster(facts, others, all_others, ran=bool(ran)), peers)
+        # A restarted etcd replays its log. Its list lacks members and client URLs for moments, and a cluster that
+        # ran looks as if it were at its first start. Where no tag says that it ran, none of its members has data.
         if (ran or not peer_facts.can_tag) and not peer_facts.stable and isinstance(judged, Start):
             return Wait("its peers have answered, and are asked again whether that stays so", False, as_is=True)
         return judged
@@ -127,7 +135,7 @@ def _without_answers(
     *,
     can_tag: bool,
 ) -> Start | Rejected | Wait:
-    """No peer answers and no mark says that etcd ran: `new`, if every other volume is proven not to have run."""
+    """Decide without answers and without a tag that says that etcd ran: `new` needs proof for every other volume."""
     member = facts.volume.member
     if unseen := [one for one in member.members if one != member.me and not volumes.of_member(member.cluster, one)]:
         evidence = (
@@ -135,6 +143,7 @@ def _without_answers(
             "ran; if these members never ran, say so with --etcd-bootstrap"
         )
         return Rejected("etcd/bootstrap-unknown", evidence)
+    # A refused volume of our own member may be the one with the data.
     duplicates = [one for one in all_others if one.member.me == member.me and one not in others]
     unproven = _unproven([*others, *duplicates])
     if unproven and not can_tag:
@@ -149,6 +158,7 @@ def _without_answers(
 
 
 def _unproven(volumes: Sequence[MemberVolume]) -> list[str]:
+    """The volumes that may have held data before protokube formatted them, or never were formatted by it."""
     return [one.id for one in volumes if not (one.made_by_us or one.volume.pristine)]
 
 
@@ -157,7 +167,7 @@ def _never_ran(volume: MemberVolume) -> bool:
 
 
 def _alone(own: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume]) -> Start | Rejected:
-    """The only member of its cluster, unless the cluster's data is on another volume."""
+    """Start the only member of its etcd cluster, unless the cluster's data may be on another volume."""
     duplicates = _unproven([other for other in others if other.member.me == own.member.me])
     if not ran and not duplicates:
         return Start("new")
@@ -170,8 +180,11 @@ def _alone(own: MemberVolume, ran: Sequence[str], others: Sequence[MemberVolume]
 
 
 class _Cluster(Struct, frozen=True):
-    """What the answers are judged by: all members' etcd names (by member), our own name and peer URL, the names of
-    members that are known never to have run (`idle`), and whether any other member is marked as having run."""
+    """The etcd cluster that peers' answers are compared with.
+
+    `names` are all members' etcd names, by member; `name` and `url` our own. `idle` are the names of members that are
+    proven never to have run. `ran`: another member's volume is tagged as having run.
+    """
 
     names: Mapping[str, str]
     name: str
@@ -181,15 +194,14 @@ class _Cluster(Struct, frozen=True):
 
 
 def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
-    """Peers answered: their member lists decide.
+    """Decide by the member lists that peers answered.
 
-    While a cluster is being born every peer lists all members, and none with client URLs: that is the very first
-    start, in which every member is `new`. A member that was added to a running cluster is listed by its peer URL,
-    without client URLs and, until it started, without a name.
+    During a cluster's first start every peer lists all members, none of them with client URLs: each member is `new`.
+    `etcdctl member add` lists a member by its peer URL, without client URLs and, until it starts, without a name.
 
-    A peer tells what it knew when it last had a quorum: one that was down while our member first ran still lists it
-    as not started. With an empty log we would give that peer the majority which acknowledged writes were made
-    without. So everybody who may know better has to be heard, or a majority, of which one knows for certain.
+    A list is as old as its peer's last quorum. A peer that was down while our member first ran still lists it as not
+    started. Together with our empty log, that peer would be a majority without acknowledged writes. So either all
+    members that may know better must answer, or a majority: one of a majority always knows.
     """
     lists = list(peers.lists.values())
     advice = REPLACE_MEMBER.format(name=cluster.name, url=cluster.url)
@@ -219,20 +231,23 @@ def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
 
 def _ours(cluster: _Cluster, listed: Sequence[EtcdPeerMember]) -> EtcdPeerMember | None:
     return next(
-        (peer for peer in listed if peer.name == cluster.name or (not peer.name and cluster.url in peer.peer_urls)), None
+        (peer for peer in listed if peer.name == cluster.name or (not peer.name and cluster.url in peer.peer_urls)),
+        None,
     )
 
 
 def _name_of(peer: EtcdPeerMember, ours: EtcdPeerMember, name: str) -> str:
-    """A listed member's name; one that never started has none, so its host's first label stands for it."""
+    """A listed member's name. A member that never started has none: its URL's first label is the same by template."""
     if peer is ours:
         return name
     return peer.name or peer.peer_urls[0].partition("//")[2].partition(".")[0]
 
 
 def peers_to_ask(cloud: CloudSnapshot, volumes: VolumesAssessment, facts: MemberFacts) -> Mapping[str, str]:
-    """The other members of our member's etcd cluster that live on an instance, by their peer URLs (with
-    addresses)."""
+    """The peer URLs to ask, with the member behind each: the other members of our etcd cluster on other instances.
+
+    The URLs have addresses, not names: names may not be in DNS yet.
+    """
     if isinstance(cloud.peers, Unknown):
         return {}
     member = facts.volume.member

@@ -1,6 +1,7 @@
-"""Links in kubelet's manifest folder: made last, and taken away when they lead nowhere.
+"""Links in kubelet's manifest folder: made last, and removed when they lead nowhere.
 
-kubelet notices a new link at once, and a manifest that was rewritten behind an old one only at its next scan.
+kubelet watches the folder, not what its links point at. So it notices a new link at once, and a manifest that was
+rewritten behind an old link only at its next scan (fileCheckFrequency, 20 s by default).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from protokube.core.volumes.model import MOUNT_PREFIX
 def why_link(
     settings: EtcdSettings, facts: EtcdFacts, member: MountedMember, suffix: str, findings: Findings
 ) -> str | None:
-    """Why the manifest that stands on the volume is to be linked now; None when it is, or may not be yet."""
+    """Why to link the volume's manifest now; None when it is linked, or may not be yet."""
     path, target = member.link, member.path(member.template.manifest)
     assert not isinstance(facts.node.files, Unknown)
     state = facts.node.files.get(path, Absent())
@@ -43,7 +44,10 @@ def why_link(
 
 
 def awaits_names(settings: EtcdSettings, files: Mapping[str, FileState] | Unknown, member: MountedMember) -> bool:
-    """Whether the names of all members matter: before the first link of a cluster with several members."""
+    """Whether the first link waits for the names of all members.
+
+    etcd exits when it can't resolve a peer's name at its first start; kubelet's back-off then costs more than the wait.
+    """
     if len(member.volume.member.members) == 1 or not settings.names_kept or member.has_data:
         return False
     return isinstance(files, Unknown) or not isinstance(files.get(member.link), Link)
@@ -57,7 +61,7 @@ def member_names(member: MountedMember, suffix: str) -> list[str]:
 def _missing_names(settings: EtcdSettings, facts: EtcdFacts, member: MountedMember, suffix: str) -> list[str]:
     if not awaits_names(settings, facts.node.files, member):
         return []
-    # The manifest's, not the tags': a running cluster that is joined need not have all of those yet.
+    # The manifest's members, not the tags': a running cluster that we join may not have all of those yet.
     initial = manifest_env(member.manifest).get("ETCD_INITIAL_CLUSTER", "")
     names = [name for name in member_names(member, suffix) if f"//{name}:" in initial]
     return names if isinstance(facts.named, Unknown) else [name for name in names if name not in facts.named]
@@ -66,9 +70,9 @@ def _missing_names(settings: EtcdSettings, facts: EtcdFacts, member: MountedMemb
 def stale_links(
     settings: EtcdSettings, facts: EtcdFacts, members: Collection[MountedMember], kept: Collection[str]
 ) -> Iterator[StaleLink]:
-    """Links to volumes that aren't mounted here, and links that a mounted volume of ours must not have.
+    """Yield the links to volumes that aren't mounted here, and the links that a mounted member must not have.
 
-    A volume whose mount or contents can't be judged now keeps its link: unknown is not empty.
+    A volume whose mount or contents are Unknown keeps its link: unknown is not empty.
     """
     if isinstance(facts.storage.mounts, Unknown) or isinstance(facts.node.files, Unknown):
         return
@@ -79,6 +83,7 @@ def stale_links(
             continue
         if not state.target.startswith(MOUNT_PREFIX):
             continue
+        # The first three parts are the mount point: "", "mnt", "master-<volume id>".
         target = "/".join(state.target.split("/")[:3])
         if target not in mounted:
             yield StaleLink(path, f"{target} is not mounted here")

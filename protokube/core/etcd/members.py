@@ -1,4 +1,4 @@
-"""The mounted members of this machine, and whose their volumes are."""
+"""The mounted members of this machine, and the identities of their volumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from protokube.core.volumes.model import BOOTSTRAPPED_TAG, VolumesAssessment
 
 
 def mounted_members(settings: EtcdSettings, facts: EtcdFacts, disks: DisksAssessment) -> tuple[MountedMember, ...]:
-    """Our volumes that are mounted at their mount point, healthy, and whose contents could be read."""
+    """Select our volumes that are mounted at their mount point, healthy and readable."""
     members = []
     for volume in disks.attached:
         where = disks.mounted.get(volume.id)
@@ -27,9 +27,9 @@ def mounted_members(settings: EtcdSettings, facts: EtcdFacts, disks: DisksAssess
 
 
 def identify(volumes: VolumesAssessment, member: MountedMember) -> Identity | Rejected | None:
-    """The identity of a mounted volume as its file tells it; None when there is no file yet.
+    """Read the identity file of a mounted volume and judge the volume by it; None when there is no file yet.
 
-    What debugfs read before the mount may lack the newest files, so everything is judged again here.
+    debugfs reads before the mount, without the journal, and may miss the newest files: so all is judged again here.
     """
     volume = member.volume
     if refused := judge_ownership(volumes, volume, member.template, (member.uuid, member.contents)):
@@ -47,7 +47,7 @@ def identify(volumes: VolumesAssessment, member: MountedMember) -> Identity | Re
 
 
 def first_identity(cluster_id: str, member: MountedMember) -> Identity:
-    """The identity of a volume that has none yet, as it will be written."""
+    """The identity to write to a volume that has none yet."""
     volume = member.volume
     kops = kops_manifest(member.contents, volume.member, member.template)
     image = manifest_image(kops) if isinstance(kops, str) else None

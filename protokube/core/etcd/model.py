@@ -1,4 +1,4 @@
-"""etcd's templates, what its peers answer, and how its members are judged."""
+"""etcd's templates, the answers of its peers, and the verdicts on its members."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class EtcdPeerMember(Struct, frozen=True):
 
 
 class PeerAnswers(Struct, frozen=True, tag=True):
-    """What peers of an etcd cluster answered: the member list of each member that was heard, by the member.
+    """The answers of an etcd cluster's peers: member lists, by the member that gave each.
 
-    `silence` says why the others were not.
+    `silence` says why other members gave none.
     """
 
     lists: Mapping[str, tuple[EtcdPeerMember, ...]]
@@ -39,7 +39,7 @@ InitialState = Literal["new", "existing"]
 
 
 class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
-    """One etcd cluster's template: what `<key>.yaml` says, and the pod that all of them share.
+    """One etcd cluster's template: the fields of `<key>.yaml`, and the pod that all etcd clusters share.
 
     `pod` is the text of manifest.yaml, placeholders unfilled.
     """
@@ -53,12 +53,12 @@ class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
 
 
 class EtcdSettings(Struct, frozen=True):
-    """What the operator configured for etcd. Times are seconds.
+    """The operator's settings for etcd. Times are seconds.
 
     `image` is None unless the operator named one. `assume_new`: the operator says with --etcd-bootstrap that these
-    members never ran. `peers_patience` is how long the peers of a member that is to join must have given the same
-    answers, `names_patience` how long a new manifest waits for the names of all members before it is linked without
-    them. `dns_suffix` starts with a dot. `private_names`: names are kept in the node's own hosts file. `names_kept`:
+    members never ran. `peers_patience`: for so long the answers of peers must stay the same before a member joins.
+    `names_patience`: for so long a new manifest waits for the names of all members before it is linked without them.
+    `dns_suffix` starts with a dot. `private_names`: names are kept in the node's own hosts file. `names_kept`:
     protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet.
     """
 
@@ -84,7 +84,7 @@ class EtcdSettings(Struct, frozen=True):
 
 
 class EtcdFacts(Struct, frozen=True):
-    """All that the members are judged by. `named` are the names under which addresses stand."""
+    """The facts that members are judged by. `named` are the names that have addresses."""
 
     now: float
     cloud: CloudSnapshot
@@ -95,7 +95,7 @@ class EtcdFacts(Struct, frozen=True):
 
 
 class MountedMember(Struct, frozen=True):
-    """A volume of ours that is mounted at its mount point, healthy, with contents that could be read.
+    """A member volume of ours, mounted at its mount point, healthy and readable.
 
     `link` is the path at which kubelet finds its manifest.
     """
@@ -112,7 +112,7 @@ class MountedMember(Struct, frozen=True):
 
     @property
     def manifest(self) -> str:
-        """The text of the manifest that stands on the volume; empty when there is none."""
+        """The text of the volume's manifest; empty when there is none."""
         return self.contents.texts.get(self.template.manifest, "")
 
     @property
@@ -122,13 +122,13 @@ class MountedMember(Struct, frozen=True):
 
     @property
     def uuid(self) -> str:
-        """The filesystem's UUID; volumes without a readable one are left out."""
+        """The filesystem's UUID. A volume without a readable one is no mounted member."""
         assert self.contents.uuid is not None
         return self.contents.uuid
 
 
 class TagWanted(Struct, frozen=True):
-    """A tag that the cloud is to remember of a volume, and why."""
+    """A tag to write to a volume, and why."""
 
     key: str
     value: str
@@ -136,10 +136,10 @@ class TagWanted(Struct, frozen=True):
 
 
 class MemberVerdict(Struct, frozen=True):
-    """What a mounted member needs next. What is None or empty is as it should be, or waits for what stands before it.
+    """The next steps of a mounted member, in order. A field that is None or empty needs no step, or not yet.
 
-    In this order: `identity` is to be written (with `identity_reason`); `tags`; the data directory is to be made;
-    `manifest` is to be written; `link` says why the manifest is to be linked now. `keep_link`: a link may stand.
+    `identity`: write this identity file (because of `identity_reason`). `tags`: write them. `make_data_dir`: make the
+    data directory. `manifest`: write this manifest. `link`: why to link it now. `keep_link`: a link may stand.
     """
 
     member: MountedMember
@@ -161,10 +161,10 @@ class StaleLink(Struct, frozen=True):
 
 
 class EtcdAssessment(Struct, frozen=True):
-    """How the members of this machine's mounted volumes stand.
+    """The judgement of this machine's members.
 
-    `questions` says for each etcd cluster in which a member of ours never started which peer URLs to ask, and whose
-    they are. `awaited` are the names that a first link waits for.
+    `questions`: the peer URLs to ask, with the member behind each, for every etcd cluster in which our member never
+    started. `awaited`: the names that a first link waits for.
     """
 
     members: tuple[MountedMember, ...] = ()

@@ -1,4 +1,4 @@
-"""From the verdict on each mounted member to the actions that it needs."""
+"""Turns the verdict on each mounted member into actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from protokube.core.volumes.actions import TagVolume
 
 
 def plan(judged: EtcdAssessment, out: Plan) -> None:
-    """Plan what the members need, and take away links that lead nowhere."""
+    """Plan the members' next steps, and the removal of stale links."""
     out.add(judged.findings)
     for verdict in judged.verdicts:
         _plan_member(verdict, out)

@@ -21,7 +21,7 @@ from protokube.core.volumes.model import EtcdMember
 CONDITION = "$if"
 
 _REMEMBERED = 32
-"""How many results of pure but slow functions are kept: a converged reconcile parses and renders nothing again."""
+"""Results that are kept of pure but slow functions: a converged reconcile parses and renders nothing again."""
 
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
 _CONDITIONS = frozenset({"livez", "no-livez", "hosts"})
@@ -57,7 +57,7 @@ _dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | tuple[Fault, ...]:
-    """Read `<key>.yaml` (at `place`, for messages) and check it, all faults at once."""
+    """Read and check `<key>.yaml`; return all its faults at once. `place` names the file in messages."""
     data, faults = _load(place, text)
     if faults:
         return faults
@@ -87,7 +87,7 @@ def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | 
 
 
 def check_pod(place: str, text: str) -> tuple[Fault, ...]:
-    """Check manifest.yaml: a pod whose placeholders are exactly the known ones and whose conditions are known."""
+    """Check manifest.yaml: a v1 Pod that uses every placeholder, and no unknown placeholder or condition."""
     pod, faults = _load(place, text)
     if faults:
         return faults
@@ -125,9 +125,9 @@ def render_manifest(
     hosts: bool,
     initial_cluster: str | None = None,
 ) -> str:
-    """The text of a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file.
+    """Render a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file.
 
-    `initial_cluster` replaces the list that the member's tag gives, for joining a cluster that runs with another.
+    `initial_cluster` replaces the list of the member's tag, for a member that joins a running cluster.
     """
 
     def dns_name(name: str) -> str:
@@ -158,7 +158,7 @@ def render_manifest(
 
 
 def has_livez(image: str) -> bool:
-    """Whether the image's etcd answers /livez: 3.6, 3.5.11 and 3.4.29 brought it (etcd's changelogs)."""
+    """Whether the image's etcd answers /livez, as 3.4.29, 3.5.11 and 3.6 on do (etcd's changelogs)."""
     version = image_version(image)
     if version is None:
         return False

@@ -1,4 +1,7 @@
-"""Which etcd image to run. etcd supports one minor step up at a time, and never a step by accident."""
+"""Which etcd image to run. etcd supports one minor step up at a time; protokube takes it only on demand.
+
+Invariant: a member that ran never gets another minor version, unless the operator names the image.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,26 @@ from protokube.core.model import Rejected
 from protokube.core.static_pod import Version, image_version, manifest_image, spell_version
 
 CORRUPTING = ((3, 5, 0), (3, 5, 1), (3, 5, 2))
-"""etcd's postmortem of the 3.5 data inconsistency; a member of these goes on with a newer patch."""
+"""Versions that can corrupt data (etcd's postmortem of the 3.5 data inconsistency). Newer patches run on their data."""
 
 FIRST_STEP: dict[tuple[int, int], Version] = {(3, 6): (3, 5, 32), (3, 7): (3, 6, 11)}
-"""The oldest version from which etcd's upgrade guide allows the step to a minor version: older 3.5 patches may leave
-learners and removed members behind that 3.6 refuses (etcd-io/etcd 19557, 20793, 20967)."""
+"""The oldest version from which etcd's upgrade guide allows the step to each minor version.
+
+Older 3.5 patches may leave learners and removed members behind that 3.6 refuses (etcd-io/etcd 19557, 20793, 20967).
+"""
 
 
 def version_run(member: MountedMember) -> str | None:
-    """The etcd version in the manifest that stands on the volume."""
+    """The etcd version in the volume's manifest; None when no tag tells."""
     image = manifest_image(member.manifest)
     return spell_version(image_version(image)) if image else None
 
 
 def image_to_run(settings: EtcdSettings, member: MountedMember, identity: Identity) -> str | Rejected:
-    """The operator's image where the step to it is legal; else the default, unless another minor version ran here."""
+    """Choose the image: the operator's if the step to it is legal, else the default if its minor version ran here.
+
+    Otherwise the image of the volume's manifest goes on. Rejected when nothing tells which image ran.
+    """
     ran = identity.etcd_version
     if settings.image is not None:
         return _configured(settings.image, ran)
@@ -44,6 +52,7 @@ def _configured(image: str, ran: str | None) -> str | Rejected:
         newer = spell_version(FIRST_STEP[(3, 6)])
         evidence = f"--etcd-image is {image}: etcd 3.5.0 to 3.5.2 can corrupt data; take {newer} or newer"
         return Rejected("etcd/version", evidence)
+    # Without both versions nothing can be compared, and the operator named this image on purpose.
     if ran is None or wanted is None:
         return image
     before = _parsed(ran)

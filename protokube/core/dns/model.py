@@ -30,7 +30,7 @@ TTL = 60
 """Seconds."""
 
 PLACEHOLDERS: Mapping[RecordType, str] = {"A": "203.0.113.123", "AAAA": "fd00:dead:add::"}
-"""The addresses that kops gives to names that no node has filled yet. They serve no client, so they are replaced."""
+"""The addresses that kops gives to names that no node has filled yet. They serve no client and are replaced."""
 
 
 class OwnedRecord(Struct, frozen=True):

@@ -98,14 +98,14 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: Pe
     others = [one for one in volumes.all if one.member.cluster == member.cluster and one.id != facts.volume.id]
     all_others = [*others, *(one for one in volumes.evidence if one.member.cluster == member.cluster)]
     ran = [other.id for other in all_others if other.marked_bootstrapped]
-    # A volume whose tags are damaged may hold the cluster's data all the more: somebody worked on it.
+    # Tags that can't be parsed don't undo that etcd ran on a volume.
     ran += volumes.unparsable.get(member.cluster, ())
     if len(member.members) == 1:
         return _alone(facts.volume, ran, all_others)
     if not isinstance(peers, Unknown):
         judged = _by_peers(_cluster(facts, others, all_others, ran=bool(ran)), peers)
         # A restarted etcd replays its log. Its list lacks members and client URLs for moments, and a cluster that
-        # ran looks as if it were at its first start. Where no tag says that it ran, none of its members has data.
+        # ran looks as if it were at its first start. Without a tag that it ran, where tags can be written, it is.
         if (ran or not peer_facts.can_tag) and not peer_facts.stable and isinstance(judged, Start):
             return Wait("its peers have answered, and are asked again whether that stays so", False, as_is=True)
         return judged
@@ -158,7 +158,7 @@ def _without_answers(
 
 
 def _unproven(volumes: Sequence[MemberVolume]) -> list[str]:
-    """The volumes that may have held data before protokube formatted them, or never were formatted by it."""
+    """The volumes that may hold data: protokube didn't make their filesystem, and they aren't proven pristine."""
     return [one.id for one in volumes if not (one.made_by_us or one.volume.pristine)]
 
 
@@ -237,7 +237,7 @@ def _ours(cluster: _Cluster, listed: Sequence[EtcdPeerMember]) -> EtcdPeerMember
 
 
 def _name_of(peer: EtcdPeerMember, ours: EtcdPeerMember, name: str) -> str:
-    """A listed member's name. A member that never started has none: its URL's first label is the same by template."""
+    """A listed member's name. A member that never started has none: its URL's first label is its name."""
     if peer is ours:
         return name
     return peer.name or peer.peer_urls[0].partition("//")[2].partition(".")[0]

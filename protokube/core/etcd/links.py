@@ -46,7 +46,7 @@ def why_link(
 def awaits_names(settings: EtcdSettings, files: Mapping[str, FileState] | Unknown, member: MountedMember) -> bool:
     """Whether the first link waits for the names of all members.
 
-    etcd exits when it can't resolve a peer's name at its first start; kubelet's back-off then costs more than the wait.
+    etcd looks its peers' names up at its first start. Without them it fails, and kubelet's back-off costs more time.
     """
     if len(member.volume.member.members) == 1 or not settings.names_kept or member.has_data:
         return False

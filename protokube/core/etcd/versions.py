@@ -11,7 +11,7 @@ from protokube.core.model import Rejected
 from protokube.core.static_pod import Version, image_version, manifest_image, spell_version
 
 CORRUPTING = ((3, 5, 0), (3, 5, 1), (3, 5, 2))
-"""Versions that can corrupt data (etcd's postmortem of the 3.5 data inconsistency). Newer patches run on their data."""
+"""Versions that can corrupt data (etcd's postmortem of the 3.5 data inconsistency). Newer patches read their data."""
 
 FIRST_STEP: dict[tuple[int, int], Version] = {(3, 6): (3, 5, 32), (3, 7): (3, 6, 11)}
 """The oldest version from which etcd's upgrade guide allows the step to each minor version.

@@ -1,4 +1,4 @@
-"""What is asked of the cloud."""
+"""The actions on the cloud. None detaches or deletes a volume."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ KNOWN_AFTER_ATTACH = "(known after attach)"
 
 
 class CloudWriter(Protocol):
-    """Carries cloud actions out."""
+    """Executes cloud actions."""
 
     def attach(self, volume_id: str) -> None:
-        """Request an attachment; returns at once.
+        """Request an attachment; return without waiting for it.
 
-        Raises VolumeInUseError when an instance has it, VolumeDeniedError when it can't be this volume, and
-        OutcomeUnknownError when the request may have been carried out although no answer came; ProviderError for the
-        rest.
+        Raises VolumeInUseError when another instance has it, VolumeDeniedError when the cloud will not give this
+        volume to this machine, OutcomeUnknownError when no answer came, and ProviderError for the rest.
         """
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
         """Write one tag."""
 
     def announce(self) -> None:
-        """Let the other nodes know this one's addresses, where the cloud doesn't know them by itself."""
+        """Tell the other nodes this one's addresses, where the cloud doesn't know them by itself."""
 
 
 class CloudAction(ActionValue, frozen=True):
-    """What all actions on the cloud share."""
+    """The base of all actions on the cloud."""
 
     port: ClassVar[str] = "cloud"
     facts: ClassVar[str] = "cloud"
@@ -92,7 +91,7 @@ class TagVolume(CloudAction, frozen=True, tag="tag-volume"):
 
 
 class AnnounceAddresses(CloudAction, frozen=True, tag="announce-addresses"):
-    """Let the other nodes know where this one is, on a cloud that doesn't know it by itself."""
+    """Tell the other nodes this one's addresses, on a cloud that doesn't know them by itself."""
 
     instance: str
     internal: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Which volumes are this machine's, which it may still claim, and which are refused.
 
-Everything is judged by tags and attachments alone; the disks concern judges what stands on a disk.
+The judgement rests on tags and attachments alone; core/disks judges what a disk holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from protokube.core.volumes.tracking import DEADLINE, AttachTracking, Phase
 from protokube.core.volumes.uuid import filesystem_uuid
 
 USABLE = ("available", "in-use", "creating")
-"""The words in which a cloud says that a volume is, or will soon be, of use."""
+"""A cloud's words for a volume that can be used now or soon."""
 
 
 def assess(
@@ -101,7 +101,8 @@ def _is_here(volume: CloudVolume, instance: Instance) -> bool:
 def _of_cluster(
     cluster_id: str, volumes: Sequence[CloudVolume]
 ) -> tuple[tuple[CloudVolume, ...], tuple[CloudVolume, ...]]:
-    """The cluster's volumes and the others. There may be a thousand others, so no more is done with them here."""
+    """Split the volumes into the cluster's and the others."""
+    # An account may have thousands of other volumes: they cost one look at their tags.
     managed: list[CloudVolume] = []
     unmanaged: list[CloudVolume] = []
     for volume in volumes:
@@ -135,7 +136,7 @@ def _judge_tags(
 
 
 def _unparsable(volumes: tuple[CloudVolume, ...]) -> dict[str, tuple[str, ...]]:
-    """Volumes on which etcd ran, and of whose members only the etcd clusters can be told."""
+    """Volumes on which etcd ran, by the etcd clusters that their tags name; the members can't be parsed."""
     found: dict[str, tuple[str, ...]] = {}
     for volume in volumes:
         if BOOTSTRAPPED_TAG in volume.tags and isinstance(tags.etcd_member(volume.tags), Rejected):
@@ -149,7 +150,7 @@ def _may_be_managed(volume: CloudVolume, cluster_id: str) -> bool:
 
 
 def _without_cluster(unmanaged: tuple[CloudVolume, ...], instance: Instance) -> list[RejectedVolume]:
-    """Volumes of this machine that lost the cluster's tag, or don't have it yet: not passed over in silence."""
+    """Refuse volumes of this machine that have no cluster's tag: passed over in silence, they would be missed."""
     evidence = f"attached to this machine, with an etcd tag and none that names a cluster ({tags.CLUSTER_TAG})"
     return [
         RejectedVolume(volume.id, _cluster_key(volume), "volume/no-cluster", evidence)
@@ -159,7 +160,8 @@ def _without_cluster(unmanaged: tuple[CloudVolume, ...], instance: Instance) -> 
 
 
 def _as_attached_here(volume: CloudVolume, instance: Instance) -> CloudVolume:
-    """The volume with the name requested on this machine, beside an attachment elsewhere that isn't over."""
+    """The volume with the device name that was requested here."""
+    # While an attachment elsewhere isn't over, the cloud lists both; a disk is recognised by our own name alone.
     ours, requested = volume.attachment_to(instance.id), volume.identity.requested
     if ours is None or requested is None or requested == ours.device:
         return volume
@@ -186,7 +188,7 @@ def _cluster_key(volume: CloudVolume) -> str | None:
 
 
 def _duplicates(accepted: tuple[MemberVolume, ...], evidence: tuple[MemberVolume, ...]) -> list[RejectedVolume]:
-    """No unattached one of several volumes with the same member is taken: one may be an old snapshot's copy."""
+    """Refuse the unattached ones of several volumes with the same member: one may be an old snapshot's copy."""
     refused = {one.id for one in evidence}
     groups: dict[tuple[str, str], list[MemberVolume]] = {}
     for one in (*accepted, *evidence):
@@ -209,7 +211,7 @@ def _duplicates(accepted: tuple[MemberVolume, ...], evidence: tuple[MemberVolume
 def _ours(
     accepted: tuple[MemberVolume, ...], instance: Instance, mounts: tuple[Mount, ...] | Unknown
 ) -> tuple[dict[str, MemberVolume], list[RejectedVolume]]:
-    """This machine's, one per etcd cluster: what is mounted already is never displaced by what was attached later."""
+    """This machine's volumes, one per etcd cluster: a mounted one is never displaced by a later attachment."""
     mounted = set() if isinstance(mounts, Unknown) else {mount.target for mount in mounts}
     ours: dict[str, MemberVolume] = {}
     surplus: list[RejectedVolume] = []
@@ -226,7 +228,8 @@ def _ours(
 def _blocked_clusters(
     volumes: Sequence[CloudVolume], ours: Mapping[str, MemberVolume], instance: Instance, cluster_id: str
 ) -> frozenset[str]:
-    """A machine whose volume for a cluster is refused, whatever for, takes no other volume for that cluster."""
+    """The etcd clusters for which this machine has a refused volume, so that it claims no other."""
+    # An operator who repairs the refused volume's tags would otherwise find two volumes of one cluster here.
     serving = {one.id for one in ours.values()}
     return frozenset(
         key
@@ -244,9 +247,10 @@ def _refuses_main(rejected: Iterable[RejectedVolume], volumes: Sequence[CloudVol
 def _candidates(
     key: str, here: Sequence[MemberVolume], ours: Mapping[str, MemberVolume], instance: Instance
 ) -> tuple[MemberVolume, ...]:
-    """Free volumes in order: the member that this machine is in `main`, then a hash that differs by instance.
+    """Free volumes in order of preference: our instance group's, then the member that we are in `main`, then a hash.
 
-    A volume whose attachment here is unconfirmed counts as free: requesting it again tells whose it is.
+    The hash differs by instance, so that machines that start at the same time request different volumes. A volume
+    whose attachment here is unconfirmed counts as free: another request for it tells whose it is.
     """
     main = ours.get(MAIN)
 
@@ -273,7 +277,7 @@ def _holders(key: str, here: Sequence[MemberVolume], instance: Instance) -> dict
 
 
 def _stray(judged: VolumesAssessment, mounts: tuple[Mount, ...]) -> frozenset[str]:
-    """Volumes that stand mounted at a mount point of ours, and aren't known to be this machine's."""
+    """Volumes that are mounted at a mount point of ours and aren't known to be this machine's."""
     known = {one.target for one in judged.ours.values()}
     targets = {mount.target for mount in mounts if is_mount_point(mount)}
     return frozenset(target.removeprefix(MOUNT_PREFIX) for target in targets - known)
@@ -287,7 +291,7 @@ def _refuse(judged: VolumesAssessment) -> None:
 
 
 def _follow(judged: VolumesAssessment, tracking: AttachTracking, mounts: tuple[Mount, ...] | Unknown) -> None:
-    """Say what is under way at the cloud for our volumes, and what is stuck there."""
+    """Report our volumes that are being attached or detached, and those that are stuck."""
     mounted = () if isinstance(mounts, Unknown) else mounts
     for one in judged.ours.values():
         attachment = judged.attachment(one)
@@ -312,8 +316,10 @@ def _follow(judged: VolumesAssessment, tracking: AttachTracking, mounts: tuple[M
 
 
 def _why_announce(cloud: CloudSnapshot, instance: Instance) -> str | None:
-    """Why the other nodes are to be told this one's addresses; a cloud that knows by itself never tells other
-    ones."""
+    """Why to tell the other nodes this one's addresses; None when they are told the right ones.
+
+    A cloud that knows the addresses by itself always tells the right ones.
+    """
     peers = () if isinstance(cloud.peers, Unknown) else cloud.peers
     told = next((peer for peer in peers if peer.instance == instance.id), None)
     if told is None or (told.internal, told.external) == (instance.internal, instance.external):

@@ -1,8 +1,11 @@
 """Claiming: one free volume of this zone for each etcd cluster that this machine lacks, `main` first.
 
-`main` decides which member a machine is. Only when its attachment is seen do the other etcd clusters choose, so that
-a machine ends with one member's volumes. A machine that finds every `main` volume of its zone in use elsewhere is a
-standby and claims nothing.
+`main` decides which member a machine is. The other etcd clusters choose once its attachment is seen, so that a machine
+ends with one member's volumes. A machine that finds every `main` volume of its zone in use elsewhere is a standby and
+claims nothing.
+
+Invariant: at most one volume per etcd cluster is requested, however late the cloud's answers are. So nothing is
+claimed while any volume may be this machine's and isn't shown as such.
 """
 
 from __future__ import annotations
@@ -38,9 +41,9 @@ def of_other_group(one: MemberVolume, instance: Instance) -> bool:
 
 
 def coming(judged: VolumesAssessment, cloud: CloudSnapshot) -> Mapping[str, Coming]:
-    """The volumes of this zone that will be free for this machine soon, without any action, and why.
+    """The volumes of this zone that will soon be free for this machine without any action, and why.
 
-    Of the etcd clusters that it lacks, and of `main` alone while it lacks that.
+    They are of the etcd clusters that it lacks; of `main` alone while it lacks that.
     """
     peers = () if isinstance(cloud.peers, Unknown) else cloud.peers
     terminated = {peer.instance for peer in peers if peer.state is PeerState.TERMINATED}
@@ -65,10 +68,12 @@ def _why_coming(one: MemberVolume, terminated: set[str], *, peers_known: bool) -
     if not volume.attachments and volume.status == "creating":
         return Coming("it is still being created")
     if not volume.attachments and volume.status == "in-use":
+        # EC2's status and attachments are read at different moments: one of them is old.
         return Coming("the cloud says that it is in use, and doesn't show by which instance", external=True)
     if detaching and not holders:
         return Coming(f"it is being detached from {detaching[0].instance}")
     if holders and terminated.issuperset(holders):
+        # EC2 detaches the volumes of a terminated instance by itself, some time later.
         return Coming(f"{holders[0]}, which holds it, is terminated")
     if holders and not peers_known:
         return Coming("whether its holder still runs isn't known", external=True)
@@ -76,15 +81,18 @@ def _why_coming(one: MemberVolume, terminated: set[str], *, peers_known: bool) -
 
 
 def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known: bool) -> Claim | None:
-    """The volume to request now: at most one a pass, and each once a reconcile. What keeps it waiting is a
-    finding."""
+    """Decide which volume to request now: at most one a pass, and each once a reconcile.
+
+    Reasons to wait go to the findings.
+    """
     findings = judged.findings
     if pending := sorted(tracking.requested - _shown(judged)):
-        # It may be this machine's: an answer can lag behind the request. Another one now could be a second of its
-        # kind.
+        # An answer can lag behind the request, so the volume may be this machine's. Another request now could get
+        # it a second volume of one etcd cluster.
         findings.wait(pending[0], _UNCONFIRMED)
         return None
     if not mounts_known:
+        # A mounted volume is this machine's whatever the cloud says; Unknown mounts may include one.
         return None
     refused = {one.volume_id for one in judged.rejected}
     if stray := sorted(judged.stray - refused):
@@ -100,7 +108,8 @@ def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known:
             return None
         candidates = judged.candidates[key]
         if any(one.id in tracking.failed - tracking.denied for one in candidates):
-            return None  # what failed there would fail with the next one as well, or works again in a moment
+            # The failure wasn't this volume's own: it would hit the next candidate too, or passes in a moment.
+            return None
         ready = [one for one in candidates if _is_ready(one, judged, tracking)]
         if ready:
             return _claim(judged, ready[0])
@@ -110,7 +119,7 @@ def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known:
 
 
 def _shown(judged: VolumesAssessment) -> set[str]:
-    """The volumes that the cloud shows as held by an instance."""
+    """The volumes that the cloud shows as attached to an instance, this one or another."""
     return {
         one.id
         for one in judged.all
@@ -119,7 +128,7 @@ def _shown(judged: VolumesAssessment) -> set[str]:
 
 
 def _request_again(judged: VolumesAssessment, tracking: AttachTracking) -> Claim | None:
-    """While a volume may be this machine's, only that very one may be requested: the cloud then tells whose it is."""
+    """Request a volume that may be this machine's: the cloud's answer tells whose it is. No other is requested."""
     for key in cluster_order(judged.candidates):
         for one in judged.candidates[key]:
             if one.id in judged.unconfirmed and one.id not in tracking.failed:
@@ -139,7 +148,7 @@ def _is_ready(one: MemberVolume, judged: VolumesAssessment, tracking: AttachTrac
 
 
 def _claim(judged: VolumesAssessment, one: MemberVolume) -> Claim | None:
-    """Request it, unless the cloud says that it would not attach it now."""
+    """Claim a volume, unless the cloud says that it would not attach it now."""
     obstacle = one.volume.obstacle
     if obstacle is None:
         reason = f"member {one.member.me} of etcd cluster {one.member.cluster} is free in zone {judged.instance.zone}"

@@ -1,4 +1,4 @@
-"""Which volumes are passed over, and why: for a person who misses a volume here. It decides nothing."""
+"""Hints about volumes that this node passes over, for people who look for one here. They decide nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from protokube.core.volumes import tags
 from protokube.core.volumes.model import CloudVolume, MemberVolume, VolumesAssessment
 
 MOST_VOLUMES = 20
-"""Volumes of other zones that are told one by one: four etcd clusters of five members."""
+"""Volumes of other zones that get a line each: four etcd clusters of five members."""
 MOST_CLUSTERS = 5
 """Other clusters that are named."""
 
 
 def add_hints(judged: VolumesAssessment) -> None:
-    """Note the volumes that other instances hold, and those of other zones and clusters."""
+    """Add hints on the volumes that are in use elsewhere, and on those of other zones and clusters."""
     findings = judged.findings
     refused = {one.volume_id for one in judged.rejected}
     others = [one for one in judged.all if one.id not in refused and judged.attachment(one) is None]
@@ -33,7 +33,7 @@ def add_hints(judged: VolumesAssessment) -> None:
 
 
 def _of_zones(away: Sequence[MemberVolume], here: str) -> list[str]:
-    """The free ones first: nobody serves their members yet."""
+    """Hints on volumes of other zones. Free ones come first: no node serves their members."""
     away = sorted(away, key=lambda one: bool(one.volume.attachments))
     hints = []
     for one in away[:MOST_VOLUMES]:
@@ -45,7 +45,7 @@ def _of_zones(away: Sequence[MemberVolume], here: str) -> list[str]:
 
 
 def _of_clusters(unmanaged: Sequence[CloudVolume]) -> list[str]:
-    """One line for all of them, however many there are. Names are quoted: a blank too many is a name of its own."""
+    """One line for all unmanaged volumes. Names are quoted, since a stray blank makes another name."""
     clusters: dict[str, list[str]] = {}
     for volume in unmanaged:
         if tags.has_etcd_tag(volume.tags):

@@ -1,4 +1,4 @@
-"""Instances, volumes and peers as a cloud describes them, and how the volumes are judged."""
+"""Instances, volumes and peers as a cloud describes them, and the judgement of the volumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOOTSTRAPPED_TAG = "protokube.k8s.io/etcd-bootstrapped"
 
 
 class Instance(Struct, frozen=True, tag=True):
-    """Who and where this machine is.
+    """This machine, as the cloud describes it.
 
     `internal` and `external` are IP addresses, IPv4 before IPv6. `roles` are the ones that the cloud's tags name, if
     any.
@@ -37,8 +37,8 @@ class Instance(Struct, frozen=True, tag=True):
 class AttachState(StrEnum):
     """The phases of an attachment, in EC2's words.
 
-    `UNCONFIRMED`: this machine requested the volume, or held it moments ago, and the cloud shows no holder at all. It
-    may be this machine's. Only the provider can tell for how long that lasts.
+    `UNCONFIRMED`: this machine requested the volume, or had it moments ago, and the cloud shows no attachment. It may
+    be this machine's. Only the provider knows for how long that lasts.
     """
 
     UNCONFIRMED = "unconfirmed"
@@ -49,7 +49,7 @@ class AttachState(StrEnum):
 
 
 class Attachment(Struct, frozen=True):
-    """Which instance holds a volume. `device` is the name that was requested, not the one the kernel gave."""
+    """A volume's attachment to an instance. `device` is the name that was requested, not the kernel's."""
 
     instance: str
     device: str | None
@@ -57,7 +57,7 @@ class Attachment(Struct, frozen=True):
 
 
 class DiskIdentity(Struct, frozen=True):
-    """How this machine recognises a volume's disk. Any field may be absent; what is given must agree.
+    """How this machine recognises a volume's disk. Any field may be absent; those that are given must agree.
 
     `serials`: what sysfs shows for the disk (NVMe: 20 characters, virtio: up to 20).
     `backing`: (st_dev, st_ino) of the file behind a loop device.
@@ -103,7 +103,7 @@ class CloudVolume(Struct, frozen=True):
 
     @property
     def available(self) -> bool:
-        """Nobody holds it and the cloud would attach it."""
+        """Whether it is attached to no instance, and the cloud would attach it."""
         return not self.attachments and self.status == "available"
 
     def attachment_to(self, instance: str) -> Attachment | None:
@@ -112,7 +112,7 @@ class CloudVolume(Struct, frozen=True):
 
 
 class PeerState(StrEnum):
-    """Whether a peer's instance is there. Only `TERMINATED` ever leads to a removal."""
+    """The state of a peer's instance. Only `TERMINATED` ever leads to a removal."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -120,10 +120,10 @@ class PeerState(StrEnum):
 
 
 class Peer(Struct, frozen=True):
-    """A machine that holds etcd volumes (this one included).
+    """A machine with etcd volumes (this one included).
 
-    `members` maps an etcd cluster's key to the member that lives there, for machines whose disks are not
-    listed as volumes; elsewhere a peer's members follow from the volumes it holds.
+    `members` maps an etcd cluster's key to its member there, for machines whose disks are not listed as volumes.
+    Elsewhere a peer's members follow from the volumes attached to it.
     """
 
     instance: str
@@ -134,11 +134,10 @@ class Peer(Struct, frozen=True):
 
 
 class CloudSnapshot(Struct, frozen=True):
-    """One answer of a cloud. What could not be read is Unknown, and does not hide the rest.
+    """One answer of a cloud. A part that could not be read is Unknown, and does not hide the rest.
 
-    `instance` is this machine; `volumes` are all that may concern it, in all zones; `peers` are the machines that
-    hold etcd volumes, this one included. `can_tag` is False once the cloud has refused to let this machine write
-    tags.
+    `instance` is this machine; `volumes` are all that may concern it, in all zones; `peers` are the machines with etcd
+    volumes, this one included. `can_tag` is False once the cloud has refused this machine's tags.
     """
 
     instance: Instance | Unknown
@@ -148,7 +147,7 @@ class CloudSnapshot(Struct, frozen=True):
 
 
 class EtcdMember(Struct, frozen=True):
-    """What a volume's etcd tag says: which member of which etcd cluster it carries.
+    """The etcd member on a volume, from the volume's etcd tag.
 
     `cluster` is the tag's key (`main`, `events`, …), `me` this member, `members` all of them in the tag's order.
     """
@@ -171,13 +170,13 @@ def cluster_order(clusters: Iterable[str]) -> list[str]:
 
 
 def is_mount_point(mount: Mount) -> bool:
-    """Whether a disk is mounted where a volume of ours would be; not a tmpfs, nor something below such a path."""
+    """Whether a disk is mounted at the mount point of a volume; a tmpfs, or a path below, doesn't count."""
     inside = mount.target.removeprefix(MOUNT_PREFIX)
     return inside != mount.target and "/" not in inside and mount.number[0] != 0
 
 
 class MemberVolume(Struct, frozen=True):
-    """A volume that carries an etcd member of this cluster, in whatever zone and whoever holds it.
+    """A volume whose tags name an etcd member of this cluster, in any zone and in any state of attachment.
 
     `uuid` is the UUID of the filesystem that protokube makes for this member on this volume.
     """
@@ -198,17 +197,17 @@ class MemberVolume(Struct, frozen=True):
 
     @property
     def marked_bootstrapped(self) -> bool:
-        """Whether the cloud remembers that etcd ran from this volume."""
+        """Whether a tag says that etcd ran from this volume."""
         return BOOTSTRAPPED_TAG in self.volume.tags
 
     @property
     def made_by_us(self) -> bool:
-        """Whether the cloud remembers that protokube made this very volume's filesystem for this member."""
+        """Whether a tag says that protokube made this volume's filesystem for this member."""
         return self.volume.tags.get(FILESYSTEM_TAG) == self.uuid
 
 
 class RejectedVolume(Struct, frozen=True):
-    """A volume that is not taken, and why. `cluster` is the etcd cluster it would serve, when that is known."""
+    """A refused volume, and why. `cluster` is the etcd cluster that it would serve, when that is known."""
 
     volume_id: str
     cluster: str | None
@@ -217,7 +216,7 @@ class RejectedVolume(Struct, frozen=True):
 
 
 class Coming(Struct, frozen=True):
-    """Why a volume will be free for this machine soon. `external`: nothing tells when."""
+    """Why a volume will soon be free for this machine. `external`: the time is unknown."""
 
     reason: str
     external: bool = False
@@ -231,26 +230,27 @@ class Claim(Struct, frozen=True):
 
 
 class VolumeSettings(Struct, frozen=True):
-    """What the operator configured: the cluster, unless the cloud's tags name it, and the etcd clusters with a
-    template."""
+    """The operator's settings: the cluster, unless the cloud's tags name it, and the etcd clusters with a template."""
 
     cluster_id: str | None = None
     etcd_clusters: frozenset[str] = frozenset()
 
 
 class VolumesAssessment(Struct, frozen=True):
-    """Which volumes are this machine's, which it may claim, and which are refused.
+    """The judgement of the volumes: this machine's, free ones, and refused ones.
 
-    `all` are the accepted volumes of every zone; `ours` are this machine's, one per etcd cluster; `candidates` are
-    free ones in order of preference, for each etcd cluster that this machine lacks; `in_use_elsewhere` says for every
-    etcd cluster which volumes of this zone other instances hold, and which instance. `unmanaged` are the volumes that
-    are passed over, since their tags name another cluster or none. `evidence` are refused volumes with a member's
-    tag, and `unparsable`, by etcd cluster, those whose tags can't be read but tell that etcd ran: a volume that isn't
-    fit to be used may still hold a cluster's data. `blocked` are the etcd clusters for which this machine takes no
-    volume, since it has one that is refused; `main_refused` says whether a `main` volume of its zone is.
-    `unconfirmed` may be this machine's, and the cloud doesn't show it yet. `coming` will be free soon. `stray` stand
-    mounted at a mount point of ours, and aren't known to be this machine's. `claim` is the volume to request now.
-    `announce` says why the other nodes are to be told this one's addresses.
+    - `all`: the accepted volumes of every zone. `ours`: this machine's, one per etcd cluster.
+    - `candidates`: free volumes in order of preference, for each etcd cluster that this machine lacks.
+    - `in_use_elsewhere`: for every etcd cluster, the volumes of this zone that are attached elsewhere → the instance.
+    - `rejected`: the refused volumes. `evidence`: those of them that name a member. `unparsable`: by etcd cluster,
+      those whose tags can't be parsed but tell that etcd ran. A refused volume may still have a cluster's data.
+    - `unmanaged`: volumes whose tags name another cluster, or none.
+    - `blocked`: etcd clusters for which a refused volume is attached here, so that no other is claimed.
+    - `main_refused`: a `main` volume of this zone is refused.
+    - `unconfirmed`: volumes that may be this machine's, and that the cloud doesn't show as such.
+    - `coming`: volumes that will be free soon. `claim`: the volume to request now.
+    - `stray`: volumes mounted at a mount point of ours that aren't known to be this machine's.
+    - `announce`: why to tell the other nodes this one's addresses.
     """
 
     cluster_id: str
@@ -274,9 +274,9 @@ class VolumesAssessment(Struct, frozen=True):
 
     @property
     def others_may_choose(self) -> bool:
-        """Whether other etcd clusters than `main`, which decides which member this machine is, may choose a volume.
+        """Whether etcd clusters other than `main` may choose a volume: `main` decides which member this machine is.
 
-        When it has a `main` volume, or when every one of its zone is refused: that stops no other.
+        True when this machine has a `main` volume, or when every one of its zone is refused: that stops no other.
         """
         open_ = self.candidates.get(MAIN) or self.in_use_elsewhere.get(MAIN)
         return MAIN in self.ours or (self.main_refused and not open_)
@@ -290,6 +290,6 @@ class VolumesAssessment(Struct, frozen=True):
         return tuple(one for one in self.all if one.member.cluster == cluster and one.member.me == member)
 
     def claimable(self) -> tuple[MemberVolume, ...]:
-        """The candidates that this machine would really take: of `main` alone, until it is settled which that is."""
+        """The candidates that this machine may claim: those of `main` alone until it has one."""
         keys = self.candidates.keys() if self.others_may_choose else self.candidates.keys() & {MAIN}
         return tuple(one for key in cluster_order(keys) for one in self.candidates[key])

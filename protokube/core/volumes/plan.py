@@ -1,4 +1,4 @@
-"""From the judgement of the volumes to what is asked of the cloud: one volume to request, and our own addresses."""
+"""Turns the judgement of the volumes into actions: one volume to request, and this node's addresses to announce."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from protokube.core.volumes.model import VolumesAssessment
 
 
 def plan(judged: VolumesAssessment, out: Plan) -> None:
-    """Plan what is to be asked of the cloud."""
+    """Plan the actions on the cloud."""
     out.add(judged.findings)
     if judged.announce is not None:
         instance = judged.instance

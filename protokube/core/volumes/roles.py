@@ -1,4 +1,4 @@
-"""The machine's role: the configuration decides, and tags that contradict it are told."""
+"""The machine's role: the configuration decides, and tags that contradict it are reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from protokube.core.volumes.tags import MASTER_ROLES
 
 
 def judge_role(cloud: CloudSnapshot, *, master: bool) -> Findings:
-    """Say what is not known of this machine, and what in its tags contradicts `master`."""
+    """Report the unknown parts of the cloud's answer, tags that contradict `master`, and shared addresses."""
     findings = Findings()
     if isinstance(cloud.instance, Unknown):
         findings.not_known("instance", cloud.instance.reason)
@@ -31,8 +31,7 @@ def judge_role(cloud: CloudSnapshot, *, master: bool) -> Findings:
 
 
 def _judge_addresses(cloud: CloudSnapshot, findings: Findings) -> None:
-    """Say when another holder of volumes gives this machine's address: their names would lead to one of them
-    alone."""
+    """Refuse an address that another peer gives too: both peers' names would lead to one machine."""
     if isinstance(cloud.instance, Unknown) or isinstance(cloud.peers, Unknown):
         return
     for peer in cloud.peers:

@@ -43,7 +43,7 @@ def in_cluster(tags: Mapping[str, str], cluster_id: str) -> bool:
 
 
 def cluster_names(tags: Mapping[str, str]) -> list[str]:
-    """The clusters that the tags name, in either spelling, whoever they are; for people only."""
+    """The clusters that the tags name, in either spelling; for people only."""
     if CLUSTER_TAG in tags:
         return [tags[CLUSTER_TAG]]
     return sorted(tag.removeprefix(CLUSTER_TAG_PREFIX) for tag in tags if tag.startswith(CLUSTER_TAG_PREFIX))
@@ -75,7 +75,7 @@ def instance_group(tags: Mapping[str, str]) -> str | None:
 
 
 def etcd_member(tags: Mapping[str, str]) -> EtcdMember | Rejected | None:
-    """The etcd member that a volume carries; None when it has no etcd tag, so isn't ours to mount."""
+    """The etcd member that a volume's tags name; None without an etcd tag."""
     found = etcd_clusters(tags)
     if not found:
         return None

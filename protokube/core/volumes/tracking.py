@@ -1,7 +1,6 @@
-"""Attach tracking: since when a volume of this machine has been on its way, and what this reconcile has tried.
+"""Attach tracking: since when a volume of this machine has been on its way, and what this reconcile has requested.
 
-Nothing but time tells a volume that is late from one that never comes. All of it may be lost at any moment; that
-costs delay, never an effect.
+Only time tells a late volume from one that never comes. Losing this at any moment costs delay, never an effect.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ DEADLINE = 180.0
 
 
 class Phase(StrEnum):
-    """What a volume on its way is waiting for."""
+    """What a volume on its way waits for."""
 
     ATTACHING = "attaching"
     DETACHING = "detaching"
@@ -35,7 +34,7 @@ PHASES = {
 
 
 class AttachTracking(Struct, frozen=True):
-    """What is remembered of attachments.
+    """The history of attachments.
 
     `since`: volume → (phase, uptime in seconds at which it was first seen in it). `requested` are the volumes that
     this reconcile has requested and may have got, `denied` those that the cloud will not give to this machine,
@@ -49,7 +48,7 @@ class AttachTracking(Struct, frozen=True):
     failed: frozenset[str] = frozenset()
 
     def seen(self, uptime: float, cloud: CloudSnapshot, disks: Mapping[str, bool]) -> AttachTracking:
-        """Take in a snapshot. `disks` says of a volume whether its disk is there; what is unknown changes nothing."""
+        """Take in a snapshot. `disks`: volume → whether its disk was found; Unknown parts change nothing."""
         if isinstance(cloud.instance, Unknown) or isinstance(cloud.volumes, Unknown):
             return replace(self, uptime=uptime)
         since = {}
@@ -63,7 +62,7 @@ class AttachTracking(Struct, frozen=True):
     def recorded(
         self, volume_id: str, *, done: bool, uncertain: bool = False, denied: bool = False
     ) -> AttachTracking:
-        """Take in what came of a request: it may have worked, or failed, or the cloud will never give this volume."""
+        """Record the outcome of a request: done, uncertain, denied for good, or failed."""
         return replace(
             self,
             requested=self.requested | {volume_id} if done or uncertain else self.requested,

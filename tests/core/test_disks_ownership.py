@@ -116,3 +116,26 @@ def test_what_speaks_against_it(
     others = (volume("vol-2", "b/a,b"),)
     refused = judge(uuid, read, *others, tags={FILESYSTEM_TAG: tagged} if tagged else {})
     assert refused is not None and refused.rule == rule and evidence in refused.evidence
+
+
+ETCD_MANAGER = ("myid", "pki/", "data/", "data/abc/", "state")
+
+
+@pytest.mark.parametrize("entries", [ETCD_MANAGER, ("myid", "pki/"), (*ETCD_MANAGER, "k8s.io/", "k8s.io/manifests/")])
+@pytest.mark.parametrize("uuid", [UUID, OTHER])
+def test_a_volume_of_etcd_manager_is_refused_with_the_way_to_its_data(entries: tuple[str, ...], uuid: str) -> None:
+    refused = judge(uuid, contents(*entries))
+    assert refused is not None and refused.rule == "volume/foreign-data"
+    assert "kept by etcd-manager (it holds myid and pki/)" in refused.evidence
+    assert "`etcdctl snapshot save`" in refused.evidence and "a blank volume" in refused.evidence
+
+
+@pytest.mark.parametrize("entries", [("myid",), ("pki/",), ("myid", "pki"), ("data/", "state")])
+def test_half_of_what_etcd_manager_makes_is_any_unmanaged_data(entries: tuple[str, ...]) -> None:
+    refused = judge(UUID, contents(*entries))
+    assert refused is not None and refused.rule == "volume/foreign-data"
+    assert "which neither protokube nor kops makes" in refused.evidence
+
+
+def test_an_identity_file_outweighs_what_looks_like_etcd_manager() -> None:
+    assert judge(UUID, contents("k8s.io/", *ETCD_MANAGER, identity=MINE)) is None

@@ -1,4 +1,4 @@
-"""What is done to a volume's disk."""
+"""The actions on a volume's disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protokube.core.volumes.model import DiskIdentity
 
 
 class DiskWriter(Protocol):
-    """Carries disk actions out. Format, check and grow are started, not awaited, and never killed."""
+    """Executes disk actions. Format, check and grow are started, not awaited, and never killed."""
 
     def format(self, action: FormatVolume) -> None:
         """Prove blankness under the disk's lock, then mkfs.ext4."""
@@ -30,7 +30,7 @@ class DiskWriter(Protocol):
 
 
 class DiskAction(ActionValue, frozen=True):
-    """What every action on an unmounted disk needs to prove its preconditions again under the disk's lock."""
+    """The base of all actions on an unmounted disk: the facts that are proven again under the disk lock."""
 
     port: ClassVar[str] = "disks"
     facts: ClassVar[str] = "storage"
@@ -48,7 +48,7 @@ class DiskAction(ActionValue, frozen=True):
 
 
 class FormatVolume(DiskAction, frozen=True, tag="format-volume"):
-    """Make an ext4 filesystem on a disk that is proven blank, again, right before. Started, not awaited."""
+    """Make an ext4 filesystem on a disk that is proven blank once more right before. Started, not awaited."""
 
     intent: Intent
     label: str
@@ -59,7 +59,7 @@ class FormatVolume(DiskAction, frozen=True, tag="format-volume"):
         return f"{what} {self.volume_id} on {self.device}, UUID {self.intent.uuid}, label {self.label}"
 
     def predict(self, facts: StorageFacts, now: float) -> StorageFacts:
-        """An empty filesystem stands there, never mounted."""
+        """The disk has an empty filesystem that was never mounted."""
         contents = VolumeContents(frozenset({"lost+found/"}), uuid=self.intent.uuid)
         made = Ext4(self.intent.uuid, self.label, self.size, used=False, checked=False, contents=contents)
         return facts.with_content(self.volume_id, made)

@@ -1,7 +1,7 @@
-"""From an attached volume to a mounted filesystem: what its disk needs next.
+"""From an attached volume to a mounted filesystem: the next step on its disk.
 
-The order of questions is the order of danger: first whether this is the right disk at all, then what stands on it,
-and only then what may be done to it.
+The order of the checks is the order of danger: first that this is the right disk, then what stands on it, and only
+then what may be done to it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _is_attached(volumes: VolumesAssessment, one: MemberVolume) -> bool:
 
 
 def mount_trouble(mount: Mount) -> str | None:
-    """What is wrong with a mounted filesystem, judged without I/O, since I/O on a dead disk hangs."""
+    """The trouble of a mounted filesystem, judged by mountinfo and sysfs alone: I/O on a dead disk hangs."""
     if mount.fstype != "ext4":
         return f"the filesystem is {mount.fstype}, expected ext4"
     if mount.shutdown:
@@ -90,8 +90,8 @@ def mount_trouble(mount: Mount) -> str | None:
 
 
 def _report_stray(mounts: tuple[Mount, ...], volumes: VolumesAssessment, findings: Findings) -> None:
-    """Volumes that are mounted at our mount points, and by tags or attachment are no longer ours. Nothing is
-    undone."""
+    """Refuse mounted volumes that by tags or attachment are no longer ours."""
+    # They stay mounted: etcd may run on one, and a cloud's answer may be wrong for a moment.
     known = {one.target for one in volumes.ours.values()}
     known |= {MOUNT_PREFIX + one.volume_id for one in volumes.rejected}
     for target in sorted({mount.target for mount in mounts if is_mount_point(mount)} - known):
@@ -100,7 +100,7 @@ def _report_stray(mounts: tuple[Mount, ...], volumes: VolumesAssessment, finding
 
 
 class _Judge(Struct, frozen=True):
-    """Judges one disk after the other; what it refuses or waits for goes to `findings`."""
+    """Judges one disk after the other; refusals and waits go to `findings`."""
 
     settings: DiskSettings
     mounts: tuple[Mount, ...]
@@ -109,7 +109,7 @@ class _Judge(Struct, frozen=True):
     findings: Findings
 
     def mounted(self, one: MemberVolume, disk: Disk) -> OnVolume | None:
-        """Where a mounted disk stands, when that is its own mount point."""
+        """The mount point of a mounted disk; None, with a refusal, when it isn't the volume's own."""
         mounts = [mount for mount in self.mounts if mount.number == disk.number]
         ours = next((mount for mount in mounts if mount.target == one.target), None)
         if ours is None:
@@ -122,7 +122,7 @@ class _Judge(Struct, frozen=True):
         return OnVolume(one.target, disk.number)
 
     def unmounted(self, one: MemberVolume, disk: Disk | NoDisk | Unknown) -> Verdict | None:
-        """What an unmounted disk needs next."""
+        """Judge an unmounted disk: decide its next step, or refuse it."""
         occupant = next((mount for mount in self.mounts if mount.target == one.target), None)
         if isinstance(disk, Unknown):
             self.findings.not_known(one.id, disk.reason)
@@ -132,6 +132,7 @@ class _Judge(Struct, frozen=True):
             evidence = f"another device {occupant.number} is mounted at {one.target}"
             self.findings.refuse(one.id, "mount/occupied", evidence)
         elif disk.size != one.volume.size:
+            # The kernel and the cloud agree to the byte on a volume's own disk; else this may be another disk.
             evidence = f"{disk.device} has {disk.size} bytes, the cloud says {one.volume.size}"
             self.findings.refuse(one.id, "volume/size", evidence)
         else:
@@ -165,10 +166,12 @@ class _Judge(Struct, frozen=True):
         intent = Intent(self.volumes.cluster_id, member.cluster, member.me, one.id, disk.size, one.uuid)
         known = one.volume.tags.get(FILESYSTEM_TAG)
         if known or one.marked_bootstrapped:
+            # A format would hide the loss: the member would start empty, and its cluster count it as the old one.
             tag = f"{FILESYSTEM_TAG}={known}" if known else BOOTSTRAPPED_TAG
             evidence = f"{disk.device} is blank, but the volume is tagged {tag}: data was lost"
             self.findings.refuse(one.id, "volume/lost-filesystem", evidence)
         elif blank.resumes is not None and blank.resumes != intent:
+            # Another volume's intent: the disk was swapped, copied, or its volume's tags were changed.
             evidence = f"an interrupted format of {blank.resumes} stands on {disk.device}, expected {intent}"
             self.findings.refuse(one.id, "format/other-intent", evidence)
         elif not self.settings.may_format:
@@ -184,7 +187,8 @@ class _Judge(Struct, frozen=True):
             return Verdict(one, disk, todo, reason, found.uuid)
 
         if found.needs_recovery and not found.check_failed and self._is_known(one, found):
-            # Without its journal the filesystem may look damaged, and what it holds can't be judged.
+            # After a power cut debugfs sees blocks of different times, and healthy contents look damaged. e2fsck
+            # replays the journal, which writes: so only on a filesystem that its UUID shows to be ours.
             return verdict(Todo.CHECK, "its journal was not replayed")
         layout = self.settings.layouts[one.member.cluster]
         if refused := judge_ownership(self.volumes, one, layout, (found.uuid, found.contents)):
@@ -199,11 +203,13 @@ class _Judge(Struct, frozen=True):
         if found.used and not found.checked:
             return verdict(Todo.CHECK, "it was mounted before")
         if disk.size - found.size >= GROW_BY:
-            if not found.checked:
+            if (
+                not found.checked
+            ):  # resize2fs refuses an unmounted filesystem that wasn't checked since its last mount
                 return verdict(Todo.CHECK, "it is to be grown")
             return verdict(Todo.GROW, f"the filesystem has {found.size} bytes, the disk {disk.size}")
         return verdict(Todo.MOUNT, "the filesystem passed its check" if found.used else "the filesystem is new")
 
     def _is_known(self, one: MemberVolume, found: Ext4) -> bool:
-        """Whether the filesystem is the one that protokube made or adopted for this member on this volume."""
+        """Whether protokube made or adopted this filesystem for this member on this volume, by its UUID."""
         return found.uuid in (one.uuid, one.volume.tags.get(FILESYSTEM_TAG))

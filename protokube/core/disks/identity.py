@@ -1,7 +1,7 @@
 """The identity file of a volume, `k8s.io/identity.yaml`.
 
-It stands on the volume and names the cluster, the etcd cluster, the member, the volume and the filesystem that it
-belongs to. A volume is ours when all that can be read agrees.
+It names the cluster, the etcd cluster, the member, the volume and the filesystem that it belongs to. A volume is used
+only when all of them agree with tags and disk.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from protokube.core.untrusted_yaml import load
 
 
 class Identity(Struct, frozen=True):
-    """The identity file. `etcd_version` is the version that last ran (`3.6.6`), None when unknown; `started` is set
-    in the first reconcile that sees etcd's data, and never cleared."""
+    """The identity file.
+
+    `etcd_version` is the version that last ran (`3.6.6`), None when unknown. `started` is set by the first reconcile
+    that sees etcd's data, and never cleared: etcd's data may be lost, the fact that it ran must not be.
+    """
 
     cluster_id: str
     etcd_cluster: str
@@ -30,7 +33,7 @@ class Identity(Struct, frozen=True):
     started: bool = False
 
     def render(self) -> str:
-        """The file's text, the same for the same identity."""
+        """The file's text; the same identity always gives the same text."""
         return yaml.safe_dump(
             {
                 "cluster": self.cluster_id,
@@ -47,7 +50,7 @@ class Identity(Struct, frozen=True):
 
 @lru_cache(maxsize=32)
 def parse_identity(text: str) -> Identity | Rejected:
-    """Read an identity file; anything but exactly its form is rejected."""
+    """Parse an identity file; anything but its exact form is rejected."""
     try:
         data = load(text)
     except yaml.YAMLError as error:

@@ -1,4 +1,4 @@
-"""Disks and what stands on them, as they were read."""
+"""Disks and their contents, as they were read, and the verdicts on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Intent(Struct, frozen=True):
 
 
 class Blank(Struct, frozen=True, tag=True):
-    """Every proof of blankness held. `resumes` is the intent of an interrupted format, if there was one."""
+    """A disk that is proven blank. `resumes` is the intent of an interrupted format, if one was found."""
 
     resumes: Intent | None = None
 
@@ -34,10 +34,10 @@ class Blank(Struct, frozen=True, tag=True):
 class Ext4(Struct, frozen=True, tag=True):
     """An ext4 filesystem on an unmounted disk.
 
-    `size` is the filesystem's own. `used` is False when it was made and never mounted. `checked` says that e2fsck
-    passed it and nothing was written since; `check_failed` is e2fsck's own verdict when it refused. `contents` were
-    read without the journal: they may refuse, and never prove absence. `needs_recovery`: the journal has not been
-    replayed since the filesystem was last in use, so that contents say little.
+    `size` is the filesystem's own, in bytes. `used` is False when it was never mounted. `checked`: e2fsck passed it
+    and nothing was written since; `check_failed`: e2fsck's own words when it refused. `contents` were read without
+    the journal: they may lead to a refusal, and never prove absence. `needs_recovery`: the journal was not replayed
+    since the last use, so that the contents prove little.
     """
 
     uuid: str
@@ -51,17 +51,17 @@ class Ext4(Struct, frozen=True, tag=True):
 
 
 class NotBlank(Struct, frozen=True, tag=True):
-    """Neither blank nor an ext4 filesystem: never touched. `evidence` says what was found and where."""
+    """A disk that is neither blank nor ext4: never touched. `evidence` names what was found and where."""
 
     evidence: str
 
 
 class Mounted(Struct, frozen=True, tag=True):
-    """The disk is mounted; it is judged by its mount, without touching it."""
+    """A mounted disk: judged by its mount, never read."""
 
 
 class Working(Struct, frozen=True, tag=True):
-    """A tool is at work on the disk, or another process holds its lock. `tool` is the tool's name when known."""
+    """A disk with a tool at work on it, or under another process's disk lock. `tool` names the tool when known."""
 
     tool: str
 
@@ -79,19 +79,18 @@ class Disk(Struct, frozen=True, tag=True):
 
 
 class NoDisk(Struct, frozen=True, tag=True):
-    """The cloud says attached, the machine has no such device yet. `hint` says what was looked for, for people."""
+    """No device yet for a volume that the cloud shows as attached. `hint` tells people which names were tried."""
 
     hint: str
 
 
 class VolumeContents(Struct, frozen=True, tag=True):
-    """What a volume holds, as far as it concerns us, read without following any symbolic link.
+    """A volume's contents as far as they concern us, read without following any symbolic link.
 
-    `entries` are the paths of everything in the directories that we descend into (the root and the ones that
-    protokube or kops make), relative to the volume's root; a directory ends in "/". `texts` holds the content
-    of the identity file and of the manifests. `mtimes` (nanoseconds) belong to the same files. `overflow` says
-    that there was more than we were ready to list. `uuid` is the filesystem's, as the kernel or its superblock
-    tells; None when neither does.
+    `entries` are paths relative to the volume's root: all entries of the root, and of the directories that protokube
+    or kops make. A directory ends in "/". `texts` are the identity file and the manifests, by path; `mtimes` are
+    theirs, in nanoseconds. `overflow`: there were more entries than the reader lists. `uuid` is the filesystem's,
+    from the kernel or the superblock; None when neither could be read.
     """
 
     entries: frozenset[str] = frozenset()
@@ -115,8 +114,7 @@ class VolumeContents(Struct, frozen=True, tag=True):
 class StorageFacts(Struct, frozen=True):
     """Mounts, disks and volume contents.
 
-    `disks` and `contents` hold an entry for each volume that was looked at: the disks of volumes attached here, and
-    the contents of those that are mounted at their mount point.
+    `disks` has an entry for each volume attached here, `contents` for each that is mounted at its mount point.
     """
 
     mounts: tuple[Mount, ...] | Unknown = ()
@@ -131,13 +129,13 @@ class StorageFacts(Struct, frozen=True):
         return replace(self, contents={**self.contents, volume_id: contents.with_entry(relative, state)})
 
     def with_content(self, volume_id: str, content: DiskContent) -> StorageFacts:
-        """The facts with another content of a volume's disk."""
+        """The facts with other content on a volume's disk."""
         disk = self.disks[volume_id]
         assert isinstance(disk, Disk)
         return replace(self, disks={**self.disks, volume_id: replace(disk, content=content)})
 
     def ext4(self, volume_id: str) -> Ext4:
-        """The filesystem on a volume's disk, which is known to be one."""
+        """The filesystem on a volume's disk; the caller knows that there is one."""
         disk = self.disks[volume_id]
         assert isinstance(disk, Disk) and isinstance(disk.content, Ext4)
         return disk.content
@@ -149,7 +147,7 @@ LOST_AND_FOUND = "lost+found/"
 
 
 class VolumeLayout(Struct, frozen=True):
-    """Where an etcd cluster's files stand on a volume. `data_dir` is relative to the volume's root."""
+    """The paths of an etcd cluster's files on a volume. `data_dir` is relative to the volume's root."""
 
     cluster_name: str
     data_dir: str
@@ -169,19 +167,19 @@ class VolumeLayout(Struct, frozen=True):
         return f"{self.cluster_name}-{member}"
 
     def has_data(self, contents: VolumeContents) -> bool:
-        """Whether etcd ever started there: it makes `member` first of all."""
+        """Whether etcd ever started there: its first act is to make `member`."""
         return f"{self.data_dir}/member/" in contents.entries
 
 
 class DiskSettings(Struct, frozen=True):
-    """What the operator configured: whether disks may be formatted, and each etcd cluster's layout."""
+    """The operator's settings: whether disks may be formatted, and each etcd cluster's layout."""
 
     may_format: bool = True
     layouts: Mapping[str, VolumeLayout] = {}
 
 
 class Todo(StrEnum):
-    """What a disk needs next."""
+    """The next step on a disk."""
 
     FORMAT = "format"
     CHECK = "check"
@@ -202,10 +200,10 @@ class Verdict(Struct, frozen=True):
 
 
 class DisksAssessment(Struct, frozen=True):
-    """How the disks of this machine's volumes stand.
+    """The judgement of the disks of this machine's volumes.
 
-    `attached` are the volumes whose attachment is complete. `mounted` are those whose very disk stands at their own
-    mount point, `unhealthy` those of them whose mount is in trouble. `verdicts` say what the other disks need.
+    `attached` are the volumes whose attachment is complete. `mounted` are those whose own disk is mounted at their
+    own mount point, `unhealthy` those of them whose mount has errors. `verdicts` are the other disks' next steps.
     """
 
     attached: tuple[MemberVolume, ...] = ()

@@ -1,4 +1,7 @@
-"""Whose filesystem is this? Judged by its UUID, the volume's tags, and what it holds."""
+"""Whose filesystem stands on a volume: judged by its UUID, the volume's tags, and its contents.
+
+Invariant: a filesystem is used only when all that can be read agrees on the cluster, the member and the volume.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from protokube.core.static_pod import manifest_env
 from protokube.core.volumes.model import FILESYSTEM_TAG, EtcdMember, MemberVolume, VolumesAssessment
 
 ETCD_MANAGER = frozenset({"myid", "pki/"})
-"""What kops's etcd-manager leaves in a volume's root, beside data/<token> and state."""
+"""The entries that kops's etcd-manager makes in a volume's root, beside data/<token> and state."""
 
 _SHOWN = 5
 """Entries that a refusal lists."""
@@ -24,24 +27,27 @@ _SHOWN = 5
 def judge_ownership(
     volumes: VolumesAssessment, volume: MemberVolume, layout: VolumeLayout, found: Filesystem
 ) -> Rejected | None:
-    """Why a filesystem may not serve a member; None when nothing speaks against it.
+    """Judge whether a filesystem may serve a member: the reason against it, or None.
 
-    Contents that were read without the journal may show too little, never too much, so it is right to refuse on them.
+    Contents that were read without the journal may lack entries, but have none too many: a refusal on them is right.
     """
     uuid, contents = found
     tagged = volume.volume.tags.get(FILESYSTEM_TAG)
     if tagged is not None and tagged != uuid:
         evidence = f"the filesystem's UUID is {uuid}, the volume is tagged {FILESYSTEM_TAG}={tagged}"
         return Rejected("volume/identity", evidence)
+    # Our UUIDs follow from the volume's id. Another volume's UUID here means that its blocks were copied.
     if clone := next((one.id for one in volumes.all if one.id != volume.id and one.uuid == uuid), None):
         evidence = f"the filesystem {uuid} was made for volume {clone}: a clone or restored snapshot"
         return Rejected("volume/clone", evidence)
     if isinstance(contents, Unknown):
+        # Nothing is mounted on Unknown contents; assess() reports them, and they are judged once they are read.
         return None
     if {IDENTITY_PATH, IDENTITY_PATH + "/"} & contents.entries and IDENTITY_PATH not in contents.texts:
         return Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read")
     if IDENTITY_PATH in contents.texts:
         return _judge_identity(volumes.cluster_id, volume, uuid, contents.texts[IDENTITY_PATH])
+    # Both are unmanaged entries as well, but an operator who comes from etcd-manager needs this advice instead.
     if contents.entries >= ETCD_MANAGER:
         evidence = (
             "the volume was kept by etcd-manager (it holds myid and pki/), whose layout protokube doesn't take over: "
@@ -56,7 +62,7 @@ def judge_ownership(
 
 
 Filesystem = tuple[str, VolumeContents | Unknown]
-"""A filesystem's UUID and what it holds."""
+"""A filesystem's UUID and its contents."""
 
 
 def _judge_identity(cluster_id: str, volume: MemberVolume, uuid: str, text: str) -> Rejected | None:
@@ -79,17 +85,19 @@ def _judge_identity(cluster_id: str, volume: MemberVolume, uuid: str, text: str)
 def _judge_adoption(
     volume: MemberVolume, uuid: str, contents: VolumeContents, layout: VolumeLayout
 ) -> Rejected | None:
+    """Judge a filesystem without an identity file: protokube's own, or one that kops made for this member."""
     if uuid == volume.uuid:
         return None
     if is_empty(contents):
+        # mkfs by hand gives another UUID. It may as well be a volume whose files were lost, so no etcd starts on it.
         evidence = f"an empty ext4 filesystem with UUID {uuid} that protokube did not make (expected {volume.uuid})"
         return Rejected("volume/unknown-filesystem", evidence)
     kops = kops_manifest(contents, volume.member, layout)
     if isinstance(kops, Rejected):
         return kops
     if kops is None:
-        held = ", ".join(sorted(contents.entries)[:_SHOWN])
-        evidence = f"the volume holds {held} without the manifest that says whose it is"
+        entries = ", ".join(sorted(contents.entries)[:_SHOWN])
+        evidence = f"the volume holds {entries} without the manifest that says whose it is"
         return Rejected("volume/foreign-data", evidence)
     return None
 
@@ -97,8 +105,7 @@ def _judge_adoption(
 def unmanaged_entries(contents: VolumeContents, layout: VolumeLayout) -> tuple[str, ...]:
     """The entries of a volume that neither protokube nor kops makes for this etcd cluster, sorted.
 
-    Allowed: lost+found, the identity file, this cluster's manifest, this cluster's data directory, and the
-    directories above them.
+    Allowed are lost+found, the identity file, this cluster's manifest and data directory, and their parents.
     """
     data = layout.data_dir + "/"
     allowed = {LOST_AND_FOUND, IDENTITY_PATH, layout.manifest, data, "k8s.io/", MANIFESTS + "/"}
@@ -115,7 +122,7 @@ def unmanaged_entries(contents: VolumeContents, layout: VolumeLayout) -> tuple[s
 
 
 def _is_leftover(entry: str) -> bool:
-    """A half-written file of ours that a crash left beside its target."""
+    """Whether an entry is a half-written file of ours that a crash left beside its target."""
     name = entry.rpartition("/")[2]
     return name.startswith(".") and name.endswith(".protokube-new")
 
@@ -126,9 +133,9 @@ def is_empty(contents: VolumeContents) -> bool:
 
 
 def kops_manifest(contents: VolumeContents, member: EtcdMember, layout: VolumeLayout) -> str | Rejected | None:
-    """The text of the member's manifest as kops left it on the volume; None when there is none.
+    """The text of the manifest that kops wrote for the member; None when there is none.
 
-    Rejected when it belongs to another member: a kops volume is adopted only for the member it ran.
+    Rejected when it belongs to another member: a volume of kops is adopted only for the member that ran on it.
     """
     text = contents.texts.get(layout.manifest)
     if text is None:

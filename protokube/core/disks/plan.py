@@ -1,4 +1,4 @@
-"""From the verdict on each disk to the action that it needs."""
+"""Turns the verdict on each disk into an action."""
 
 from __future__ import annotations
 

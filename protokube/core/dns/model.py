@@ -30,14 +30,14 @@ TTL = 60
 """Seconds."""
 
 PLACEHOLDERS: Mapping[RecordType, str] = {"A": "203.0.113.123", "AAAA": "fd00:dead:add::"}
-"""The addresses that kops gives to names that no node has filled yet. They serve no client and are replaced."""
+"""The addresses that kops gives to names before a node fills them. They serve no client and are replaced."""
 
 
 class OwnedRecord(Struct, frozen=True):
     """Plain addresses under a name. `owner` is the id of the instance that wrote them.
 
-    `owner` is None without an owner record, so always in a hosts file. On a server, such addresses under a shared name
-    are unmanaged; under an exclusive name the next holder of the member replaces them.
+    `owner` is None without an owner record, so always in a hosts file. On a server, such addresses under a shared
+    name are unmanaged; under an exclusive name the next holder of the member replaces them.
     """
 
     type: RecordType

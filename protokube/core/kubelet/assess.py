@@ -1,4 +1,7 @@
-"""kubelet's files, and when its unit starts: once what it needs is there, in every reconcile in which it is down."""
+"""kubelet's files, and when its unit is started or restarted.
+
+A unit that is down is started once its files are written and the gate is open, in every reconcile that finds it down.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ from protokube.core.volumes.model import Instance
 
 _UP = ("active", "activating", "reloading")
 _OFTEN = 3
-"""Restarts by systemd from which on kubelet counts as not coming up, until it has been up for `_UP_FOR` seconds."""
+"""After so many restarts by systemd kubelet counts as not coming up, until it has been up for `_UP_FOR` seconds."""
 _UP_FOR = 60.0
 
 
 def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking, gate: Gate) -> KubeletAssessment:
-    """Judge kubelet. Without its files it isn't started."""
+    """Judge kubelet. It is not started without its files."""
     findings = Findings()
     nothing = KubeletAssessment(findings=findings)
     if isinstance(facts.instance, Unknown):
@@ -50,7 +53,8 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
         findings.hints += [f"kubelet: {note}" for note in rendered.notes]
         files = tuple(_differing(facts, rendered))
         startable = not files
-    # With faulty settings the files of the last good ones go on: a typo must not keep the control plane down.
+    # With faulty settings kubelet starts with the files of the last good ones: a typo must not keep the control plane
+    # down.
     stale = isinstance(rendered, tuple)
     judge = _Judge(settings, facts, tracking, findings)
     unit = judge.unit(gate, startable=startable, stale=stale) if settings.unit is not None else None
@@ -60,7 +64,7 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
 def kubelet_files(
     settings: KubeletSettings, facts: KubeletNode, instance: Instance
 ) -> KubeletFiles | tuple[Fault, ...]:
-    """Render kubelet's files for this node; the installed kubelet is known, or known to be absent."""
+    """Render kubelet's files for this node. The caller knows the installed kubelet, or knows that there is none."""
     binary = facts.kubelet.binary
     assert not isinstance(binary, Unknown)
     version = choose_version(settings.version, binary.version if binary else None)
@@ -99,7 +103,7 @@ def _differing(facts: KubeletNode, rendered: KubeletFiles) -> Iterator[FileWante
 
 
 class _Judge(Struct, frozen=True):
-    """Judges kubelet's unit; what it refuses or waits for goes to `findings`."""
+    """Judges kubelet's unit; refusals and waits go to `findings`."""
 
     settings: KubeletSettings
     facts: KubeletNode
@@ -107,15 +111,16 @@ class _Judge(Struct, frozen=True):
     findings: Findings
 
     def unit(self, gate: Gate, *, startable: bool, stale: bool) -> UnitWanted | None:
-        """Whether the unit is to be started or restarted.
+        """Decide whether to start or restart the unit.
 
-        `startable`: it has files to start with. `stale`: they are an earlier configuration's, and it isn't restarted.
+        `startable`: its files are written. `stale`: they are an earlier configuration's, so it isn't restarted.
         """
         name, unit = self.settings.unit, self.facts.node.unit
         assert name is not None
         if isinstance(unit, Unknown) or unit is None:
             self.findings.not_known(name, unit.reason if unit else "its state was not read")
             return None
+        # A masked or missing unit is an operator's decision, or a package's fault.
         if unit.load != "loaded":
             evidence = f"{name} is {unit.load}; protokube starts it, and never fights that"
             self.findings.refuse(name, "kubelet/unit", evidence)
@@ -141,6 +146,7 @@ class _Judge(Struct, frozen=True):
             self.findings.wait(name, f"it was started in vain; next try in {left:.0f} s")
             return None
         reason = f"it is {unit.active}"
+        # Past the time-out kubelet starts anyway: the node's other pods must not wait for ever for a volume.
         if gate.closed:
             waited = f"the gate opened after {self.settings.gate_timeout:.0f} s"
             reason += f"; {waited}, before {'; '.join(gate.closed)}"
@@ -149,7 +155,7 @@ class _Judge(Struct, frozen=True):
         return UnitWanted(name, reason, warning=stale or bool(gate.closed))
 
     def _judge_up(self, unit: UnitState) -> None:
-        """Say that kubelet doesn't stay up, where systemd starts it again and again."""
+        """Refuse a kubelet that doesn't stay up, so that people see it while systemd restarts it."""
         up = self.facts.at.now - unit.started_at if unit.started_at is not None and unit.active == "active" else 0.0
         if unit.restarts >= _OFTEN and 0 <= up < _UP_FOR:
             evidence = f"kubelet doesn't stay up: systemd has started it again {unit.restarts} times"
@@ -159,6 +165,7 @@ class _Judge(Struct, frozen=True):
         """Restart a kubelet that was started with other files than those on disk."""
         if unit.started_at is None or unit.active != "active":
             return None
+        # A file from the future tells of a clock that was set back, not of a change.
         newer = [
             path
             for path in (ARGS_PATH, CONFIG_PATH)

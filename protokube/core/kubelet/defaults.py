@@ -1,8 +1,8 @@
-"""What follows from the machine and its role where nothing is configured, each value with its reason.
+"""Values that follow from the machine and its role where nothing is configured, each with its reason.
 
-Whatever is worked out here must not change from boot to boot, since a changed value restarts kubelet. Memory
-is the hard part: what a machine reports is the nominal size less what firmware and kernel keep, which differs
-a little with every kernel. So sizes are rounded up to a coarse grid of nominal sizes.
+They must not change from boot to boot, since a changed value restarts kubelet. A machine reports its nominal memory
+less the part of firmware and kernel, which differs a little with every kernel. So sizes are rounded up to a coarse
+grid of nominal sizes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from protokube.core.model import GIB, MIB
 UPLINK_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 """Where systemd-resolved keeps the name servers that it asks (systemd-resolved.service(8))."""
 
-# GKE's reservation for kubelet and the container runtime: a share of each slice of the memory.
+# GKE's reservation for kubelet and the container runtime: a share of each slice of the memory
+# (cloud.google.com/kubernetes-engine, "Plan node sizes"). Without one, pods can starve kubelet of memory.
 _MEMORY_SLICES = ((4 * GIB, 25), (4 * GIB, 20), (8 * GIB, 10), (112 * GIB, 6))
 _MEMORY_REST = 2
 _CPU_SLICES = ((1, 60), (1, 10), (2, 5))
@@ -25,7 +26,7 @@ _CPU_REST_PER_FOUR = 10
 
 
 class Derived(NamedTuple):
-    """A field's value where nothing is configured, and why it is that."""
+    """A field's value where nothing is configured, and the reason for it."""
 
     name: str
     value: object
@@ -33,7 +34,7 @@ class Derived(NamedTuple):
 
 
 def of_machine(machine: Machine) -> Iterator[Derived]:
-    """cgroupDriver, kubeReserved, systemReserved and resolvConf."""
+    """Derive cgroupDriver, kubeReserved, systemReserved and resolvConf."""
     if machine.systemd:
         yield Derived("cgroupDriver", "systemd", "systemd manages this machine's cgroups")
     memory, cpus = nominal_memory(machine.memory), max(machine.cpus, 1)
@@ -49,9 +50,9 @@ def of_machine(machine: Machine) -> Iterator[Derived]:
 
 
 def _stub_only(machine: Machine) -> bool:
-    """Whether pods need the name servers behind systemd-resolved: the machine's own are all loopback addresses.
+    """Whether the machine's name servers are all loopback addresses, so that pods need those behind systemd-resolved.
 
-    A pod's loopback is its own, and a name server that forwards to it (CoreDNS does) would ask itself for ever.
+    A pod's loopback is its own. CoreDNS, which forwards to the node's name servers, would ask itself for ever.
     """
     stub, uplink = machine.nameservers, machine.uplink_nameservers
     if not stub or uplink is None:
@@ -66,7 +67,7 @@ def _is_loopback(address: str) -> bool:
 def of_node(
     node_ips: Sequence[str], provider_id: str | None, master: bool, cloud_provider: bool, version: Version
 ) -> Iterator[Derived]:
-    """nodeIP, providerID and the role's taints."""
+    """Derive nodeIP, providerID and the role's taints."""
     if node_ips:
         yield Derived(
             "nodeIP",
@@ -89,7 +90,7 @@ def _node_ip(addresses: Sequence[str], dual: bool) -> str:
 
 
 def nominal_memory(memory: int) -> int:
-    """Bytes rounded up to 1, 1.5, 2, 3, 4, 6, 8, 12, … GiB (below 1 GiB: 256, 384, 512, 768 MiB)."""
+    """Round bytes up to 1, 1.5, 2, 3, 4, 6, 8, 12, … GiB (below 1 GiB: 256, 384, 512, 768 MiB)."""
     power = 256 * MIB
     while power < memory:
         power *= 2

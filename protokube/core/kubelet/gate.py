@@ -1,4 +1,8 @@
-"""Why kubelet should not start yet. DNS is not in the gate."""
+"""The gate: what kubelet's start waits for.
+
+kubelet starts static pods at once. Before the volumes are mounted and linked, an API server without its etcd would
+only crash and back off. DNS is not in the gate: names may come later, and an outage of DNS must not stop a node.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from protokube.core.volumes.model import MAIN, AttachState, MemberVolume, Volume
 
 
 class Gate(Struct, frozen=True):
-    """What kubelet waits for: an empty tuple when the gate is open."""
+    """What kubelet still waits for; empty when the gate is open."""
 
     closed: tuple[str, ...] = ()
 
@@ -20,8 +24,7 @@ class Gate(Struct, frozen=True):
 def gate(
     settings: EtcdSettings, node: NodeFacts, volumes: VolumesAssessment | None, disks: DisksAssessment | None
 ) -> Gate:
-    """The gate of a control-plane node: every volume that it can have is claimed, mounted, and its manifest
-    linked."""
+    """Judge a control-plane node's gate: each volume that it can have is claimed and mounted, its manifest linked."""
     if volumes is None or disks is None:
         return Gate(("the cloud has answered",))
     reasons = [f"{one.id} is claimed" for one in volumes.claimable()]
@@ -30,6 +33,7 @@ def gate(
         reasons.append(f"a volume of etcd cluster {MAIN} is known in zone {volumes.instance.zone}")
     complete = {one.id for one in disks.attached}
     for one in volumes.ours.values():
+        # A volume that is being detached won't come back by waiting, so it keeps the gate open.
         if one.id not in complete:
             attachment = volumes.attachment(one)
             if attachment and attachment.state is not AttachState.DETACHING:

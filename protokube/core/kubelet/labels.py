@@ -1,4 +1,4 @@
-"""Names that the API server or kubelet would refuse: of a node, and of the labels a node gives itself."""
+"""Names that the API server or kubelet would refuse: a node's, and those of labels that kubelet gives its node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SELF_NAMESPACES = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
 def node_name_fault(name: str, place: str = "node name") -> Fault | None:
-    """What the API server has against a node's name, which also becomes the label kubernetes.io/hostname."""
+    """The fault of a node's name, if any. It also becomes the value of the label kubernetes.io/hostname."""
     if len(name) <= 63 and is_subdomain(name):
         return None
     return Fault(
@@ -29,7 +29,7 @@ def node_name_fault(name: str, place: str = "node name") -> Fault | None:
 
 
 def label_faults(labels: Mapping[str, str], place: str) -> Iterator[Fault]:
-    """What is wrong with labels that kubelet shall give its node: syntax, and namespaces kept from kubelet."""
+    """Yield the faults of labels that kubelet gives its node: their syntax, and namespaces closed to kubelet."""
     for key, value in sorted(labels.items()):
         if not is_label_key(key):
             yield Fault(place, f"{key!r} is no label; expected a key like rack or example.com/rack")
@@ -49,6 +49,7 @@ def label_faults(labels: Mapping[str, str], place: str) -> Iterator[Fault]:
 
 
 def _kept_from_kubelet(key: str) -> bool:
+    # The admission plugin NodeRestriction keeps a node from giving itself a role; kubelet checks the same list first.
     namespace = key.rpartition("/")[0]
 
     def within(*domains: str) -> bool:

@@ -1,4 +1,4 @@
-"""What kubelet would refuse on this very machine: foretold, since it exits on each."""
+"""The settings with which kubelet would exit on this machine, found before it is started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FAILS_ON_CGROUP_V1: Version = (1, 35, 0)
 
 
 def machine_faults(machine: Machine, settings: Settings, version: Version) -> Iterator[Fault]:
-    """Every reason for which kubelet exits on this machine; a fact that could not be read is none."""
+    """Yield every reason for which kubelet exits on this machine. A fact that could not be read gives none."""
     if machine.cgroup_v2 is False:
         yield from _cgroup_v1(settings, version)
     if machine.swap and _value(settings, "failSwapOn") is not False:
@@ -59,7 +59,7 @@ def _missing(
 
 
 def numbers_of(text: str) -> list[int]:
-    """The numbers in a list as the kernel and kubelet write it: "0-2,5" → 0, 1, 2, 5. ValueError for all else."""
+    """Parse a list as the kernel and kubelet write it: "0-2,5" → 0, 1, 2, 5. ValueError for all else."""
     numbers: list[int] = []
     for part in text.strip().split(",") if text.strip() else ():
         first, dash, last = part.partition("-")
@@ -83,5 +83,5 @@ def _value(settings: Settings, name: str) -> object:
 
 
 def _fault(settings: Settings, name: str, message: str) -> Fault:
-    """At the place where the field is configured, or at the field where it isn't."""
+    """A fault at the place where the field is configured, else at the field itself."""
     return Fault(settings[name].place if name in settings else f"kubelet.{name}", message)

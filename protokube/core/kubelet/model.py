@@ -1,4 +1,4 @@
-"""What is known of the installed kubelet and of the machine that it serves, and how both are judged."""
+"""The installed kubelet, its machine, its settings, and the judgement of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protokube.core.volumes.model import Instance
 
 
 class Machine(Struct, frozen=True):
-    """Facts about the machine, as it reports them; None is what could not be read.
+    """The machine, as it describes itself; None is a fact that could not be read.
 
     `memory` in bytes; `cpus`: how many there are. `systemd`: it is PID 1. `cgroup_v2`: /sys/fs/cgroup is the unified
     hierarchy. `swap`: the devices and files that are in use as swap. `online_cpus` and `numa_nodes` by number.
@@ -40,18 +40,18 @@ class KubeletBinary(Struct, frozen=True, tag=True):
 
 
 class KubeletFacts(Struct, frozen=True):
-    """What was read of kubelet and its machine. `binary` is None when no kubelet is installed."""
+    """The facts of kubelet and its machine. `binary` is None when no kubelet is installed."""
 
     binary: KubeletBinary | Unknown | None = None
     machine: Machine | None = None
 
 
 class KubeletSettings(Struct, frozen=True):
-    """What the operator configured for kubelet. Times are seconds.
+    """The operator's settings for kubelet. Times are seconds.
 
     `unit` is None when no unit is to be started. `gate_timeout` is how long kubelet waits for volumes, counted from
     the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files changed.
-    `group_layers` are an instance group's. `faults` are what is wrong in these settings: no file is rendered then.
+    `group_layers` are an instance group's. `faults` are the settings' faults: with any of them no file is rendered.
     """
 
     unit: str | None = "kubelet.service"
@@ -68,7 +68,7 @@ class KubeletSettings(Struct, frozen=True):
 
 
 class KubeletNode(Struct, frozen=True):
-    """All that kubelet is judged by: the moment, this machine, its files and unit, and the installed kubelet."""
+    """The facts that kubelet is judged by: the moment, this machine, its files and unit, and the binary."""
 
     at: Moment
     instance: Instance | Unknown
@@ -77,7 +77,7 @@ class KubeletNode(Struct, frozen=True):
 
 
 class FileWanted(Struct, frozen=True):
-    """A file that is to be written, and why."""
+    """A file to write, and why."""
 
     path: str
     text: str
@@ -85,7 +85,7 @@ class FileWanted(Struct, frozen=True):
 
 
 class UnitWanted(Struct, frozen=True):
-    """kubelet's unit is to be started, or restarted, and why. `warning`: although the gate is closed."""
+    """Start kubelet's unit, or restart it, and why. `warning`: although something is wrong."""
 
     unit: str
     reason: str
@@ -94,7 +94,7 @@ class UnitWanted(Struct, frozen=True):
 
 
 class KubeletAssessment(Struct, frozen=True):
-    """What kubelet needs: files, then its unit."""
+    """kubelet's next steps: its files, then its unit."""
 
     files: tuple[FileWanted, ...] = ()
     unit: UnitWanted | None = None

@@ -1,4 +1,4 @@
-"""From the judgement of kubelet to its files and its unit."""
+"""Turns the judgement of kubelet into actions on its files and its unit."""
 
 from __future__ import annotations
 

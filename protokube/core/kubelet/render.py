@@ -1,8 +1,8 @@
 """From component configuration to kubelet's flags and configuration file, for the kubelet that is installed.
 
-Everything that kubelet would die of at start is refused here, before a file is written: unknown fields, wrong
-types, what this version doesn't know, labels that it may not give itself, names that the API refuses. All
-faults come at once. The result is the same to the byte for the same input.
+Whatever makes kubelet exit at its start is refused before a file is written: unknown fields, wrong types, fields that
+this version doesn't know, labels that it may not give itself, names that the API refuses. All faults come at once.
+The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["KubeletFiles", "KubeletInput", "Layer", "Machine", "layer_faults", "
 
 
 class KubeletInput(Struct, frozen=True):
-    """All that decides what kubelet is started with.
+    """The input that decides kubelet's flags and configuration file.
 
     `version`: as in "1.36.2"; None when neither a binary nor the configuration tells. `layers`: the lowest first.
     `node_labels` lie beneath all of them. `node_ips`: internal addresses, the preferred one first.
@@ -50,7 +50,7 @@ class KubeletInput(Struct, frozen=True):
 
 
 class KubeletFiles(Struct, frozen=True):
-    """What kubelet is started with: its flags, sorted, and the whole texts of both files; notes are for people."""
+    """kubelet's flags, sorted, and the whole texts of both files; notes are for people."""
 
     flags: tuple[str, ...]
     args_file: str
@@ -59,7 +59,7 @@ class KubeletFiles(Struct, frozen=True):
 
 
 def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
-    """The files for this node, or everything that is wrong with its configuration."""
+    """Render the files for this node, or return every fault of its configuration."""
     version = NEWEST if given.version is None else parse_version(given.version)
     configured, faults = _configured(given, None if isinstance(version, Fault) else version)
     if (name_fault := node_name_fault(given.node_name)) is not None:
@@ -94,7 +94,7 @@ def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
 
 
 def layer_faults(layer: Layer) -> tuple[Fault, ...]:
-    """Everything that is wrong with one layer whatever kubelet's version is, for a check before there is a node."""
+    """Every fault of one layer that no version of kubelet would take, for a check before there is a node."""
     return _read(layer, None)[1]
 
 
@@ -119,7 +119,11 @@ def _derived(given: KubeletInput, version: Version, configured: Settings) -> Ite
 
 
 def _go_standalone(settings: dict[str, Setting]) -> str:
-    """Without an API server to ask, kubelet exits if it shall ask one: let nobody in until there is one."""
+    """Set what a kubelet without a kubeconfig needs; return the note on it.
+
+    Webhook authentication and authorization need an API server: without one kubelet exits. Until there is one, its
+    own API refuses every client.
+    """
     note = f"{KUBECONFIG_PATH} isn't there: kubelet runs standalone, only the pods of its manifest folder"
     if _value(settings, "authentication.webhook.enabled") is not False:
         settings["authentication.webhook.enabled"] = Setting(False, "protokube")

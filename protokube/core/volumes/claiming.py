@@ -1,8 +1,8 @@
 """Claiming: one free volume of this zone for each etcd cluster that this machine lacks, `main` first.
 
-`main` decides which member a machine is. The other etcd clusters choose once its attachment is seen, so that a machine
-ends with one member's volumes. A machine that finds every `main` volume of its zone in use elsewhere is a standby and
-claims nothing.
+`main` decides which member a machine is. The other etcd clusters choose once its attachment is seen, so that a
+machine ends with one member's volumes. A machine that finds every `main` volume of its zone in use elsewhere is a
+standby and claims nothing.
 
 Invariant: at most one volume per etcd cluster is requested, however late the cloud's answers are. So nothing is
 claimed while any volume may be this machine's and isn't shown as such.

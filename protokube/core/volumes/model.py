@@ -136,8 +136,8 @@ class Peer(Struct, frozen=True):
 class CloudSnapshot(Struct, frozen=True):
     """One answer of a cloud. A part that could not be read is Unknown, and does not hide the rest.
 
-    `instance` is this machine; `volumes` are all that may concern it, in all zones; `peers` are the machines with etcd
-    volumes, this one included. `can_tag` is False once the cloud has refused this machine's tags.
+    `instance` is this machine; `volumes` are all that may concern it, in all zones; `peers` are the machines with
+    etcd volumes, this one included. `can_tag` is False once the cloud has refused this machine's tags.
     """
 
     instance: Instance | Unknown
@@ -230,7 +230,7 @@ class Claim(Struct, frozen=True):
 
 
 class VolumeSettings(Struct, frozen=True):
-    """The operator's settings: the cluster, unless the cloud's tags name it, and the etcd clusters with a template."""
+    """The operator's settings: the cluster, unless the cloud's tags name it, and the templates' etcd clusters."""
 
     cluster_id: str | None = None
     etcd_clusters: frozenset[str] = frozenset()

@@ -1,8 +1,7 @@
-"""What every action has in common. Each concern keeps its own actions in its `actions.py`.
+"""The base of all actions. Each concern keeps its own actions in its `actions.py`.
 
 An action is a frozen value. It describes itself, predicts its effect on the facts that it changes, and executes
-itself on the port that it names. There is no action that detaches, unmounts or deletes a volume, so none can be
-planned by mistake.
+itself on the port that it names. No action detaches, unmounts or deletes a volume, so none can be planned by mistake.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Action(Protocol):
 
     @property
     def subject(self) -> str:
-        """What it is about."""
+        """The thing that it changes, for people and for the rule of one action per subject."""
 
     @property
     def lock(self) -> str:
@@ -62,7 +61,7 @@ class Action(Protocol):
         """The facts after it, as far as they can be known before; `now` is in seconds since the epoch."""
 
     def execute(self, port: Any) -> None:
-        """Carry it out; raises ProviderError when the world refuses."""
+        """Execute it; raises ProviderError when the world refuses."""
 
 
 class ActionValue(Struct, frozen=True, tag_field="kind"):
@@ -75,7 +74,7 @@ class ActionValue(Struct, frozen=True, tag_field="kind"):
 
     @property
     def subject(self) -> str:
-        """What the action is about."""
+        """The kind, unless the action says otherwise."""
         return self.kind
 
     @property

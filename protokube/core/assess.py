@@ -1,7 +1,7 @@
 """look → **judge** → plan → act: each concern judges a snapshot once, in a fixed order, and sees the judgements
 before it.
 
-An assessment also says what is wanted next: what is to be read, and which directories to watch.
+An assessment also says what is wanted next: facts to read, and directories to watch.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from protokube.core.volumes.roles import judge_role
 
 
 class Wanted(Struct, frozen=True):
-    """What is to be read and watched next.
+    """The facts to read next, and the paths to watch.
 
-    `disks` are volumes whose disk is to be looked at, `contents` mounted volumes with their mount points, `questions`
-    the peer URLs to ask by etcd cluster, with the members they belong to, `names` the records to read. `directories`
-    are to be watched, without the root prefix; `kubeconfig` is the file that brings kubelet its API server.
+    `disks`: volumes whose disk to read. `contents`: mounted volumes → their mount points. `questions`: etcd cluster →
+    the peer URLs to ask → the member behind each. `names`: names whose records to read. `directories`: to watch,
+    without the root prefix. `kubeconfig`: the file that tells kubelet its API server.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -47,8 +47,7 @@ class Wanted(Struct, frozen=True):
 
 
 class Assessment(Struct, frozen=True):
-    """The judgement of one snapshot, by concern; a worker has only kubelet's, and so has a node whose cloud is
-    silent."""
+    """The judgement of one snapshot, by concern. A worker, and a node whose cloud is silent, has only kubelet's."""
 
     findings: Findings = field(default_factory=Findings)
     volumes: VolumesAssessment | None = None

@@ -23,7 +23,7 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
-    """The value of a kind that a JSON text holds."""
+    """Read a JSON text as a value of a kind."""
     return msgspec.json.decode(data, type=kind, dec_hook=_action)
 
 

@@ -1,4 +1,4 @@
-"""What is remembered between reconciles, and within one. Losing it at any moment costs delay, never an effect."""
+"""The memory between reconciles, and within one. Losing it at any moment costs delay, never an effect."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from protokube.core.volumes.tracking import AttachTracking
 
 
 class Result(StrEnum):
-    """What came of an action.
+    """The outcome of an action.
 
-    `UNCERTAIN`: it may have been carried out. `DENIED`: the world will not do this for this subject, while it may for
-    another. `CONFLICT`: the very same action may go better at once.
+    `UNCERTAIN`: it may have had its effect. `DENIED`: it is impossible for this subject, and may be possible for
+    another. `CONFLICT`: the same action may succeed at once.
     """
 
     DONE = "done"
@@ -36,7 +36,7 @@ class Result(StrEnum):
 
 
 class History(Struct, frozen=True):
-    """What is remembered, by concern. `failed` are the subjects whose actions failed in this reconcile."""
+    """The memory of each concern. `failed` are the subjects whose actions failed in this reconcile."""
 
     attachments: AttachTracking = AttachTracking()
     answers: AnswerTracking = AnswerTracking()
@@ -45,7 +45,7 @@ class History(Struct, frozen=True):
     failed: frozenset[str] = frozenset()
 
     def seen(self, observed: Observed) -> History:
-        """Take in a snapshot: since when what it shows has been so."""
+        """Take in a snapshot: record since when its facts have been so."""
         disks = {
             volume_id: isinstance(disk, Disk)
             for volume_id, disk in observed.storage.disks.items()
@@ -58,7 +58,7 @@ class History(Struct, frozen=True):
         )
 
     def cloud_answered(self, observed: Observed) -> History:
-        """Take in what a fresh answer of the cloud says of the owners of records."""
+        """Take in the owners of records that a fresh answer of the cloud lists, or lacks."""
         instance, uptime = observed.cloud.instance, observed.at.uptime
         if isinstance(instance, Unknown):
             return self
@@ -67,8 +67,7 @@ class History(Struct, frozen=True):
         return replace(self, owners=replace(self.owners, absences=absences))
 
     def recorded(self, action: Action, result: Result, uptime: float) -> History:
-        """Take in what came of an action. A subject whose action failed is left alone for the rest of the
-        reconcile."""
+        """Record an action's outcome. A subject whose action failed is left alone for the rest of the reconcile."""
         after = self
         if result not in (Result.DONE, Result.CONFLICT):
             after = replace(after, failed=after.failed | {action.subject})
@@ -85,7 +84,7 @@ class History(Struct, frozen=True):
         return after
 
     def next_reconcile(self) -> History:
-        """What the next reconcile begins with: it tries again what failed."""
+        """The memory with which the next reconcile begins: failures are forgotten, so that it tries again."""
         return replace(
             self,
             failed=frozenset(),
@@ -94,7 +93,7 @@ class History(Struct, frozen=True):
         )
 
     def for_another_configuration(self) -> History:
-        """What holds whatever is configured: how often units were started."""
+        """The memory that stays when the configuration changes: the starts of units."""
         return History(units=self.units)
 
 

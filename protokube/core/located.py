@@ -82,7 +82,7 @@ def parse(text: str, file: str) -> tuple[Located | None, list[Fault]]:
 
 
 def _syntax(error: yaml.YAMLError, file: str) -> Fault:
-    """YAML's own complaint: what it found, and where."""
+    """YAML's own complaint, with its place."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     said = [getattr(error, "context", None), getattr(error, "problem", None)]
     what = ", ".join(part for part in said if part) or str(error)
@@ -133,7 +133,7 @@ class _Walker:
 
 
 class Section(Struct, frozen=True):
-    """A mapping with known keys, read key by key; what is wrong goes to `faults` and reads as None."""
+    """A mapping with known keys, read key by key. A faulty value reads as None and adds to `faults`."""
 
     at: Located
     items: Mapping[str, Located]

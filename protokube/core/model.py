@@ -1,4 +1,4 @@
-"""The words that every concern shares: faults, refusals, what is unknown, and when it was looked at.
+"""The values that every concern shares: faults, refusals, unknown parts, and the moment of a snapshot.
 
 Everything here is immutable. A part of the world that could not be read is `Unknown`, which is never the same as
 empty. Sizes are bytes, times are seconds since the epoch, paths are absolute and without the `--root` prefix unless
@@ -15,7 +15,7 @@ GIB = 1 << 30
 
 
 class Fault(Struct, frozen=True):
-    """Something wrong in the input: `place` says where, `message` the value and what was expected."""
+    """A fault in the input: `place` says where, `message` gives the value and the expected one."""
 
     place: str
     message: str
@@ -25,7 +25,7 @@ class Fault(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True, tag=True):
-    """Something that is not taken. `rule` is a stable id that people can search for."""
+    """A refusal, with its evidence. `rule` is a stable id that people can search for."""
 
     rule: str
     evidence: str
@@ -38,13 +38,13 @@ class Unknown(Struct, frozen=True, tag=True):
 
 
 class Unread(Unknown, frozen=True, tag=True):
-    """A part of the world that is being read, so that it will be known without another action."""
+    """A part of the world that is still being read: it will be known without another action."""
 
 
 class Moment(Struct, frozen=True):
     """When a snapshot was taken: `now` since the epoch, `uptime` since the program started; both in seconds.
 
-    Only `uptime` measures how long something has been so: the clock may be set at any time after boot.
+    Durations are measured by `uptime` alone: the clock may be set at any time after boot.
     """
 
     now: float

@@ -16,10 +16,9 @@ from protokube.core.volumes.model import CloudSnapshot
 
 
 class Observed(Struct, frozen=True):
-    """What was read of the world. A part that could not be read is Unknown, never empty.
+    """The facts of one snapshot. A part that could not be read is Unknown, never empty.
 
-    `answers` holds an entry for each etcd cluster whose members had to be asked, `records` for each name that was
-    read.
+    `answers` has an entry for each etcd cluster whose members were asked, `records` for each name that was read.
     """
 
     at: Moment

@@ -1,7 +1,7 @@
-"""look → judge → **plan** → act: what can be done now, one planner per concern.
+"""look → judge → **plan** → act: the actions that are possible now, one planner per concern.
 
-A plan holds only actions whose preconditions hold already: nothing in it leans on another action of the same plan, so
-its actions may run side by side, in any order, and each may be interrupted before or after its effect.
+A plan has only actions whose preconditions are met already. None leans on another action of the same plan. So they
+run side by side, in any order, and each may be interrupted before or after its effect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from protokube.core.volumes.plan import plan as plan_volumes
 
 
 def plan(judged: Assessment, failed: frozenset[str] = frozenset(), assumed: Mapping[str, str] | None = None) -> Plan:
-    """Plan one pass. `failed` are subjects to leave alone; `assumed` says what a prediction rests on, by volume."""
+    """Plan one pass. `failed` are subjects to leave alone; `assumed` are a prediction's assumptions, by volume."""
     out = Plan(failed=failed, assumed=assumed or {})
     out.add(judged.findings)
     if judged.volumes is not None:

@@ -1,7 +1,7 @@
-"""The pure model of what an action does to the world: every action predicts its own effect on the facts it names.
+"""The pure model of the world: every action predicts its own effect on the facts that it names.
 
-Dry run walks judge → plan → predict … with it, and so prints the whole way to the converged node. Tests hold it
-against the real adapters, so that it can't drift from the world.
+A dry run repeats judge → plan → predict, and so prints the whole way to the converged node. Tests compare the
+predictions with the real adapters.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _UNKNOWN_NUMBER = (0, 0)
 
 
 class Predicted(Struct, frozen=True):
-    """A predicted world. `assumed` says for a volume what the world has yet to confirm."""
+    """A predicted world. `assumed`: volume → the assumption that the world has yet to confirm."""
 
     observed: Observed
     assumed: Mapping[str, str] = {}
 
 
 def predict(config: NodeConfig, world: Predicted, action: Action) -> Predicted:
-    """The world after an action, as far as it can be known before."""
+    """Predict the world after an action, as far as it can be known before."""
     observed = world.observed
     facts = action.predict(getattr(observed, action.facts), observed.at.now)
     world = replace(world, observed=replace(observed, **{action.facts: facts}))
@@ -53,7 +53,7 @@ def _disk_appears(config: NodeConfig, world: Predicted, volume_id: str) -> Predi
 
 
 def _likely_content(config: NodeConfig, cluster_id: str, volume: CloudVolume) -> tuple[Blank | Ext4, str]:
-    """What most likely stands on a disk that was never looked at: what the tags remember, else nothing."""
+    """The likeliest content of a disk that was never read: the filesystem that the tags name, else none."""
     uuid = volume.tags.get(FILESYSTEM_TAG)
     member = etcd_member(volume.tags)
     if uuid is None or not isinstance(member, EtcdMember):

@@ -1,4 +1,4 @@
-"""What the operator configured for this node, as far as decisions need it."""
+"""The operator's settings for this node, as far as decisions need them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class NodeConfig(Struct, frozen=True):
     kubelet: KubeletSettings = KubeletSettings()
 
     def for_dry_run(self) -> NodeConfig:
-        """The configuration for a single look: no answer is waited for to stay the same."""
+        """The configuration for a dry run, which reads once: it doesn't wait until answers have been the same."""
         return replace(self, etcd=replace(self.etcd, peers_patience=0.0))
 
     def foretold(self) -> NodeConfig:
-        """The configuration for a predicted world: names that other nodes will write are not waited for."""
+        """The configuration for a predicted world: it doesn't wait for names that other nodes will write."""
         return replace(self, etcd=replace(self.etcd, names_patience=0.0))

@@ -1,4 +1,4 @@
-"""What the manifest of a static pod says of its first container, whoever wrote it."""
+"""The image and the environment of a static pod's first container, from an untrusted manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REMEMBERED = 32
 """How many manifests are kept parsed: a converged reconcile parses nothing again."""
 
 _VERSION = r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})"
-"""Bounded, since a volume's files may be anyone's, and int() takes no more than 4300 digits."""
+"""Bounded, since a volume's files are untrusted, and int() takes no more than 4300 digits."""
 _TAG = re.compile(rf"v?{_VERSION}(?:-.*)?")
 
 Version = tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""What a plan consists of: steps that can be taken now, and everything that can't, with its reason."""
+"""The parts of a plan: steps that can be taken now, and the reasons for everything that can't."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from protokube.core.action import Action
 class Step(Struct, frozen=True):
     """An action whose preconditions hold.
 
-    `depends` says what only the world can confirm (dry run). `warning`: it is taken although something is wrong, and
-    people should hear of it.
+    `depends` names an assumption of a dry run that only the world can confirm. `warning`: it is taken although
+    something is wrong, and people should know.
     """
 
     action: Action
@@ -31,7 +31,7 @@ class Waiting(Struct, frozen=True):
 
 
 class Refusal(Struct, frozen=True):
-    """Something that protokube will not do, the stable id of the rule, and the evidence.
+    """A subject that protokube leaves alone, the stable id of the rule, and the evidence.
 
     `serious` is False where another volume does the job, so that the node is converged nevertheless.
     """
@@ -43,14 +43,14 @@ class Refusal(Struct, frozen=True):
 
 
 class UnknownPart(Struct, frozen=True):
-    """A part of the world that could not be read, so that nothing is decided about it."""
+    """A part of the world that could not be read: nothing is decided about it."""
 
     subject: str
     reason: str
 
 
 class InUseElsewhere(Struct, frozen=True):
-    """A volume of this cluster, in whatever zone, that another instance holds: no trouble, a fact."""
+    """A volume of this cluster, in any zone, that is attached to another instance. It is a fact, not a fault."""
 
     subject: str
     holder: str
@@ -58,7 +58,7 @@ class InUseElsewhere(Struct, frozen=True):
 
 
 class Findings(Struct):
-    """What a judgement says to people, gathered while it is made. `hints` decide nothing."""
+    """A judgement's messages for people, gathered while it is made. `hints` decide nothing."""
 
     waiting: list[Waiting] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -67,19 +67,19 @@ class Findings(Struct):
     hints: list[str] = field(default_factory=list)
 
     def wait(self, subject: str, reason: str, *, external: bool = False) -> None:
-        """Say what is being waited for."""
+        """Report a wait."""
         self.waiting.append(Waiting(subject, reason, external))
 
     def refuse(self, subject: str, rule: str, evidence: str, *, serious: bool = True) -> None:
-        """Say what is refused, and why."""
+        """Report a refusal."""
         self.refusals.append(Refusal(subject, rule, evidence, serious))
 
     def not_known(self, subject: str, reason: str) -> None:
-        """Say what is not known."""
+        """Report an unknown part of the world."""
         self.unknown.append(UnknownPart(subject, reason))
 
     def add(self, other: Findings) -> None:
-        """Take in what another judgement says; what two of them do not know is said once."""
+        """Add another judgement's messages. A part that both report as unknown appears once."""
         self.waiting += other.waiting
         self.refusals += other.refusals
         self.unknown += [one for one in other.unknown if one not in self.unknown]
@@ -96,7 +96,7 @@ class Plan(Findings):
     """A plan under construction; planners add to it, one after the other.
 
     `failed` are the subjects whose actions failed in this reconcile: they are left alone until the next one.
-    `assumed` (prediction only) says for a volume what the world has yet to confirm.
+    `assumed` (prediction only): volume → the assumption that the world has yet to confirm.
     """
 
     steps: list[Step] = field(default_factory=list)

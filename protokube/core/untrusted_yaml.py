@@ -1,4 +1,4 @@
-"""YAML that may be anybody's, such as a file on a volume: whatever is wrong with it is a yaml.YAMLError.
+"""YAML from an untrusted source, such as a file on a volume: every fault is a yaml.YAMLError.
 
 PyYAML lets other errors through (`2001-99-99` is a ValueError), libyaml's composer overflows the C stack on deep
 nesting, and a few aliases make a value whose text fills the memory.

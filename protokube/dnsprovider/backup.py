@@ -44,7 +44,7 @@ def unpack(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 def is_torn(found: bytes, old: bytes, new: bytes) -> bool:
-    """Whether `found` is what a crash between the old and the new content may leave."""
+    """Whether a crash between the old and the new content may have left `found`."""
     if found in (old, new) or not min(len(old), len(new)) <= len(found) <= max(len(old), len(new)):
         return False
     return all(
@@ -54,7 +54,7 @@ def is_torn(found: bytes, old: bytes, new: bytes) -> bool:
 
 
 def torn_from(backup: Path, found: bytes) -> bytes | None:
-    """The old content, when a backup shows that the file that holds `found` is torn; otherwise None."""
+    """The old content, if a backup shows that a file with the content `found` is torn; else None."""
     with explain(f"read {backup}"):
         try:
             parts = unpack(backup.read_bytes())
@@ -74,7 +74,7 @@ def content(file: int) -> bytes:
 def restore(backup: Path, file: int) -> None:
     """Give the open file its old content if it is torn, and remove the backup.
 
-    A crash in here leaves it as torn as before, and the backup in place.
+    A crash during the repair leaves the file torn and the backup in place.
     """
     if not backup.exists():
         return

@@ -1,6 +1,6 @@
-"""The hosts file as a DNS provider: private to this node, so it holds the names of all peers.
+"""The hosts file as a DNS provider: private to this node, so it has the names of all peers.
 
-Who wrote a record isn't kept in a hosts file: the block between the guards is ours as a whole.
+It keeps no owner records: the block between the guards is ours as a whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from protokube.dnsprovider.hosts_text import HostsText, normal_address, parse, r
 from protokube.errors import ProviderError, explain
 
 TTL = 60
-"""Seconds that every record is said to have, since a hosts file knows none."""
+"""Seconds that every record is reported with, since a hosts file has no TTL."""
 
 _TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 _TRIES = 3
@@ -43,9 +43,9 @@ class HostsFile:
         self.watch: tuple[Path, ...] = (Path(path),)
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
-        """What stands under each name. Entries outside of our block are unmanaged: the resolver reads them too.
+        """Read the records under each name. Entries outside of our block are unmanaged: the resolver reads them too.
 
-        A file that a crash left torn shows none of our records, so that the next change writes all of them.
+        Of a file that a crash left torn none of our records is reported, so that the next change writes all of them.
         """
         found = self._read()
         old = backup.torn_from(self._backup, found)
@@ -53,9 +53,9 @@ class HostsFile:
         return {name: self._record_set(name, text, torn=old is not None) for name in names}
 
     def change(self, changes: Sequence[RecordChange]) -> None:
-        """Put the addresses of a name and type into our block, or take them out; the file keeps its inode.
+        """Put the addresses of a name and type into our block, or remove them; the file keeps its inode.
 
-        What a crash left torn is put right first. A file that would not change is not written.
+        A file that a crash left torn is repaired first. A file that would not change is not written.
         """
         for change in changes:
             if change.adopts:
@@ -69,7 +69,7 @@ class HostsFile:
         raise ProviderError(f"{self._path}: another program writes it again and again: see which one")
 
     def recover(self) -> None:
-        """Put right what a crash left torn, when there is no other change."""
+        """Repair a file that a crash left torn, when there is no other change."""
         if not self._backup.exists():
             return
         with explain(f"recover {self._path}", _ADVICE):
@@ -145,7 +145,7 @@ def _wanted(content: bytes, changes: Sequence[RecordChange]) -> bytes:
 
 
 def _address(change: RecordChange, value: str) -> str:
-    """A value in the form that stands in the file; what would break the line is refused."""
+    """A value as the file spells it; ProviderError for a name or value that would break its line."""
     try:
         address = normal_address(value)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""A hosts file as text: what stands between protokube's guards, and what stands around them. No I/O.
+"""A hosts file as text: protokube's block between its guards, and the rest. No I/O.
 
-A guard is a line that holds, besides blanks, exactly `BEGIN` or `END`. Guards pair up like brackets. What lies
-between a pair is ours; a guard without a partner is dropped and the lines beside it are not ours.
+A guard is a line with exactly `BEGIN` or `END`, besides blanks. Guards pair up like brackets. The lines between a
+pair are ours. A guard without a partner is dropped, and the lines beside it are not ours.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class HostsText(Struct, frozen=True):
 def parse(text: str) -> HostsText:
     """Take a hosts file apart. Lines end with a newline, the last one perhaps without."""
     lines = [f"{line}\n" for line in text.split("\n")]
-    lines[-1] = lines[-1][:-1]  # what follows the last newline
+    lines[-1] = lines[-1][:-1]  # the text after the last newline has none
     blocks, strays = _pair(lines)
     ours = {number for first, last in blocks for number in range(first, last + 1)}
     sound = len(blocks) <= 1 and not strays

@@ -1,8 +1,8 @@
 """Any name server that takes dynamic updates (RFC 2136), such as BIND, Knot or PowerDNS.
 
-Zones are found by their SOA, names read by single queries, and changed by one update for each zone (rfc2136_names has
-what they contain). The server refuses an update whose condition no longer holds: the names are then read again, and
-the update is made again, a few times.
+Zones are found by their SOA records. Names are read by single queries, and changed by one update for each zone
+(rfc2136_names builds it). The server refuses an update whose condition is no longer met: the names are then read
+again, and the update is built again, a few times.
 
 An answer may be made of a wildcard, and then nothing stands at the name itself (RFC 4592). Conditions of an update
 know no wildcards (RFC 2136, 3.2). So where an answer has no owner record beside it, the server is sent an update that
@@ -111,7 +111,7 @@ class Rfc2136:
     # --- the port ---
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
-        """What stands under each name; a name without a place has a `refusal`."""
+        """Read the records under each name; a name that no zone can take has a `refusal`."""
         found: dict[str, RecordSet] = {}
         if not names:
             return found
@@ -155,7 +155,7 @@ class Rfc2136:
         if option is None:
             return self._find_zone(sock, name)
         zone = Zone(option, option)
-        if not zone.holds(name):
+        if not zone.contains(name):
             return NoZone("dns/no-zone", f"no zone holds {name}; seen: {option}, named by --dns-zone-name")
         found = self._find_zone(sock, name)
         if isinstance(found, NoZone):
@@ -173,7 +173,7 @@ class Rfc2136:
         seen = ""
         for rrset in (*answer.answer, *answer.authority):
             zone = Zone(_plain(rrset.name.to_text()), _plain(rrset.name.to_text()))
-            if rrset.rdtype == dns.rdatatype.SOA and zone.holds(name):
+            if rrset.rdtype == dns.rdatatype.SOA and zone.contains(name):
                 if answer.flags & dns.flags.AA:
                     return zone
                 seen = f"; seen: {zone.name}, which it only knows from other servers"
@@ -189,9 +189,9 @@ class Rfc2136:
         )
 
     def _read(self, sock: socket.socket, zone: Zone, name: str) -> Name:
-        """What stands there, of one moment: addresses and owners are several queries, but change in one update.
+        """Read the records of one moment: addresses and owner records take several queries, but change in one update.
 
-        Where they don't fit together they are asked for again, until they fit or are found so twice.
+        While they don't fit together they are read again, until they fit or are the same twice.
         """
         found = self._read_once(sock, zone, name)
         for _ in range(ATTEMPTS):
@@ -225,7 +225,7 @@ class Rfc2136:
         return found
 
     def _is_in_use(self, sock: socket.socket, zone: Zone, name: str) -> bool:
-        """Whether any record stands at the name itself. An answer alone may be made of a wildcard."""
+        """Whether any record stands at the name itself: the answer to a query may come from a wildcard."""
         condition = self._signed(dns.update.UpdateMessage(dns.name.from_text(zone.name)))
         condition.present(dns.name.from_text(name))
         code = self._ask(sock, condition).rcode()
@@ -235,7 +235,7 @@ class Rfc2136:
 
     def _answer(self, sock: socket.socket, name: str, type_: dns.rdatatype.RdataType) -> dns.message.Message:
         answer = self._ask(sock, self._query(name, type_))
-        # Of a CNAME, the answer's code is about its target, which may be missing or lead in a circle.
+        # With a CNAME the answer's code describes the target, which may be missing or lead in a circle.
         if answer.rcode() != dns.rcode.NXDOMAIN and not self._rrsets(answer, name):
             self._check(answer.rcode(), f"read {name} {type_.name}")
         return answer
@@ -324,7 +324,7 @@ def _plain(name: str) -> str:
 
 
 def _referral(answer: dns.message.Message, name: str) -> dns.rrset.RRset | None:
-    """The NS records by which the server sends us on, at or above a name. Those of the root say nothing."""
+    """The NS records with which the server refers us elsewhere, at or above a name; not those of the root."""
     if answer.flags & dns.flags.AA:
         return None
     fitting = (
@@ -336,7 +336,7 @@ def _referral(answer: dns.message.Message, name: str) -> dns.rrset.RRset | None:
 
 
 def _dname(answer: dns.message.Message) -> dns.rrset.RRset | None:
-    """The DNAME record that sends all names below it elsewhere."""
+    """The DNAME record that redirects all names below it."""
     return next((rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.DNAME), None)
 
 

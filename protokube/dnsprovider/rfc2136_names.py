@@ -1,10 +1,11 @@
-"""What stands under a name on a server with dynamic updates, and the update that changes it; no connection, no call.
+"""The records under a name on a server with dynamic updates, and the update that changes them. It makes no call.
 
-Addresses are single A and AAAA records. Beside them stand the owner records, one TXT record for each instance and
-address at `_protokube.<name>`: "protokube" "<instance id>" "A" "10.0.0.1".
+Addresses are single A and AAAA records. Their owner records are TXT records at `_protokube.<name>`, one for each
+instance and address: "protokube" "<instance id>" "A" "10.0.0.1".
 
-Adding needs no condition: no two instances write the same record. An address is taken away only on condition that
-these TXT records are still the ones that were read. So an address stays that another instance records meanwhile.
+Adding needs no condition: no two instances write the same record. An address is removed only on the condition that
+these TXT records are unchanged since they were read. So an address stays when another instance adds its owner record
+meanwhile.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class OwnerRecord(Struct, frozen=True):
 
 
 class Name(Struct):
-    """What the server says of one name. `texts` is the TXT record set beside it, None when there is none.
+    """The server's records of one name. `texts` is the TXT record set beside it, None when there is none.
 
     `cut` is the record that takes the name out of the zone: its name, type and target.
     """
@@ -57,7 +58,7 @@ class Name(Struct):
 
     @property
     def fits(self) -> bool:
-        """Whether every address has an owner, and every owner's address stands there."""
+        """Whether every address has an owner record, and every owner record its address."""
         recorded = {(one.type, one.value) for one in self.owner_records}
         return recorded == {(type_, value) for type_ in self.addresses for value in self.values(type_)}
 
@@ -72,7 +73,7 @@ class Name(Struct):
 
 
 class Edit:
-    """Builds the part of an update that concerns one name, from what stands there now."""
+    """Builds the part of an update that concerns one name, from its current records."""
 
     def __init__(self, update: dns.update.UpdateMessage, name: str, current: Name) -> None:
         self._update = update
@@ -152,7 +153,7 @@ class Edit:
                 self._update.delete(self._name, record.type, record.value)
 
     def _guard(self) -> None:
-        """Make the update depend on the TXT records being what we looked at."""
+        """Let the server refuse the update unless the TXT records are the ones that were read."""
         if self._guarded:
             return
         self._guarded = True
@@ -163,7 +164,7 @@ class Edit:
 
 
 def record_set(name: str, zone: str, current: Name) -> RecordSet:
-    """What stands under a name, as the planner wants to know it."""
+    """The records under a name, as the core judges them."""
     if current.cut is not None:
         refusal = delegated(name, zone, current.cut)
         return RecordSet(name, coexists=True, refusal=(refusal.rule, refusal.evidence))

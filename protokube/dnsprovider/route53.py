@@ -1,11 +1,11 @@
-"""Route 53: zones, calls, and what one process may take over from its own last answers.
+"""Route 53: zones, calls, and the answers that one process may use again.
 
 Names of one zone are read as one range (route53_order), and changed by one batch, which Route 53 carries out as a
 whole or not at all (route53_records).
 
 The account's limit is 5 requests a second. Zones are pinned once found, and a request is tried once: the reconcile's
-back-off does the rest. What a name holds is asked for each time, with one exception: for a few seconds after a
-reading, neighbours that were read with it, and what a batch has just made of it, serve the next question once.
+back-off does the rest. A name's records are read each time, with one exception. For a few seconds after a reading,
+its neighbours' records, and the result of a batch, answer the next question once.
 botocore is imported with the first request (0.1 s), which no mount waits for.
 """
 
@@ -74,14 +74,14 @@ class InvalidBatchError(ProviderError):
 
 
 class _Read(Struct):
-    """What was read of a zone, and until when it counts. `served` are the names that were answered from it."""
+    """The records that were read of a zone, and until when they count. `served` are the names answered from them."""
 
     until: float
     listing: Listing[Item] = field(default_factory=Listing)
     served: set[str] = field(default_factory=set)
 
     def knows(self, zone: Zone, names: Iterable[str]) -> bool:
-        """Whether everything that matters for names was read, and not too long ago."""
+        """Whether all records that concern the names were read, and not too long ago."""
         return time.monotonic() < self.until and self.listing.covers(
             place for name in names for place in names_to_read(zone, name)
         )
@@ -121,7 +121,7 @@ class Route53:
     # --- the port ---
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
-        """What stands under each name; a name without a place has a `refusal`."""
+        """Read the records under each name; a name that no zone can take has a `refusal`."""
         found: dict[str, RecordSet] = {}
         for zone, ours in self._by_zone(names).items():
             if isinstance(zone, NoZone):
@@ -147,7 +147,7 @@ class Route53:
     # --- records ---
 
     def _items(self, zone: Zone, names: Sequence[str]) -> list[Item]:
-        """The records that matter for the names: from the last reading those that it may serve, else read now."""
+        """The records that concern the names: from the last reading if it may answer once more, else read now."""
         read = self._read.get(zone.id)
         if read is None or not read.knows(zone, names) or read.served & set(names):
             read = self._read_zone(zone, names)
@@ -182,7 +182,7 @@ class Route53:
         return Page(tuple(answer["ResourceRecordSets"]), following)
 
     def _change(self, zone: Zone, changes: Sequence[RecordChange]) -> None:
-        """Send one batch, made of what was read last. Where that has changed, look again and try once more."""
+        """Send one batch, made from the last reading. If that is out of date, read again and try once more."""
         names = sorted({change.name for change in changes if must_read(change)})
         read = self._read.get(zone.id)
         if read is None or not read.knows(zone, names):
@@ -210,7 +210,7 @@ class Route53:
     # --- zones ---
 
     def _by_zone(self, names: Iterable[str]) -> dict[Zone | NoZone, list[str]]:
-        """The names in order, by the zone that each belongs to, or by what bars it."""
+        """The names in order, by their zone, or by the reason that none takes them."""
         zones = self._zones(names)
         found: dict[Zone | NoZone, list[str]] = {}
         for name in sorted(zones):
@@ -230,11 +230,11 @@ class Route53:
             if isinstance(zone, Zone):
                 self._pinned[name] = zone
             else:
-                self._forget_zones()  # what is made meanwhile is seen with the next look
+                self._forget_zones()  # the next reading finds a zone that an operator makes meanwhile
         return found
 
     def _candidates(self, names: Sequence[str]) -> list[Zone]:
-        """Every zone that could hold one of the names, and why some of them don't count."""
+        """Every zone that could contain one of the names, and why some of them don't count."""
         option = self._zone_option
         if option is not None and "." not in option:
             with self._explained(f"look up zone {option}", "route53:GetHostedZone"):
@@ -324,7 +324,7 @@ def _plain_id(zone_id: str) -> str:
 
 
 def _excluded(zone: Zone, vpc: tuple[str, str] | None, associated: bool, option: str | None) -> Zone:
-    """The zone, with the reason for which it doesn't count if there is one."""
+    """The zone, with the reason why it doesn't count, if there is one."""
     if option is not None and zone.name != plain_name(option):
         return replace(zone, excluded=f"--dns-zone-name says {plain_name(option)}")
     if zone.private and not associated:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def order(name: str) -> str:
-    """What Route 53 sorts a name by: com.example.www. The trailing dot counts, so `-` sorts before a label's end."""
+    """The key by which Route 53 sorts a name: com.example.www. The trailing dot counts: `-` sorts before it."""
     return ".".join(reversed(name.split("."))) + "."
 
 
@@ -40,17 +40,17 @@ class Page(Struct, Generic[T], frozen=True):
 
 
 class Listing(Struct, Generic[T]):
-    """What was read of a list. `stretches` are the parts that are known whole: from a name up to the next one."""
+    """The part of a list that was read. `stretches` are known whole: from a name up to the next one."""
 
     items: list[T] = field(default_factory=list)
     stretches: list[tuple[str, str | None]] = field(default_factory=list)
 
     def covers(self, names: Iterable[str]) -> bool:
-        """Whether everything at these names was read."""
+        """Whether all entries at these names were read."""
         return all(any(_lies_in(order(name), stretch) for stretch in self.stretches) for name in names)
 
     def read(self, names: Iterable[str], ask: Callable[[Place], Page[T]]) -> None:
-        """Read what stands at names that are not known yet. What was read before an error stays."""
+        """Read the entries at names that are not known yet. Entries that were read before an error stay."""
         left = sorted({name for name in names if not self.covers([name])}, key=order)
         place = Place(left[0]) if left else None
         for _ in range(len(left) + MAX_PAGES):

@@ -1,4 +1,4 @@
-"""Route 53's record sets: what stands under a name, and the batch that changes it. No call.
+"""Route 53's record sets: the records under a name, and the batch that changes them. It makes no call.
 
 Shared names are multivalue answer records, one per instance, with the SetIdentifier `protokube:<instance id>`.
 Exclusive names are simple records; beside each stands its owner record, TXT `_protokube.<name>`.
@@ -32,17 +32,17 @@ def plain_name(name: str) -> str:
 
 
 def owner_name(name: str) -> str:
-    """Where the owner of an exclusive name is recorded."""
+    """The name of an exclusive name's owner record."""
     return f"{OWNER_LABEL}.{name}"
 
 
 def names_to_read(zone: Zone, name: str) -> list[str]:
-    """Where the records stand that matter for a name: there, at its owner record, and at every cut of the zone."""
+    """The names to read for a name: its owner record's, and every possible cut of the zone, itself included."""
     return [owner_name(name), *zone.cuts(name)]
 
 
 def record_set(zone: Zone, name: str, items: Iterable[Item]) -> RecordSet:
-    """What stands under a name, as the planner wants to know it. `items` may hold records of other names, too."""
+    """The records under a name, as the core judges them. `items` may include records of other names."""
     here, beside, cuts = [], [], set(zone.cuts(name))
     found: dict[str, list[str]] = {}
     for item in items:
@@ -74,12 +74,12 @@ def record_set(zone: Zone, name: str, items: Iterable[Item]) -> RecordSet:
 
 
 def must_read(change: RecordChange) -> bool:
-    """Whether a change takes something away, so that it must be known what stands there."""
+    """Whether a change removes records: Route 53 deletes only a record that is given exactly as it stands."""
     return bool(change.adopts) or change.kind is ChangeKind.DELETE
 
 
 def make_batch(changes: Sequence[RecordChange], items: Sequence[Item]) -> list[ChangeTypeDef]:
-    """The request's changes: what goes, exactly as it was seen among `items`, and what comes."""
+    """The request's changes: deletions, exactly as the records were read in `items`, then upserts."""
     batch: dict[Key, ChangeTypeDef] = {}
     for name in sorted({change.name for change in changes}):
         ours = [change for change in changes if change.name == name]
@@ -94,7 +94,7 @@ def make_batch(changes: Sequence[RecordChange], items: Sequence[Item]) -> list[C
 
 
 def after(items: Iterable[Item], batch: Iterable[ChangeTypeDef]) -> list[Item]:
-    """The items as they stand once a batch has been carried out."""
+    """The items after a batch."""
     standing = {_key(item): item for item in items}
     for change in batch:
         record = change["ResourceRecordSet"]
@@ -161,7 +161,7 @@ def _unmanaged_record(item: Item) -> UnmanagedRecord:
 
 
 def _to_delete(name: str, items: Iterable[Item], changes: Sequence[RecordChange]) -> list[Item]:
-    """The items that the changes of one name take away."""
+    """The items that the changes of one name remove."""
     standing, beside = [], []
     for item in items:
         where = plain_name(item["Name"])

@@ -194,7 +194,7 @@ def test_what_terminated_owners_left_is_removed_in_a_batch_of_its_own() -> None:
     assert [batch.name for batch in found.batches] == [OWN, REMOVALS]
     (change,) = changes(found, REMOVALS)
     assert (change.kind, change.owner, change.before) == (ChangeKind.DELETE, "i-2", ("10.0.0.2",))
-    assert "i-2 is gone: terminated" in found.batches[1].reason
+    assert "i-2 is terminated: terminated" in found.batches[1].reason
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Settings become flags and a configuration file, for one version of a component."""
+"""Turns settings into flags and a configuration file, for one version of a component."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GATES = "featureGates"
 
 
 class Placed(NamedTuple):
-    """What a component is started with: its flags, sorted, and the fields of its file; or what is wrong."""
+    """A component's flags, sorted, and the fields of its file; or the faults."""
 
     flags: tuple[str, ...]
     tree: Mapping[str, object]
@@ -27,7 +27,7 @@ class Placed(NamedTuple):
 def place_settings(
     schema: Schema, version: Version, settings: Settings, known_flags: frozenset[str] | None
 ) -> Placed:
-    """Each setting where `version` wants it; a setting that it doesn't know is a fault at its place.
+    """Put each setting where `version` wants it. A setting that it doesn't know is a fault at its place.
 
     The values are those that `read_layer` took for this version.
 

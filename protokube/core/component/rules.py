@@ -1,7 +1,7 @@
 """What a component allows of a single value beyond its kind: ranges, words, patterns.
 
-A rule is a mark of the table (schema.py). `old:` or `new:` before it: it holds for the oldest or for the newest known
-version alone. `exact:`: it holds for these two, and nobody knows for the versions between and beyond. The rules:
+A rule is a mark of the table (schema.py). `old:` or `new:` before it: it applies to the oldest or to the newest known
+version alone. `exact:`: it applies to these two, and is unknown for the versions between and beyond. The rules:
 
 - `0..100`, `1..`, `>0..1`, `..5`: a range, both ends included unless ">" stands before the lower one; of a number, a
   duration (`1s..300s`), a quantity, or each value of a map or list. `0%..` speaks of percentages alone. `|` stands

@@ -1,4 +1,4 @@
-"""What a component of Kubernetes can be told, and where each version wants to be told it.
+"""The fields that a component of Kubernetes can be told, and where each version wants them: in its file, or as flags.
 
 `parse` makes a `Schema` of a component's table, a text with one field a line. A line has these columns:
 
@@ -39,7 +39,7 @@ _WORDS = frozenset({"empty", "zero", "old:zero", "repeat", "own", "optional"})
 
 
 class Field(NamedTuple):
-    """One thing that a component can be told; see the module's text for the columns it comes from."""
+    """One field of a component; the module's docstring explains the columns that it comes from."""
 
     name: str
     kind: str
@@ -51,12 +51,12 @@ class Field(NamedTuple):
 
     @property
     def owned(self) -> bool:
-        """protokube sets it; nobody else may."""
+        """Whether protokube sets it, so that it can't be configured."""
         return "own" in self.marks
 
     @property
     def empty_counts(self) -> bool:
-        """Empty has a meaning of its own and is written."""
+        """Whether empty has a meaning of its own and is written."""
         return "empty" in self.marks
 
     @property
@@ -75,7 +75,7 @@ class Placement(NamedTuple):
 
 
 class Schema(Struct, frozen=True):
-    """All that one component can be told.
+    """All fields of one component.
 
     `versions`: the oldest and the newest that the table knows. `structs`: the paths that only hold other fields.
     `kinds`, `forms`: all kinds of value, and forms of text, by name. `names`: the lists of words that rules refer to,
@@ -190,7 +190,7 @@ def place(schema: Schema, field: Field, version: Version, known_flags: frozenset
 def _between(
     schema: Schema, field: Field, version: Version, known_flags: frozenset[str] | None, listed: bool
 ) -> Placement:
-    """A version between the two that are known: what both have it has too; else its --help decides."""
+    """Where a version between the two known ones wants a field: as both of them do, else as its --help lists it."""
     both_file = all(letter in "bcl" for letter in field.places)
     any_file = any(letter in "bcl" for letter in field.places)
     both_flag = all(letter in "bfld" for letter in field.places)

@@ -1,4 +1,4 @@
-"""The kinds of value in a component's configuration: what may be written, and what it is read as.
+"""The kinds of value in a component's configuration: their spellings, and the one form that each is read as.
 
 A kind's reader takes what stands in a YAML file and returns the value in one form: bool, int, float, str,
 Duration, Quantity, a list, or a map with text as keys. Where kops's users write a list or a map as one string

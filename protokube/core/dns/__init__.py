@@ -1,1 +1,1 @@
-"""Names: who owns them, what stands there, and what to change."""
+"""Names: their owners, their records, and the changes to them."""

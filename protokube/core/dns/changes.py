@@ -74,7 +74,7 @@ def decide_records(
     left = _pick(leftovers, ours.owner, policy.removals)
     if left:
         owners = sorted({one.owner for one in left})
-        evidence = "; ".join(f"{owner} is gone: {policy.terminated[owner]}" for owner in owners)
+        evidence = "; ".join(f"{owner} is terminated: {policy.terminated[owner]}" for owner in owners)
         batches.append(RecordBatch(REMOVALS, left, evidence))
     return RecordDecision(
         tuple(batches),
@@ -270,7 +270,7 @@ def _is_placeholder(values: Sequence[str]) -> bool:
 def _evidence(name: str, unmanaged: Iterable[UnmanagedRecord], private: bool) -> str:
     found = "; ".join(f"{one.type} {', '.join(one.values)} ({one.why})" for one in unmanaged)
     advice = "remove it" if private else "remove it, or allow --dns-adopt"
-    return f"under {name} stands what protokube didn't write: {found}; {advice}"
+    return f"{name} has records that protokube didn't write: {found}; {advice}"
 
 
 def _upsert(

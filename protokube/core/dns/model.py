@@ -1,4 +1,4 @@
-"""DNS as values: what stands under a name, who wrote it, and what to change.
+"""DNS as values: the records under a name, their owners, and the changes to them.
 
 A name is *exclusive* or *shared*. An etcd member's name is exclusive: it has one owner and is replaced whole.
 The API's names are shared: each owner writes its own record and no other. Names are lower case, without the trailing

@@ -18,13 +18,13 @@ class Zone(Struct, frozen=True):
     private: bool = False
     excluded: str = ""
 
-    def holds(self, name: str) -> bool:
+    def contains(self, name: str) -> bool:
         """Whether `name` lies in the zone (its own name included)."""
         return name == self.name or name.endswith("." + self.name)
 
     def cuts(self, name: str) -> list[str]:
         """The names at which an NS record would take `name` out of the zone, the longest first."""
-        return [suffix for suffix in suffixes(name) if suffix != self.name and self.holds(suffix)]
+        return [suffix for suffix in suffixes(name) if suffix != self.name and self.contains(suffix)]
 
 
 class NoZone(Struct, frozen=True):
@@ -46,7 +46,7 @@ def choose_zone(name: str, zones: Iterable[Zone], *, internal: bool) -> Zone | N
     Two zones of one kind and name are refused, naming both: a wrong guess writes where no resolver looks.
     """
     seen = list(zones)
-    fitting = [zone for zone in seen if zone.holds(name) and not zone.excluded]
+    fitting = [zone for zone in seen if zone.contains(name) and not zone.excluded]
     for private in (internal, not internal):
         kind = [zone for zone in fitting if zone.private is private]
         longest = [zone for zone in kind if len(zone.name) == max(len(one.name) for one in kind)]
@@ -71,7 +71,7 @@ def delegated(name: str, zone: str, cut: str) -> NoZone:
 
 def _seen(name: str, zones: Iterable[Zone]) -> str:
     """The zones that were seen and why each was passed over; those that contain the name, if any do."""
-    fitting = [f"{zone.name} ({zone.id}): {zone.excluded}" for zone in zones if zone.holds(name)]
-    others = [f"{zone.name} ({zone.id}): it doesn't hold the name" for zone in zones if not zone.holds(name)]
+    fitting = [f"{zone.name} ({zone.id}): {zone.excluded}" for zone in zones if zone.contains(name)]
+    others = [f"{zone.name} ({zone.id}): it doesn't hold the name" for zone in zones if not zone.contains(name)]
     found = sorted(fitting or others)
     return f"seen: {'; '.join(found)}" if found else f"seen: no zone named {' or '.join(suffixes(name))}"

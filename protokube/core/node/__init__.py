@@ -1,1 +1,1 @@
-"""What a machine holds beside its volumes: files, mounts and units."""
+"""A machine's own files, mounts, units and addresses."""

@@ -1,4 +1,4 @@
-"""What is done to files and units."""
+"""The actions on files and units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protokube.core.node.model import Absent, Directory, File, FileState, Link, 
 
 
 class FileWriter(Protocol):
-    """Carries file actions out. Every write is atomic, and on disk when the call returns."""
+    """Executes file actions. Every write is atomic, and on disk when the call returns."""
 
     def make_directory(self, action: MakeDirectory) -> None:
         """Make a directory."""
@@ -23,11 +23,11 @@ class FileWriter(Protocol):
         """Put a fresh relative link, renamed over the old one."""
 
     def unlink(self, action: Unlink) -> None:
-        """Remove a link; absent is fine."""
+        """Remove a link; an absent one is no error."""
 
 
 class UnitStarter(Protocol):
-    """Carries unit actions out."""
+    """Executes unit actions."""
 
     def start(self, unit: str) -> None:
         """Start a unit."""
@@ -47,7 +47,7 @@ Facts = TypeVar("Facts", bound=HoldsFiles)
 
 
 class FileAction(ActionValue, frozen=True):
-    """What all file actions share. `volume` is given for a path on a mounted volume."""
+    """The base of all file actions. `volume` is given for a path on a mounted volume."""
 
     port: ClassVar[str] = "files"
     changes: ClassVar[frozenset[Facet]] = frozenset({Facet.FILES, Facet.CONTENTS})
@@ -104,10 +104,10 @@ class WriteFile(FileAction, frozen=True, tag="write-file"):
 
 
 class MakeLink(FileAction, frozen=True, tag="link"):
-    """Put a fresh symbolic link at `path`, renamed over what link stood there.
+    """Put a fresh symbolic link at `path`, renamed over an older link.
 
-    `target` is absolute, without the root prefix. On disk the link is relative, so that it holds inside and outside
-    of the root.
+    `target` is absolute, without the root prefix. On disk the link is relative, so that it leads to the same file
+    inside and outside of the root.
     """
 
     target: str = ""
@@ -142,7 +142,7 @@ class Unlink(FileAction, frozen=True, tag="unlink"):
 
 
 class UnitAction(ActionValue, frozen=True):
-    """What all unit actions share."""
+    """The base of all unit actions."""
 
     port: ClassVar[str] = "services"
     facts: ClassVar[str] = "node"

@@ -1,7 +1,7 @@
-"""Which of a machine's addresses others should know it by: one for each IP family.
+"""Which of a machine's addresses the other nodes use: one for each IP family.
 
-Whatever moves between machines (a floating address of keepalived or kube-vip) and whatever came later must not become
-the node's address, since etcd's names and kubelet's --node-ip follow it.
+A floating address (keepalived, kube-vip) or one that came later must not become the node's address, since etcd's
+names and kubelet's --node-ip follow it.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def candidates(routes: Iterable[DefaultRoute], addresses: Sequence[Address]) -> 
 def choose(preferred: Iterable[Address], in_use: Collection[str] = ()) -> tuple[str, ...]:
     """One address of each family out of `candidates`: one that is in use, else the first.
 
-    `in_use` are the addresses that the node was last known by. Where a better kind of address exists, one that stands
-    alone in its network is left even though it was in use: it may have been taken while it was the only one.
+    `in_use` are the addresses that the other nodes were told last. An address alone in its network is given up for a
+    better one even though it was in use: it may have been chosen while it was the only one.
     """
     of: dict[int, list[Address]] = {}
     for address in preferred:

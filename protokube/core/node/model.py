@@ -11,7 +11,7 @@ from protokube.core.model import Unknown
 
 
 class File(Struct, frozen=True, tag=True):
-    """A regular file. `text` is None when it isn't UTF-8 or is larger than we ever write."""
+    """A regular file. `text` is None when it isn't UTF-8, or is larger than any file that protokube writes."""
 
     text: str | None
     mode: int
@@ -19,7 +19,7 @@ class File(Struct, frozen=True, tag=True):
 
 
 class Link(Struct, frozen=True, tag=True):
-    """A symbolic link with its target as written; nobody looks where it leads, which may be a disk that hangs."""
+    """A symbolic link with its target as written. It is never followed: its target may be on a disk that hangs."""
 
     target: str
     mtime_ns: int
@@ -69,9 +69,9 @@ class Mount(Struct, frozen=True):
 
 
 class OnVolume(Struct, frozen=True):
-    """Says that a path lies on a mounted volume: the mount point and its device's (major, minor).
+    """The mount point that a path lies on, and its device's (major, minor).
 
-    Whoever writes there checks that this very device is mounted and follows no symbolic link below it.
+    A writer checks that this device is mounted there, and follows no symbolic link below the mount point.
     """
 
     target: str
@@ -81,15 +81,15 @@ class OnVolume(Struct, frozen=True):
 class NodeFacts(Struct, frozen=True):
     """The machine's own files and kubelet's unit.
 
-    `files` holds the paths that were asked for and every entry of the manifest folder. `unit` is None when there is
-    no unit to start.
+    `files` has the paths that were asked for and every entry of the manifest folder. `unit` is None when protokube
+    manages no unit.
     """
 
     files: Mapping[str, FileState] | Unknown
     unit: UnitState | Unknown | None = None
 
     def with_file(self, path: str, state: FileState) -> NodeFacts:
-        """The facts with another state of a path; what can't be seen stays unseen."""
+        """The facts with another state of a path; Unknown files stay Unknown."""
         if isinstance(self.files, Unknown):
             return self
         return replace(self, files={**self.files, path: state})

@@ -18,7 +18,10 @@ def judge_role(cloud: CloudSnapshot, *, master: bool) -> Findings:
         tagged = ", ".join(sorted(roles))
         tagged_master = not roles.isdisjoint(MASTER_ROLES)
         if master and roles and not tagged_master:
-            evidence = f"--master is set, and the instance's tags name only the role {tagged}; it goes on as a master"
+            evidence = (
+                f"--master is set, and the instance's tags name only the role {tagged}; "
+                "it goes on as a control-plane node"
+            )
             findings.refuse("instance", "instance/role", evidence)
         elif not master and tagged_master and "node" not in roles:
             evidence = f"the instance's tags name the role {tagged}, and --master is not set; it goes on as a worker"

@@ -117,6 +117,7 @@ class _Judge(Struct, frozen=True):
             evidence = f"{disk.device} is in use at {where}, expected {one.target}"
             self.findings.refuse(one.id, "mount/elsewhere", evidence)
             return None
+        # It stays mounted: etcd may run on it, and only an operator can tell whether to stop that.
         if trouble := mount_trouble(ours):
             self.findings.refuse(one.id, "volume/unhealthy", f"{one.target}: {trouble}")
         return OnVolume(one.target, disk.number)
@@ -129,6 +130,7 @@ class _Judge(Struct, frozen=True):
         elif isinstance(disk, NoDisk):
             self._missing(one, disk, occupant)
         elif occupant:
+            # A second mount at this path would hide the first one's files.
             evidence = f"another device {occupant.number} is mounted at {one.target}"
             self.findings.refuse(one.id, "mount/occupied", evidence)
         elif disk.size != one.volume.size:
@@ -152,6 +154,7 @@ class _Judge(Struct, frozen=True):
     def _content(self, one: MemberVolume, disk: Disk) -> Verdict | None:
         match disk.content:
             case Working(tool):
+                # Whatever is read meanwhile may be half of the tool's writes.
                 self.findings.wait(one.id, f"{tool} is at work on {disk.device}")
             case NotBlank(evidence):
                 self.findings.refuse(one.id, "format/not-blank", f"{disk.device}: {evidence}")
@@ -190,6 +193,7 @@ class _Judge(Struct, frozen=True):
             # After a power cut debugfs sees blocks of different times, and healthy contents look damaged. e2fsck
             # replays the journal, which writes: so only on a filesystem that its UUID shows to be ours.
             return verdict(Todo.CHECK, "its journal was not replayed")
+        # Ownership comes first: on another's filesystem nothing is run, whatever e2fsck says of it.
         layout = self.settings.layouts[one.member.cluster]
         if refused := judge_ownership(self.volumes, one, layout, (found.uuid, found.contents)):
             self.findings.refuse(one.id, refused.rule, refused.evidence)
@@ -201,6 +205,7 @@ class _Judge(Struct, frozen=True):
             self.findings.not_known(one.id, found.contents.reason)
             return None
         if found.used and not found.checked:
+            # A mount can add to the damage of a filesystem (e2fsck(8)), and nothing checks it once it is in use.
             return verdict(Todo.CHECK, "it was mounted before")
         if disk.size - found.size >= GROW_BY:
             if (

@@ -33,6 +33,7 @@ def judge_ownership(
     """
     uuid, contents = found
     tagged = volume.volume.tags.get(FILESYSTEM_TAG)
+    # protokube writes this tag once. Another UUID means that the disk was replaced or formatted by hand.
     if tagged is not None and tagged != uuid:
         evidence = f"the filesystem's UUID is {uuid}, the volume is tagged {FILESYSTEM_TAG}={tagged}"
         return Rejected("volume/identity", evidence)
@@ -43,6 +44,7 @@ def judge_ownership(
     if isinstance(contents, Unknown):
         # Nothing is mounted on Unknown contents; assess() reports them, and they are judged once they are read.
         return None
+    # A directory or a link in the file's place must not pass for a volume without an identity.
     if {IDENTITY_PATH, IDENTITY_PATH + "/"} & contents.entries and IDENTITY_PATH not in contents.texts:
         return Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read")
     if IDENTITY_PATH in contents.texts:
@@ -69,6 +71,7 @@ def _judge_identity(cluster_id: str, volume: MemberVolume, uuid: str, text: str)
     identity = parse_identity(text)
     if isinstance(identity, Rejected):
         return identity
+    # A volume made from a snapshot has the identity file of the snapshot's volume.
     if identity.volume_id != volume.id:
         evidence = f"{IDENTITY_PATH} says volume {identity.volume_id}: a clone or restored snapshot"
         return Rejected("volume/clone", evidence)
@@ -86,6 +89,7 @@ def _judge_adoption(
     volume: MemberVolume, uuid: str, contents: VolumeContents, layout: VolumeLayout
 ) -> Rejected | None:
     """Judge a filesystem without an identity file: protokube's own, or one that kops made for this member."""
+    # The UUID follows from cluster, member and volume: only protokube gives it, to this very filesystem.
     if uuid == volume.uuid:
         return None
     if is_empty(contents):

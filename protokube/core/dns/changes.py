@@ -69,6 +69,7 @@ def decide_records(
     decided = [name.decide() for name in names]
     own = [change for one in decided for change in one.changes]
     reasons = sorted({reason for one in decided for reason in one.reasons})
+    # Two batches, since a server takes a batch whole: a removal that fails must not stop this node's own records.
     batches = [RecordBatch(OWN, tuple(own), "; ".join(reasons))] if own else []
     leftovers = [change for name in names for change in name.leftovers()]
     left = _pick(leftovers, ours.owner, policy.removals)
@@ -120,6 +121,7 @@ class _Name(Struct, frozen=True):
         """Decide this node's own records: write, repair, replace or withdraw them."""
         out = _Decision([], [], [], [])
         if self.current.refusal is not None:
+            # A withdrawn name that has no zone has no record of ours either: no fault.
             if self.wanted:
                 out.refusals.append((self.name, *self.current.refusal))
             return out
@@ -161,6 +163,7 @@ class _Name(Struct, frozen=True):
             if shared:
                 self._adopt(record, [*placeholders, *unmanaged], out)
                 return
+            # An exclusive name has one owner, who may replace all of it.
             placeholders += unmanaged
         values = self._values(record, own)
         if not placeholders and self._is_current(record, values, own):
@@ -171,6 +174,7 @@ class _Name(Struct, frozen=True):
 
     def _unmanaged(self, record: WantedRecord, plain: Sequence[OwnedRecord], shared: bool) -> list[UnmanagedRecord]:
         """The unmanaged records that concern a wanted one; `plain` are the addresses of its type."""
+        # A CNAME excludes every other record of its name, of whichever type (RFC 1034, 3.6.2).
         found = [
             one
             for one in self.current.unmanaged
@@ -233,6 +237,7 @@ class _Name(Struct, frozen=True):
         """Delete own records of a type in which this node has no address any more, or of a withdrawn name."""
         types = {record.type for record in self.wanted}
         stale = [one for one in self.current.owned if one.type not in types and self._is_own(one)]
+        # While the peers are Unknown, their records in the hosts file only look stale.
         if not stale or (self.ours.private and isinstance(self.ours.control_plane, Unknown)):
             return
         if not (self._keeps_one(types, out) if self.wanted else self._kept_by_others()):
@@ -255,6 +260,7 @@ class _Name(Struct, frozen=True):
         """Whether another running control-plane node has its record here: only then may ours be withdrawn."""
         if isinstance(self.ours.control_plane, Unknown):
             return False
+        # A record of an owner that isn't a running control-plane node may lead nowhere.
         keepers = {one.owner for one in self.ours.control_plane if one.name == self.name} - {self.ours.owner}
         return any(one.owner in keepers and one.values for one in self.current.owned)
 

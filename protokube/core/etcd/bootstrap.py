@@ -92,15 +92,17 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: Pe
         # etcd ignores the state when it has data; `existing` is the safe one should the data vanish.
         return Start("existing")
     if facts.identity.started:
+        # It may have acknowledged writes that it lost: an empty member in its place would vote without them.
         advice = REPLACE_VOLUME.format(name=facts.name, url=facts.url)
         gone = f"its data directory {facts.template.data_dir} is gone"
         return Rejected("etcd/data-lost", f"etcd ran on {facts.volume.id}, and {gone}; {advice}")
     others = [one for one in volumes.all if one.member.cluster == member.cluster and one.id != facts.volume.id]
+    # A refused volume can't serve a member, but it can prove that the cluster ran.
     all_others = [*others, *(one for one in volumes.evidence if one.member.cluster == member.cluster)]
     ran = [other.id for other in all_others if other.marked_bootstrapped]
     # Tags that can't be parsed don't undo that etcd ran on a volume.
     ran += volumes.unparsable.get(member.cluster, ())
-    if len(member.members) == 1:
+    if len(member.members) == 1:  # there is no peer to ask
         return _alone(facts.volume, ran, all_others)
     if not isinstance(peers, Unknown):
         judged = _by_peers(_cluster(facts, others, all_others, ran=bool(ran)), peers)
@@ -110,8 +112,10 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: Pe
             return Wait("its peers have answered, and are asked again whether that stays so", False, as_is=True)
         return judged
     if ran:
+        # The other members have the data: only they can tell whether this one may join.
         reason = f"etcd already ran on {', '.join(ran)}; waiting for one of its peers to answer ({peers.reason})"
         return Wait(reason, external=True)
+    # After tags and peers: an option that was right once stays in the configuration.
     if peer_facts.assume_new:
         return Start("new")
     return _without_answers(volumes, facts, others, all_others, can_tag=peer_facts.can_tag)
@@ -152,6 +156,7 @@ def _without_answers(
             "volumes here; if these members never ran, say so with --etcd-bootstrap"
         )
         return Rejected("etcd/bootstrap-unknown", evidence)
+    # Each node tags the volume that it prepares, so this proof comes without an operator.
     if unproven:
         return Wait(f"{', '.join(unproven)} must be prepared first (not made by protokube, nor proven blank)", True)
     return Start("new")
@@ -206,13 +211,16 @@ def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
     lists = list(peers.lists.values())
     advice = REPLACE_MEMBER.format(name=cluster.name, url=cluster.url)
     found = [(listed, ours) for listed in lists if (ours := _ours(cluster, listed))]
+    # The cluster runs without this member: it was removed, or the volume is of an older cluster.
     if not found:
         listed = ", ".join(sorted({peer.name or "(not started)" for one in lists for peer in one}))
         evidence = f"a running cluster does not list {cluster.name} (it lists {listed}); {advice}"
         return Rejected("etcd/member-lost", evidence)
+    # A member publishes its client URLs when it has started, so it had data, and lost it.
     if any(ours.client_urls for _, ours in found):
         evidence = f"a running cluster lists {cluster.name} as started, and this volume has no data; {advice}"
         return Rejected("etcd/member-lost", evidence)
+    # Members get client URLs as they start, so the list with the most of them is the newest.
     newest, ours = max(found, key=lambda one: sum(bool(peer.client_urls) for peer in one[0]))
     names = {_name_of(peer, ours, cluster.name) for peer in newest}
     heard = {cluster.names[me] for me in peers.lists if me in cluster.names}
@@ -223,9 +231,11 @@ def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
             f"{', '.join(sorted(silent))} to answer ({peers.silence})"
         )
         return Wait(reason, external=True)
+    # Where a tag says that the cluster ran, a list that isn't the tag's own was made by `etcdctl member add`.
     born = not any(peer.client_urls for listed in lists for peer in listed)
     if born and (not cluster.ran or names == set(cluster.names.values())):
         return Start("new")
+    # etcd refuses to join with a list that differs from the cluster's (its runtime reconfiguration guide).
     return Start("existing", ",".join(f"{_name_of(peer, ours, cluster.name)}={peer.peer_urls[0]}" for peer in newest))
 
 

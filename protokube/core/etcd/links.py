@@ -31,10 +31,13 @@ def why_link(
             return f"it led to {state.target}"
         return None if fresh else "kubelet notices a fresh link at once"
     if not isinstance(state, Absent):
+        # It may be an operator's own manifest, and kubelet may run a pod from it.
         evidence = f"{path} is no link of ours ({type(state).__name__.lower()})"
         findings.refuse(path, "etcd/manifest-occupied", evidence)
         return None
     if missing := _missing_names(settings, facts, member, suffix):
+        # Counted from the manifest's time, so that a restart of protokube doesn't begin again. A clock that was set
+        # back makes the rest longer than the whole: then nothing is waited for.
         left = settings.names_patience - (facts.now - written / 1e9)
         if 0 < left <= settings.names_patience:
             reason = f"names of other members are missing: {', '.join(missing)}; waiting {left:.0f} s more"

@@ -31,12 +31,14 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     findings = Findings()
     nothing = KubeletAssessment(findings=findings)
     if isinstance(facts.instance, Unknown):
+        # Node name, addresses and provider id follow from the instance. kubelet would register under other ones.
         if settings.unit is not None:
             findings.wait(settings.unit, "the instance is unknown", external=True)
         return nothing
     if isinstance(facts.node.files, Unknown):
         findings.not_known("files", facts.node.files.reason)
         return nothing
+    # To ask a binary for its version and flags takes seconds: disks don't wait for the answer.
     if isinstance(facts.kubelet.binary, Unread):
         findings.wait("kubelet", facts.kubelet.binary.reason)
         return nothing
@@ -52,6 +54,7 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     else:
         findings.hints += [f"kubelet: {note}" for note in rendered.notes]
         files = tuple(_differing(facts, rendered))
+        # One pass writes, the next one starts: no action leans on another of its pass.
         startable = not files
     # With faulty settings kubelet starts with the files of the last good ones: a typo must not keep the control plane
     # down.
@@ -70,6 +73,7 @@ def kubelet_files(
     version = choose_version(settings.version, binary.version if binary else None)
     if isinstance(version, Fault):
         return (version,)
+    # The lowest first: cluster, control plane, instance group.
     layers = settings.layers + (settings.master_layers if settings.master else ())
     layers += settings.group_layers.get(instance.instance_group or "", ())
     return render(

@@ -35,6 +35,8 @@ class Derived(NamedTuple):
 
 def of_machine(machine: Machine) -> Iterator[Derived]:
     """Derive cgroupDriver, kubeReserved, systemReserved and resolvConf."""
+    # kubelet's own default is cgroupfs. Two managers of one cgroup tree make a node unstable under pressure
+    # (kubernetes.io, "Container Runtimes").
     if machine.systemd:
         yield Derived("cgroupDriver", "systemd", "systemd manages this machine's cgroups")
     memory, cpus = nominal_memory(machine.memory), max(machine.cpus, 1)
@@ -74,6 +76,7 @@ def of_node(
             _node_ip(node_ips, dual=version >= (1, 23, 0) and not cloud_provider),
             "the node's internal address",
         )
+    # An external cloud controller finds the node's machine by it.
     if provider_id:
         yield Derived("providerID", provider_id, "the cloud's name for this machine")
     if master:

@@ -29,6 +29,7 @@ def gate(
         return Gate(("the cloud has answered",))
     reasons = [f"{one.id} is claimed" for one in volumes.claimable()]
     reasons += [f"{volume_id} is free ({why.reason})" for volume_id, why in volumes.coming.items()]
+    # A cloud may list the volumes of a new cluster later than its machines.
     if MAIN not in volumes.ours and not any(_is_main_here(one, volumes) for one in volumes.all):
         reasons.append(f"a volume of etcd cluster {MAIN} is known in zone {volumes.instance.zone}")
     complete = {one.id for one in disks.attached}

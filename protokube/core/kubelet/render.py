@@ -69,19 +69,21 @@ def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
     notes = list(_version_notes(given, version))
     settings = dict(configured)
     for name, value, reason in _derived(given, version, configured):
-        if name not in configured:
+        if name not in configured:  # what is configured goes before what is derived
             settings[name] = Setting(value, "protokube")
             notes.append(f"{name}: {_show(value)} ({reason})")
     standalone = not given.kubeconfig_present and not _value(settings, "bootstrapKubeconfig")
     if standalone:
         notes.append(_go_standalone(settings))
+    # Last, so that no layer changes them: protokube and its unit rely on these paths and names.
     settings |= _own(given, standalone)
     placed = place_settings(kubelet_schema(), version, settings, given.known_flags)
     faults += placed.faults
     if given.machine is not None:
         foretold = machine_faults(given.machine, settings, version)
         if given.version is None:
-            notes += map(str, foretold)  # of a kubelet that isn't there, and may be another in the end
+            # Without a binary the version is a guess, so these are notes: the kubelet that comes may be another.
+            notes += map(str, foretold)
         else:
             faults += foretold
     if faults:

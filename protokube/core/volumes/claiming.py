@@ -52,6 +52,7 @@ def coming(judged: VolumesAssessment, cloud: CloudSnapshot) -> Mapping[str, Comi
     for one in judged.all:
         cluster = one.member.cluster
         lacking = cluster not in judged.ours and cluster not in judged.blocked
+        # Until it has a `main` volume this machine doesn't know which member it is: no other volume is meant for it.
         lacking = lacking and (cluster == MAIN or MAIN in judged.ours)
         if not lacking or one.id in refused or one.volume.zone != judged.instance.zone or one.volume.available:
             continue
@@ -95,6 +96,7 @@ def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known:
         # A mounted volume is this machine's whatever the cloud says; Unknown mounts may include one.
         return None
     refused = {one.volume_id for one in judged.rejected}
+    # A volume that lost its tags or its attachment may still run a member here: a second one would be its rival.
     if stray := sorted(judged.stray - refused):
         reason = "mounted here, and no volume of this machine; nothing is claimed beside it"
         findings.wait(stray[0], reason, external=True)
@@ -104,6 +106,7 @@ def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known:
     for volume_id, why in judged.coming.items():
         findings.wait(volume_id, why.reason, external=why.external)
     for key in cluster_order(judged.candidates):
+        # A `main` volume that comes later decides the member, and the other etcd clusters follow it.
         if key != MAIN and (not judged.others_may_choose or (judged.coming and MAIN not in judged.ours)):
             return None
         candidates = judged.candidates[key]
@@ -113,6 +116,7 @@ def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known:
         ready = [one for one in candidates if _is_ready(one, judged, tracking)]
         if ready:
             return _claim(judged, ready[0])
+        # A standby is converged: it waits for nothing, so this is a hint.
         if key == MAIN and judged.in_use_elsewhere[key] and not (candidates or judged.coming):
             findings.hints.append("standby: other nodes hold every main volume of this zone")
     return None

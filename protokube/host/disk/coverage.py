@@ -50,7 +50,7 @@ class Coverage:
 
 
 def _within(found: list[Place], start: int, size: int) -> list[Place]:
-    """The places from `start` on, with the first 2 MiB behind it in full."""
+    """The places from `start` on, and the first 2 MiB from there in full."""
     if start == 0:
         return found
     cut = [Place(max(one.offset, start), one.offset + one.length - max(one.offset, start), one.what) for one in found]

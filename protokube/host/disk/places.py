@@ -15,8 +15,9 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 PAGE = 4096
-END = 2 * MIB
-"""How much of each end of the disk is read whole."""
+HEAD = 8 * MIB
+TAIL = 2 * MIB
+"""How much of each end of the disk is read whole: most formats have written something behind their first MiB."""
 
 
 class Place:
@@ -32,13 +33,12 @@ class Place:
 
 def places(size: int) -> list[Place]:
     """Every place to read on a disk of `size` bytes: both ends whole, then the others, cut to the disk and pages."""
-    found = [
-        Place(0, MIB, "first 2 MiB"),
-        Place(MIB, MIB, "first 2 MiB"),
-        Place(size - 2 * MIB, MIB, "last 2 MiB"),
-        Place(size - MIB, MIB, "last 2 MiB"),
-    ]
-    found += [Place(offset, PAGE + KIB, "spare ext4 superblock") for offset in sorted(set(_ext4_spares(size)))]
+    found = [Place(start, MIB, "first 8 MiB") for start in range(0, HEAD, MIB)]
+    found += [Place(start, MIB, "last 2 MiB") for start in (size - TAIL, size - MIB)]
+    spares = sorted(set(_ext4_spares(size)))
+    found += [Place(offset, PAGE + KIB, "spare ext4 superblock") for offset in spares]
+    # The same in a partition, or behind MD's superblock; and ReiserFS's bitmaps, which lie where a group begins.
+    found += [Place(offset + MIB, PAGE + KIB, "spare ext4 superblock of a partition") for offset in spares]
     found += _fixed()
     found += _fractions(size)
     found += _computed(size)
@@ -70,10 +70,12 @@ def _fixed() -> list[Place]:
     found = [Place(offset, PAGE, "btrfs superblock") for offset in (64 * MIB, 256 * GIB)]
     # mkfs.btrfs puts its first chunks at 1, 5, 13, 21 and 29 MiB.
     found += [Place(offset, 64 * KIB, "btrfs chunk") for offset in (5 * MIB, 13 * MIB, 21 * MIB, 29 * MIB, 37 * MIB)]
-    found += [Place(16 * KIB << step, PAGE, "second LUKS2 header") for step in range(7, 9)]
+    found += [Place(78 * MIB, 256 * KIB, "APFS volume")]
+    found += [Place(4092 * 8 * PAGE * number, PAGE, "Reiser4 bitmap") for number in range(1, 5)]
+    found += [Place(4032 * 8 * PAGE << step, PAGE, "OCFS2 cluster group") for step in range(9)]
     found += [Place(number * GIB, 2 * PAGE, "spare OCFS2 superblock") for number in (1, 4, 16, 64, 256, 1024)]
     # Partitions, FAT tables, F2FS checkpoints, MD's and LVM's data and most extents begin at whole MiB.
-    found += [Place(number * MIB, PAGE, "start of a MiB") for number in range(2, 65)]
+    found += [Place(number * MIB, PAGE, "start of a MiB") for number in range(8, 258)]
     found += [Place(MIB << step, PAGE, "power of two") for step in range(7, 45)]
     return found
 
@@ -83,17 +85,25 @@ def _fractions(size: int) -> list[Place]:
     groups of 1 TiB when it is very large. NTFS keeps its mirror in the middle, ext4 its journal."""
     fractions = sorted({(part * size // of) for of in range(2, 9) for part in range(1, of)})
     found = [Place(offset - 64 * KIB, 128 * KIB, "XFS allocation group") for offset in fractions]
+    # In a partition that begins at 1 MiB, the groups begin up to 1 MiB later.
+    usual = [size // 4, size // 3, size // 2, size * 2 // 3, size * 3 // 4]
+    found += [Place(offset + 64 * KIB, MIB, "XFS allocation group of a partition") for offset in usual]
     return found + [Place(number << 40, PAGE, "XFS allocation group") for number in range(1, 16)]
 
 
 def _computed(size: int) -> list[Place]:
-    """Second FATs, and the first directory of a Minix filesystem, behind tables whose length follows the disk's."""
-    found = []
+    """Second FATs, and the first directory of Minix's and ext4's filesystems, behind tables whose length follows the
+    disk's."""
+    # mke2fs.conf: an inode of 256 bytes for every 4 KiB of a small filesystem, 16 KiB of another (whose first tables
+    # are those of 2 GiB), and 64 KiB of one with such blocks. Up to 4 MiB of room for group descriptors come first.
+    tables = {min(size, 512 * MIB) // 16, min(size, 2 * GIB) // 64, size // 256}
+    steps = (0, MIB, 4 * MIB, 5 * MIB)
+    found = [Place(start + step, MIB, "ext4 root directory") for start in sorted(tables) for step in steps]
     for cluster in (1, 2, 4, 8, 16, 32, 64):  # sectors
         sectors = size // 512
         fat = -(-(sectors - 32 + 2 * cluster) // (128 * cluster + 2)) * 512  # FAT32: 4 bytes a cluster
         found += [Place(start + fat - 16 * KIB, 32 * KIB, "second FAT") for start in (16 * KIB, MIB + 16 * KIB)]
         found.append(Place(16 * KIB + 2 * fat - 16 * KIB, 32 * KIB, "FAT's root directory"))
     blocks = size // KIB
-    tables = blocks // 8 + blocks // 24 + blocks // 3 * 64  # zone map, inode map, inodes of 64 bytes
-    return [*found, Place(tables - 32 * KIB, 128 * KIB, "Minix root directory")]
+    start = blocks // 8 + blocks // 24 + blocks // 3 * 64  # zone map, inode map, inodes of 64 bytes
+    return [*found, Place(start - 32 * KIB, 128 * KIB, "Minix root directory")]

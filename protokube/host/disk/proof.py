@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from protokube.host.disk import ext4, intent
 from protokube.host.disk.coverage import Coverage
-from protokube.host.disk.places import END, MIB, Place
+from protokube.host.disk.places import TAIL, Place
 from protokube.host.disk.rawdisk import RawDisk, first_nonzero
 from protokube.host.disk.reference import MkfsError, Reference
 from protokube.host.disk.signatures import Signatures
+from protokube.host.disk.sweep import sweep
 from protokube.kernel import calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from protokube.host.disk.sweep import Hit, Judge
 
-_SMALLEST = END
+_SMALLEST = TAIL
 
 
 class Finding:
@@ -149,60 +150,50 @@ def _intent(reader: _Reader, volume_id: str, superblock: ext4.Superblock | None)
 
 
 class _Reader:
-    """Reads a disk, keeps both ends, and turns a read error into evidence."""
+    """Reads a disk and turns a read error into evidence."""
 
     def __init__(self, raw: RawDisk) -> None:
         self.raw = raw
         self.size = raw.size
-        starts = (0, MIB, raw.size - END, raw.size - MIB)
-        self._ends = [(start, self._fetch(start, MIB, "an end of the disk")) for start in starts]
-
-    def _fetch(self, offset: int, length: int, what: str) -> bytes:
-        try:
-            return self.raw.read(offset, length)
-        except OSError as error:
-            raise _RefusedError(f"read error at byte {offset} ({what}): {error.strerror}") from error
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """Some bytes of the disk."""
-        for start, data in self._ends:
-            if start <= offset and offset + length <= start + MIB:
-                return data[offset - start : offset - start + length]
-        return self._fetch(offset, length, what)
+        try:
+            return self.raw.read(offset, length)
+        except OSError as error:
+            raise _RefusedError(_unreadable(offset, what, error)) from error
 
-    def _first(self, coverage: Coverage, wrong: Callable[[Place, bytes], int | None]) -> tuple[int, int, str] | None:
-        """The offset and value of the first byte that is wrong, and what was read there."""
-        for place in coverage.places():
-            data = self.read(place.offset, place.length, place.what)
-            index = wrong(place, data)
-            if index is not None:
-                return place.offset + index, data[index], place.what
-        return None
+    def _first(self, coverage: Coverage, judge: Judge) -> Hit | None:
+        hit = sweep(self.raw, coverage.places(), judge)
+        if hit is not None and hit.error is not None:
+            raise _RefusedError(_unreadable(hit.offset, hit.place.what, hit.error)) from hit.error
+        return hit
 
     def remnant(self, coverage: Coverage) -> str | None:
         """The first byte that isn't zero, as evidence."""
-        found = self._first(coverage, lambda _, data: first_nonzero(data))
-        if found is None:
-            return None
-        offset, value, what = found
-        return f"byte {offset} is {value:#04x}, not zero ({what})"
+        hit = self._first(coverage, lambda _, data: first_nonzero(data))
+        return None if hit is None else f"byte {hit.offset} is {hit.value:#04x}, not zero ({hit.place.what})"
 
     def stray(self, coverage: Coverage, reference: Reference) -> str | None:
         """The first byte that is neither zero nor the reference's nor the intent record's, as evidence."""
         record = intent.offset(self.size)
 
-        def wrong(place: Place, data: bytes) -> int | None:
+        def judge(place: Place, data: bytes) -> int | None:
             if first_nonzero(data) is None:
                 return None
             expected = reference.read(place.offset, place.length)
             if data == expected:
                 return None
             pairs = enumerate(zip(data, expected, strict=True), start=place.offset)
-            strays = (at - place.offset for at, (byte, ours) in pairs if byte and byte != ours)
-            return next((at for at in strays if not record <= place.offset + at < record + intent.LENGTH), None)
+            strays = (at for at, (byte, ours) in pairs if byte and byte != ours)
+            found = next((at for at in strays if not record <= at < record + intent.LENGTH), None)
+            return None if found is None else found - place.offset
 
-        found = self._first(coverage, wrong)
-        if found is None:
+        hit = self._first(coverage, judge)
+        if hit is None:
             return None
-        offset, value, what = found
-        return f"byte {offset} is {value:#04x}, which that format does not write ({what})"
+        return f"byte {hit.offset} is {hit.value:#04x}, which that format does not write ({hit.place.what})"
+
+
+def _unreadable(offset: int, what: str, error: OSError) -> str:
+    return f"read error at byte {offset} ({what}): {error.strerror}"

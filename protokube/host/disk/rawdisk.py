@@ -23,7 +23,7 @@ class RawDisk:
         mode = os.O_RDWR if write else os.O_RDONLY
         self.node = node
         self.fd = os.open(node, mode | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self._buffer = mmap.mmap(-1, _BUFFER)
+        self._buffer = new_buffer()
         self.size = calls.device_size(self.fd)
         calls.drop_cache(self.fd)
 
@@ -38,20 +38,22 @@ class RawDisk:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes, at most 1 MiB; a short read is an error like any other."""
+    def read(self, offset: int, length: int, buffer: mmap.mmap | None = None) -> bytes:
+        """Exactly `length` bytes, at most 1 MiB; a short read is an error like any other. A thread brings a buffer of
+        its own."""
+        buffer = buffer or self._buffer
         start = offset - offset % PAGE
         end = min(self.size, -(-(offset + length) // PAGE) * PAGE)
         if end - start > _BUFFER:
             raise ValueError(f"{length} bytes at {offset} are more than one read")
-        view = memoryview(self._buffer)[: end - start]
+        view = memoryview(buffer)[: end - start]
         try:
             got = os.preadv(self.fd, [view], start)
         finally:
             view.release()
         if got != end - start:
             raise OSError(5, f"only {got} of {end - start} bytes could be read")
-        return self._buffer[offset - start : offset - start + length]
+        return buffer[offset - start : offset - start + length]
 
     def write(self, offset: int, data: bytes) -> None:
         """Write at most 1 MiB of whole sectors at a multiple of 4 KiB. It is safe after the next sync()."""
@@ -70,6 +72,11 @@ class RawDisk:
     def sync(self) -> None:
         """Wait until the disk has kept everything that was written."""
         os.fsync(self.fd)
+
+
+def new_buffer() -> mmap.mmap:
+    """Memory for one read at a time."""
+    return mmap.mmap(-1, _BUFFER)
 
 
 def first_nonzero(data: bytes) -> int | None:

@@ -32,13 +32,17 @@ class Coverage:
         ranges = [(0, raw.size)] if full else data_ranges(raw)
         if ranges is not None and not full and sum(end - begin for begin, end in ranges) > _CHEAP:
             ranges = None
-        self._ranges = ranges or []
-        self._sample = _within(places(raw.size), start, raw.size)
         if ranges is not None:
             self.described = "every byte" if full else "every byte that its file holds"
             self._ranges = [(max(begin, start), end) for begin, end in ranges if end > start]
+            # A hole needs no reading; the ends are read to see that the disk answers.
+            self._sample = [one for one in places(raw.size) if one.length == MIB and _at_an_end(one, raw.size)]
         else:
             self.described = f"both ends, known places and {RANDOM_PAGES} pages drawn by the seed {seed!r}"
+            self._ranges = []
+            self._sample = places(raw.size)
+        self._sample = _within(self._sample, start, raw.size)
+        if ranges is None:
             self._sample += _random_pages(seed, start, raw.size)
 
     def places(self) -> Iterator[Place]:
@@ -47,6 +51,10 @@ class Coverage:
         for begin, end in self._ranges:
             for offset in range(begin, end, CHUNK):
                 yield Place(offset, min(CHUNK, end - offset), "data")
+
+
+def _at_an_end(place: Place, size: int) -> bool:
+    return place.offset == 0 or place.offset + place.length == size
 
 
 def _within(found: list[Place], start: int, size: int) -> list[Place]:

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -291,3 +292,29 @@ def test_the_job_state_of_another_boot_or_gone_bad_is_none(tmp_path: Path) -> No
         assert state.load() == {}
     with pytest.raises(ValueError, match=r"can't be part of a file's name"):
         JobState(str(tmp_path), "../vol-a")
+
+
+@pytest.mark.parametrize("module", ["probe", "worker"])
+def test_a_childs_start_loads_nothing_heavy(module: str) -> None:
+    """Most of a probe's time is the interpreter's start; a new import here is paid for each disk in each round."""
+    start = "import sys; sys.path.insert(0, sys.argv[1]); import protokube.host.disk.{}; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", start.format(module), str(Path(__file__).parents[2])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    ours = {name for name in loaded if name.startswith("protokube.")}
+    allowed = ("protokube.host.disk", "protokube.host.process", "protokube.kernel")
+    assert {name for name in ours if not name.startswith(allowed)} == {"protokube.host"}
+    heavy = {
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "hashlib",
+        "json",
+        "logging",
+        "pathlib",
+        "random",
+        "re",
+    }
+    heavy |= {"subprocess", "tempfile", "threading", "typing", "msgspec"}
+    assert not heavy & loaded

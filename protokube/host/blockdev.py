@@ -1,7 +1,7 @@
 """The machine's disks: finding a volume's, judging it, and formatting, checking, growing and mounting it.
 
 Nothing here touches an unmounted disk: that is done by child processes (host/disk/probe.py reads, host/disk/worker.py
-acts), so that a disk that hangs takes nobody along. What is decided from what they find is the planners' matter.
+acts), so that a disk that hangs holds up no other work. What is decided from what they find is the planners' matter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.errors import ProviderError
 from protokube.host import process
 from protokube.host.children import Child, ChildError, Probes, wait
-from protokube.host.disk import claim, ext4, sysblock
+from protokube.host.disk import disklock, ext4, sysblock
 from protokube.host.disk.contents import collect
 from protokube.host.disk.jobs import JobState
 from protokube.host.disk.loops import Loops
@@ -108,9 +108,9 @@ class BlockDevices:
             disk = sysblock.locate(_identity(volume.identity), volume.size, disks, self._file_of)
             if isinstance(disk, sysblock.Missing):
                 if volume.identity.backing is not None:
-                    claim.must_answer(disks, self._loops)
+                    disklock.must_answer(disks, self._loops)
                 return NoDisk(disk.hint)
-            return Disk(disk.node, disk.number, disk.size, Mounted()) if claim.mounted(disk, lines) else None
+            return Disk(disk.node, disk.number, disk.size, Mounted()) if disklock.mounted(disk, lines) else None
         except _NotAskedError:
             return None
         except sysblock.UncertainError as doubt:

@@ -88,7 +88,7 @@ class CutDisk:
         self.left -= 1
 
     def write(self, offset: int, data: bytes) -> None:
-        step = max(64 * KIB, self.size // 512)
+        step = max(128 * KIB, self.size // 512)
         for start in range(0, len(data), step):
             self._count()
             self._raw.write(offset + start, data[start : start + step])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from protokube.host import process
 from protokube.host.children import Child, ChildError
-from protokube.host.disk import claim, intent, sysblock
+from protokube.host.disk import disklock, intent, sysblock
 from protokube.host.disk.jobs import JobState
 from protokube.host.disk.places import KIB, MIB, places
 from protokube.host.disk.sysblock import UncertainError
@@ -186,9 +186,9 @@ def test_a_disk_whose_partitions_the_kernel_knows_is_in_use(machine: Machine, tm
         (partition / "dev").write_text("259:77\n")
     (tmp_path / "block/loop0/loop").mkdir()
     (tmp_path / "block/loop0/loop/backing_file").write_text("/some/file\n")
-    with pytest.raises(claim.InUseError, match=r"it has partitions: vdbp1; .* partx --delete /dev/vdb"):
-        claim.refuse_used(sysblock.BlockDisk("vdb"))
-    claim.refuse_used(sysblock.BlockDisk("loop0"))  # they may be left from an earlier file
+    with pytest.raises(disklock.InUseError, match=r"it has partitions: vdbp1; .* partx --delete /dev/vdb"):
+        disklock.refuse_used(sysblock.BlockDisk("vdb"))
+    disklock.refuse_used(sysblock.BlockDisk("loop0"))  # they may be left from an earlier file
 
 
 def test_two_disks_with_one_serial_are_both_named(machine: Machine) -> None:

@@ -80,7 +80,7 @@ class DebugfsSource:
 
     def _parse(self, directory: str, text: bytes) -> list[Entry]:
         """The entries of one listing. A line is /inode/mode/uid/gid/name/size/; a name with line breaks makes several
-        crippled ones, which are names of nobody we know."""
+        crippled ones, which are no names that we know."""
         found: list[Entry] = []
         for line in text.split(b"\n"):
             fields = line.split(b"/")

@@ -1,4 +1,4 @@
-"""Writing a filesystem to a disk that is proven blank, under the one exclusive claim that the proof was made under.
+"""Writing a filesystem to a disk that is proven blank, under the one exclusive open that the proof was made under.
 
 No other program is let in between the proof and the last write. At any moment each byte of the disk is zero, the
 filesystem's own, or the intent record's. The order makes an interruption visible: the record comes first, the

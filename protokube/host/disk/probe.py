@@ -1,4 +1,4 @@
-"""The child process that looks at one volume's disk, so that a disk that hangs takes nobody along.
+"""The child process that reads one volume's disk, so that a disk that hangs holds up no other work.
 
 It reads a request and writes an answer, both marshalled, on its standard input and output. It imports as little as
 it can: most of the time of a probe is the start of the interpreter.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import claim, intent
+from protokube.host.disk import disklock, intent
 from protokube.host.disk.contents import collect
 from protokube.host.disk.debugfs import DebugfsError, DebugfsSource
 from protokube.host.disk.loops import Loops
@@ -59,10 +59,10 @@ _PATIENCE = 0.3
 
 
 def answer(request: Request) -> Answer:
-    """Find, lock, claim and examine a volume's disk."""
+    """Find, lock and examine a volume's disk."""
     loops = Loops(*request["loops"])
     try:
-        disk = claim.find(request["identity"], request["size"], loops)
+        disk = disklock.find(request["identity"], request["size"], loops)
     except UncertainError as doubt:
         return {"state": "uncertain", "text": str(doubt), "loops": (loops.files, loops.silent)}
     if isinstance(disk, Missing):
@@ -75,18 +75,18 @@ def answer(request: Request) -> Answer:
 
 def _probe(disk: BlockDisk, request: Request) -> Answer:
     try:
-        if claim.mounted(disk, mountinfo.read()):
+        if disklock.mounted(disk, mountinfo.read()):
             return {"state": "mounted"}
-        claim.refuse_used(disk)
-        locked = claim.lock(disk, _PATIENCE)
+        disklock.refuse_used(disk)
+        locked = disklock.lock(disk, _PATIENCE)
         try:
-            with claim.claim(disk) as raw:
+            with disklock.open_exclusively(disk) as raw:
                 return _describe(raw, examine(raw, request["volume_id"], request["size"]), request)
         finally:
             os.close(locked)
-    except claim.BusyError as busy:
+    except disklock.BusyError as busy:
         return {"state": "busy", "text": str(busy)}
-    except claim.InUseError as evidence:
+    except disklock.InUseError as evidence:
         return {"state": "not-blank", "text": str(evidence)}
     except UncertainError as doubt:
         return {"state": "uncertain", "text": str(doubt)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from protokube.host.disk import ext4, intent
 from protokube.host.disk.coverage import Coverage
 from protokube.host.disk.places import TAIL, Place
-from protokube.host.disk.rawdisk import RawDisk, first_nonzero
+from protokube.host.disk.rawdisk import PAGE, RawDisk, first_nonzero
 from protokube.host.disk.reference import MkfsError, Reference
 from protokube.host.disk.signatures import Signatures
 from protokube.host.disk.sweep import sweep
@@ -179,20 +179,29 @@ class _Reader:
         record = intent.offset(self.size)
 
         def judge(place: Place, data: bytes) -> int | None:
+            before, behind = max(0, record - place.offset), max(0, record + intent.LENGTH - place.offset)
+            data = data[:before] + bytes(len(data[before:behind])) + data[behind:]
             if first_nonzero(data) is None:
                 return None
             expected = reference.read(place.offset, place.length)
-            if data == expected:
-                return None
-            pairs = enumerate(zip(data, expected, strict=True), start=place.offset)
-            strays = (at for at, (byte, ours) in pairs if byte and byte != ours)
-            found = next((at for at in strays if not record <= at < record + intent.LENGTH), None)
-            return None if found is None else found - place.offset
+            for start in range(0, len(data), PAGE):
+                index = _first_stray(data[start : start + PAGE], expected[start : start + PAGE])
+                if index is not None:
+                    return start + index
+            return None
 
         hit = self._first(coverage, judge)
         if hit is None:
             return None
         return f"byte {hit.offset} is {hit.value:#04x}, which that format does not write ({hit.place.what})"
+
+
+def _first_stray(data: bytes, expected: bytes) -> int | None:
+    """The index of the first byte that is neither zero nor the expected one."""
+    if data == expected or first_nonzero(data) is None:
+        return None
+    pairs = enumerate(zip(data, expected, strict=True))
+    return next((index for index, (byte, ours) in pairs if byte and byte != ours), None)
 
 
 def _unreadable(offset: int, what: str, error: OSError) -> str:

@@ -14,7 +14,7 @@ _ZEROS = bytes(CHUNK)
 
 
 class RawDisk:
-    """A block device, opened exclusively: nobody else (mount, swap, LVM, LUKS, MD, mkfs) has claimed it.
+    """A block device, opened exclusively: no other user (mount, swap, LVM, LUKS, MD, mkfs) has it.
 
     Opening raises OSError EBUSY when another program has. Sizes and offsets are bytes.
     """
@@ -28,7 +28,7 @@ class RawDisk:
         calls.drop_cache(self.fd)
 
     def close(self) -> None:
-        """Give the claim back."""
+        """Let others open it."""
         os.close(self.fd)
         self._buffer.close()
 

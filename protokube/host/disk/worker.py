@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import claim, ext4, intent, mkfs, mountpoint
+from protokube.host.disk import disklock, ext4, intent, mkfs, mountpoint
 from protokube.host.disk.jobs import JobState
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.proof import behind, examine
@@ -69,12 +69,12 @@ def work(order: Order) -> bytes | None:
     """
     state = JobState(order["state"], order["volume_id"])
     disk = _find(order)
-    if claim.mounted(disk, mountinfo.read()):
+    if disklock.mounted(disk, mountinfo.read()):
         raise RefusedError(f"{disk.node} is mounted")
     if disk.read_only:
         raise RefusedError(write_protected(disk))
-    claim.refuse_used(disk)
-    locked = claim.lock(disk, _PATIENCE)
+    disklock.refuse_used(disk)
+    locked = disklock.lock(disk, _PATIENCE)
     try:
         # While we waited, the node may have come to mean another disk; as long as we have it open it can't any more.
         if _find(order).sequence != disk.sequence:
@@ -93,7 +93,7 @@ def write_protected(disk: BlockDisk) -> str:
 
 
 def _find(order: Order) -> BlockDisk:
-    disk = claim.find(order["identity"], order["size"], Loops({}, {}))
+    disk = disklock.find(order["identity"], order["size"], Loops({}, {}))
     if isinstance(disk, Missing):
         raise OutdatedError(f"the disk is gone: {disk.hint}")
     if (disk.number, disk.size) != (order["number"], order["size"]):
@@ -108,7 +108,7 @@ def _format(order: Order, disk: BlockDisk, _: int, state: JobState) -> bytes:
         raise RefusedError(f"the intent {wanted} is not for {order['volume_id']} with {disk.size} bytes")
     state.begin("mkfs.ext4", disk)
     uuid = str(wanted["uuid"])
-    with claim.claim(disk, write=True) as raw:
+    with disklock.open_exclusively(disk, write=True) as raw:
         finding = examine(raw, order["volume_id"], order["size"], full=order["full"])
         if finding.kind != "blank":
             raise RefusedError(finding.evidence or f"it holds the ext4 filesystem {_found(finding.superblock)}")
@@ -131,7 +131,7 @@ def _check(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
 def _grow(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
     state.begin("resize2fs", disk)
     found = _must_be(order, disk)
-    with claim.claim(disk) as raw:
+    with disklock.open_exclusively(disk) as raw:
         remnant = behind(raw, found, order["volume_id"], full=order["full"])
     if remnant is not None:
         raise RefusedError(f"the disk is not blank behind the filesystem's end (byte {found.size}): {remnant}")
@@ -147,7 +147,7 @@ def _grow(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
 
 def _mount(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:  # noqa: ARG001 - held by the caller
     # The look that planned this asked blkid and wipefs too; what the mount leans on is read again from the disk.
-    with claim.claim(disk) as raw:
+    with disklock.open_exclusively(disk) as raw:
         superblock, record = _superblock(raw), raw.read(intent.offset(disk.size), intent.LENGTH)
     if superblock is None or superblock.uuid != order["uuid"]:
         raise RefusedError(f"{disk.node} holds the filesystem {_found(superblock)}, expected {order['uuid']}")
@@ -167,7 +167,7 @@ def _mount(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
 
 def _must_be(order: Order, disk: BlockDisk) -> ext4.Superblock:
     """The superblock of the disk, which must hold exactly the filesystem of the order."""
-    with claim.claim(disk) as raw:
+    with disklock.open_exclusively(disk) as raw:
         finding = examine(raw, order["volume_id"], order["size"])
     if finding.superblock is None:
         raise RefusedError(finding.evidence or f"{disk.node} is blank, or its format is unfinished")
@@ -188,7 +188,7 @@ def _run_e2fsck(options: list[str], disk: BlockDisk, locked: int, state: JobStat
 
 
 def _remember(disk: BlockDisk, state: JobState, error: str | None) -> None:
-    with claim.claim(disk) as raw:
+    with disklock.open_exclusively(disk) as raw:
         superblock = _superblock(raw)
     if superblock is None:
         raise RefusedError(f"{disk.node} holds no ext4 filesystem any more: {error}")
@@ -228,8 +228,8 @@ def main() -> None:
         failure, noted = str(error), False
     except (
         RefusedError,
-        claim.BusyError,
-        claim.InUseError,
+        disklock.BusyError,
+        disklock.InUseError,
         UncertainError,
         ToolMissingError,
         MkfsError,

@@ -1,4 +1,4 @@
-"""Taking hold of a volume's disk: find it, lock it, claim it.
+"""Taking hold of a volume's disk: find it, lock it, open it exclusively.
 
 The BSD lock (flock) on the whole disk's device node is the convention of systemd and udev: who works on a disk holds
 it. It lasts as long as any process has the locked descriptor open, a tool that we started included.
@@ -27,7 +27,7 @@ _LOCK_STEP = 0.02
 
 
 class BusyError(Exception):
-    """Somebody works on the disk; the message says who, as far as the kernel tells."""
+    """Another process works on the disk; the message says who, as far as the kernel tells."""
 
 
 class InUseError(Exception):
@@ -99,7 +99,7 @@ def lock(disk: BlockDisk, patience: float) -> int:
     return fd
 
 
-def claim(disk: BlockDisk, *, write: bool = False) -> RawDisk:
+def open_exclusively(disk: BlockDisk, *, write: bool = False) -> RawDisk:
     """Open the disk exclusively; InUseError when the kernel or another program has claimed it."""
     try:
         return RawDisk(disk.node, write=write)

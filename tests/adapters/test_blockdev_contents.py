@@ -15,8 +15,9 @@ from protokube.host import process
 from protokube.host.disk.contents import MOST_BYTES, MOST_FILES
 from protokube.host.disk.debugfs import DebugfsError, DebugfsSource
 from protokube.host.disk.jobs import JobState
+from protokube.host.disk.probe import answer
 from protokube.host.disk.worker import RefusedError, work
-from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, run, until
+from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, encode, intent_for, run, until
 
 pytestmark = pytest.mark.root
 
@@ -196,3 +197,20 @@ def test_stale_partitions_of_an_earlier_disk_do_not_count(here: Node, tmp_path: 
         finally:
             subprocess.run(["umount", here.root / "mnt/master-vol-a"], capture_output=True, timeout=60)
             subprocess.run(["partx", "-d", device], capture_output=True, timeout=60)
+
+
+def test_an_interrupted_format_that_cannot_be_judged_is_unknown(fake: Path, disk: LoopDisk) -> None:
+    """Without a working mkfs.ext4 nothing says what the format would have written: neither blank nor another's."""
+    run("blkdiscard", disk.device)
+    disk.write(disk.size - (512 << 10), encode(intent_for(disk.volume())))
+    script(fake / "mkfs.ext4", "echo no memory >&2; exit 1")
+    identity = disk.identity
+    said = answer(
+        {
+            "volume_id": "vol-a",
+            "size": disk.size,
+            "identity": (identity.serials, identity.backing, identity.path, identity.requested),
+            "loops": ({}, {}),
+        }
+    )
+    assert said["state"] == "failed" and "mkfs.ext4 exited with 1: no memory" in said["text"]

@@ -14,6 +14,7 @@ from protokube.host.disk.contents import collect
 from protokube.host.disk.debugfs import DebugfsError, DebugfsSource
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.proof import Finding, behind, examine
+from protokube.host.disk.reference import MkfsError
 from protokube.host.disk.sysblock import BlockDisk, Missing, UncertainError
 from protokube.host.process import ToolMissingError
 from protokube.kernel import mountinfo
@@ -90,7 +91,7 @@ def _probe(disk: BlockDisk, request: Request) -> Answer:
         return {"state": "not-blank", "text": str(evidence)}
     except UncertainError as doubt:
         return {"state": "uncertain", "text": str(doubt)}
-    except (ToolMissingError, OSError) as error:
+    except (ToolMissingError, MkfsError, OSError) as error:
         return {"state": "failed", "text": str(error)}
 
 

@@ -10,7 +10,7 @@ from protokube.host.disk import ext4, intent
 from protokube.host.disk.coverage import Coverage
 from protokube.host.disk.places import TAIL, Place
 from protokube.host.disk.rawdisk import PAGE, RawDisk, first_nonzero
-from protokube.host.disk.reference import MkfsError, Reference
+from protokube.host.disk.reference import Reference
 from protokube.host.disk.signatures import Signatures
 from protokube.host.disk.sweep import sweep
 from protokube.kernel import calls
@@ -58,13 +58,14 @@ class _ContentError(_RefusedError):
 def examine(raw: RawDisk, volume_id: str, size: int, *, full: bool = False) -> Finding:
     """Judge an exclusively opened disk that should be the volume's, of `size` bytes as the cloud says.
 
-    `full` reads every byte before a disk counts as blank.
+    `full` reads every byte before a disk counts as blank. Raises MkfsError when an interrupted format can't be
+    judged.
     """
     try:
         return _examine(raw, volume_id, size, full=full)
     except _ContentError as refused:
         return Finding("not-blank", evidence=f"{refused}; {remedy(raw.node)}")
-    except (_RefusedError, MkfsError) as refused:
+    except _RefusedError as refused:
         return Finding("not-blank", evidence=str(refused))
 
 

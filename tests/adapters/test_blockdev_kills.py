@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +20,7 @@ from protokube.core.disks.model import Blank, Disk, Ext4, VolumeContents, Workin
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import DiskIdentity
 from protokube.errors import ProviderError
-from protokube.host import blockdev
+from protokube.host import blockdev, process
 from protokube.host.disk import intent, mkfs
 from protokube.host.disk.rawdisk import RawDisk
 from protokube.host.disk.reference import Reference
@@ -88,7 +90,7 @@ class CutDisk:
         self.left -= 1
 
     def write(self, offset: int, data: bytes) -> None:
-        step = max(128 * KIB, self.size // 512)
+        step = 16 * KIB if self.size < 16 * MIB else max(128 * KIB, self.size // 512 // 4096 * 4096)
         for start in range(0, len(data), step):
             self._count()
             self._raw.write(offset + start, data[start : start + step])
@@ -170,27 +172,40 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_tool_outlives_its_worker_and_keeps_the_lock(here: Node, tmp_path: Path) -> None:
-    with FaultDisk(tmp_path / "fault") as fault:
-        volume = fault.volume()
-        fault.make_ext4()
-        here.check(volume, fault)
-        worker, e2fsck = until(lambda: _at_work(here), "e2fsck runs")
-        os.kill(e2fsck, signal.SIGSTOP)
-        try:
-            _kill(worker)
-            here.finish()
-            here.restart()
-            forget(here)
-            found = here.look(volume)
-            assert isinstance(found, Working), found
-            here.check(volume, fault)  # the second worker waits for the lock, then gives up
-            here.finish()
-            assert here.failure(volume)
-        finally:
-            os.kill(e2fsck, signal.SIGCONT)
-        forget(here)
-        until(lambda: isinstance(here.look(volume), Ext4), "the tool has ended")
+@pytest.fixture
+def release(tmp_path: Path) -> Iterator[Path]:
+    """While this test runs, an e2fsck waits for this file before it begins."""
+    release, real, waiting = tmp_path / "release", tmp_path / "e2fsck.real", tmp_path / "e2fsck"
+    tool = Path(process.tool("e2fsck")).resolve()
+    shutil.copy2(tool, real)
+    # Python keeps the signals blocked that it was started with; a shell lets them through.
+    script = f"import os, sys, time\nwhile not os.path.exists({str(release)!r}):\n    time.sleep(0.01)\n"
+    waiting.write_text(f"#!{Path(sys.executable).resolve()} -IS\n{script}os.execv({str(real)!r}, sys.argv)\n")
+    waiting.chmod(0o755)
+    run("mount", "--bind", waiting, tool)
+    try:
+        yield release
+    finally:
+        release.touch()
+        run("umount", tool)
+
+
+def test_a_tool_outlives_its_worker_and_keeps_the_lock(here: Node, disk: LoopDisk, release: Path) -> None:
+    volume = disk.volume()
+    disk.make_ext4()
+    here.check(volume, disk)
+    worker, _ = until(lambda: _at_work(here), "e2fsck runs")
+    _kill(worker)
+    here.finish()
+    here.restart()
+    forget(here)
+    found = here.look(volume)
+    assert isinstance(found, Working), found
+    here.check(volume, disk)  # the second worker waits for the lock, then gives up
+    here.finish()
+    assert here.failure(volume)
+    release.touch()
+    until(lambda: isinstance(here.look(volume), Ext4), "the tool has ended")
 
 
 def _at_work(here: Node) -> tuple[int, int] | None:
@@ -257,21 +272,19 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
-def test_the_daemons_end_does_not_end_a_tool(here: Node, tmp_path: Path) -> None:
-    with FaultDisk(tmp_path / "fault") as fault:
-        volume = fault.volume()
-        fault.make_ext4()
-        here.check(volume, fault)
-        worker, e2fsck = until(lambda: _at_work(here), "e2fsck runs")
-        assert os.getsid(worker) == worker != os.getsid(0)
-        os.kill(e2fsck, signal.SIGSTOP)  # so that it is still there when the others come
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            for process in (worker, e2fsck):
-                os.kill(process, number)
-        os.kill(e2fsck, signal.SIGCONT)
-        here.finish()
-        assert here.failure(volume) == ""
-        assert here.look(volume).checked
+def test_the_daemons_end_does_not_end_a_tool(here: Node, disk: LoopDisk, release: Path) -> None:
+    volume = disk.volume()
+    disk.make_ext4()
+    here.check(volume, disk)
+    worker, e2fsck = until(lambda: _at_work(here), "e2fsck runs")
+    assert os.getsid(worker) == worker != os.getsid(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for process_id in (worker, e2fsck):
+            os.kill(process_id, number)
+    release.touch()
+    here.finish()
+    assert here.failure(volume) == ""
+    assert here.look(volume).checked
 
 
 def test_a_disk_that_hangs_is_unknown_and_asked_by_one_child_only(

@@ -37,7 +37,9 @@ class Ext4(Struct, frozen=True, tag=True):
     `size` is the filesystem's own. `used` is False when it was made and never mounted. `checked` says that e2fsck
     passed it and nothing was written since; `check_failed` is e2fsck's own verdict when it refused. `contents` were
     read without the journal: they may refuse, and never prove absence. `needs_recovery`: the journal has not been
-    replayed since the filesystem was last in use, so that contents say little.
+    replayed since the filesystem was last in use, so that contents say little: they may mix old and new. `damaged`
+    says why the contents could not be read although the disk answered. `behind` says what stands behind the
+    filesystem's end on a disk that has room to grow; None when nothing was found there.
     """
 
     uuid: str
@@ -48,6 +50,8 @@ class Ext4(Struct, frozen=True, tag=True):
     contents: VolumeContents | Unknown
     check_failed: str | None = None
     needs_recovery: bool = False
+    damaged: str | None = None
+    behind: str | None = None
 
 
 class NotBlank(Struct, frozen=True, tag=True):
@@ -70,12 +74,14 @@ DiskContent = Blank | Ext4 | NotBlank | Mounted | Working
 
 
 class Disk(Struct, frozen=True, tag=True):
-    """A volume's block device on this machine. `number` is (major, minor); `size` is the kernel's."""
+    """A volume's block device on this machine. `number` is (major, minor); `size` is the kernel's. `read_only` says
+    that the kernel takes no write for it."""
 
     device: str
     number: tuple[int, int]
     size: int
     content: DiskContent
+    read_only: bool = False
 
 
 class NoDisk(Struct, frozen=True, tag=True):
@@ -91,7 +97,7 @@ class VolumeContents(Struct, frozen=True, tag=True):
     protokube or kops make), relative to the volume's root; a directory ends in "/". `texts` holds the content
     of the identity file and of the manifests. `mtimes` (nanoseconds) belong to the same files. `overflow` says
     that there was more than we were ready to list. `uuid` is the filesystem's, as the kernel or its superblock
-    tells; None when neither does.
+    tells; None when neither does. `others` are the entries that are neither directories nor regular files.
     """
 
     entries: frozenset[str] = frozenset()
@@ -99,6 +105,7 @@ class VolumeContents(Struct, frozen=True, tag=True):
     mtimes: Mapping[str, int] = field(default_factory=dict)
     overflow: bool = False
     uuid: str | None = None
+    others: frozenset[str] = frozenset()
 
     def with_entry(self, path: str, state: FileState) -> VolumeContents:
         """The contents with a file or directory, and with the directories above it."""

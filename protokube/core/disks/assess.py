@@ -134,6 +134,11 @@ class _Judge(Struct, frozen=True):
         elif disk.size != one.volume.size:
             evidence = f"{disk.device} has {disk.size} bytes, the cloud says {one.volume.size}"
             self.findings.refuse(one.id, "volume/size", evidence)
+        elif disk.read_only:
+            evidence = (
+                f"{disk.device} is write-protected: make it writable (blockdev --setrw {disk.device}, or its switch)"
+            )
+            self.findings.refuse(one.id, "disk/write-protected", evidence)
         else:
             return self._content(one, disk)
         return None
@@ -186,6 +191,14 @@ class _Judge(Struct, frozen=True):
         if found.needs_recovery and not found.check_failed and self._is_known(one, found):
             # Without its journal the filesystem may look damaged, and what it holds can't be judged.
             return verdict(Todo.CHECK, "its journal was not replayed")
+        if found.damaged and not found.check_failed:
+            if self._is_known(one, found):
+                return verdict(Todo.CHECK, f"it is damaged: {found.damaged}")
+            evidence = (
+                f"{disk.device}: a damaged filesystem that protokube did not make: {found.damaged}; run e2fsck on it"
+            )
+            self.findings.refuse(one.id, "filesystem/damaged", evidence)
+            return None
         layout = self.settings.layouts[one.member.cluster]
         if refused := judge_ownership(self.volumes, one, layout, (found.uuid, found.contents)):
             self.findings.refuse(one.id, refused.rule, refused.evidence)
@@ -199,6 +212,12 @@ class _Judge(Struct, frozen=True):
         if found.used and not found.checked:
             return verdict(Todo.CHECK, "it was mounted before")
         if disk.size - found.size >= GROW_BY:
+            if found.behind:
+                evidence = (
+                    f"{disk.device}: behind the filesystem's end stands {found.behind}; it is not grown over that"
+                )
+                self.findings.refuse(one.id, "grow/not-blank", evidence)
+                return None
             if not found.checked:
                 return verdict(Todo.CHECK, "it is to be grown")
             return verdict(Todo.GROW, f"the filesystem has {found.size} bytes, the disk {disk.size}")

@@ -83,6 +83,30 @@ def needs_peers(facts: MemberFacts) -> bool:
 
 def initial_state(volumes: VolumesAssessment, facts: MemberFacts, hearing: Hearing) -> Start | Rejected | Wait:
     """Decide how our member starts, or why that can't be decided."""
+    start = _by_past_and_peers(volumes, facts, hearing)
+    if isinstance(start, Start) and start.state == "new" and (differing := _other_lists(volumes, facts.volume)):
+        evidence = (
+            f"the tags of etcd cluster {facts.volume.member.cluster} disagree on its members, so that several clusters "
+            f"would form ({differing}; {facts.volume.id} has {_spell(facts.volume)}): give all of them one list"
+        )
+        return Rejected("etcd/member-lists", evidence)
+    return start
+
+
+def _other_lists(volumes: VolumesAssessment, own: MemberVolume) -> str:
+    """The volumes of our etcd cluster whose tags list other members than ours."""
+    known = (*volumes.all, *volumes.evidence)
+    others = [one for one in known if one.member.cluster == own.member.cluster and one.id != own.id]
+    return ", ".join(
+        f"{one.id} has {_spell(one)}" for one in others if set(one.member.members) != set(own.member.members)
+    )
+
+
+def _spell(one: MemberVolume) -> str:
+    return f"{one.member.me}/{','.join(one.member.members)}"
+
+
+def _by_past_and_peers(volumes: VolumesAssessment, facts: MemberFacts, hearing: Hearing) -> Start | Rejected | Wait:
     member, peers = facts.volume.member, hearing.answers
     if facts.has_data:
         return Start("existing")

@@ -1,7 +1,7 @@
 """The machine's disks: finding a volume's, judging it, and formatting, checking, growing and mounting it.
 
-Nothing here touches an unmounted disk: that is done by child processes (host/probe.py looks, host/worker.py acts), so
-that a disk that hangs takes nobody along. What is decided from what they find is the planners' matter.
+Nothing here touches an unmounted disk: that is done by child processes (host/disk/probe.py reads, host/disk/worker.py
+acts), so that a disk that hangs holds up no other work. What is decided from what they find is the planners' matter.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from protokube.core.node.model import Mount
 from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.errors import ProviderError
 from protokube.host import process
-from protokube.host.children import Child, ChildFailed, Probes, wait
-from protokube.host.disk import claim, ext4, sysblock
+from protokube.host.children import Child, ChildError, Probes, wait
+from protokube.host.disk import disklock, ext4, sysblock
 from protokube.host.disk.contents import collect
-from protokube.host.disk.jobs import Notes
+from protokube.host.disk.jobs import JobState
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.worker import TOOLS, digest
 from protokube.host.mounted import MountedSource
@@ -45,16 +45,20 @@ RETRY_AFTER = 60.0
 """Seconds before a tool that failed on a disk is tried on it again."""
 
 
-class _NotAsked(Exception):
+class _NotAskedError(Exception):
     """It isn't known yet which file stands behind a loop device; only a child may ask."""
 
 
 class BlockDevices:
-    """The port `Disks`. `root` is the prefix of all targets, `run_dir` (with the prefix) a directory of this boot."""
+    """The port `Disks`. `root` is the prefix of all targets, `run_dir` (with the prefix) a directory of this boot.
 
-    def __init__(self, root: str, run_dir: str) -> None:
+    `prove_every_byte` asks that a disk is read whole before it is formatted or its filesystem grown.
+    """
+
+    def __init__(self, root: str, run_dir: str, *, prove_every_byte: bool = False) -> None:
+        self._full = prove_every_byte
         self._root = os.path.realpath(root)
-        self._notes_dir = f"{run_dir}/disks"
+        self._states = f"{run_dir}/disks"
         self._probes = Probes(PROBE_LIMIT)
         self._workers: dict[str, tuple[Child, str]] = {}
         self._made: dict[str, Disk] = {}
@@ -104,18 +108,18 @@ class BlockDevices:
             disk = sysblock.locate(_identity(volume.identity), volume.size, disks, self._file_of)
             if isinstance(disk, sysblock.Missing):
                 if volume.identity.backing is not None:
-                    claim.must_answer(disks, self._loops)
+                    disklock.must_answer(disks, self._loops)
                 return NoDisk(disk.hint)
-            return Disk(disk.node, disk.number, disk.size, Mounted()) if claim.mounted(disk, lines) else None
-        except _NotAsked:
+            return Disk(disk.node, disk.number, disk.size, Mounted()) if disklock.mounted(disk, lines) else None
+        except _NotAskedError:
             return None
-        except sysblock.Uncertain as doubt:
+        except sysblock.UncertainError as doubt:
             return Unknown(str(doubt))
 
     def _file_of(self, disk: sysblock.BlockDisk) -> tuple[int, int] | None:
         key = disk.name, disk.sequence
         if key not in self._loops.files and key not in self._loops.silent:
-            raise _NotAsked
+            raise _NotAskedError
         return self._loops.file_of(disk)
 
     def _learn(self, files: Mapping[Key, File | None], silent: Mapping[Key, int]) -> None:
@@ -123,8 +127,8 @@ class BlockDevices:
         self._loops.files.update({key: file for key, file in files.items() if key[1]})
         self._loops.silent.update({key: pid for key, pid in silent.items() if key not in self._loops.files})
 
-    def _judge(self, volume_id: str, answer: Answer | ChildFailed) -> Disk | NoDisk | Unknown:
-        if isinstance(answer, ChildFailed):
+    def _judge(self, volume_id: str, answer: Answer | ChildError) -> Disk | NoDisk | Unknown:
+        if isinstance(answer, ChildError):
             return Unknown(str(answer))
         self._learn(*answer["loops"])
         log.debug("disk of %s: %s %s", volume_id, answer["state"], answer.get("text") or answer.get("device", ""))
@@ -140,24 +144,25 @@ class BlockDevices:
                 content = NotBlank(answer["text"])
             case "blank":
                 fields: Any = answer["intent"]
-                content = Blank(Intent(**fields) if fields else None)
+                content = Blank(_intent(fields) if fields else None)
             case "ext4":
                 content = self._filesystem(volume_id, answer)
             case _:
                 return Unknown(answer["text"])
-        return Disk(answer["device"], answer["number"], answer["size"], content)
+        return Disk(answer["device"], answer["number"], answer["size"], content, answer["read_only"])
 
     def _filesystem(self, volume_id: str, answer: Answer) -> Ext4:
         superblock = ext4.Superblock(answer["superblock"])
-        checked = self._notes(volume_id).load().get("checked")
+        checked = self._state(volume_id).load().get("checked")
         if checked is not None and checked["superblock"] != digest(superblock.raw):
             checked = None
-        seen = answer["tree"]
+        seen = answer["contents"]
         if seen is None:
             contents: VolumeContents | Unknown = Unknown(answer["text"])
         else:
-            entries, texts, mtimes, overflow = seen
-            contents = VolumeContents(frozenset(entries), texts, mtimes, overflow, uuid=superblock.uuid)
+            entries, others, texts, mtimes, overflow = seen
+            uuid = superblock.uuid
+            contents = VolumeContents(frozenset(entries), texts, mtimes, overflow, uuid, frozenset(others))
         return Ext4(
             uuid=superblock.uuid,
             label=superblock.label,
@@ -166,6 +171,9 @@ class BlockDevices:
             checked=checked is not None and checked["error"] is None,
             contents=contents,
             check_failed=checked["error"] if checked else None,
+            needs_recovery=superblock.recover,
+            damaged=answer["text"] if answer["damaged"] else None,
+            behind=answer["behind"],
         )
 
     def mounts(self) -> Sequence[Mount]:
@@ -185,7 +193,10 @@ class BlockDevices:
                 os.close(root)
         except OSError as error:
             raise ProviderError(f"{target} can't be read: {error}; see the kernel's log for the disk") from error
-        return VolumeContents(frozenset(seen.entries), seen.texts, seen.mtimes, seen.overflow, uuid=uuid)
+        others = frozenset(seen.others)
+        return VolumeContents(
+            frozenset(seen.entries), seen.texts, seen.mtimes, seen.overflow, uuid=uuid, others=others
+        )
 
     def running(self) -> Mapping[str, int]:
         """The worker (its pid) of each volume whose disk a tool is at work on, found again after a restart too."""
@@ -197,8 +208,8 @@ class BlockDevices:
         nor note yet, so that we go by what it was told."""
         self._reap()
         found = {}
-        for volume_id in self._noted():
-            job = self._notes(volume_id).running()
+        for volume_id in self._with_state():
+            job = self._state(volume_id).running()
             if job is not None:
                 major, minor = job["number"]
                 found[volume_id] = job["pid"], Disk(job["device"], (major, minor), job["size"], Working(job["tool"]))
@@ -207,9 +218,9 @@ class BlockDevices:
             found[volume_id] = child.pid, Disk(order["device"], order["number"], order["size"], Working(tool))
         return found
 
-    def _noted(self) -> list[str]:
+    def _with_state(self) -> list[str]:
         try:
-            with os.scandir(self._notes_dir) as entries:
+            with os.scandir(self._states) as entries:
                 return [entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json")]
         except FileNotFoundError:
             return []
@@ -219,8 +230,8 @@ class BlockDevices:
             child, tool = self._workers.pop(volume_id)
             try:
                 _, made = child.answer()
-            except ChildFailed as failed:
-                self._notes(volume_id).end(str(failed), tool)
+            except ChildError as failed:
+                self._state(volume_id).end(str(failed), tool)
                 continue
             if made is not None:
                 self._made[volume_id] = _fresh(child.request, ext4.Superblock(made))
@@ -257,7 +268,7 @@ class BlockDevices:
     def _raise(self, job: str, action: Any, child: Child) -> None:
         try:
             failure, _ = child.answer()
-        except ChildFailed as failed:
+        except ChildError as failed:
             raise ProviderError(f"{job} of {action.device} ({action.volume_id}): {failed}") from failed
         if failure is not None:
             raise ProviderError(f"{job} of {action.device} ({action.volume_id}) refused: {failure}")
@@ -266,7 +277,7 @@ class BlockDevices:
         tool = TOOLS[job]
         with self._lock:
             self._reap()
-        failure = self._notes(action.volume_id).recent_failure(RETRY_AFTER)
+        failure = self._state(action.volume_id).recent_failure(RETRY_AFTER)
         if failure is not None:
             raise ProviderError(
                 f"{failure['tool']} failed on {action.device} ({action.volume_id}): {failure['text']}; it is tried "
@@ -274,7 +285,7 @@ class BlockDevices:
             )
         try:
             process.tool(tool)
-        except process.ToolMissing as missing:
+        except process.ToolMissingError as missing:
             raise ProviderError(f"{action.volume_id}: {missing}") from missing
         with self._lock:
             if action.volume_id in self._at_work():
@@ -291,12 +302,13 @@ class BlockDevices:
             "number": action.number,
             "size": action.size,
             "identity": _identity(action.identity),
-            "notes": self._notes_dir,
+            "state": self._states,
+            "full": self._full,
             **more,
         }
 
-    def _notes(self, volume_id: str) -> Notes:
-        return Notes(self._notes_dir, volume_id)
+    def _state(self, volume_id: str) -> JobState:
+        return JobState(self._states, volume_id)
 
 
 def _fresh(order: Any, made: ext4.Superblock) -> Disk:
@@ -306,6 +318,10 @@ def _fresh(order: Any, made: ext4.Superblock) -> Disk:
     return Disk(order["device"], order["number"], order["size"], content)
 
 
+def _intent(fields: Any) -> Intent:
+    return Intent(**{name: value for name, value in fields.items() if name != "label"})
+
+
 def _identity(identity: DiskIdentity) -> tuple[frozenset[str], tuple[int, int] | None, str | None, str | None]:
     return identity.serials, identity.backing, identity.path, identity.requested
 
@@ -313,7 +329,7 @@ def _identity(identity: DiskIdentity) -> tuple[frozenset[str], tuple[int, int] |
 def _disks() -> list[sysblock.BlockDisk]:
     try:
         return sysblock.disks()
-    except sysblock.Uncertain as doubt:
+    except sysblock.UncertainError as doubt:
         raise ProviderError(f"the machine's disks can't be listed: {doubt}; see the kernel's log") from doubt
 
 

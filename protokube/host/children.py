@@ -17,7 +17,7 @@ _PACKAGE_PARENT = str(Path(__file__).parents[2])
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from protokube.host.disk.{module} import main; main()"
 
 
-class ChildFailed(Exception):
+class ChildError(Exception):
     """A child gave no answer; the message says why."""
 
 
@@ -51,7 +51,7 @@ class Child:
         os.close(self.fd)
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         if code != os.EX_OK:
-            raise ChildFailed(f"process {self.pid} ended with {code}; its error is in the log")
+            raise ChildError(f"process {self.pid} ended with {code}; its error is in the log")
         return marshal.loads(self._answer)
 
 
@@ -84,7 +84,7 @@ class Probes:
         self._limit = limit
         self._open: dict[str, Child] = {}
 
-    def ask(self, requests: Mapping[str, Any]) -> dict[str, Any | ChildFailed]:
+    def ask(self, requests: Mapping[str, Any]) -> dict[str, Any | ChildError]:
         """Probe volumes side by side.
 
         A probe that exceeds the limit is left alone; while it lives no other is started for its volume, and when it
@@ -93,19 +93,19 @@ class Probes:
         for key, request in requests.items():
             if key not in self._open:
                 self._open[key] = Child("probe", request)
-        answers: dict[str, Any | ChildFailed] = {}
+        answers: dict[str, Any | ChildError] = {}
         for key in wait(self._open, self._limit):
             child = self._open.pop(key)
             try:
                 answer = child.answer()
-            except ChildFailed as failed:
+            except ChildError as failed:
                 answer = failed
             if _same_question(child.request, requests.get(key)):
                 answers[key] = answer
         for key in requests.keys() - answers.keys():
             hung = self._open.get(key)
             who = f"process {hung.pid}" if hung else "an earlier process"
-            answers[key] = ChildFailed(f"the disk does not answer: {who} has waited for more than {self._limit} s")
+            answers[key] = ChildError(f"the disk does not answer: {who} has waited for more than {self._limit} s")
         return answers
 
 

@@ -25,7 +25,7 @@ from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFi
 from protokube.core.node.model import Absent, Directory, File, FileState, Link, OnVolume, OtherFile
 from protokube.core.volumes.model import MOUNT_PREFIX
 from protokube.errors import ProviderError, explain
-from protokube.host.walk import Blocked, descend, make_directory, open_plain, open_volume, parts_of
+from protokube.host.walk import BlockedError, descend, make_directory, open_plain, open_volume, parts_of
 
 _TEMPORARY = ".protokube-new"
 _TEXT_LIMIT = MIB
@@ -82,7 +82,7 @@ class NodeFiles:
                     return self._state(folder, name)
             except FileNotFoundError:
                 return Absent()
-            except Blocked as blocked:
+            except BlockedError as blocked:
                 return OtherFile(str(blocked))
             except OSError as error:
                 if error.errno != errno.EIO:

@@ -6,8 +6,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from protokube.host.disk.contents import MOST_BYTES, MOST_ENTRIES
+from protokube.host.disk.contents import MOST_ENTRIES
+
+if TYPE_CHECKING:
+    from protokube.host.disk.contents import Entry
 
 
 class MountedSource:
@@ -17,14 +21,18 @@ class MountedSource:
         self._root = root
         self._device = os.fstat(root).st_dev
 
-    def entries(self, directory: str) -> list[tuple[str, str]]:
+    def listings(self, directories: list[str]) -> list[list[Entry]]:
         """See Source. What is mounted over a directory of the volume isn't the volume's and is an "other"."""
-        found: list[tuple[str, str]] = []
+        return [self._listing(directory) for directory in directories]
+
+    def _listing(self, directory: str) -> list[Entry]:
+        found: list[Entry] = []
         with self._opened(directory, os.O_DIRECTORY) as fd, os.scandir(fd) as listing:
             for entry in listing:
                 if len(found) > MOST_ENTRIES:
                     break
-                found.append((_printable(entry.name), self._kind(entry.stat(follow_symlinks=False))))
+                status = entry.stat(follow_symlinks=False)
+                found.append((_printable(entry.name), self._kind(status), status.st_size))
         return found
 
     def _kind(self, status: os.stat_result) -> str:
@@ -32,10 +40,13 @@ class MountedSource:
             return "o"
         return "d" if stat.S_ISDIR(status.st_mode) else "f" if stat.S_ISREG(status.st_mode) else "o"
 
-    def content(self, path: str) -> bytes:
-        """See Source."""
-        with self._opened(path, os.O_NONBLOCK) as fd:
-            return os.read(fd, MOST_BYTES + 1)
+    def contents(self, files: list[tuple[str, int]]) -> list[bytes]:
+        """See Source. A file that shrinks meanwhile is shorter: this reads what stands there now."""
+        found = []
+        for path, size in files:
+            with self._opened(path, os.O_NONBLOCK) as fd:
+                found.append(os.read(fd, size))
+        return found
 
     def mtime(self, path: str) -> int | None:
         """See Source."""

@@ -9,7 +9,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _TOOL_DIRS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
 _PACKAGES = {
@@ -24,7 +24,7 @@ _ENDING = (1, 2, 15)  # SIGHUP, SIGINT, SIGTERM; the module signal takes 4 ms to
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(_TOOL_DIRS)}
 
 
-class ToolMissing(Exception):
+class ToolMissingError(Exception):
     """A program that we need isn't installed; the message names the Debian package that brings it."""
 
 
@@ -34,7 +34,7 @@ def tool(name: str) -> str:
         path = f"{directory}/{name}"
         if os.access(path, os.X_OK):
             return path
-    raise ToolMissing(f"{name} is not installed: install the package {_PACKAGES.get(name, name)}")
+    raise ToolMissingError(f"{name} is not installed: install the package {_PACKAGES.get(name, name)}")
 
 
 def missing_tools() -> dict[str, str]:
@@ -46,34 +46,43 @@ def missing_tools() -> dict[str, str]:
     return {name: package for name, package in _PACKAGES.items() if missing(name)}
 
 
-def spawn(argv: Sequence[str], fds: Sequence[tuple[int, int]] = (), *, session: bool = False) -> int:
+def spawn(
+    argv: Sequence[str],
+    fds: Sequence[tuple[int, int]] = (),
+    *,
+    session: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Start a program and return its pid; the caller waits for it.
 
     Descriptors 0, 1 and 2 are /dev/null unless `fds`, pairs of (ours, the child's), say otherwise. `session` puts it
     into a session of its own and blocks the signals that end us, for what it starts as well, so that it outlives us.
+    `environment` is added to the little that every tool gets.
     """
+    known = {**_ENVIRONMENT, **(environment or {})}
     given = {theirs for _, theirs in fds}
     actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
         (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2) if number not in given
     ]
     actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in fds]
     if session:
-        return os.posix_spawn(
-            argv[0], list(argv), _ENVIRONMENT, file_actions=actions, setsid=True, setsigmask=_ENDING
-        )
-    return os.posix_spawn(argv[0], list(argv), _ENVIRONMENT, file_actions=actions)
+        return os.posix_spawn(argv[0], list(argv), known, file_actions=actions, setsid=True, setsigmask=_ENDING)
+    return os.posix_spawn(argv[0], list(argv), known, file_actions=actions)
 
 
 class Running:
-    """A program whose output and errors we collect."""
+    """A program whose output and errors we collect. It inherits `keep` as its descriptor 3."""
 
     __slots__ = ("_errors", "_fd", "_pid")
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(
+        self, argv: Sequence[str], keep: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._fd, writing = os.pipe()
         self._errors = os.memfd_create("errors")  # unlike a second pipe it can't fill up and block the program
         try:
-            self._pid = spawn(argv, [(writing, 1), (self._errors, 2)])
+            kept = [] if keep is None else [(keep, 3)]
+            self._pid = spawn(argv, [(writing, 1), (self._errors, 2), *kept], environment=environment)
         finally:
             os.close(writing)
 

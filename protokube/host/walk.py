@@ -16,7 +16,7 @@ from protokube.errors import ProviderError
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class Blocked(ProviderError):
+class BlockedError(ProviderError):
     """The way to a path is barred: by a link on a volume, by a file, or because it would leave the root."""
 
 
@@ -42,7 +42,7 @@ def open_plain(root: str, parts: Sequence[str], *, make: bool) -> int:
         folder = _step(folder, part, place, follow=True, make=make)
     if root != "/" and not f"{Path(f'/proc/self/fd/{folder}').readlink()}/".startswith(f"{root}/"):
         os.close(folder)
-        raise Blocked(f"{place} leads out of {root} by a symbolic link: replace the link by a directory")
+        raise BlockedError(f"{place} leads out of {root} by a symbolic link: replace the link by a directory")
     return folder
 
 
@@ -71,7 +71,7 @@ def descend(folder: int, parts: Sequence[str], *, place: str, make: bool) -> int
         folder = _step(folder, part, place, follow=False, make=make)
         if os.fstat(folder).st_dev != device:
             os.close(folder)
-            raise Blocked(f"{place} is another filesystem, mounted on the volume: unmount it")
+            raise BlockedError(f"{place} is another filesystem, mounted on the volume: unmount it")
     return folder
 
 
@@ -89,7 +89,7 @@ def _step(folder: int, part: str, place: str, *, follow: bool, make: bool) -> in
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
-        raise Blocked(_barred(folder, part, place)) from error
+        raise BlockedError(_barred(folder, part, place)) from error
     finally:
         os.close(folder)
 

@@ -10,6 +10,8 @@ import struct
 
 _BLKGETSIZE64 = 0x80081272
 _BLKFLSBUF = 0x1261
+_BLKSSZGET = 0x1268
+_BLKZEROOUT = 0x127F
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO64_SIZE = 232
 _FS_IOC_GETFLAGS = 0x80086601
@@ -24,6 +26,16 @@ MS_NOATIME = 0x400
 def device_size(fd: int) -> int:
     """A block device's size in bytes."""
     return int(struct.unpack("Q", fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8)))[0])
+
+
+def sector_size(fd: int) -> int:
+    """The smallest number of bytes that a block device reads or writes at once: its logical sector."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, _BLKSSZGET, bytes(4)))[0])
+
+
+def zero_out(fd: int, offset: int, length: int) -> None:
+    """Make a range of a block device read as zeros, by the device's own means where it has some. Whole sectors."""
+    fcntl.ioctl(fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
 
 
 def drop_cache(fd: int) -> None:
@@ -50,6 +62,23 @@ def loop_backing(device: str) -> tuple[int, int] | None:
 
 def file_behind(fd: int) -> tuple[int, int] | None:
     """The (st_dev, st_ino) of the file behind an open loop device; None when it is free."""
+    status = _loop_status(fd)
+    return None if status is None else status[:2]
+
+
+def whole_file_behind(fd: int) -> tuple[int, int] | None:
+    """Like file_behind(), but None also for a device that shows a part of its file or isn't a loop device."""
+    try:
+        status = _loop_status(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EINVAL):
+            return None
+        raise
+    return None if status is None or status[2] else status[:2]
+
+
+def _loop_status(fd: int) -> tuple[int, int, int] | None:
+    """The device and inode of the file behind a loop device, and where in it the device begins."""
     try:
         info = fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64_SIZE))
     except OSError as error:
@@ -57,8 +86,8 @@ def file_behind(fd: int) -> tuple[int, int] | None:
             return None
         raise
     # lo_device is the kernel's huge_encode_dev: the same layout that st_dev has in user space.
-    found: tuple[int, int] = struct.unpack_from("QQ", info)
-    return found
+    device, inode, _, offset = struct.unpack_from("QQQQ", info)
+    return device, inode, offset
 
 
 def is_immutable(fd: int) -> bool:

@@ -8,7 +8,7 @@ import os
 def flock_holder(status: os.stat_result) -> int | None:
     """The pid of the process that took a BSD lock (flock) on a file.
 
-    None when nobody has one, or a process of another PID namespace, which is shown as 0.
+    None when no process has one, or a process of another PID namespace, which is shown as 0.
     """
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with open("/proc/locks", encoding="ascii") as file:

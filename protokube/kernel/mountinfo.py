@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 _MOUNTINFO = "/proc/self/mountinfo"
 
 
@@ -11,30 +13,29 @@ class Line:
 
     __slots__ = ("fstype", "number", "options", "root", "target")
 
-    def __init__(self, text: str) -> None:
-        fields = text.split()
-        end = fields.index("-", 6)
-        major, _, minor = fields[2].partition(":")
+    def __init__(self, text: bytes) -> None:
+        fields = text.split(b" ")
+        end = fields.index(b"-", 6)
+        major, _, minor = fields[2].partition(b":")
         self.number = (int(major), int(minor))
         self.root = _unescape(fields[3])
         self.target = _unescape(fields[4])
-        self.fstype = fields[end + 1]
-        super_options = fields[end + 3] if len(fields) > end + 3 else ""
-        self.options = frozenset(fields[5].split(",")) | frozenset(super_options.split(","))
+        self.fstype = _unescape(fields[end + 1])
+        super_options = fields[end + 3] if len(fields) > end + 3 else b""
+        self.options = frozenset(os.fsdecode(fields[5] + b"," + super_options).split(","))
 
 
-def _unescape(text: str) -> str:
-    """Undo the octal escapes of blank, tab, newline and backslash."""
-    if "\\" not in text:
-        return text
-    first, *rest = text.split("\\")
-    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+def _unescape(text: bytes) -> str:
+    """Undo the kernel's octal escapes of blank, tab, newline and backslash (and "#"). It escapes nothing else: a
+    carriage return, a vertical tab or bytes that are no UTF-8 stand in a name as they are."""
+    first, *rest = text.split(b"\\")
+    return os.fsdecode(first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest))
 
 
 def read() -> list[Line]:
     """Every mount, in the order in which they were made."""
-    with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-        return [Line(text) for text in file]
+    with open(_MOUNTINFO, "rb") as file:
+        return [Line(text) for text in file.read().split(b"\n") if text]
 
 
 def below(root: str, lines: list[Line]) -> dict[str, Line]:

@@ -28,7 +28,8 @@ GROUP = 8 * MIB  # a block group of a filesystem with 1 KiB blocks, as small as 
 _SETTLED = """
 import sys
 from pathlib import Path
-from protokube.core.model import CloudVolume, DiskIdentity, Mounted
+from protokube.core.disks.model import Mounted
+from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.host.blockdev import BlockDevices
 root, size, device, inode = sys.argv[1], *map(int, sys.argv[2:])
 volume = CloudVolume("vol-a", "local", size, {}, identity=DiskIdentity(backing=(device, inode)))
@@ -191,7 +192,7 @@ def test_a_directory_with_too_many_entries_says_so(here: Node, disk: LoopDisk, t
     with disk.mounted(tmp_path / "m") as root:
         for number in range(1100):
             (root / f"{number:04}").touch()
-    assert here.look(disk.volume()).tree.overflow
+    assert here.look(disk.volume()).contents.overflow
 
 
 def test_the_first_look_does_not_replay_the_journal(here: Node, tmp_path: Path) -> None:

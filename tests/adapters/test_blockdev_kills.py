@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,13 +20,16 @@ from protokube.core.disks.model import Blank, Disk, Ext4, VolumeContents, Workin
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import DiskIdentity
 from protokube.errors import ProviderError
-from protokube.host import blockdev
-from protokube.host.disk import intent
-from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run, until
+from protokube.host import blockdev, process
+from protokube.host.disk import intent, mkfs
+from protokube.host.disk.rawdisk import RawDisk
+from protokube.host.disk.reference import Reference
+from tests.lab.disks import LABEL, MIB, UUID, FaultDisk, LoopDisk, Node, encode, intent_for, run, until
 
 pytestmark = pytest.mark.root
 
 RECORD = 512 << 10
+KIB = 1 << 10
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def assert_formats(here: Node, disk: LoopDisk) -> None:
 
 
 def _record(disk: LoopDisk) -> None:
-    disk.write(disk.size - RECORD, intent.encode(vars(intent_for(disk.volume()))))
+    disk.write(disk.size - RECORD, encode(intent_for(disk.volume())))
 
 
 def test_killed_before_mkfs_began(here: Node, disk: LoopDisk) -> None:
@@ -60,17 +65,10 @@ def test_killed_before_mkfs_began(here: Node, disk: LoopDisk) -> None:
     assert_formats(here, disk)
 
 
-@pytest.mark.parametrize("wiped", [2048, 4096, MIB])
-def test_killed_while_mkfs_wrote(here: Node, disk: LoopDisk, wiped: int) -> None:
-    disk.make_ext4()
-    disk.write(0, bytes(wiped))
-    _record(disk)
-    assert here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
-    assert_formats(here, disk)
-
-
-def test_killed_between_mkfs_and_the_records_removal(here: Node, disk: LoopDisk) -> None:
-    disk.make_ext4()
+def test_killed_between_the_last_byte_and_the_records_removal(here: Node, disk: LoopDisk) -> None:
+    here.format(disk.volume(), disk)
+    here.finish()
+    here.restart()
     _record(disk)
     assert here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
     with pytest.raises(ProviderError, match="its format is unfinished"):
@@ -78,36 +76,88 @@ def test_killed_between_mkfs_and_the_records_removal(here: Node, disk: LoopDisk)
     assert_formats(here, disk)
 
 
-VICTIMS = ["worker", "mkfs", "both"]
+class CutDisk:
+    """A disk whose power fails after so many writes. What came before is there, and nothing of the rest."""
+
+    def __init__(self, raw: RawDisk, writes: int) -> None:
+        self.size = raw.size
+        self.left = writes
+        self._raw = raw
+
+    def _count(self) -> None:
+        if self.left == 0:
+            raise PowerCutError
+        self.left -= 1
+
+    def write(self, offset: int, data: bytes) -> None:
+        step = 16 * KIB if self.size < 16 * MIB else max(128 * KIB, self.size // 512 // 4096 * 4096)
+        for start in range(0, len(data), step):
+            self._count()
+            self._raw.write(offset + start, data[start : start + step])
+
+    def zero(self, offset: int, length: int) -> None:
+        self._count()
+        self._raw.zero(offset, length)
+
+    def sync(self) -> None:
+        self._raw.sync()
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_at_any_moment(here: Node, disk: LoopDisk, victim: str) -> None:
-    """Half of the kills at any time after the start, half while mkfs is at work, the first of them at its start."""
-    chance = random.Random(victim)
-    resumed = 0
-    for attempt in range(14):
+class PowerCutError(Exception):
+    pass
+
+
+def format_until(disk: LoopDisk, writes: int) -> bool:
+    """Format as the worker does until the power fails; whether it came to its end."""
+    with RawDisk(disk.device, write=True) as raw, Reference(raw.size, UUID, LABEL, 512) as reference:
+        try:
+            mkfs.write(CutDisk(raw, writes), reference, encode(intent_for(disk.volume())))  # type: ignore[arg-type]
+        except PowerCutError:
+            return False
+    return True
+
+
+SIZES = [64 * MIB, 129 * MIB, 257 * MIB, 385 * MIB, 8 * MIB + 512 * KIB, 2051 * MIB - 768 * KIB]
+"""The usual, and the ones where mkfs.ext4 lays the last inode table over the record's place."""
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_power_fails_at_every_write(here: Node, tmp_path: Path, size: int) -> None:
+    with LoopDisk(tmp_path / "sized.img", size) as disk:
+        volume = disk.volume()
+        states = []
+        for writes in range(1, 1000):
+            run("blkdiscard", disk.device)
+            disk.flush()
+            complete = format_until(disk, writes)
+            found = here.look(volume)
+            if complete:
+                break
+            assert found == Blank(resumes=intent_for(volume)), (writes, found)
+            states.append(disk.digest())
+        assert len(set(states)) >= 5, "the cuts differ"
+        assert_formats(here, disk)
+        # From the middle of one format, the next one ends well.
+        run("blkdiscard", disk.device)
+        disk.flush()
+        format_until(disk, len(states) // 2)
+        assert_formats(here, disk)
+
+
+def test_the_worker_is_killed_at_any_moment(here: Node, disk: LoopDisk) -> None:
+    chance = random.Random("worker")
+    for _ in range(24):
         run("blkdiscard", disk.device)
         disk.flush()
         here.restart()
         here.format(disk.volume(), disk)
         (worker,) = here.devices.running().values()
-        if attempt % 2:
-            while "mkfs" not in _names(worker) and _comm(worker):
-                pass
-            time.sleep(chance.uniform(0.0, 0.002) * (attempt - 1))
-        else:
-            time.sleep(chance.uniform(0.0, 0.08))
-        tools = _children(worker) if victim in ("mkfs", "both") else []
-        for process in [worker, *tools] if victim != "mkfs" else tools:
-            _kill(process)
+        time.sleep(chance.uniform(0.0, 0.15))
+        _kill(worker)
         here.finish()
         forget(here)
         here.restart()
-        until(lambda: not isinstance(here.look(disk.volume()), Working), "the tools have ended")
-        resumed += here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
         assert_formats(here, disk)
-    assert resumed, "no kill hit an unfinished format"
 
 
 def _children(pid: int) -> list[int]:
@@ -122,36 +172,54 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_tool_outlives_its_worker_and_keeps_the_lock(here: Node, tmp_path: Path) -> None:
-    with FaultDisk(tmp_path / "fault") as fault:
-        volume = fault.volume()
-        here.format(volume, fault)
-        (worker,) = here.devices.running().values()
-        (mkfs,) = until(lambda: _children(worker) if "mkfs" in _names(worker) else None, "mkfs runs")
-        os.kill(mkfs, signal.SIGSTOP)
-        try:
-            _kill(worker)
-            here.finish()
-            here.restart()
-            forget(here)
-            found = here.look(volume)
-            assert isinstance(found, Working), found
-            here.format(volume, fault)  # the second worker waits for the lock, then gives up
-            here.finish()
-            assert here.failure(volume)
-        finally:
-            os.kill(mkfs, signal.SIGCONT)
-        forget(here)
-        assert_formats(here, fault)
+@pytest.fixture
+def release(tmp_path: Path) -> Iterator[Path]:
+    """While this test runs, an e2fsck waits for this file before it begins."""
+    release, real, waiting = tmp_path / "release", tmp_path / "e2fsck.real", tmp_path / "e2fsck"
+    tool = Path(process.tool("e2fsck")).resolve()
+    shutil.copy2(tool, real)
+    # Python keeps the signals blocked that it was started with; a shell lets them through.
+    script = f"import os, sys, time\nwhile not os.path.exists({str(release)!r}):\n    time.sleep(0.01)\n"
+    waiting.write_text(f"#!{Path(sys.executable).resolve()} -IS\n{script}os.execv({str(real)!r}, sys.argv)\n")
+    waiting.chmod(0o755)
+    run("mount", "--bind", waiting, tool)
+    try:
+        yield release
+    finally:
+        release.touch()
+        run("umount", tool)
+
+
+def test_a_tool_outlives_its_worker_and_keeps_the_lock(here: Node, disk: LoopDisk, release: Path) -> None:
+    volume = disk.volume()
+    disk.make_ext4()
+    here.check(volume, disk)
+    worker, _ = until(lambda: _at_work(here), "e2fsck runs")
+    _kill(worker)
+    here.finish()
+    here.restart()
+    forget(here)
+    found = here.look(volume)
+    assert isinstance(found, Working), found
+    here.check(volume, disk)  # the second worker waits for the lock, then gives up
+    here.finish()
+    assert here.failure(volume)
+    release.touch()
+    until(lambda: isinstance(here.look(volume), Ext4), "the tool has ended")
+
+
+def _at_work(here: Node) -> tuple[int, int] | None:
+    """The worker and its e2fsck, once that runs."""
+    for worker in here.devices.running().values():
+        for child in _children(worker):
+            if _comm(child) == "e2fsck":
+                return worker, child
+    return None
 
 
 def forget(here: Node) -> None:
     """As if the time to wait after a failure had passed."""
     (here.root / "run/protokube/disks/vol-a.json").unlink(missing_ok=True)
-
-
-def _names(pid: int) -> list[str]:
-    return [_comm(child) for child in _children(pid)]
 
 
 def _comm(pid: int) -> str:
@@ -161,7 +229,7 @@ def _comm(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     name, _, rest = status.partition("(")[2].rpartition(")")
-    return "" if rest.split()[0] == "Z" else "mkfs" if "mkfs" in name else name
+    return "" if rest.split()[0] == "Z" else name
 
 
 def test_a_link_that_leads_elsewhere_by_the_time_the_lock_is_held(here: Node, disk: LoopDisk, tmp_path: Path) -> None:
@@ -204,21 +272,19 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
-def test_the_daemons_end_does_not_end_a_tool(here: Node, tmp_path: Path) -> None:
-    with FaultDisk(tmp_path / "fault") as fault:
-        volume = fault.volume()
-        here.format(volume, fault)
-        (worker,) = here.devices.running().values()
-        assert os.getsid(worker) == worker != os.getsid(0)
-        (mkfs,) = until(lambda: _children(worker) if "mkfs" in _names(worker) else None, "mkfs runs")
-        os.kill(mkfs, signal.SIGSTOP)  # so that it is still there when the others come
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            for process in (worker, mkfs):
-                os.kill(process, number)
-        os.kill(mkfs, signal.SIGCONT)
-        here.finish()
-        assert here.failure(volume) == ""
-        assert here.look(volume).uuid == UUID
+def test_the_daemons_end_does_not_end_a_tool(here: Node, disk: LoopDisk, release: Path) -> None:
+    volume = disk.volume()
+    disk.make_ext4()
+    here.check(volume, disk)
+    worker, e2fsck = until(lambda: _at_work(here), "e2fsck runs")
+    assert os.getsid(worker) == worker != os.getsid(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for process_id in (worker, e2fsck):
+            os.kill(process_id, number)
+    release.touch()
+    here.finish()
+    assert here.failure(volume) == ""
+    assert here.look(volume).checked
 
 
 def test_a_disk_that_hangs_is_unknown_and_asked_by_one_child_only(

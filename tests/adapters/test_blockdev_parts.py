@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protokube.host import process
-from protokube.host.children import Child, ChildFailed
-from protokube.host.disk import intent, sysblock
-from protokube.host.disk.jobs import Notes
+from protokube.host.children import Child, ChildError
+from protokube.host.disk import disklock, intent, sysblock
+from protokube.host.disk.jobs import JobState
 from protokube.host.disk.places import KIB, MIB, places
-from protokube.host.disk.sysblock import Uncertain
+from protokube.host.disk.sysblock import UncertainError
 from protokube.kernel import mountinfo
 
 FIELDS: intent.IntentFields = {
@@ -28,6 +29,7 @@ FIELDS: intent.IntentFields = {
     "volume_id": "vol-0123456789abcdef0",
     "size": 1 << 30,
     "uuid": "0b5e7a4c-52d3-5c1e-9f00-6f2d0c7a1b11",
+    "label": "etcd-a",
 }
 
 
@@ -47,7 +49,7 @@ def test_a_record_with_any_byte_changed_is_not_believed(place: int, change: int)
     record[place] ^= change
     try:
         assert intent.decode(bytes(record)) is None and place < 8
-    except intent.BadIntent:
+    except intent.IntentError:
         assert place >= 8
 
 
@@ -56,14 +58,14 @@ def test_a_torn_record_is_not_believed(length: int) -> None:
     whole = intent.encode(FIELDS)
     torn = whole[:length].ljust(intent.LENGTH, b"\0")
     if torn != whole:
-        with pytest.raises(intent.BadIntent):
+        with pytest.raises(intent.IntentError):
             intent.decode(torn)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"version": 2}', b'{"version": 1}', b"\xff", b"[" * 4000])
 def test_a_whole_record_of_something_else_is_not_believed(text: bytes) -> None:
     header = struct.pack("<8sI32s", b"PKINTENT", len(text), hashlib.sha256(text).digest())
-    with pytest.raises(intent.BadIntent):
+    with pytest.raises(intent.IntentError):
         intent.decode((header + text).ljust(intent.LENGTH, b"\0"))
 
 
@@ -94,16 +96,39 @@ def test_every_spare_superblock_of_a_real_ext4_is_read(tmp_path: Path, block: in
 
 
 def test_mountinfo_escapes_and_optional_fields() -> None:
-    text = r"36 35 98:0 /mnt1 /mnt/a\040b\134 rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue"
+    text = rb"36 35 98:0 /mnt1 /mnt/a\040b\134 rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue"
     line = mountinfo.Line(text)
     assert (line.number, line.root, line.target, line.fstype) == ((98, 0), "/mnt1", "/mnt/a b\\", "ext4")
     assert {"rw", "noatime", "errors=continue"} == line.options
-    assert mountinfo.Line("25 30 0:23 / /sys rw - sysfs sysfs rw").options == {"rw"}
+    # Without options of the filesystem's own.
+    assert mountinfo.Line(b"25 30 0:23 / /sys rw - sysfs ").options == {"rw", ""}
+
+
+def test_mountinfo_is_split_at_blanks_and_newlines_alone() -> None:
+    name = "/mnt/a\rb\x0bc\x1cd\xa0e\u2028f\udcff"
+    line = mountinfo.Line(b"36 35 98:0 / " + os.fsencode(name) + b" rw - ext4 /dev/root rw")
+    assert (line.target, line.fstype) == (name, "ext4")
+
+
+@pytest.mark.root
+def test_mountinfo_shows_any_name_that_a_pod_may_choose(tmp_path: Path) -> None:
+    names = ["plain", "a b\tc\nd\\e", "carriage\rreturn", "vertical\x0btab", "no\xa0break", "next\x85line", "\udcff"]
+    try:
+        for name in names:
+            (tmp_path / name).mkdir()
+            subprocess.run(["mount", "--bind", tmp_path / name, tmp_path / name], check=True, timeout=60)
+        prefix = f"{tmp_path}/"
+        assert [line.target for line in mountinfo.read() if line.target.startswith(prefix)] == [
+            prefix + name for name in names
+        ]
+    finally:
+        for name in names:
+            subprocess.run(["umount", tmp_path / name], capture_output=True, timeout=60)
 
 
 def test_mounts_below_a_root() -> None:
     def line(target: str, number: str = "7:0", root: str = "/") -> mountinfo.Line:
-        return mountinfo.Line(f"36 35 {number} {root} {target} rw - ext4 /dev/x rw")
+        return mountinfo.Line(f"36 35 {number} {root} {target} rw - ext4 /dev/x rw".encode())
 
     lines = [line("/"), line("/r"), line("/r/a"), line("/r/a", "7:1"), line("/r/b", root="/sub"), line("/rest")]
     below = mountinfo.below("/r", lines)
@@ -152,10 +177,24 @@ def test_a_disk_is_found_by_its_serial_whatever_its_name(machine: Machine) -> No
     assert machine.hint == "no disk has the serial absent"
 
 
+def test_a_disk_whose_partitions_the_kernel_knows_is_in_use(machine: Machine, tmp_path: Path) -> None:
+    for name in ("vdb", "loop0"):
+        machine.add(name, 8 * MIB)
+        partition = tmp_path / f"block/{name}/{name}p1"
+        partition.mkdir()
+        (partition / "partition").write_text("1\n")
+        (partition / "dev").write_text("259:77\n")
+    (tmp_path / "block/loop0/loop").mkdir()
+    (tmp_path / "block/loop0/loop/backing_file").write_text("/some/file\n")
+    with pytest.raises(disklock.InUseError, match=r"it has partitions: vdbp1; .* partx --delete /dev/vdb"):
+        disklock.refuse_used(sysblock.BlockDisk("vdb"))
+    disklock.refuse_used(sysblock.BlockDisk("loop0"))  # they may be left from an earlier file
+
+
 def test_two_disks_with_one_serial_are_both_named(machine: Machine) -> None:
     machine.add("vda", 8 * MIB, serial="one")
     machine.add("vdb", 8 * MIB, serial="one")
-    with pytest.raises(Uncertain, match=r"/dev/vda and /dev/vdb both match"):
+    with pytest.raises(UncertainError, match=r"/dev/vda and /dev/vdb both match"):
         machine.find(8 * MIB, serials={"one"})
 
 
@@ -165,7 +204,7 @@ def test_the_name_asked_for_counts_only_without_a_serial_and_with_the_size(machi
     assert machine.find(8 * MIB, serials={"vol0"}, asked="xvdu") == "xvdu"
     assert machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdv") is None
     assert machine.hint == "no disk has the serial vol0, and there is no /dev/xvdv"
-    with pytest.raises(Uncertain, match="not taken for it"):
+    with pytest.raises(UncertainError, match="not taken for it"):
         machine.find(9 * MIB, serials={"vol0"}, asked="/dev/xvdu")
 
 
@@ -191,7 +230,7 @@ def test_a_name_that_the_kernel_may_have_changed_does_not_count_and_is_explained
 def test_a_serial_that_cannot_be_read_is_not_the_same_as_none(machine: Machine, tmp_path: Path) -> None:
     machine.add("xvdu", 8 * MIB)
     (tmp_path / "block/xvdu/serial").mkdir()
-    with pytest.raises(Uncertain, match="can't be read"):
+    with pytest.raises(UncertainError, match="can't be read"):
         machine.find(8 * MIB, serials={"vol0"}, asked="/dev/xvdu")
 
 
@@ -211,17 +250,17 @@ def test_a_path_leads_to_a_whole_disk_or_to_nothing(machine: Machine, tmp_path: 
     link.symlink_to("/dev/vdb")
     assert machine.find(8 * MIB, path=str(link)) == "vdb"
     assert machine.find(8 * MIB, path=str(link), serials={"one"}) == "vdb"
-    with pytest.raises(Uncertain, match="does not agree"):
+    with pytest.raises(UncertainError, match="does not agree"):
         machine.find(8 * MIB, path=str(link), serials={"two"})
     link.unlink()
     link.symlink_to("/dev/null")
-    with pytest.raises(Uncertain, match="not a whole disk"):
+    with pytest.raises(UncertainError, match="not a whole disk"):
         machine.find(8 * MIB, path=str(link))
 
 
 def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_TOOL_DIRS", ("/nonexistent",))
-    with pytest.raises(process.ToolMissing, match=r"mkfs\.ext4 is not installed: install the package e2fsprogs"):
+    with pytest.raises(process.ToolMissingError, match=r"mkfs\.ext4 is not installed: install the package e2fsprogs"):
         process.tool("mkfs.ext4")
 
 
@@ -229,7 +268,7 @@ def test_a_child_that_fails_is_no_answer(capfd: pytest.CaptureFixture[str]) -> N
     child = Child("nosuch", {})
     while not child.read():
         pass
-    with pytest.raises(ChildFailed, match="ended with 1"):
+    with pytest.raises(ChildError, match="ended with 1"):
         child.answer()
     assert "ModuleNotFoundError" in capfd.readouterr().err
 
@@ -240,16 +279,42 @@ def test_a_program_that_talks_without_end_is_cut_off() -> None:
     assert len(text) == 1000
 
 
-def test_notes_of_another_boot_or_gone_bad_are_no_notes(tmp_path: Path) -> None:
-    notes = Notes(str(tmp_path / "disks"), "vol-a")
-    notes.end("it broke", "mkfs.ext4")
-    assert notes.recent_failure(60) is not None
+def test_the_job_state_of_another_boot_or_gone_bad_is_none(tmp_path: Path) -> None:
+    state = JobState(str(tmp_path / "disks"), "vol-a")
+    state.end("it broke", "mkfs.ext4")
+    assert state.recent_failure(60) is not None
     file = tmp_path / "disks/vol-a.json"
     text = file.read_text()
     file.write_text(re.sub('"boot": "[^"]*"', '"boot": "another"', text))
-    assert notes.recent_failure(60) is None and notes.running() is None
+    assert state.recent_failure(60) is None and state.running() is None
     for bad in ("", "{", "[]", "null"):
         file.write_text(bad)
-        assert notes.load() == {}
+        assert state.load() == {}
     with pytest.raises(ValueError, match=r"can't be part of a file's name"):
-        Notes(str(tmp_path), "../vol-a")
+        JobState(str(tmp_path), "../vol-a")
+
+
+@pytest.mark.parametrize("module", ["probe", "worker"])
+def test_a_childs_start_loads_nothing_heavy(module: str) -> None:
+    """Most of a probe's time is the interpreter's start; a new import here is paid for each disk in each round."""
+    start = "import sys; sys.path.insert(0, sys.argv[1]); import protokube.host.disk.{}; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", start.format(module), str(Path(__file__).parents[2])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    ours = {name for name in loaded if name.startswith("protokube.")}
+    allowed = ("protokube.host.disk", "protokube.host.process", "protokube.kernel")
+    assert {name for name in ours if not name.startswith(allowed)} == {"protokube.host"}
+    heavy = {
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "hashlib",
+        "json",
+        "logging",
+        "pathlib",
+        "random",
+        "re",
+    }
+    heavy |= {"subprocess", "tempfile", "threading", "typing", "msgspec"}
+    assert not heavy & loaded

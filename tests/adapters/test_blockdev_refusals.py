@@ -18,8 +18,10 @@ import pytest
 from protokube.core.disks.model import Blank, Ext4, Mounted, NotBlank, VolumeContents
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import CloudVolume
-from protokube.host.disk import intent
-from tests.lab.disks import MIB, UUID, FaultDisk, LoopDisk, Node, intent_for, run
+from protokube.host.disk import mkfs
+from protokube.host.disk.rawdisk import RawDisk
+from protokube.host.disk.reference import Reference
+from tests.lab.disks import LABEL, MIB, UUID, FaultDisk, LoopDisk, Node, encode, intent_for, run
 from tests.lab.foreign import FOREIGN
 
 pytestmark = pytest.mark.root
@@ -165,7 +167,7 @@ def test_a_read_error_that_comes_and_goes(here: Node, tmp_path: Path) -> None:
         assert here.look(volume) == Blank()
         fault.mode("badread")
         found = here.look(volume)
-        assert isinstance(found, NotBlank) and "read error at byte 0" in found.evidence, found
+        assert isinstance(found, NotBlank) and "read error at byte" in found.evidence, found
         fault.mode("healthy")
         assert here.look(volume) == Blank()
 
@@ -206,13 +208,17 @@ def test_a_disk_that_is_mounted_in_another_namespace(here: Node, disk: LoopDisk,
 
 
 def test_a_partitioned_disk(here: Node, disk: LoopDisk) -> None:
-    """Even with its table wiped, the kernel knows its partitions."""
+    """Its table is wiped, and a partition that the kernel still knows is in use."""
     run("sgdisk", "-o", "-n", "1:0:0", disk.device)
     run("partx", "-a", disk.device)
     try:
         disk.write(0, bytes(MIB))
         disk.write(disk.size - MIB, bytes(MIB))
-        assert_refused(here, disk, "it has partitions")
+        fd = os.open(f"{disk.device}p1", os.O_RDONLY | os.O_EXCL)
+        try:
+            assert_refused(here, disk, "another program holds it exclusively")
+        finally:
+            os.close(fd)
     finally:
         run("partx", "-d", disk.device)
 
@@ -236,7 +242,7 @@ def test_a_second_probe_that_disagrees(here: Node, disk: LoopDisk, tmp_path: Pat
 _LOOK = f"""
 import sys
 sys.path.insert(0, "{Path(__file__).parents[2]}")
-from protokube.core.model import CloudVolume, DiskIdentity
+from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.host.blockdev import BlockDevices
 root, size, device, inode = sys.argv[1], *map(int, sys.argv[2:])
 volume = CloudVolume("vol-a", "local", size, {{}}, identity=DiskIdentity(backing=(device, inode)))
@@ -246,12 +252,12 @@ print(BlockDevices(root, root + "/run/protokube").inspect([volume]))
 
 def test_the_record_of_another_volumes_format(here: Node, disk: LoopDisk) -> None:
     other = intent_for(disk.volume("vol-b"))
-    _record(disk, intent.encode(vars(other)))
+    _record(disk, encode(other))
     assert_refused(here, disk, "a format of volume vol-b")
 
 
 def test_a_record_that_was_tampered_with(here: Node, disk: LoopDisk) -> None:
-    record = bytearray(intent.encode(vars(intent_for(disk.volume()))))
+    record = bytearray(encode(intent_for(disk.volume())))
     record[60] ^= 1
     _record(disk, bytes(record))
     assert_refused(here, disk, "its record can't be trusted: its checksum is wrong")
@@ -261,20 +267,20 @@ def test_a_record_on_a_filesystem_that_was_used(here: Node, disk: LoopDisk, tmp_
     disk.make_ext4()
     with disk.mounted(tmp_path / "m") as root:
         (root / "precious").write_text("data")
-    _record(disk, intent.encode(vars(intent_for(disk.volume()))))
+    _record(disk, encode(intent_for(disk.volume())))
     assert_refused(here, disk, f"the used filesystem {UUID}")
 
 
 def test_a_record_beside_somebody_elses_new_filesystem(here: Node, disk: LoopDisk) -> None:
     disk.make_ext4("ffffffff-52d3-5c1e-9f00-6f2d0c7a1b11")
-    _record(disk, intent.encode(vars(intent_for(disk.volume()))))
+    _record(disk, encode(intent_for(disk.volume())))
     assert_refused(here, disk, "the other filesystem ffffffff")
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs", "luks", "gpt", "two filesystems"])
 def test_a_record_beside_somebody_elses_signature(here: Node, disk: LoopDisk, tmp_path: Path, kind: str) -> None:
     FOREIGN[kind][0](disk, tmp_path)
-    _record(disk, intent.encode(vars(intent_for(disk.volume()))))
+    _record(disk, encode(intent_for(disk.volume())))
     assert_refused(here, disk, "")
 
 
@@ -282,13 +288,13 @@ def test_a_record_beside_somebody_elses_signature(here: Node, disk: LoopDisk, tm
 def test_a_record_beside_spare_copies(here: Node, disk: LoopDisk, tmp_path: Path, kind: str) -> None:
     FOREIGN[kind][0](disk, tmp_path)
     disk.write(0, bytes(16 * KIB))
-    _record(disk, intent.encode(vars(intent_for(disk.volume()))))
-    assert_refused(here, disk, "a format was interrupted here, but")
+    _record(disk, encode(intent_for(disk.volume())))
+    assert_refused(here, disk, "which that format does not write")
 
 
 def test_another_member_does_not_resume_a_format(here: Node, disk: LoopDisk) -> None:
     volume = disk.volume()
-    _record(disk, intent.encode(vars(intent_for(volume, member="b"))))
+    _record(disk, encode(intent_for(volume, member="b")))
     assert here.look(volume) == Blank(resumes=intent_for(volume, member="b"))
     before = disk.digest()
     here.format(volume, disk)
@@ -309,3 +315,22 @@ def test_volumes_are_judged_side_by_side(here: Node, disk: LoopDisk, tmp_path: P
         found = here.devices.inspect([disk.volume(), bad.volume("vol-b")])
         contents = {key: getattr(one, "content", one) for key, one in found.items()}
         assert contents["vol-a"] == Blank() and isinstance(contents["vol-b"], NotBlank)
+
+
+@pytest.mark.parametrize("wiped", [0, 4 * KIB])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_an_interrupted_format_and_then_another_use(
+    here: Node, disk: LoopDisk, tmp_path: Path, kind: str, wiped: int
+) -> None:
+    """The record that a cut left outranks no proof: each byte must be what that format would have written."""
+    with RawDisk(disk.device, write=True) as raw, Reference(raw.size, UUID, LABEL, 512) as reference:
+        record = encode(intent_for(disk.volume()))
+        mkfs.write(raw, reference, record)
+    _record(disk, record)
+    disk.write(0, bytes(4 * KIB))
+    assert here.look(disk.volume()) == Blank(resumes=intent_for(disk.volume()))
+    FOREIGN[kind][0](disk, tmp_path)
+    disk.write(0, bytes(wiped))
+    if kind != "swap" or not wiped:  # a swap area is its first 4 KiB
+        _record(disk, record)
+        assert_refused(here, disk, "")

@@ -19,13 +19,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
 from protokube.core.disks.model import Disk, Intent
 from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.host.blockdev import BlockDevices
+from protokube.host.disk import intent as records
 
 MIB = 1 << 20
 UUID = "0b5e7a4c-52d3-5c1e-9f00-6f2d0c7a1b11"
+LABEL = "etcd-a"
 _BLKFLSBUF = 0x1261
 _CHUNK = 1 << 16
 
@@ -63,17 +67,19 @@ def digest(image: Path) -> str:
 
 
 class LoopDisk:
-    """A loop device over a sparse file of `size` bytes (`backing_size` if the file is to be shorter than that)."""
+    """A loop device of `size` bytes over a sparse file. An `offset` into the file makes it a disk that doesn't tell
+    which parts of it hold data, like any real one."""
 
-    def __init__(self, image: Path, size: int = 64 * MIB) -> None:
+    def __init__(self, image: Path, size: int = 64 * MIB, offset: int = 0) -> None:
         self.image = image
         self.size = size
+        self.offset = offset
         self.device = ""
 
     def __enter__(self) -> LoopDisk:
         if not self.image.exists():
             self.image.touch()
-            os.truncate(self.image, self.size)
+            os.truncate(self.image, self.offset + self.size)
         self.attach()
         return self
 
@@ -82,7 +88,7 @@ class LoopDisk:
 
     def attach(self) -> None:
         """Put the file behind a free loop device."""
-        self.device = run("losetup", "--find", "--show", self.image)
+        self.device = run("losetup", "--find", "--show", "--offset", str(self.offset), self.image)
 
     def detach(self) -> None:
         """Give the loop device back."""
@@ -128,7 +134,7 @@ class LoopDisk:
         """Read from the image."""
         self.flush()
         with self.image.open("rb") as file:
-            file.seek(offset)
+            file.seek(self.offset + offset)
             return file.read(length)
 
     def make_ext4(self, uuid: str = UUID, *options: str) -> None:
@@ -153,6 +159,11 @@ def intent_for(volume: CloudVolume, uuid: str = UUID, member: str = "a") -> Inte
     return Intent("dev.example.com", "main", member, volume.id, volume.size, uuid)
 
 
+def encode(intent: Intent, label: str = LABEL) -> bytes:
+    """The record of a format in progress, as it stands on the disk."""
+    return records.encode({**asdict(intent), "label": label})
+
+
 class Node:
     """A node's disks under a scratch root, with the way from an observation to each action."""
 
@@ -160,9 +171,10 @@ class Node:
         self.root = root
         self.devices = BlockDevices(str(root), str(root / "run/protokube"))
 
-    def restart(self) -> None:
+    def restart(self, *, prove_every_byte: bool = False) -> None:
         """A new daemon, which remembers nothing but what stands below /run."""
-        self.devices = BlockDevices(str(self.root), str(self.root / "run/protokube"))
+        run_dir = str(self.root / "run/protokube")
+        self.devices = BlockDevices(str(self.root), run_dir, prove_every_byte=prove_every_byte)
 
     def look(self, volume: CloudVolume) -> Any:
         """The content of the volume's disk, or NoDisk or Unknown."""
@@ -175,7 +187,7 @@ class Node:
 
     def format(self, volume: CloudVolume, disk: LoopDisk, intent: Intent | None = None) -> None:
         """Start mkfs."""
-        self.devices.format(FormatVolume(*self._ground(volume, disk), intent or intent_for(volume), "etcd-a"))
+        self.devices.format(FormatVolume(*self._ground(volume, disk), intent or intent_for(volume), LABEL))
 
     def check(self, volume: CloudVolume, disk: LoopDisk, uuid: str = UUID) -> None:
         """Start e2fsck."""
@@ -199,8 +211,8 @@ class Node:
 
     def failure(self, volume: CloudVolume) -> str:
         """What the last tool that failed on this volume said; empty when it went well."""
-        notes = self.root / f"run/protokube/disks/{volume.id}.json"
-        failure = json.loads(notes.read_text())["failure"]
+        state = self.root / f"run/protokube/disks/{volume.id}.json"
+        failure = json.loads(state.read_text())["failure"]
         return failure["text"] if failure else ""
 
 

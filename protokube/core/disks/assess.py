@@ -137,6 +137,11 @@ class _Judge(Struct, frozen=True):
             # The kernel and the cloud agree to the byte on a volume's own disk; else this may be another disk.
             evidence = f"{disk.device} has {disk.size} bytes, the cloud says {one.volume.size}"
             self.findings.refuse(one.id, "volume/size", evidence)
+        elif disk.read_only:
+            evidence = (
+                f"{disk.device} is write-protected: make it writable (blockdev --setrw {disk.device}, or its switch)"
+            )
+            self.findings.refuse(one.id, "disk/write-protected", evidence)
         else:
             return self._content(one, disk)
         return None
@@ -193,6 +198,14 @@ class _Judge(Struct, frozen=True):
             # After a power cut debugfs sees blocks of different times, and healthy contents look damaged. e2fsck
             # replays the journal, which writes: so only on a filesystem that its UUID shows to be ours.
             return verdict(Todo.CHECK, "its journal was not replayed")
+        if found.damaged and not found.check_failed:
+            if self._is_known(one, found):
+                return verdict(Todo.CHECK, f"it is damaged: {found.damaged}")
+            evidence = (
+                f"{disk.device}: a damaged filesystem that protokube did not make: {found.damaged}; run e2fsck on it"
+            )
+            self.findings.refuse(one.id, "filesystem/damaged", evidence)
+            return None
         # Ownership comes first: on another's filesystem nothing is run, whatever e2fsck says of it.
         layout = self.settings.layouts[one.member.cluster]
         if refused := judge_ownership(self.volumes, one, layout, (found.uuid, found.contents)):
@@ -208,9 +221,14 @@ class _Judge(Struct, frozen=True):
             # A mount can add to the damage of a filesystem (e2fsck(8)), and nothing checks it once it is in use.
             return verdict(Todo.CHECK, "it was mounted before")
         if disk.size - found.size >= GROW_BY:
-            if (
-                not found.checked
-            ):  # resize2fs refuses an unmounted filesystem that wasn't checked since its last mount
+            if found.behind:
+                evidence = (
+                    f"{disk.device}: behind the filesystem's end stands {found.behind}; it is not grown over that"
+                )
+                self.findings.refuse(one.id, "grow/not-blank", evidence)
+                return None
+            # resize2fs refuses an unmounted filesystem that wasn't checked since its last mount.
+            if not found.checked:
                 return verdict(Todo.CHECK, "it is to be grown")
             return verdict(Todo.GROW, f"the filesystem has {found.size} bytes, the disk {disk.size}")
         return verdict(Todo.MOUNT, "the filesystem passed its check" if found.used else "the filesystem is new")

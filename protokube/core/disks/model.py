@@ -37,7 +37,9 @@ class Ext4(Struct, frozen=True, tag=True):
     `size` is the filesystem's own, in bytes. `used` is False when it was never mounted. `checked`: e2fsck passed it
     and nothing was written since; `check_failed`: e2fsck's own words when it refused. `contents` were read without
     the journal: they may lead to a refusal, and never prove absence. `needs_recovery`: the journal was not replayed
-    since the last use, so that the contents prove little.
+    since the last use, so that the contents prove little: they may mix old and new. `damaged`: why the contents could
+    not be read although the disk answered. `behind`: data behind the filesystem's end, on a disk that has room to
+    grow; None when none was found.
     """
 
     uuid: str
@@ -48,6 +50,8 @@ class Ext4(Struct, frozen=True, tag=True):
     contents: VolumeContents | Unknown
     check_failed: str | None = None
     needs_recovery: bool = False
+    damaged: str | None = None
+    behind: str | None = None
 
 
 class NotBlank(Struct, frozen=True, tag=True):
@@ -70,12 +74,14 @@ DiskContent = Blank | Ext4 | NotBlank | Mounted | Working
 
 
 class Disk(Struct, frozen=True, tag=True):
-    """A volume's block device on this machine. `number` is (major, minor); `size` is the kernel's."""
+    """A volume's block device on this machine. `number` is (major, minor); `size` is the kernel's. `read_only` says
+    that the kernel takes no write for it."""
 
     device: str
     number: tuple[int, int]
     size: int
     content: DiskContent
+    read_only: bool = False
 
 
 class NoDisk(Struct, frozen=True, tag=True):
@@ -90,7 +96,8 @@ class VolumeContents(Struct, frozen=True, tag=True):
     `entries` are paths relative to the volume's root: all entries of the root, and of the directories that protokube
     or kops make. A directory ends in "/". `texts` are the identity file and the manifests, by path; `mtimes` are
     theirs, in nanoseconds. `overflow`: there were more entries than the reader lists. `uuid` is the filesystem's,
-    from the kernel or the superblock; None when neither could be read.
+    from the kernel or the superblock; None when neither could be read. `others` are the entries that are neither
+    directories nor regular files.
     """
 
     entries: frozenset[str] = frozenset()
@@ -98,6 +105,7 @@ class VolumeContents(Struct, frozen=True, tag=True):
     mtimes: Mapping[str, int] = field(default_factory=dict)
     overflow: bool = False
     uuid: str | None = None
+    others: frozenset[str] = frozenset()
 
     def with_entry(self, path: str, state: FileState) -> VolumeContents:
         """The contents with a file or directory, and with the directories above it."""

@@ -56,6 +56,8 @@ def judge_ownership(
             "save the data with `etcdctl snapshot save` on the old member, and restore it into a blank volume"
         )
         return Rejected("volume/foreign-data", evidence)
+    if trace := _lost_trace(contents, layout):
+        return Rejected("volume/lost-root", trace)
     if unmanaged := unmanaged_entries(contents, layout):
         more = f" and {len(unmanaged) - _SHOWN} more" if len(unmanaged) > _SHOWN else ""
         evidence = f"the volume holds {', '.join(unmanaged[:_SHOWN])}{more}, which neither protokube nor kops makes"
@@ -106,6 +108,20 @@ def _judge_adoption(
     return None
 
 
+def _lost_trace(contents: VolumeContents, layout: VolumeLayout) -> str | None:
+    """What tells that a filesystem without an identity file once held more: it must never start an empty member."""
+    found = sorted(
+        entry for entry in contents.entries if entry.startswith(LOST_AND_FOUND) and entry != LOST_AND_FOUND
+    )
+    if found:
+        held = ", ".join(found[:_SHOWN])
+        lost = f"{held}: e2fsck found lost files, and there is no {IDENTITY_PATH}"
+        return f"{lost}; replace the member, or restore its data from a backup"
+    if (data := f"{layout.data_dir}/member") in contents.others:
+        return f"{data} is a link or a special file, expected a directory; put etcd's data there"
+    return None
+
+
 def unmanaged_entries(contents: VolumeContents, layout: VolumeLayout) -> tuple[str, ...]:
     """The entries of a volume that neither protokube nor kops makes for this etcd cluster, sorted.
 
@@ -116,19 +132,18 @@ def unmanaged_entries(contents: VolumeContents, layout: VolumeLayout) -> tuple[s
     allowed |= {
         "/".join(layout.data_dir.split("/")[:depth]) + "/" for depth in range(1, layout.data_dir.count("/") + 1)
     }
+    allowed |= _leftovers(contents, layout)
     more = ("(more entries than could be listed)",) if contents.overflow else ()
     unmanaged = (
-        entry
-        for entry in contents.entries
-        if entry not in allowed and not entry.startswith(data) and not _is_leftover(entry)
+        entry for entry in contents.entries if entry not in allowed and not entry.startswith((data, LOST_AND_FOUND))
     )
     return (*sorted(unmanaged), *more)
 
 
-def _is_leftover(entry: str) -> bool:
-    """Whether an entry is a half-written file of ours that a crash left beside its target."""
-    name = entry.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".protokube-new")
+def _leftovers(contents: VolumeContents, layout: VolumeLayout) -> set[str]:
+    """The half-written files of ours that a crash left beside their targets: plain files under these very names."""
+    names = (path.rpartition("/") for path in (IDENTITY_PATH, layout.manifest))
+    return {f"{folder}/.{name}.protokube-new" for folder, _, name in names} - contents.others
 
 
 def is_empty(contents: VolumeContents) -> bool:

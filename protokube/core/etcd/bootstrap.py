@@ -87,6 +87,33 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: Pe
     Evidence is weighed from the strongest to the weakest: our own data, our own identity file, the answers of peers,
     tags of the other volumes, the operator's word, and last the proof that no other volume ever had data.
     """
+    start = _by_past_and_peers(volumes, facts, peer_facts)
+    # Members that start as `new` with different lists form different clusters.
+    if isinstance(start, Start) and start.state == "new" and (differing := _other_lists(volumes, facts.volume)):
+        evidence = (
+            f"the tags of etcd cluster {facts.volume.member.cluster} disagree on its members, so that several "
+            f"clusters would form ({differing}; {facts.volume.id} has {_spell(facts.volume)}): give all of them one list"
+        )
+        return Rejected("etcd/member-lists", evidence)
+    return start
+
+
+def _other_lists(volumes: VolumesAssessment, own: MemberVolume) -> str:
+    """The volumes of our etcd cluster whose tags list other members than ours."""
+    known = (*volumes.all, *volumes.evidence)
+    others = [one for one in known if one.member.cluster == own.member.cluster and one.id != own.id]
+    return ", ".join(
+        f"{one.id} has {_spell(one)}" for one in others if set(one.member.members) != set(own.member.members)
+    )
+
+
+def _spell(one: MemberVolume) -> str:
+    return f"{one.member.me}/{','.join(one.member.members)}"
+
+
+def _by_past_and_peers(
+    volumes: VolumesAssessment, facts: MemberFacts, peer_facts: PeerFacts
+) -> Start | Rejected | Wait:
     member, peers = facts.volume.member, peer_facts.answers
     if facts.has_data:
         # etcd ignores the state when it has data; `existing` is the safe one should the data vanish.

@@ -58,6 +58,7 @@ def first_identity(cluster_id: str, member: MountedMember) -> Identity:
         volume.member.me,
         volume.id,
         member.uuid,
-        version if member.has_data else None,
-        member.has_data,
+        version if member.has_data or member.uuid != volume.uuid else None,
+        # A member that kops has run never starts as `new`. On a filesystem of ours the manifest is our own.
+        member.has_data or (kops is not None and member.uuid != volume.uuid),
     )

@@ -16,25 +16,42 @@ _64BIT = 0x80
 
 
 class Superblock:
-    """The fields that we judge by. `raw` is the whole superblock, `size` the filesystem's size in bytes."""
+    """The fields that we judge by. `raw` is the whole superblock, `size` the filesystem's size in bytes.
 
-    __slots__ = ("clean", "errors", "label", "mount_count", "mount_time", "raw", "recover", "size", "uuid")
+    `recover` says that its journal holds changes which are not in place yet.
+    """
+
+    __slots__ = (
+        "block_size",
+        "clean",
+        "errors",
+        "has_journal",
+        "label",
+        "mount_count",
+        "mount_time",
+        "raw",
+        "recover",
+        "size",
+        "uuid",
+    )
 
     def __init__(self, raw: bytes) -> None:
         blocks, log_block = struct.unpack_from("<I", raw, 4)[0], struct.unpack_from("<I", raw, 24)[0]
-        incompatible = struct.unpack_from("<I", raw, 96)[0]
+        compatible, incompatible = struct.unpack_from("<II", raw, 92)
         if incompatible & _64BIT:
             blocks |= struct.unpack_from("<I", raw, 336)[0] << 32
         (low,) = struct.unpack_from("<I", raw, 44)
         state = struct.unpack_from("<H", raw, 58)[0]
         self.raw = raw
-        self.size = blocks * (1024 << log_block)
+        self.block_size = 1024 << log_block
+        self.size = blocks * self.block_size
         self.mount_time = low | raw[0x275] << 32  # s_mtime and s_mtime_hi
         self.mount_count = struct.unpack_from("<H", raw, 52)[0]
         self.uuid = _uuid_text(raw[104:120])
         self.label = raw[120:136].split(b"\0")[0].decode(errors="backslashreplace")
         self.clean = bool(state & _CLEAN)
         self.errors = bool(state & _ERRORS)
+        self.has_journal = bool(compatible & _HAS_JOURNAL)
         self.recover = bool(incompatible & _NEEDS_RECOVERY)
 
     @property

@@ -1,8 +1,8 @@
 """The record of a format in progress, kept on the disk itself: 4 KiB at the disk's size − 512 KiB.
 
-It is written after the disk was proven blank and before mkfs starts, and removed before the first mount. A killed
-mkfs leaves a disk that is neither blank nor a filesystem; the record says that it may be formatted again, and for
-whom.
+It is written after the disk was proven blank and before the filesystem's first byte, and replaced by what the
+filesystem has in its place as the very last. An interrupted format leaves a disk that is neither blank nor a
+filesystem; the record says which filesystem was on its way there, and for whom.
 
 Layout: magic (8 bytes), the text's length (4, little endian), its SHA-256 (32), the text (JSON), zeros.
 """
@@ -15,15 +15,15 @@ LENGTH = 4096
 _FROM_END = 512 << 10
 _MAGIC = b"PKINTENT"
 _HEADER = struct.Struct("<8sI32s")
-_VERSION = 1
-_TEXTS = ("cluster_id", "etcd_cluster", "member", "volume_id", "uuid")
+_VERSION = 2
+_TEXTS = ("cluster_id", "etcd_cluster", "member", "volume_id", "uuid", "label")
 _KEYS = {*_TEXTS, "size", "version"}
 
 IntentFields = dict[str, "str | int"]
-"""The fields of core.model.Intent by name."""
+"""The fields of core.disks.model.Intent by name, and the filesystem's label."""
 
 
-class BadIntent(Exception):
+class IntentError(Exception):
     """There is a record, but it can't be trusted."""
 
 
@@ -45,7 +45,7 @@ def encode(fields: IntentFields) -> bytes:
 
 
 def decode(block: bytes) -> IntentFields | None:
-    """The record's fields; None when there is no record. Anything that encode() wouldn't write is a BadIntent."""
+    """The record's fields; None when there is no record. Anything that encode() wouldn't write is a IntentError."""
     if block[: len(_MAGIC)] != _MAGIC:
         return None
     import hashlib
@@ -54,16 +54,16 @@ def decode(block: bytes) -> IntentFields | None:
     _, length, digest = _HEADER.unpack_from(block)
     text = block[_HEADER.size : _HEADER.size + length]
     if len(text) != length or hashlib.sha256(text).digest() != digest:
-        raise BadIntent("its checksum is wrong")
+        raise IntentError("its checksum is wrong")
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadIntent(f"it is no JSON: {error}") from error
+        raise IntentError(f"it is no JSON: {error}") from error
     if not isinstance(fields, dict) or fields.get("version") != _VERSION or set(fields) != _KEYS:
-        raise BadIntent(f"it says {text[:200]!r}, expected the fields of version {_VERSION}")
+        raise IntentError(f"it says {text[:200]!r}, expected the fields of version {_VERSION}")
     del fields["version"]
     if any(type(fields[name]) is not str for name in _TEXTS) or type(fields["size"]) is not int:
-        raise BadIntent("a field has the wrong type")
+        raise IntentError("a field has the wrong type")
     if encode(fields) != block:
-        raise BadIntent("something follows it in its block")
+        raise IntentError("something follows it in its block")
     return dict(fields)

@@ -1,7 +1,7 @@
 """What is remembered about a volume's disk between rounds and restarts: one small file per volume below /run.
 
 Losing it costs delay, never an effect: a check is repeated, a failure is tried again at once, a running tool is known
-by the disk's lock alone. What it says of a filesystem is tied to the superblock's checksum, so a stale note is seen.
+by the disk's lock alone. What it says of a filesystem is tied to the superblock's checksum, so a stale one is seen.
 """
 
 # Child processes import this, and pathlib takes them longer than a whole probe:
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
         checked: Checked | None
 
 
-class Notes:
-    """The notes on one volume. `directory` is made when something is first written."""
+class JobState:
+    """The job state of one volume. `directory` is made when something is first written."""
 
     def __init__(self, directory: str, volume_id: str) -> None:
         if "/" in volume_id or volume_id.startswith("."):
@@ -64,7 +64,7 @@ class Notes:
         self.log = f"{directory}/{volume_id}.log"
 
     def load(self) -> Content:
-        """The notes of this boot; empty when there are none or they can't be read."""
+        """The state of this boot; empty when there are none or they can't be read."""
         try:
             file = open(self._path, encoding="utf-8")  # noqa: SIM115
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class Notes:
         return content if isinstance(content, dict) and content.get("boot") == _boot_id() else {}
 
     def update(self, changes: Content) -> None:
-        """Replace some of the notes."""
+        """Replace a part of the state."""
         import json
 
         os.makedirs(self._directory, mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The child process that looks at one volume's disk, so that a disk that hangs takes nobody along.
+"""The child process that reads one volume's disk, so that a disk that hangs holds up no other work.
 
 It reads a request and writes an answer, both marshalled, on its standard input and output. It imports as little as
 it can: most of the time of a probe is the start of the interpreter.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import claim, intent
+from protokube.host.disk import disklock, intent
 from protokube.host.disk.contents import collect
-from protokube.host.disk.look import DebugfsSource, LookFailed
+from protokube.host.disk.debugfs import DebugfsError, DebugfsSource
 from protokube.host.disk.loops import Loops
-from protokube.host.disk.proof import Finding, examine
-from protokube.host.disk.sysblock import BlockDisk, Missing, Uncertain
-from protokube.host.process import ToolMissing
+from protokube.host.disk.proof import Finding, behind, examine
+from protokube.host.disk.reference import MkfsError
+from protokube.host.disk.sysblock import BlockDisk, Missing, UncertainError
+from protokube.host.process import ToolMissingError
 from protokube.kernel import mountinfo
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from protokube.host.disk.loops import File, Key
+    from protokube.host.disk.rawdisk import RawDisk
     from protokube.host.disk.sysblock import Identity
 
     class Request(TypedDict):
@@ -43,25 +45,30 @@ if TYPE_CHECKING:
         number: tuple[int, int]
         size: int
         loops: tuple[dict[Key, File | None], dict[Key, int]]
+        read_only: bool
         intent: intent.IntentFields | None
         superblock: bytes
-        tree: tuple[list[str], dict[str, str], dict[str, int], bool] | None
+        contents: tuple[list[str], list[str], dict[str, str], dict[str, int], bool] | None
+        damaged: bool
+        behind: str | None
 
 
+ROOM = 128 << 20
+"""How many bytes behind a filesystem's end are worth to be looked at: it isn't grown by less."""
 _PATIENCE = 0.3
 """Seconds to wait for the disk's lock: udev holds it for moments when a disk appears."""
 
 
 def answer(request: Request) -> Answer:
-    """Find, lock, claim and examine a volume's disk."""
+    """Find, lock and examine a volume's disk."""
     loops = Loops(*request["loops"])
     try:
-        disk = claim.find(request["identity"], request["size"], loops)
-    except Uncertain as doubt:
+        disk = disklock.find(request["identity"], request["size"], loops)
+    except UncertainError as doubt:
         return {"state": "uncertain", "text": str(doubt), "loops": (loops.files, loops.silent)}
     if isinstance(disk, Missing):
         return {"state": "absent", "text": disk.hint, "loops": (loops.files, loops.silent)}
-    said: Answer = {"device": disk.node, "number": disk.number, "size": disk.size}
+    said: Answer = {"device": disk.node, "number": disk.number, "size": disk.size, "read_only": disk.read_only}
     said |= {"loops": (loops.files, loops.silent)}
     said.update(_probe(disk, request))
     return said
@@ -69,34 +76,37 @@ def answer(request: Request) -> Answer:
 
 def _probe(disk: BlockDisk, request: Request) -> Answer:
     try:
-        if claim.mounted(disk, mountinfo.read()):
+        if disklock.mounted(disk, mountinfo.read()):
             return {"state": "mounted"}
-        claim.refuse_used(disk)
-        locked = claim.lock(disk, _PATIENCE)
+        disklock.refuse_used(disk)
+        locked = disklock.lock(disk, _PATIENCE)
         try:
-            with claim.claim(disk) as raw:
-                return _describe(examine(raw, disk.node, request["volume_id"], request["size"]), disk)
+            with disklock.open_exclusively(disk) as raw:
+                return _describe(raw, examine(raw, request["volume_id"], request["size"]), request)
         finally:
             os.close(locked)
-    except claim.Busy as busy:
+    except disklock.BusyError as busy:
         return {"state": "busy", "text": str(busy)}
-    except claim.InUse as evidence:
+    except disklock.InUseError as evidence:
         return {"state": "not-blank", "text": str(evidence)}
-    except Uncertain as doubt:
+    except UncertainError as doubt:
         return {"state": "uncertain", "text": str(doubt)}
-    except (ToolMissing, OSError) as error:
+    except (ToolMissingError, MkfsError, OSError) as error:
         return {"state": "failed", "text": str(error)}
 
 
-def _describe(finding: Finding, disk: BlockDisk) -> Answer:
-    if finding.superblock is None:
-        return {"state": finding.kind, "text": finding.evidence, "intent": finding.intent}
-    said: Answer = {"state": "ext4", "superblock": finding.superblock.raw, "tree": None}
+def _describe(raw: RawDisk, finding: Finding, request: Request) -> Answer:
+    superblock = finding.superblock
+    if superblock is None:
+        text = finding.evidence or f"read: {finding.covered}"
+        return {"state": finding.kind, "text": text, "intent": finding.intent}
+    said: Answer = {"state": "ext4", "superblock": superblock.raw, "contents": None, "damaged": False}
+    said["behind"] = behind(raw, superblock, request["volume_id"]) if raw.size - superblock.size >= ROOM else None
     try:
-        seen = collect(DebugfsSource(disk.node))
-        said["tree"] = (sorted(seen.entries), seen.texts, seen.mtimes, seen.overflow)
-    except LookFailed as error:
-        said["text"] = str(error)
+        seen = collect(DebugfsSource(raw.node))
+        said["contents"] = (sorted(seen.entries), sorted(seen.others), seen.texts, seen.mtimes, seen.overflow)
+    except DebugfsError as error:
+        said |= {"text": str(error), "damaged": error.damaged}
     return said
 
 

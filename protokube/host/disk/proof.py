@@ -1,31 +1,35 @@
 """What stands on a disk: proven blank, an ext4 filesystem, or anything else with its evidence.
 
-The one judgement that stands between protokube and somebody's data. blkid alone proves nothing (it exits 2 both for
-a blank disk and for one that it could not read), so the disk is read by ourselves past the page cache, and blkid and
-wipefs must agree with what we saw.
+The one judgement that stands between protokube and other people's data. The disk is read by ourselves past the page
+cache, as much of it as host.disk.coverage says, and blkid and wipefs must agree with what we saw.
 """
 
 from __future__ import annotations
 
-import os
-
 from protokube.host.disk import ext4, intent
-from protokube.host.disk.places import MIB, Place, foreign_signature, places
-from protokube.host.disk.rawdisk import RawDisk, first_nonzero
-from protokube.host.process import Running, tool
+from protokube.host.disk.coverage import Coverage
+from protokube.host.disk.places import TAIL, Place
+from protokube.host.disk.rawdisk import PAGE, RawDisk, first_nonzero
+from protokube.host.disk.reference import Reference
+from protokube.host.disk.signatures import Signatures
+from protokube.host.disk.sweep import sweep
+from protokube.kernel import calls
 
-_BLKID_NOTHING = 2
-_BLKID_AMBIVALENT = 8
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from protokube.host.disk.sweep import Hit, Judge
+
+_SMALLEST = TAIL
 
 
 class Finding:
     """What was found. `kind` is "blank", "ext4" or "not-blank".
 
     `intent` is the record of an interrupted format that may be resumed; `superblock` belongs to an ext4; `evidence`
-    says why a disk is neither.
+    says why a disk is neither; `covered` says how much of a blank one was read.
     """
 
-    __slots__ = ("evidence", "intent", "kind", "superblock")
+    __slots__ = ("covered", "evidence", "intent", "kind", "superblock")
 
     def __init__(
         self,
@@ -34,71 +38,112 @@ class Finding:
         evidence: str = "",
         intent: intent.IntentFields | None = None,
         superblock: ext4.Superblock | None = None,
+        covered: str = "",
     ) -> None:
         self.kind = kind
         self.evidence = evidence
         self.intent = intent
         self.superblock = superblock
+        self.covered = covered
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The disk is not blank; the message is the evidence."""
 
 
-def examine(raw: RawDisk, node: str, volume_id: str, size: int) -> Finding:
-    """Judge an exclusively opened disk that should be the volume's, of `size` bytes as the cloud says."""
+class _ContentError(_RefusedError):
+    """What stands on the disk rules it out, so that zeroing it would help."""
+
+
+def examine(raw: RawDisk, volume_id: str, size: int, *, full: bool = False) -> Finding:
+    """Judge an exclusively opened disk that should be the volume's, of `size` bytes as the cloud says.
+
+    `full` reads every byte before a disk counts as blank. Raises MkfsError when an interrupted format can't be
+    judged.
+    """
     try:
-        return _examine(raw, node, volume_id, size)
-    except _Refused as refused:
+        return _examine(raw, volume_id, size, full=full)
+    except _ContentError as refused:
+        return Finding("not-blank", evidence=f"{refused}; {remedy(raw.node)}")
+    except _RefusedError as refused:
         return Finding("not-blank", evidence=str(refused))
 
 
-def _examine(raw: RawDisk, node: str, volume_id: str, size: int) -> Finding:
-    if raw.size < 2 * MIB:
-        raise _Refused(f"the disk has only {raw.size} bytes")
-    said = _Signatures(node)
+def remedy(node: str) -> str:
+    """What makes a disk blank for this proof, for people: wiped signatures alone leave it refused."""
+    return f"if nothing on it is needed, zero all of it: wipefs --all {node} && blkdiscard --zeroout {node}"
+
+
+def behind(raw: RawDisk, superblock: ext4.Superblock, volume_id: str, *, full: bool = False) -> str | None:
+    """What isn't zero behind the end of a filesystem, as evidence; None when nothing was found."""
+    if superblock.size >= raw.size:
+        return None
     try:
-        return _judge(_Reader(raw), said, volume_id, size)
+        reader = _Reader(raw)
+        return reader.remnant(Coverage(raw, volume_id, full=full, start=superblock.size))
+    except _RefusedError as refused:
+        return str(refused)
+
+
+def _examine(raw: RawDisk, volume_id: str, size: int, *, full: bool) -> Finding:
+    if raw.size < _SMALLEST:
+        raise _RefusedError(f"the disk has only {raw.size} bytes, expected at least {_SMALLEST}")
+    said = Signatures(raw.node)
+    try:
+        return _judge(_Reader(raw), said, volume_id, size, full=full)
     finally:
         said.wait()
 
 
-def _judge(reader: _Reader, said: _Signatures, volume_id: str, size: int) -> Finding:
+def _judge(reader: _Reader, said: Signatures, volume_id: str, size: int, *, full: bool) -> Finding:
     superblock = ext4.parse(reader.read(ext4.OFFSET, ext4.LENGTH, "ext4 superblock"))
     record = _intent(reader, volume_id, superblock)
     if record is None and superblock is not None:
-        said.must_be_ext4(superblock.uuid)
+        if not said.only_ext4(superblock.uuid):
+            raise _ContentError(str(said))
         return Finding("ext4", superblock=superblock)
     if reader.size != size:
-        raise _Refused(f"the disk has {reader.size} bytes, the cloud says {size}")
+        raise _RefusedError(f"the disk has {reader.size} bytes, the cloud says {size}")
+    coverage = Coverage(reader.raw, volume_id, full=full)
     if record is None:
-        remnant = reader.remnant()
-        said.must_be_nothing()
+        remnant = reader.remnant(coverage)
+        if not said.nothing:
+            raise _ContentError(str(said))
         if remnant is not None:
-            raise _Refused(remnant)
-        return Finding("blank")
+            raise _ContentError(remnant)
+        return Finding("blank", covered=coverage.described)
+    _must_be_unfinished(reader, said, superblock, record, coverage)
+    return Finding("blank", intent=record, covered=coverage.described)
+
+
+def _must_be_unfinished(
+    reader: _Reader, said: Signatures, superblock: ext4.Superblock | None, record: intent.IntentFields, all_: Coverage
+) -> None:
+    """The disk holds nothing but what the recorded format would have written by now: each byte is zero or its own."""
     uuid = str(record["uuid"])
     if superblock is not None and (superblock.used or superblock.uuid != uuid):
         other = "used" if superblock.used else "other"
-        raise _Refused(
+        raise _ContentError(
             f"a format with UUID {uuid} was interrupted, but the {other} filesystem {superblock.uuid} is here"
         )
-    if not said.nothing:
-        said.must_be_ext4(uuid)
-    reader.must_be_ours(ext4.uuid_bytes(uuid))
-    return Finding("blank", intent=record)
+    if not said.nothing and not said.only_ext4(uuid):
+        raise _ContentError(f"a format with UUID {uuid} was interrupted here, but {said}")
+    with Reference(reader.size, uuid, str(record["label"]), calls.sector_size(reader.raw.fd)) as reference:
+        stray = reader.stray(all_, reference)
+    if stray is not None:
+        raise _ContentError(f"a format with UUID {uuid} was interrupted here, but {stray}")
 
 
 def _intent(reader: _Reader, volume_id: str, superblock: ext4.Superblock | None) -> intent.IntentFields | None:
     block = reader.read(intent.offset(reader.size), intent.LENGTH, "intent record")
     try:
         record = intent.decode(block)
-    except intent.BadIntent as error:
+    except intent.IntentError as error:
         if superblock is not None:
-            return None  # a file's data, as far as anybody can tell
-        raise _Refused(f"a format was interrupted here, and its record can't be trusted: {error}") from error
+            return None  # a file's data, as far as can be known
+        raise _ContentError(f"a format was interrupted here, and its record can't be trusted: {error}") from error
     if record is not None and (record["volume_id"], record["size"]) != (volume_id, reader.size):
-        raise _Refused(
+        raise _ContentError(
             f"a format of volume {record['volume_id']} ({record['size']} bytes) was interrupted here; this is "
             f"{volume_id} with {reader.size} bytes"
         )
@@ -106,93 +151,59 @@ def _intent(reader: _Reader, volume_id: str, superblock: ext4.Superblock | None)
 
 
 class _Reader:
-    """Reads a disk once, keeps both ends, and turns a read error into evidence."""
+    """Reads a disk and turns a read error into evidence."""
 
     def __init__(self, raw: RawDisk) -> None:
-        self._raw = raw
+        self.raw = raw
         self.size = raw.size
-        self._ends = [(start, self._fetch(start, MIB, "an end of the disk")) for start in (0, self.size - MIB)]
-
-    def _fetch(self, offset: int, length: int, what: str) -> bytes:
-        try:
-            return self._raw.read(offset, length)
-        except OSError as error:
-            raise _Refused(f"read error at byte {offset} ({what}): {error.strerror}") from error
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """Some bytes of the disk."""
-        for start, data in self._ends:
-            if start <= offset and offset + length <= start + MIB:
-                return data[offset - start : offset - start + length]
-        return self._fetch(offset, length, what)
+        try:
+            return self.raw.read(offset, length)
+        except OSError as error:
+            raise _RefusedError(_unreadable(offset, what, error)) from error
 
-    def _all(self) -> list[tuple[Place, bytes]]:
-        return [(place, self.read(place.offset, place.length, place.what)) for place in places(self.size)]
+    def _first(self, coverage: Coverage, judge: Judge) -> Hit | None:
+        hit = sweep(self.raw, coverage.places(), judge)
+        if hit is not None and hit.error is not None:
+            raise _RefusedError(_unreadable(hit.offset, hit.place.what, hit.error)) from hit.error
+        return hit
 
-    def remnant(self) -> str | None:
-        """The first byte in any of the places that isn't zero."""
-        for place, data in self._all():
-            index = first_nonzero(data)
-            if index is not None:
-                return f"byte {place.offset + index} is {data[index]:#04x}, not zero ({place.what})"
+    def remnant(self, coverage: Coverage) -> str | None:
+        """The first byte that isn't zero, as evidence."""
+        hit = self._first(coverage, lambda _, data: first_nonzero(data))
+        return None if hit is None else f"byte {hit.offset} is {hit.value:#04x}, not zero ({hit.place.what})"
+
+    def stray(self, coverage: Coverage, reference: Reference) -> str | None:
+        """The first byte that is neither zero nor the reference's nor the intent record's, as evidence."""
+        record = intent.offset(self.size)
+
+        def judge(place: Place, data: bytes) -> int | None:
+            before, behind = max(0, record - place.offset), max(0, record + intent.LENGTH - place.offset)
+            data = data[:before] + bytes(len(data[before:behind])) + data[behind:]
+            if first_nonzero(data) is None:
+                return None
+            expected = reference.read(place.offset, place.length)
+            for start in range(0, len(data), PAGE):
+                index = _first_stray(data[start : start + PAGE], expected[start : start + PAGE])
+                if index is not None:
+                    return start + index
+            return None
+
+        hit = self._first(coverage, judge)
+        if hit is None:
+            return None
+        return f"byte {hit.offset} is {hit.value:#04x}, which that format does not write ({hit.place.what})"
+
+
+def _first_stray(data: bytes, expected: bytes) -> int | None:
+    """The index of the first byte that is neither zero nor the expected one."""
+    if data == expected or first_nonzero(data) is None:
         return None
-
-    def must_be_ours(self, uuid: bytes) -> None:
-        """No place holds a signature that an interrupted mkfs.ext4 of this UUID would not have left."""
-        for place, data in self._all():
-            what = foreign_signature(place, data, uuid)
-            if what is not None:
-                raise _Refused(f"a format was interrupted here, but {what} stands in the {place.what}")
+    pairs = enumerate(zip(data, expected, strict=True))
+    return next((index for index, (byte, ours) in pairs if byte and byte != ours), None)
 
 
-class _Signatures:
-    """What blkid's low-level probe and wipefs say, asked side by side. Both also see partition tables."""
-
-    def __init__(self, node: str) -> None:
-        blkid = [tool("blkid"), "-p", "-o", "export", node]
-        wipefs = [tool("wipefs"), "--noheadings", "--output", "TYPE,OFFSET", node]
-        self._running = Running(blkid), Running(wipefs)
-        self._blkid_code = self._wipefs_code = -1
-        self._blkid = self._wipefs = ""
-        self._waited = False
-
-    def wait(self) -> None:
-        """Wait until both have ended."""
-        if self._waited:
-            return
-        self._waited = True
-        blkid, wipefs = [running.result() for running in self._running]
-        self._blkid_code, self._blkid = blkid[0], _text(blkid[1] + blkid[2])
-        self._wipefs_code, self._wipefs = wipefs[0], _text(wipefs[1] + wipefs[2])
-
-    def __str__(self) -> str:
-        blkid = ", ".join(line for line in self._blkid.splitlines() if not line.startswith("DEVNAME=")) or "nothing"
-        wipefs = ", ".join(" at ".join(line.split()) for line in self._wipefs.splitlines()) or "nothing"
-        ambivalent = " (ambivalent)" if self._blkid_code == _BLKID_AMBIVALENT else ""
-        codes = f"exit codes {self._blkid_code} and {self._wipefs_code}"
-        return f"blkid finds {blkid}{ambivalent}, wipefs {wipefs} ({codes})"
-
-    @property
-    def nothing(self) -> bool:
-        """Whether both find nothing."""
-        self.wait()
-        codes = self._blkid_code == _BLKID_NOTHING and self._wipefs_code == os.EX_OK
-        return codes and not self._blkid and not self._wipefs
-
-    def must_be_nothing(self) -> None:
-        """Both find nothing."""
-        if not self.nothing:
-            raise _Refused(str(self))
-
-    def must_be_ext4(self, uuid: str) -> None:
-        """Both find this ext4 and nothing else."""
-        self.wait()
-        found = dict(line.partition("=")[::2] for line in self._blkid.splitlines())
-        types = {line.split()[0] for line in self._wipefs.splitlines()}
-        sound = self._blkid_code == self._wipefs_code == os.EX_OK and types == {"ext4"}
-        if not sound or found.get("TYPE") != "ext4" or found.get("UUID") != uuid or "PTTYPE" in found:
-            raise _Refused(str(self))
-
-
-def _text(output: bytes) -> str:
-    return output.decode(errors="backslashreplace").strip()
+def _unreadable(offset: int, what: str, error: OSError) -> str:
+    return f"read error at byte {offset} ({what}): {error.strerror}"

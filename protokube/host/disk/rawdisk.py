@@ -7,27 +7,28 @@ import os
 
 from protokube.kernel import calls
 
-_PAGE = 4096
-_CHUNK = 1 << 20
-_BUFFER = _CHUNK + 2 * _PAGE  # what is asked for need not be aligned; what is read must be
-_ZEROS = bytes(_CHUNK)
+PAGE = 4096
+CHUNK = 1 << 20
+_BUFFER = CHUNK + 2 * PAGE  # what is asked for need not be aligned; what is read must be
+_ZEROS = bytes(CHUNK)
 
 
 class RawDisk:
-    """A block device, opened exclusively: nobody else (mount, swap, LVM, LUKS, MD, mkfs) has claimed it.
+    """A block device, opened exclusively: no other user (mount, swap, LVM, LUKS, MD, mkfs) has it.
 
-    Opening raises OSError EBUSY when somebody has. Sizes and offsets are bytes.
+    Opening raises OSError EBUSY when another program has. Sizes and offsets are bytes.
     """
 
     def __init__(self, node: str, *, write: bool = False) -> None:
         mode = os.O_RDWR if write else os.O_RDONLY
+        self.node = node
         self.fd = os.open(node, mode | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self._buffer = mmap.mmap(-1, _BUFFER)
+        self._buffer = new_buffer()
         self.size = calls.device_size(self.fd)
         calls.drop_cache(self.fd)
 
     def close(self) -> None:
-        """Give the claim back."""
+        """Let others open it."""
         os.close(self.fd)
         self._buffer.close()
 
@@ -37,23 +38,25 @@ class RawDisk:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes, at most 1 MiB; a short read is an error like any other."""
-        start = offset - offset % _PAGE
-        end = min(self.size, -(-(offset + length) // _PAGE) * _PAGE)
+    def read(self, offset: int, length: int, buffer: mmap.mmap | None = None) -> bytes:
+        """Exactly `length` bytes, at most 1 MiB; a short read is an error like any other. A thread brings a buffer of
+        its own."""
+        buffer = buffer or self._buffer
+        start = offset - offset % PAGE
+        end = min(self.size, -(-(offset + length) // PAGE) * PAGE)
         if end - start > _BUFFER:
             raise ValueError(f"{length} bytes at {offset} are more than one read")
-        view = memoryview(self._buffer)[: end - start]
+        view = memoryview(buffer)[: end - start]
         try:
             got = os.preadv(self.fd, [view], start)
         finally:
             view.release()
         if got != end - start:
             raise OSError(5, f"only {got} of {end - start} bytes could be read")
-        return self._buffer[offset - start : offset - start + length]
+        return buffer[offset - start : offset - start + length]
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write whole pages of 4 KiB at a multiple of 4 KiB, and wait until they are safe."""
+        """Write at most 1 MiB of whole sectors at a multiple of 4 KiB. It is safe after the next sync()."""
         self._buffer[: len(data)] = data
         view = memoryview(self._buffer)[: len(data)]
         try:
@@ -61,7 +64,19 @@ class RawDisk:
                 raise OSError(5, f"short write at byte {offset}")
         finally:
             view.release()
+
+    def zero(self, offset: int, length: int) -> None:
+        """Zero whole sectors. They are safe after the next sync()."""
+        calls.zero_out(self.fd, offset, length)
+
+    def sync(self) -> None:
+        """Wait until the disk has kept everything that was written."""
         os.fsync(self.fd)
+
+
+def new_buffer() -> mmap.mmap:
+    """Memory for one read at a time."""
+    return mmap.mmap(-1, _BUFFER)
 
 
 def first_nonzero(data: bytes) -> int | None:

@@ -24,7 +24,7 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO})
 """The attribute isn't there, or the disk is just going away."""
 
 
-class Uncertain(Exception):
+class UncertainError(Exception):
     """Several disks match, or what is given disagrees. The message names them."""
 
 
@@ -61,6 +61,11 @@ class BlockDisk:
         return _attribute(self.name, "device/serial") or _attribute(self.name, "serial") or ""
 
     @property
+    def read_only(self) -> bool:
+        """Whether the kernel takes no write for it: a write-protected card, a snapshot, `blockdev --setro`."""
+        return _attribute(self.name, "ro") == "1"
+
+    @property
     def is_loop(self) -> bool:
         """Whether it is a loop device that a file stands behind."""
         return _attribute(self.name, "loop/backing_file") is not None
@@ -94,7 +99,7 @@ def _attribute(name: str, attribute: str) -> str | None:
         if error.errno in _NOT_THERE:
             return None
         # A serial that can't be read is not the same as none: the name asked for counts only without one.
-        raise Uncertain(f"{_SYS_BLOCK}/{name}/{attribute} can't be read: {error.strerror}") from error
+        raise UncertainError(f"{_SYS_BLOCK}/{name}/{attribute} can't be read: {error.strerror}") from error
 
 
 def disks() -> list[BlockDisk]:
@@ -106,7 +111,7 @@ def disks() -> list[BlockDisk]:
 def locate(
     identity: Identity, size: int, found: list[BlockDisk], backing_of: Callable[[BlockDisk], tuple[int, int] | None]
 ) -> BlockDisk | Missing:
-    """The disk that is the volume's, Missing when it isn't there (yet); Uncertain when there is any doubt.
+    """The disk that is the volume's, Missing when it isn't there (yet); UncertainError when there is any doubt.
 
     Serials, backing file and path must all agree, as far as they are given. The name asked for counts only for a
     disk without a serial, with exactly the volume's size, on a machine without NVMe disks.
@@ -124,15 +129,15 @@ def locate(
     for what, matches in answers:
         if len(matches) > 1:
             both = " and ".join(disk.node for disk in matches)
-            raise Uncertain(f"{both} both match {what}: detach the one that isn't the volume")
+            raise UncertainError(f"{both} both match {what}: detach the one that isn't the volume")
     names = {matches[0].name for _, matches in answers if matches}
     if len(names) > 1 or (names and not all(matches for _, matches in answers)):
         said = "; ".join(f"{what}: {matches[0].node if matches else 'no disk'}" for what, matches in answers)
-        raise Uncertain(f"what identifies the volume's disk does not agree: {said}")
+        raise UncertainError(f"what identifies the volume's disk does not agree: {said}")
     if names:
         return next(disk for disk in found if disk.name in names)
     if path is not None and os.path.exists(path):
-        raise Uncertain(f"{path} leads to {os.path.realpath(path)}, which is not a whole disk")
+        raise UncertainError(f"{path} leads to {os.path.realpath(path)}, which is not a whole disk")
     if path is not None:
         return Missing(f"there is no {path}")
     if backing is not None:
@@ -157,7 +162,9 @@ def _asked(asked: str, size: int, found: list[BlockDisk], sought: str) -> BlockD
     if nvme is not None:
         return Missing(f"{sought}, and beside NVMe disks ({nvme}) the name {disk.node} does not count")
     if disk.size != size:
-        raise Uncertain(f"{disk.node} has no serial and {disk.size} bytes, the volume has {size}: not taken for it")
+        raise UncertainError(
+            f"{disk.node} has no serial and {disk.size} bytes, the volume has {size}: not taken for it"
+        )
     return disk
 
 

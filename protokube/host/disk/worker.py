@@ -10,13 +10,14 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import claim, ext4, intent, mountpoint
-from protokube.host.disk.jobs import Notes
+from protokube.host.disk import disklock, ext4, intent, mkfs, mountpoint
+from protokube.host.disk.jobs import JobState
 from protokube.host.disk.loops import Loops
-from protokube.host.disk.proof import examine
-from protokube.host.disk.sysblock import BlockDisk, Missing, Uncertain
-from protokube.host.process import ToolMissing, run_logged, tool
-from protokube.kernel import mountinfo
+from protokube.host.disk.proof import behind, examine
+from protokube.host.disk.reference import MkfsError, Reference
+from protokube.host.disk.sysblock import BlockDisk, Missing, UncertainError
+from protokube.host.process import ToolMissingError, run_logged, tool
+from protokube.kernel import calls, mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     class Order(TypedDict, total=False):
         """What to do: `job` is "format", "check", "grow" or "mount"; the rest is the action's ground and matter.
-        `notes` is the directory of notes, `root` and `target` are for mount, `intent` and `label` for format."""
+        `state` is the directory of job states, `root` and `target` are for mount, `intent` and `label` for format;
+        `full` asks that every byte be read before a disk, or what lies behind a filesystem, counts as blank."""
 
         job: str
         volume_id: str
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
         size: int
         identity: Identity
         uuid: str
-        notes: str
+        state: str
         intent: intent.IntentFields
         label: str
+        full: bool
         root: str
         target: str
 
@@ -46,146 +49,150 @@ if TYPE_CHECKING:
 TOOLS = {"format": "mkfs.ext4", "check": "e2fsck", "grow": "resize2fs", "mount": "mount"}
 _PATIENCE = 5.0
 """Seconds to wait for the disk's lock: udev or a probe holds it for moments."""
-_MKFS_OPTIONS = "nodiscard,lazy_itable_init=0,lazy_journal_init=0"
-_E2FSCK_REFUSED = 4
-_E2FSCK_CANCELLED = 32
+_E2FSCK_UNCORRECTED = 4
+_E2FSCK_NO_VERDICT = 8 | 16 | 32 | 128
+"""e2fsck(8): operational error, wrong usage, cancelled, shared library error."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The ground does not hold, or a tool failed; the message is the evidence."""
 
 
-class Outdated(Refused):
+class OutdatedError(RefusedError):
     """The order's disk is gone or another one by now, so nothing was tried on it and nothing is held against it."""
 
 
 def work(order: Order) -> bytes | None:
-    """Take hold of the disk and do the job. Refused when the ground does not hold.
+    """Take hold of the disk and do the job. RefusedError when the ground does not hold.
 
     After a format the superblock that was made, as it was read back from the disk under its lock.
     """
-    notes = Notes(order["notes"], order["volume_id"])
+    state = JobState(order["state"], order["volume_id"])
     disk = _find(order)
-    if claim.mounted(disk, mountinfo.read()):
-        raise Refused(f"{disk.node} is mounted")
-    claim.refuse_used(disk)
-    locked = claim.lock(disk, _PATIENCE)
+    if disklock.mounted(disk, mountinfo.read()):
+        raise RefusedError(f"{disk.node} is mounted")
+    if disk.read_only:
+        raise RefusedError(write_protected(disk))
+    disklock.refuse_used(disk)
+    locked = disklock.lock(disk, _PATIENCE)
     try:
         # While we waited, the node may have come to mean another disk; as long as we have it open it can't any more.
         if _find(order).sequence != disk.sequence:
-            raise Outdated(f"{disk.node} has become another disk")
+            raise OutdatedError(f"{disk.node} has become another disk")
         job = {"format": _format, "check": _check, "grow": _grow, "mount": _mount}[order["job"]]
-        return job(order, disk, locked, notes)
+        return job(order, disk, locked, state)
     finally:
         os.close(locked)
 
 
+def write_protected(disk: BlockDisk) -> str:
+    """What to say of a disk that takes no write."""
+    return (
+        f"{disk.node} is write-protected (/sys/block/{disk.name}/ro): lift the protection, or attach another volume"
+    )
+
+
 def _find(order: Order) -> BlockDisk:
-    disk = claim.find(order["identity"], order["size"], Loops({}, {}))
+    disk = disklock.find(order["identity"], order["size"], Loops({}, {}))
     if isinstance(disk, Missing):
-        raise Outdated(f"the disk is gone: {disk.hint}")
+        raise OutdatedError(f"the disk is gone: {disk.hint}")
     if (disk.number, disk.size) != (order["number"], order["size"]):
         expected = f"{order['number']} with {order['size']}"
-        raise Outdated(f"{disk.node} is {disk.number} with {disk.size} bytes, expected {expected}")
+        raise OutdatedError(f"{disk.node} is {disk.number} with {disk.size} bytes, expected {expected}")
     return disk
 
 
-def _format(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> bytes:
-    wanted = order["intent"]
-    record, place = intent.encode(wanted), intent.offset(disk.size)
+def _format(order: Order, disk: BlockDisk, _: int, state: JobState) -> bytes:
+    wanted: intent.IntentFields = {**order["intent"], "label": order["label"]}
     if (wanted["volume_id"], wanted["size"]) != (order["volume_id"], disk.size):
-        raise Refused(f"the intent {wanted} is not for {order['volume_id']} with {disk.size} bytes")
-    mkfs = tool("mkfs.ext4")
-    with claim.claim(disk, write=True) as raw:
-        finding = examine(raw, disk.node, order["volume_id"], order["size"])
-        if finding.kind != "blank":
-            raise Refused(finding.evidence or f"it holds the ext4 filesystem {_found(finding.superblock)}")
-        if finding.intent not in (None, wanted):
-            raise Refused(f"another format was interrupted here: {finding.intent}")
-        raw.write(place, record)
-    notes.begin("mkfs.ext4", disk)
+        raise RefusedError(f"the intent {wanted} is not for {order['volume_id']} with {disk.size} bytes")
+    state.begin("mkfs.ext4", disk)
     uuid = str(wanted["uuid"])
-    options = ["-q", "-E", _MKFS_OPTIONS, "-U", uuid, "-L", order["label"]]
-    code, text = run_logged([mkfs, *options, disk.node], notes.log, locked)
-    os.fsync(locked)
-    if code != os.EX_OK:
-        raise Refused(_failed("mkfs.ext4", code, text))
-    with claim.claim(disk, write=True) as raw:
+    with disklock.open_exclusively(disk, write=True) as raw:
+        finding = examine(raw, order["volume_id"], order["size"], full=order["full"])
+        if finding.kind != "blank":
+            raise RefusedError(finding.evidence or f"it holds the ext4 filesystem {_found(finding.superblock)}")
+        if finding.intent not in (None, wanted):
+            raise RefusedError(f"another format was interrupted here: {finding.intent}")
+        with Reference(raw.size, uuid, order["label"], calls.sector_size(raw.fd)) as reference:
+            mkfs.write(raw, reference, intent.encode(wanted))
         made = _superblock(raw)
-        if made is None or made.uuid != uuid or made.used:
-            raise Refused(f"mkfs.ext4 ended well, but the disk holds {_found(made)}, expected {uuid}")
-        if raw.read(place, intent.LENGTH) == record:
-            raw.write(place, bytes(intent.LENGTH))
+    if made is None or made.uuid != uuid or made.used:
+        raise RefusedError(f"mkfs.ext4 ended well, but the disk holds {_found(made)}, expected {uuid}")
     return made.raw
 
 
-def _check(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
+def _check(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
+    state.begin("e2fsck", disk)
     _must_be(order, disk)
-    notes.begin("e2fsck", disk)
-    _run_e2fsck(["-p"], disk, locked, notes)
+    _run_e2fsck(["-p"], disk, locked, state)
 
 
-def _grow(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:
-    _must_be(order, disk)
-    notes.begin("resize2fs", disk)
+def _grow(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
+    state.begin("resize2fs", disk)
+    found = _must_be(order, disk)
+    with disklock.open_exclusively(disk) as raw:
+        remnant = behind(raw, found, order["volume_id"], full=order["full"])
+    if remnant is not None:
+        raise RefusedError(f"the disk is not blank behind the filesystem's end (byte {found.size}): {remnant}")
     # resize2fs wants a full check that is younger than the last mount; -p alone skips a clean filesystem.
-    if not _run_e2fsck(["-f", "-p"], disk, locked, notes):
+    if not _run_e2fsck(["-f", "-p"], disk, locked, state):
         return
-    code, text = run_logged([tool("resize2fs"), disk.node], notes.log, locked)
+    code, text = run_logged([tool("resize2fs"), disk.node], state.log, locked)
     os.fsync(locked)
     if code != os.EX_OK:
-        raise Refused(_failed("resize2fs", code, text))
-    _remember(disk, notes, None)
+        raise RefusedError(_failed("resize2fs", code, text))
+    _remember(disk, state, None)
 
 
-def _mount(order: Order, disk: BlockDisk, locked: int, notes: Notes) -> None:  # noqa: ARG001 - held by the caller
+def _mount(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:  # noqa: ARG001 - held by the caller
     # The look that planned this asked blkid and wipefs too; what the mount leans on is read again from the disk.
-    with claim.claim(disk) as raw:
+    with disklock.open_exclusively(disk) as raw:
         superblock, record = _superblock(raw), raw.read(intent.offset(disk.size), intent.LENGTH)
     if superblock is None or superblock.uuid != order["uuid"]:
-        raise Refused(f"{disk.node} holds the filesystem {_found(superblock)}, expected {order['uuid']}")
+        raise RefusedError(f"{disk.node} holds the filesystem {_found(superblock)}, expected {order['uuid']}")
     try:
         unfinished = intent.decode(record) is not None
-    except intent.BadIntent:
+    except intent.IntentError:
         unfinished = not superblock.used  # else it is a file's data, as far as anybody can tell
     if unfinished:
-        raise Refused(f"{disk.node} is blank, or its format is unfinished")
-    checked = notes.load().get("checked")
+        raise RefusedError(f"{disk.node} is blank, or its format is unfinished")
+    checked = state.load().get("checked")
     passed = checked is not None and checked["superblock"] == digest(superblock.raw) and checked["error"] is None
     fresh = not superblock.used and superblock.clean
     if not passed and not fresh:
-        raise Refused(f"the filesystem {superblock.uuid} was mounted or changed since e2fsck last passed it")
+        raise RefusedError(f"the filesystem {superblock.uuid} was mounted or changed since e2fsck last passed it")
     mountpoint.mount(disk.node, disk.number, order["root"], order["target"])
 
 
 def _must_be(order: Order, disk: BlockDisk) -> ext4.Superblock:
     """The superblock of the disk, which must hold exactly the filesystem of the order."""
-    with claim.claim(disk) as raw:
-        finding = examine(raw, disk.node, order["volume_id"], order["size"])
+    with disklock.open_exclusively(disk) as raw:
+        finding = examine(raw, order["volume_id"], order["size"])
     if finding.superblock is None:
-        raise Refused(finding.evidence or f"{disk.node} is blank, or its format is unfinished")
+        raise RefusedError(finding.evidence or f"{disk.node} is blank, or its format is unfinished")
     if finding.superblock.uuid != order["uuid"]:
-        raise Refused(f"{disk.node} holds the filesystem {finding.superblock.uuid}, expected {order['uuid']}")
+        raise RefusedError(f"{disk.node} holds the filesystem {finding.superblock.uuid}, expected {order['uuid']}")
     return finding.superblock
 
 
-def _run_e2fsck(options: list[str], disk: BlockDisk, locked: int, notes: Notes) -> bool:
-    """Run e2fsck and remember its verdict; whether it passed. Refused when it came to none."""
-    code, text = run_logged([tool("e2fsck"), *options, disk.node], notes.log, locked)
+def _run_e2fsck(options: list[str], disk: BlockDisk, locked: int, state: JobState) -> bool:
+    """Run e2fsck and remember its verdict; whether it passed. RefusedError when it came to none."""
+    code, text = run_logged([tool("e2fsck"), *options, disk.node], state.log, locked)
     os.fsync(locked)
-    if code < 0 or code & _E2FSCK_CANCELLED:
-        raise Refused(_failed("e2fsck", code, text))
-    error = _failed("e2fsck", code, text) if code >= _E2FSCK_REFUSED else None
-    _remember(disk, notes, error)
+    if code < 0 or code & _E2FSCK_NO_VERDICT:
+        raise RefusedError(_failed("e2fsck", code, text))
+    error = _failed("e2fsck", code, text) if code & _E2FSCK_UNCORRECTED else None
+    _remember(disk, state, error)
     return error is None
 
 
-def _remember(disk: BlockDisk, notes: Notes, error: str | None) -> None:
-    with claim.claim(disk) as raw:
+def _remember(disk: BlockDisk, state: JobState, error: str | None) -> None:
+    with disklock.open_exclusively(disk) as raw:
         superblock = _superblock(raw)
     if superblock is None:
-        raise Refused(f"{disk.node} holds no ext4 filesystem any more: {error}")
-    notes.update({"checked": {"superblock": digest(superblock.raw), "error": error}})
+        raise RefusedError(f"{disk.node} holds no ext4 filesystem any more: {error}")
+    state.update({"checked": {"superblock": digest(superblock.raw), "error": error}})
 
 
 def _superblock(raw: RawDisk) -> ext4.Superblock | None:
@@ -217,13 +224,21 @@ def main() -> None:
     noted = order["job"] != "mount"
     try:
         made = work(order)
-    except Outdated as error:
+    except OutdatedError as error:
         failure, noted = str(error), False
-    except (Refused, claim.Busy, claim.InUse, Uncertain, ToolMissing, OSError) as error:
+    except (
+        RefusedError,
+        disklock.BusyError,
+        disklock.InUseError,
+        UncertainError,
+        ToolMissingError,
+        MkfsError,
+        OSError,
+    ) as error:
         failure = str(error)
     if noted:
-        Notes(order["notes"], order["volume_id"]).end(failure, TOOLS[order["job"]])
+        JobState(order["state"], order["volume_id"]).end(failure, TOOLS[order["job"]])
     try:  # noqa: SIM105 - contextlib would be one more import
         os.write(1, marshal.dumps((failure, made)))
     except BrokenPipeError:
-        pass  # whoever ordered this has ended; the next one reads the notes
+        pass  # whoever ordered this has ended; the next one reads the job state

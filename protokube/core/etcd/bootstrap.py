@@ -92,7 +92,8 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: Pe
     if isinstance(start, Start) and start.state == "new" and (differing := _other_lists(volumes, facts.volume)):
         evidence = (
             f"the tags of etcd cluster {facts.volume.member.cluster} disagree on its members, so that several "
-            f"clusters would form ({differing}; {facts.volume.id} has {_spell(facts.volume)}): give all of them one list"
+            f"clusters would form ({differing}; {facts.volume.id} has {_spell(facts.volume)}): "
+            "give all of them one list"
         )
         return Rejected("etcd/member-lists", evidence)
     return start

@@ -115,7 +115,7 @@ def test_a_missing_file_is_empty_and_made_when_needed(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_entries_of_others_are_foreign_and_stay(hosts: HostsFile, path: Path) -> None:
+def test_entries_of_others_are_unmanaged_and_stay(hosts: HostsFile, path: Path) -> None:
     path.write_text(f"10.1.1.1 {NAME.upper()}\n")
     hosts.change([put(NAME, "10.0.0.1")])
     with path.open("a") as file:

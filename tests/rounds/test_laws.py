@@ -425,8 +425,8 @@ TROUBLE: dict[str, tuple[Callable[[Process], None], set[str]]] = {
     "no bus": (lambda process: process.broken.update(unit=ProviderError("no bus")), {"kubelet"}),
     "start fails": (lambda process: process.broken.update(start=ProviderError("masked")), {"kubelet"}),
     "tags forbidden": (lambda process: setattr(process.world, "can_tag", False), {"tags"}),
-    "main is foreign": (lambda process: setattr(process.world.volumes["vol-m"], "evidence", "xfs"), {"main"}),
-    "events is foreign": (lambda process: setattr(process.world.volumes["vol-e"], "evidence", "xfs"), {"events"}),
+    "main has other data": (lambda process: setattr(process.world.volumes["vol-m"], "evidence", "xfs"), {"main"}),
+    "events has other data": (lambda process: setattr(process.world.volumes["vol-e"], "evidence", "xfs"), {"events"}),
     "main can't be read": (
         lambda process: process.broken.update({"inspect vol-m": ProviderError("I/O error")}), {"main"},
     ),

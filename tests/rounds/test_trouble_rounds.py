@@ -50,9 +50,9 @@ def one_node() -> Process:
 class ZoneProcess(Process):
     """A process that keeps its names in a zone, which other nodes share.
 
-    `silent`: nobody answers there; `refuses_deletes`: it lets us add records, and no more; `notes`: the names beside
-    which a stranger's record stands where their owner is to be noted; `until`: changes hang till then. `sent` are the
-    changes that were asked for.
+    `silent`: its server doesn't answer. `refuses_deletes`: it only lets us add records. `notes`: the names that have
+    an unmanaged record in the place of their owner record. `until`: changes hang till then. `sent` are the changes
+    that were requested.
     """
 
     def __init__(self, world: World, zone: MemoryZone) -> None:
@@ -298,7 +298,7 @@ def test_kubelet_is_started_without_a_look_at_names() -> None:
     assert read == [0]
 
 
-def test_a_strangers_note_beside_a_name_is_no_address() -> None:
+def test_an_unmanaged_note_beside_a_name_is_no_address() -> None:
     """A new member waits with its first link until the others' names lead somewhere."""
     world = World(attach_looks=0, appear_looks=0, tool_looks=0)
     world.volume("vol-b", "b/a,b,c")

@@ -84,7 +84,7 @@ class Job(Struct):
 
 
 class WorldVolume(Struct):
-    """A volume and what stands on it: `evidence` (foreign), a filesystem, or nothing."""
+    """A volume and what stands on it: `evidence` (unmanaged data), a filesystem, or nothing."""
 
     id: str
     size: int

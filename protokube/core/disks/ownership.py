@@ -109,13 +109,13 @@ def _judge_adoption(
 
 
 def _lost_trace(contents: VolumeContents, layout: VolumeLayout) -> str | None:
-    """What tells that a filesystem without an identity file once held more: it must never start an empty member."""
+    """The evidence that a filesystem without an identity file lost data: it must never start an empty member."""
     found = sorted(
         entry for entry in contents.entries if entry.startswith(LOST_AND_FOUND) and entry != LOST_AND_FOUND
     )
     if found:
-        held = ", ".join(found[:_SHOWN])
-        lost = f"{held}: e2fsck found lost files, and there is no {IDENTITY_PATH}"
+        entries = ", ".join(found[:_SHOWN])
+        lost = f"{entries}: e2fsck found lost files, and there is no {IDENTITY_PATH}"
         return f"{lost}; replace the member, or restore its data from a backup"
     if (data := f"{layout.data_dir}/member") in contents.others:
         return f"{data} is a link or a special file, expected a directory; put etcd's data there"

@@ -30,9 +30,9 @@ class Facet(StrEnum):
 class Action(Protocol):
     """An action, as planning, applying, predicting and reporting see it.
 
-    `kind` is its stable name in reports. `port` names the port that carries it out, `changes` the facets of the world
-    that it changes, `facts` the part of the observed world that `predict` takes and returns. One action per `subject`
-    is carried out in a pass; `lock` is what no two actions may work on side by side.
+    `kind` is its stable name in reports. `port` names the port that executes it. `changes` are the facets of the
+    world that it changes; `facts` names the part of the observed world that `predict` takes and returns. A pass
+    executes one action per `subject`. Two actions with one `lock` never run side by side.
     """
 
     port: ClassVar[str]
@@ -52,7 +52,7 @@ class Action(Protocol):
 
     @property
     def lock(self) -> str:
-        """What no two actions may work on side by side."""
+        """The resource that no two actions may change side by side."""
 
     def describe(self) -> str:
         """One line for people."""

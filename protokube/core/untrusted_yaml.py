@@ -1,7 +1,7 @@
 """YAML from an untrusted source, such as a file on a volume: every fault is a yaml.YAMLError.
 
-PyYAML lets other errors through (`2001-99-99` is a ValueError), libyaml's composer overflows the C stack on deep
-nesting, and a few aliases make a value whose text fills the memory.
+PyYAML lets other errors through (`2001-99-99` is a ValueError). libyaml's composer overflows the C stack on deep
+nesting. A few aliases make a value whose text fills the memory.
 """
 
 from __future__ import annotations

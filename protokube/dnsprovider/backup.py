@@ -4,9 +4,9 @@ Some files must keep their inode (a container that mounts /etc/hosts pins it), s
 Before the file is touched, a backup gets the old and the new content, atomically and synced. The backup may stand in
 another folder, since the file's own may be read-only (the file is a bind mount then).
 
-A file is torn when each of its bytes is the old or the new one (or a zero that a power cut left) without being either
-content as a whole; then the old content is put back. Anything else was written by another program after the crash and
-stays, whatever a forgotten backup says.
+A file is torn when it is neither content as a whole, and each of its bytes is the old one, the new one, or a zero
+that a power cut left. Then the old content is put back. Any other file was written by another program after the
+crash, and stays.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Zones are found by their SOA records. Names are read by single queries, and chan
 (rfc2136_names builds it). The server refuses an update whose condition is no longer met: the names are then read
 again, and the update is built again, a few times.
 
-An answer may be made of a wildcard, and then nothing stands at the name itself (RFC 4592). Conditions of an update
-know no wildcards (RFC 2136, 3.2). So where an answer has no owner record beside it, the server is sent an update that
-changes nothing, on the condition that the name is in use.
+An answer may come from a wildcard, and then nothing stands at the name itself (RFC 4592). An update's conditions
+ignore wildcards (RFC 2136, 3.2). So an answer without an owner record is checked: an update that changes nothing is
+sent, on the condition that the name is in use.
 """
 
 from __future__ import annotations

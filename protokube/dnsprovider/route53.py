@@ -1,7 +1,7 @@
 """Route 53: zones, calls, and the answers that one process may use again.
 
-Names of one zone are read as one range (route53_order), and changed by one batch, which Route 53 carries out as a
-whole or not at all (route53_records).
+Names of one zone are read as one range (route53_order), and changed by one batch (route53_records). Route 53 applies
+a batch as a whole or not at all.
 
 The account's limit is 5 requests a second. Zones are pinned once found, and a request is tried once: the reconcile's
 back-off does the rest. A name's records are read each time, with one exception. For a few seconds after a reading,

@@ -12,7 +12,7 @@ from protokube.core.component.schema import Field, Placement, Schema, Version, p
 from protokube.core.model import Fault
 
 GATES = "featureGates"
-"""What every component of Kubernetes calls its feature gates."""
+"""The field of every Kubernetes component for its feature gates."""
 
 
 class Placed(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a component allows of a single value beyond its kind: ranges, words, patterns.
+"""The rules of a component for a single value, beyond its kind: ranges, words, patterns.
 
 A rule is a mark of the table (schema.py). `old:` or `new:` before it: it applies to the oldest or to the newest known
 version alone. `exact:`: it applies to these two, and is unknown for the versions between and beyond. The rules:
@@ -30,10 +30,10 @@ _RANGE = r"(>?)([-+0-9.a-zµ%]*?)\.\.([-+0-9.a-zµ%]*)"
 
 
 def problems(schema: Schema, field: Field, value: object, version: Version | None) -> Iterator[tuple[str, str]]:
-    """Whatever `version` of the component refuses about a value of the field's kind, and where in it.
+    """Yield the problems that `version` of the component has with a value of the field's kind, and where in it.
 
-    Where two versions have a say, since `version` is between them or unknown, what either allows is allowed.
-    The place is a suffix such as `[0].key`, empty for the value as a whole.
+    If `version` is unknown or between the two known ones, a value that either of them allows is allowed. The place is
+    a suffix such as `[0].key`, empty for the value as a whole.
     """
     if value in ("", [], {}):
         return  # left out, or what the field itself says
@@ -53,7 +53,7 @@ def problems(schema: Schema, field: Field, value: object, version: Version | Non
 def missing_gate(
     schema: Schema, field: Field, value: object, version: Version, gates: Mapping[str, object]
 ) -> str | None:
-    """What is wrong with a value that needs a gate which isn't on; None between the known versions: who can tell."""
+    """The problem of a value whose feature gate is off. None between the known versions, whose rules may differ."""
     columns = schema.columns(version)
     for _, rule in _rules(field, columns[0], exact=False) if len(columns) == 1 else ():
         gate, _, plain = rule.removeprefix("gate=").partition("/")

@@ -1,4 +1,4 @@
-"""The fields that a component of Kubernetes can be told, and where each version wants them: in its file, or as flags.
+"""The fields of a component's configuration, and where each version wants them: in its file, or as flags.
 
 `parse` makes a `Schema` of a component's table, a text with one field a line. A line has these columns:
 

@@ -75,7 +75,7 @@ class RecordSet(Struct, frozen=True):
 
 
 class ChangeKind(StrEnum):
-    """What a change does to one owner's record under a name."""
+    """The effect of a change on one owner's record under a name."""
 
     UPSERT = "upsert"
     DELETE = "delete"
@@ -150,7 +150,7 @@ class WantedRecords(Struct, frozen=True):
 
 
 class DnsSettings(Struct, frozen=True):
-    """What the operator configured for names.
+    """The operator's settings for names.
 
     `suffix` is the internal names', with its leading dot; None for `.internal.<cluster>`. `adopt`: records that
     others wrote under our names are replaced. `removals` is how many records of terminated owners are removed in a

@@ -84,8 +84,8 @@ def needs_peers(facts: MemberFacts) -> bool:
 def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: PeerFacts) -> Start | Rejected | Wait:
     """Decide how our member starts, or why it can't.
 
-    Evidence is weighed from the strongest to the weakest: our own data, our own identity file, the answers of peers,
-    tags of the other volumes, the operator's word, and last the proof that no other volume ever had data.
+    The strongest evidence comes first: our own data, our identity file, the answers of peers, the tags of the other
+    volumes, the operator's word. The last is proof that no other volume ever had data.
     """
     start = _by_past_and_peers(volumes, facts, peer_facts)
     # Members that start as `new` with different lists form different clusters.

@@ -1,7 +1,7 @@
 """Links in kubelet's manifest folder: made last, and removed when they lead nowhere.
 
-kubelet watches the folder, not what its links point at. So it notices a new link at once, and a manifest that was
-rewritten behind an old link only at its next scan (fileCheckFrequency, 20 s by default).
+kubelet watches the folder, not its links' targets. So it notices a new link at once. A manifest that was rewritten
+behind an old link is noticed only at the next scan (fileCheckFrequency, 20 s by default).
 """
 
 from __future__ import annotations

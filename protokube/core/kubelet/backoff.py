@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 WINDOW = 600.0
 """Seconds for which a start counts: a unit that stayed up longer is started again at once."""
+# kubelet's own unit files restart it every 10 s; a minute is the longest that a repaired node should wait for it.
 LONGEST = 60.0
 HOUR = 3600.0
 

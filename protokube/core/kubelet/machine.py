@@ -17,6 +17,7 @@ def machine_faults(machine: Machine, settings: Settings, version: Version) -> It
     """Yield every reason for which kubelet exits on this machine. A fact that could not be read gives none."""
     if machine.cgroup_v2 is False:
         yield from _cgroup_v1(settings, version)
+    # failSwapOn is true unless it is configured: the scheduler counts on pods that don't swap.
     if machine.swap and _value(settings, "failSwapOn") is not False:
         devices = ", ".join(machine.swap)
         yield _fault(

@@ -19,8 +19,8 @@ class CloudWriter(Protocol):
     def attach(self, volume_id: str) -> None:
         """Request an attachment; return without waiting for it.
 
-        Raises VolumeInUseError when another instance has it, VolumeDeniedError when the cloud will not give this
-        volume to this machine, OutcomeUnknownError when no answer came, and ProviderError for the rest.
+        Raises VolumeInUseError when another instance has it; VolumeDeniedError when the cloud will not give it to
+        this machine; OutcomeUnknownError when no answer came; ProviderError for the rest.
         """
 
     def tag(self, volume_id: str, key: str, value: str) -> None:

@@ -19,7 +19,7 @@ DEADLINE = 180.0
 
 
 class Phase(StrEnum):
-    """What a volume on its way waits for."""
+    """The event that a volume on its way waits for."""
 
     ATTACHING = "attaching"
     DETACHING = "detaching"
@@ -36,9 +36,9 @@ PHASES = {
 class AttachTracking(Struct, frozen=True):
     """The history of attachments.
 
-    `since`: volume → (phase, uptime in seconds at which it was first seen in it). `requested` are the volumes that
-    this reconcile has requested and may have got, `denied` those that the cloud will not give to this machine,
-    `failed` those whose request failed in this reconcile, for whatever reason.
+    `since`: volume → (phase, uptime in seconds at which it was first seen in it). `requested`: volumes that this
+    reconcile has requested and may have got. `denied`: those that the cloud will not give to this machine. `failed`:
+    those whose request failed in this reconcile, for any reason.
     """
 
     uptime: float = 0.0

@@ -36,14 +36,14 @@ class UnitStarter(Protocol):
         """Restart a unit, reloading the manager first when the unit's file has changed."""
 
 
-class HoldsFiles(Protocol):
+class FileFacts(Protocol):
     """Facts in which a file can appear: the machine's own, or those of its volumes."""
 
     def with_file(self, path: str, state: FileState) -> Self:
         """The facts with another state of a path."""
 
 
-Facts = TypeVar("Facts", bound=HoldsFiles)
+Facts = TypeVar("Facts", bound=FileFacts)
 
 
 class FileAction(ActionValue, frozen=True):

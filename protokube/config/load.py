@@ -48,7 +48,8 @@ class Settings(Struct, frozen=True):
     """Everything that was configured: what decisions need (`node`), and what the wiring needs.
 
     Paths here are real paths. `cloud`, `dns` and `node_name` are None when they are to be found out. `interval` and
-    `timeout` are seconds; `records_every` says in every how manyth settled round records are read.
+    `timeout` are seconds; `records_every` says in every how manyth converged reconcile records are read.
+    `prove_every_byte`: a disk is read whole before it is formatted.
     """
 
     node: NodeConfig
@@ -70,6 +71,7 @@ class Settings(Struct, frozen=True):
     log_format: str
     records_every: int
     imds_v1: bool
+    prove_every_byte: bool
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
@@ -143,6 +145,7 @@ def _settings(
         log_format=str(values["log-format"]),
         records_every=_count(section, "dnsReadEvery", 5, faults),
         imds_v1=_flag(section, "imdsV1", faults),
+        prove_every_byte=values["prove-blank"] == "full",
     )
 
 

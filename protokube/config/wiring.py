@@ -174,7 +174,8 @@ def wire(
     settings, config = chosen.settings, chosen.config
     cloud, cloud_watch, vpc = chosen.cloud()
     dns = chosen.dns(cloud, vpc)
-    disks = disks or BlockDevices(settings.root, str(Path(settings.root, RUN_DIR)))
+    run_dir = str(Path(settings.root, RUN_DIR))
+    disks = disks or BlockDevices(settings.root, run_dir, prove_every_byte=settings.prove_every_byte)
     files = NodeFiles(settings.root)
     services = None
     if config.kubelet.unit is not None:

@@ -30,7 +30,7 @@ def test_the_demo_makes_a_node_and_leaves_nothing_behind() -> None:
     demo = run_demo()
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert demo.stderr == ""
-    assert "exit 0: Settled: there was nothing left to do." in demo.stdout
+    assert "exit 0: Converged: there was nothing left to do." in demo.stdout
     assert demo.stdout.endswith("✓ nothing: no loop device, no mount, no process, no file\n")
     assert "\33" not in demo.stdout, "colours are for terminals"
     scratch = demo.stdout.split("\n  in ")[1].split(",")[0]

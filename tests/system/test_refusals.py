@@ -301,7 +301,7 @@ def test_a_disk_that_can_not_be_read(node: TrialNode, tmp_path: Path) -> None:
         report = node.report()
 
         rule, evidence = only_refusal(report)
-        assert rule == "format/not-blank" and "read error at byte 0" in evidence
+        assert rule == "format/not-blank" and "read error at byte" in evidence
         assert_the_other_is_up(node, report)
         fault.mode("healthy")
         assert fault.read(0, MIB) == bytes(MIB)

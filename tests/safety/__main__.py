@@ -32,7 +32,9 @@ def main() -> int:
     guard.install(confined=True)
     with memory() as folder:
         (folder / "corpus").mkdir()
-        jobs = cases.everything(Corpus(folder / "corpus", options.unpacked), set(options.claim))
+        (folder / "power").mkdir()
+        corpus = Corpus(folder / "corpus", options.unpacked)
+        jobs = cases.everything(corpus, folder / "power", set(options.claim))
         tallies = run_all(jobs, folder)
     print(table.plain(tallies))
     if options.missed and (gone := table.missed(tallies)):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from pathlib import Path
 
-from tests.safety import adoption, blanks, foreign, reads, stray, swaps
+from tests.safety import adoption, blanks, foreign, inputs, own, power, reads, stray, swaps
 from tests.safety.claims import Job
 from tests.safety.corpus import Corpus
 
 
-def everything(corpus: Corpus, claims: Set[str] = frozenset()) -> list[Job]:
-    """The full set; with `claims` only the jobs that belong to those."""
+def everything(corpus: Corpus, folder: Path, claims: Set[str] = frozenset()) -> list[Job]:
+    """The full set; with `claims` only the jobs that belong to those. `folder` is for what jobs share."""
     jobs = [
+        *(power.jobs(folder) if not claims or "power" in claims else ()),
         *blanks.jobs(),
+        *own.jobs(),
         *adoption.jobs(),
         *foreign.jobs(corpus),
+        *inputs.jobs(),
         *reads.jobs(),
         *stray.jobs(),
         *swaps.jobs(),

@@ -66,11 +66,15 @@ def run_all(jobs: Sequence[Job], within: Path, workers: int = os.cpu_count() or 
     tallies = {claim.key: Tally() for claim in CLAIMS}
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         futures = [pool.submit(_by_number, number) for number in range(len(jobs))]
-        for done, future in enumerate(as_completed(futures), start=1):
-            for result in future.result():
-                add(tallies, result)
-            if done % 25 == 0 or done == len(jobs):
-                print(f"\r{done} of {len(jobs)} jobs", end="", file=sys.stderr, flush=True)
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                for result in future.result():
+                    add(tallies, result)
+                if done % 25 == 0 or done == len(jobs):
+                    print(f"\r{done} of {len(jobs)} jobs", end="", file=sys.stderr, flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     print(file=sys.stderr)
     return tallies
 

@@ -1,4 +1,4 @@
-"""Volumes that look like this member's and aren't, or whose data is gone: none may be adopted, none may start as new."""
+"""Volumes that look like this member's and aren't, or whose data is gone: none is adopted, none starts as new."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ PLANTED: dict[str, Planted] = {
     "ours: another member": _ours({**_OURS, _IDENTITY: identity(member="b")}),
     "ours: another volume": _ours({**_OURS, _IDENTITY: identity(volume="main-b")}),
     "ours: another filesystem": Planted(_OURS),
-    "ours: a restored copy under a new UUID": Planted({**_OURS, _IDENTITY: identity(filesystem=_FOREIGN_UUID)}, tags={"protokube.k8s.io/filesystem": members.UUID}),
+    "ours: a restored copy under a new UUID": Planted(
+        {**_OURS, _IDENTITY: identity(filesystem=_FOREIGN_UUID)}, tags={"protokube.k8s.io/filesystem": members.UUID}
+    ),
     "ours: the identity is noise": _ours({**_OURS, _IDENTITY: bytes(range(256))}),
     "ours: the identity is empty": _ours({**_OURS, _IDENTITY: ""}),
     "ours: the identity is a link": _ours({**_OURS, _IDENTITY: "→/etc/hostname"}),
@@ -104,9 +106,17 @@ PLANTED: dict[str, Planted] = {
     "ours: ran, var is a link": _ours({**_without(_OURS, "var"), "var": "→/tmp"}),
     "ours: k8s.io is a link": _ours({**_without(_OURS, "k8s.io"), "k8s.io": "→/etc"}),
     "ours: never ran, tagged as one that did": _ours(
-        {_IDENTITY: identity(started="false", etcdVersion="null")}, tags={"protokube.k8s.io/etcd-bootstrapped": "true"}
+        {_IDENTITY: identity(started="false", etcdVersion="null")},
+        tags={"protokube.k8s.io/etcd-bootstrapped": "true"},
     ),
-    "ours: everything in lost+found": _ours({"lost+found/#12": None, "lost+found/#12/identity.yaml": identity(), "lost+found/#2049": None, "lost+found/#2049/etcd/data/member": None}),
+    "ours: everything in lost+found": _ours(
+        {
+            "lost+found/#12": None,
+            "lost+found/#12/identity.yaml": identity(),
+            "lost+found/#2049": None,
+            "lost+found/#2049/etcd/data/member": None,
+        }
+    ),
     "ours: a file in lost+found": _ours({"lost+found/#13": "x"}),
     "ours: an empty root, tagged as one that ran": _ours({}, tags={"protokube.k8s.io/etcd-bootstrapped": "true"}),
 }
@@ -149,5 +159,3 @@ def _plant(root: Path, content: Content) -> None:
             at.symlink_to(text[1:])
         else:
             at.write_text(text)
-
-

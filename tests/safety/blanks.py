@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 from protokube.core.disks.model import Blank, Ext4
-from protokube.host import children
+from protokube.host import children, process
 from tests.lab.disks import LoopDisk, Node, node
 from tests.safety.claims import Job, Result
 from tests.safety.images import GIB, KIB, MIB, blank, look, loop, opaque, write
@@ -30,7 +32,7 @@ KILLED_SIZES = tuple(n * 256 * KIB for n in (34, 256, 516, 1028, 1280, 1540, 409
 """Some of them are such that mkfs writes where a record of a format might stand."""
 
 _KILLS = 8
-_STRACE = ("/usr/bin/strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=pwrite64")
+_STRACE = ("/usr/bin/strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=pwrite64,pwritev")
 
 
 def jobs() -> list[Job]:
@@ -105,7 +107,7 @@ class _Killed:
         writes = self._format(scratch / "counted", [])
         points = sorted({1, 2, 3, writes, *(1 + writes * n // _KILLS for n in range(_KILLS))})
         for point in points:
-            kill = ["-e", f"inject=pwrite64:signal=SIGKILL:when={point}"]
+            kill = ["-e", f"inject=pwrite64,pwritev:signal=SIGKILL:when={point}"]
             self._format(scratch / f"at-{point}", kill)
             with node(scratch / f"at-{point}/again") as here, self._disk(scratch / f"at-{point}") as disk:
                 trouble = formats(here, disk)
@@ -121,7 +123,7 @@ class _Killed:
         folder.mkdir()
         blank(folder / "disk.img", self._size)
         log = folder / "strace.log"
-        spawn = children.spawn
+        spawn = process.spawn
 
         def traced(argv: Sequence[str], fds: Sequence[tuple[int, int]] = (), *, session: bool = False) -> int:
             words = [*_STRACE, *kill, "-o", str(log)] if session else []
@@ -133,4 +135,4 @@ class _Killed:
             here.finish()
         text = log.read_text(errors="replace")
         assert kill or os.path.getsize(log), "mkfs was not traced"
-        return text.count("pwrite64(")
+        return max(Counter(re.findall(r"^(\d+) +pwrite(?:64|v)\(", text, re.MULTILINE)).values(), default=0)

@@ -236,11 +236,15 @@ FORMATS: tuple[Format, ...] = (
     Format("vmfs", lambda _tools, image, size: handmade.vmfs(image, size), installed=True),
     Format("database", lambda _tools, image, size: handmade.database(image, size), installed=True),
     Format("encrypted", lambda _tools, image, size: handmade.encrypted(image, size), installed=True),
-    *(Format(f"{table}-{name}", _partition(table, maker), (GIB, 20 * GIB), installed=True)
-      for table in ("gpt", "mbr")
-      for name, maker in {"ext4": _used(_EXT4), "xfs": _XFS, "btrfs": _BTRFS}.items()),
-    *(Format(f"mbr-{name}", _partition("mbr", _UNPACKED[name]), (GIB, 20 * GIB))
-      for name in ("f2fs", "jfs", "reiserfs", "nilfs2", "fat32", "ntfs", "udf", "bcache")),
+    *(
+        Format(f"{table}-{name}", _partition(table, maker), (GIB, 20 * GIB), installed=True)
+        for table in ("gpt", "mbr")
+        for name, maker in {"ext4": _used(_EXT4), "xfs": _XFS, "btrfs": _BTRFS}.items()
+    ),
+    *(
+        Format(f"mbr-{name}", _partition("mbr", _UNPACKED[name]), (GIB, 20 * GIB))
+        for name in ("f2fs", "jfs", "reiserfs", "nilfs2", "fat32", "ntfs", "udf", "bcache")
+    ),
     Format("mbr-zfs", _partition("mbr", lambda _t, image, size: handmade.zfs(image, size)), (GIB,), installed=True),
     Format("mbr-md-1.2", _partition("mbr", _md(lambda _: 4 * KIB)), (GIB, 20 * GIB), installed=True),
 )

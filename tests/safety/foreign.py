@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from protokube.host.disk import intent
-from tests.lab.disks import Node, intent_for, node
-from tests.lab.disks import LoopDisk
+from tests.lab.disks import LoopDisk, Node, intent_for, node
 from tests.safety.claims import Job, Result
 from tests.safety.corpus import FORMATS, Corpus, Format, label, seed
 from tests.safety.images import KIB, MIB, copy, is_blank, look, loop, opaque, overlay, record, wipe, write
@@ -120,7 +119,7 @@ class _Disk:
                 yield formatted("over-1m", case, image)
 
     def untouched(self, scratch: Path) -> Iterator[Result]:
-        """The whole way, with the child processes: a look, an order to format all the same, and not a byte changed."""
+        """The whole way, with the child processes: a look, an order to format, and not a byte changed."""
         image = self._image(scratch)
         with node(scratch / "root") as here, LoopDisk(image, self._size) as disk:
             before = disk.digest()

@@ -14,8 +14,8 @@ _UUID = bytes(range(16))
 
 
 def _md_checksum(block: bytes) -> int:
-    words = struct.unpack(f"<{len(block) // 4}I", block)
-    total = sum(words)
+    words: tuple[int, ...] = struct.unpack(f"<{len(block) // 4}I", block)
+    total: int = sum(words)
     return (total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF
 
 
@@ -74,7 +74,7 @@ def bluestore(image: Path, size: int) -> None:
         write(image, 64 * KIB + chance.randrange(size // 2) // 4096 * 4096, chance.randbytes(64 * KIB))
 
 
-def vmfs(image: Path, size: int) -> None:  # noqa: ARG001
+def vmfs(image: Path, size: int) -> None:
     """A VMFS volume's two signatures (libblkid's vmfs.c)."""
     volume = bytearray(512)
     struct.pack_into("<I", volume, 0, 0xC001D00D)

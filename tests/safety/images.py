@@ -20,7 +20,7 @@ VOLUME = "vol-a"
 
 
 def run(*command: str | Path, given: bytes | None = None, environment: dict[str, str] | None = None) -> str:
-    """Run a program and return its output; OSError-free failure text in an AssertionError."""
+    """Run a program and return its output; its failure is an AssertionError with all that it said."""
     words = [str(word) for word in command]
     done = subprocess.run(words, input=given or b"", capture_output=True, timeout=300, env=environment)
     said = (done.stdout + done.stderr).decode(errors="replace")
@@ -98,7 +98,7 @@ def loop(image: Path, *options: str) -> Iterator[str]:
 
 @contextmanager
 def opaque(image: Path) -> Iterator[str]:
-    """A loop device over a loop device: like a disk of a cloud it doesn't tell which of its bytes were never written."""
+    """A loop device over a loop device: like a cloud's disk it doesn't tell which bytes were never written."""
     with loop(image) as below, loop(Path(below)) as device:
         yield device
 
@@ -125,5 +125,6 @@ def record(size: int, uuid: str = UUID, volume_id: str = VOLUME) -> bytes:
         "volume_id": volume_id,
         "size": size,
         "uuid": uuid,
+        "label": "etcd-a",
     }
-    return intent.encode(fields)
+    return intent.encode({key: value for key, value in fields.items() if key in intent._KEYS})

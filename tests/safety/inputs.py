@@ -17,12 +17,13 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from protokube.cloudprovider.loopfile import state
+from protokube.cloudprovider.static import state
 from protokube.cloudprovider.static.inventory import read_inventory
 from protokube.core import untrusted_yaml
 from protokube.core.disks.identity import parse_identity
 from protokube.core.dns.nameserver import parse_keyfile, parse_server
-from protokube.core.etcd.template import manifest_env, manifest_image, parse_template
+from protokube.core.etcd.template import parse_template
+from protokube.core.static_pod import manifest_env, manifest_image
 from protokube.core.volumes.tags import parse_spec
 from protokube.dnsprovider import backup, hosts_text
 from protokube.errors import ProviderError
@@ -57,9 +58,7 @@ def _intent_with(text: bytes) -> bytes:
     return (head + text).ljust(intent.LENGTH, b"\0")
 
 
-_INTENT_ERRORS = tuple(
-    one for one in vars(intent).values() if isinstance(one, type) and issubclass(one, Exception)
-)
+_INTENT_ERRORS = tuple(one for one in vars(intent).values() if isinstance(one, type) and issubclass(one, Exception))
 _MEMBERS = json.dumps(
     [{"id": 1, "name": "etcd-a", "peerURLs": ["http://etcd-a:2380"], "clientURLs": ["http://etcd-a:4001"]}]
 ).encode()
@@ -70,13 +69,17 @@ _STATE = json.dumps(
         "tags": {"k": "v"},
     }
 ).encode()
-_INVENTORY = b"cluster: c.example.com\nnodes: [{name: a}]\nvolumes:\n- {id: v, file: v.img, size: 1GiB, tags: {a: b}}\n"
+_INVENTORY = (
+    b"cluster: c.example.com\nnodes: [{name: a}]\nvolumes:\n- {id: v, file: v.img, size: 1GiB, tags: {a: b}}\n"
+)
 _KEY = b'key "k" { algorithm hmac-sha256; secret "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"; };'
 _HOSTS = (
     b"127.0.0.1 localhost\n# Begin host entries managed by protokube - do not edit\n10.0.0.1\ta.example.com b\n"
     b"# End host entries managed by protokube\n::1 localhost\n"
 )
-_SUPERBLOCK = struct.pack("<14I", 24576, 98304, 0, 0, 0, 1, 0, 0, 8192, 8192, 2048, 0, 0, 0xEF530000).ljust(1024, b"\0")
+_SUPERBLOCK = struct.pack("<14I", 24576, 98304, 0, 0, 0, 1, 0, 0, 8192, 8192, 2048, 0, 0, 0xEF530000).ljust(
+    1024, b"\0"
+)
 _MOUNT = b"36 35 98:0 / /mnt/a\\040b rw,noatime shared:1 - ext4 /dev/loop0 rw,errors=remount-ro"
 
 
@@ -88,7 +91,9 @@ def _load_state(data: bytes) -> object:
 
 PARSERS: dict[str, Parser] = {
     "intent": Parser(intent.decode, _INTENT_ERRORS, (record(64 * MIB), record(320 * MIB, UUID, "vol-b"))),
-    "intent-text": Parser(lambda data: intent.decode(_intent_with(data)), _INTENT_ERRORS, (record(MIB)[44:400].rstrip(b"\0"),)),
+    "intent-text": Parser(
+        lambda data: intent.decode(_intent_with(data)), _INTENT_ERRORS, (record(MIB)[44:400].rstrip(b"\0"),)
+    ),
     "superblock": Parser(lambda data: ext4.parse(data.ljust(1024, b"\0")[:1024]), (), (_SUPERBLOCK,)),
     "identity": Parser(_text(parse_identity), (), (identity().encode(),)),
     "manifest": Parser(
@@ -121,7 +126,9 @@ def _mount_of(target: bytes) -> str:
 
 def changed(good: bytes) -> st.SearchStrategy[bytes]:
     """A good input with some pieces replaced, left out or doubled."""
-    spans = st.tuples(st.integers(0, len(good)), st.integers(0, 40), st.binary(max_size=12) | st.sampled_from(_PIECES))
+    spans = st.tuples(
+        st.integers(0, len(good)), st.integers(0, 40), st.binary(max_size=12) | st.sampled_from(_PIECES)
+    )
 
     def apply(edits: list[tuple[int, int, bytes]]) -> bytes:
         data = good
@@ -132,7 +139,30 @@ def changed(good: bytes) -> st.SearchStrategy[bytes]:
     return st.lists(spans, min_size=1, max_size=5).map(apply)
 
 
-_PIECES = (b"", b"\0", b"{", b"[" * 60, b"}", b"null", b"true", b"1e999", b"2001-99-99", b"!!python/object:x", b"&a", b"*a", b"\xff\xfe", b"\xed\xa0\x80", b": ", b"\n", b"\r\n", b"-", b'"', b"0x", "٣".encode(), b"'")
+_PIECES = (
+    b"",
+    b"\0",
+    b"{",
+    b"[" * 60,
+    b"}",
+    b"null",
+    b"true",
+    b"1e999",
+    b"2001-99-99",
+    b"!!python/object:x",
+    b"&a",
+    b"*a",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b": ",
+    b"\n",
+    b"\r\n",
+    b"-",
+    b'"',
+    b"0x",
+    "٣".encode(),
+    b"'",
+)
 
 
 def jobs(examples: int = 600) -> list[Job]:
@@ -154,7 +184,11 @@ class _Reading:
         for path in sorted((_FAILED_ONCE / self._name).glob("*")):
             yield Result("input", f"{self._name}: {path.name}", self._trouble(path.read_bytes()))
         results: list[Result] = []
-        strategies = [st.binary(max_size=400), st.text(max_size=200).map(str.encode), *map(changed, self._parser.good)]
+        strategies = [
+            st.binary(max_size=400),
+            st.text(max_size=200).map(str.encode),
+            *map(changed, self._parser.good),
+        ]
 
         @settings(
             max_examples=self._examples,

@@ -55,7 +55,11 @@ def make_ext4(image: Path, size: int, tree: Path, uuid: str = UUID, label: str =
 
 
 def kops_manifest(
-    name: str = "etcd-a", cluster: str = CLUSTER, members: str = "a", image: str = ETCD_IMAGE, container: str = "etcd-container"
+    name: str = "etcd-a",
+    cluster: str = CLUSTER,
+    members: str = "a",
+    image: str = ETCD_IMAGE,
+    container: str = "etcd-container",
 ) -> str:
     """A member's manifest as kops left it on its volumes."""
     hosts = [f"etcd-{one}=http://etcd-{one}.internal.{cluster}:2380" for one in members]

@@ -66,7 +66,7 @@ class _Own:
         self._end = end
 
     def run(self, scratch: Path) -> Iterator[Result]:
-        """A first node makes and uses the volume; a second one takes it, before and after etcd is known to have run."""
+        """One node makes and uses the volume, another takes it: before and after etcd is known to have run."""
         image = members.image_of(scratch)
         for name, following, rounds in (("a", "b", 1), ("b", "c", 2)):
             with members.member(scratch, self._size, name=f"node-{name}") as node:

@@ -100,7 +100,9 @@ class Recording:
         begun = next(number for number, one in enumerate(self.writes) if one.end >= self.acknowledged[0][1])
         early, late = cuts // 4, cuts - cuts // 4
         span = len(self.writes) - begun
-        return sorted({*(begun * n // early for n in range(early)), *(begun + span * n // late for n in range(1, late + 1))})
+        return sorted(
+            {*(begun * n // early for n in range(early)), *(begun + span * n // late for n in range(1, late + 1))}
+        )
 
     def keys(self, cut: int) -> set[int]:
         """What was acknowledged before a cut."""

@@ -19,7 +19,9 @@ _SIZES = (8 * MIB, 64 * MIB, 320 * MIB, GIB, 20 * GIB)
 
 def jobs() -> list[Job]:
     """All of them."""
-    found = [Job("read-error", f"{size} bytes", _Reads(size, resumed).run) for size in _SIZES for resumed in (False, True)]
+    found = [
+        Job("read-error", f"{size} bytes", _Reads(size, resumed).run) for size in _SIZES for resumed in (False, True)
+    ]
     found += [Job("read-error", f"{size} bytes, ends early", _Short(size).run) for size in _SIZES]
     return [*found, Job("read-error", "bad disk", bad_disk)]
 
@@ -87,10 +89,14 @@ def bad_disk(scratch: Path) -> Iterator[Result]:
         for mode in ("badread", "dead"):
             disk.mode(mode)
             found = here.look(volume)
-            yield Result("read-error", f"{mode}, looked at", "it passes for blank" if isinstance(found, Blank) else "")
+            yield Result(
+                "read-error", f"{mode}, looked at", "it passes for blank" if isinstance(found, Blank) else ""
+            )
             here.format(volume, disk)
             here.finish()
-            yield Result("read-error", f"{mode}, ordered to format", "" if here.failure(volume) else "it was formatted")
+            yield Result(
+                "read-error", f"{mode}, ordered to format", "" if here.failure(volume) else "it was formatted"
+            )
             here.restart()
             disk.mode("healthy")
             _forget(scratch)

@@ -155,5 +155,3 @@ class _Swap:
             if str(scratch) in file:
                 run("blockdev", "--flushbufs", name)
         return [digest(image) for image in sorted(scratch.glob("*.img"))]
-
-

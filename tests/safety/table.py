@@ -33,7 +33,10 @@ def plain(tallies: Tallies) -> str:
     lines = [HEAD, *rows(tallies)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
     return "\n".join(
-        "  ".join(text.rjust(width) if column else text.ljust(width) for column, (text, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            text.rjust(width) if column else text.ljust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
 
@@ -54,7 +57,9 @@ def missed(tallies: Tallies) -> str:
                 name = result.case.partition(",")[0].partition(" over ")[0]
                 counts[name] = counts.get(name, 0) + 1
         if counts and not claim.key.startswith("stray"):
-            lines.append(f"- {claim.text}: " + ", ".join(f"{name} ({count})" for name, count in sorted(counts.items())))
+            lines.append(
+                f"- {claim.text}: " + ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+            )
     return "\n".join(lines)
 
 

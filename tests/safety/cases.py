@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from pathlib import Path
 
-from tests.safety import adoption, blanks, foreign, inputs, own, power, reads, stray, swaps
+from tests.safety import adoption, blanks, foreign, gap, inputs, own, power, reads, stray, swaps
 from tests.safety.claims import Job
 from tests.safety.corpus import Corpus
 
@@ -22,5 +22,6 @@ def everything(corpus: Corpus, folder: Path, claims: Set[str] = frozenset()) -> 
         *reads.jobs(),
         *stray.jobs(),
         *swaps.jobs(),
+        *gap.jobs(),
     ]
     return [job for job in jobs if not claims or job.claim in claims]

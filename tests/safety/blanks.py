@@ -31,7 +31,7 @@ SIZES = (
 KILLED_SIZES = tuple(n * 256 * KIB for n in (34, 256, 516, 1028, 1280, 1540, 4096, 8201))
 """Some of them are such that mkfs writes where a record of a format might stand."""
 
-_KILLS = 8
+_KILLS = 6
 _STRACE = ("/usr/bin/strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=pwrite64,pwritev")
 
 

@@ -9,7 +9,7 @@ from protokube.host.disk import intent
 from tests.lab.disks import LoopDisk, Node, intent_for, node
 from tests.safety.claims import Job, Result
 from tests.safety.corpus import FORMATS, Corpus, Format, label, seed
-from tests.safety.images import KIB, MIB, copy, is_blank, look, loop, opaque, overlay, record, wipe, write
+from tests.safety.images import KIB, MIB, copy, is_blank, look, loop, opaque, overlay, record, run, wipe, write
 
 _HEADS = (("head-4k", 4 * KIB), ("head-1m", MIB), ("head-16m", 16 * MIB))
 
@@ -136,12 +136,15 @@ class _Disk:
         return Result("whole", f"{self._case}, ordered to format", trouble)
 
 
-def _make_ours(tools: object, image: Path, size: int) -> None:
-    from tests.lab.disks import UUID, run
-
-    options = "nodiscard,lazy_itable_init=0,lazy_journal_init=0"
-    run("mkfs.ext4", "-q", "-F", "-E", options, "-U", UUID, "-L", "etcd-a", image)
+def _make_ours(_: object, image: Path, size: int) -> None:
+    root = image.with_suffix(".root")
+    with node(root) as here, LoopDisk(image, size) as disk:
+        here.look(disk.volume())
+        here.format(disk.volume(), disk)
+        here.finish()
+        assert not here.failure(disk.volume())
+    run("rm", "-r", root)
 
 
 _OURS = Format("ours", _make_ours, installed=True)
-"""What the worker's mkfs makes of a disk."""
+"""What a format of ours makes of a disk."""

@@ -115,13 +115,12 @@ PARSERS: dict[str, Parser] = {
 }
 
 
-def _mount_of(target: bytes) -> str:
+def _mount_of(target: bytes) -> bytes:
     """A line as the kernel writes it for this mount point: it escapes four characters (fs/proc_namespace.c)."""
     words = target.replace(b"\0", b"")
     for character in (b"\\", b" ", b"\t", b"\n"):
         words = words.replace(character, b"\\%03o" % character[0])
-    text = _MOUNT.replace(b"/mnt/a\\040b", b"/" + words).decode(errors="surrogateescape")
-    return text + "\n"
+    return _MOUNT.replace(b"/mnt/a\\040b", b"/" + words) + b"\n"
 
 
 def changed(good: bytes) -> st.SearchStrategy[bytes]:

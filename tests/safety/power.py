@@ -22,7 +22,8 @@ from tests.safety.recorder import Write, recorded, replay, writes
 
 _SIZE = 256 * MIB
 _SEED_SIZE = 96 * MIB
-_SEEDS = Path(__file__).parent / "data"
+_SEED_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
+_SEEDS = Path(__file__).parents[1] / "adapters/data"
 _DATA = members.MOUNT + "/var/etcd/data"
 _URL = "http://127.0.0.1:4001/v3/kv"
 
@@ -44,7 +45,7 @@ print(json.dumps([int(base64.b64decode(one["key"])[1:]) for one in answer.get("k
 """
 
 
-def jobs(folder: Path, cuts: int = 48, puts: int = 150) -> list[Job]:
+def jobs(folder: Path, cuts: int = 40, puts: int = 150) -> list[Job]:
     """One job for each cut, over a recording that the first one makes in `folder`; and the recorded seeds."""
     found = [Job("power", seed.name, _Seed(seed).run) for seed in sorted(_SEEDS.glob("power-cut-*.img.xz"))]
     if cuts:
@@ -158,7 +159,7 @@ class _Seed:
 
     def run(self, scratch: Path) -> Iterator[Result]:
         """Switch a node on with it."""
-        with members.member(scratch, _SEED_SIZE) as node:
+        with members.member(scratch, _SEED_SIZE, image=_SEED_IMAGE) as node:
             unpack(self._seed, members.image_of(scratch))
             trouble = members.serves(node, node.report("--timeout", "10"))
         yield Result("power", self._seed.name, trouble)

@@ -13,7 +13,7 @@ from tests.safety.images import GIB, KIB, MIB, blank, wipe, write
 
 _SIZES = (320 * MIB, GIB, 20 * GIB, 200 * GIB)
 _LENGTHS = {"stray-byte": 1, "stray-4k": 4 * KIB, "stray-64k": 64 * KIB, "stray-1m": MIB, "stray-16m": 16 * MIB}
-_TRIES = 40
+_TRIES = 30
 
 
 def jobs() -> list[Job]:

@@ -78,10 +78,22 @@ def violations(tallies: Tallies) -> str:
 
 
 def write(tallies: Tallies, page: Path) -> None:
-    """Put the figures between their marks."""
+    """Put the figures between their marks. Rows of claims that weren't run stay as they are."""
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    gone = missed(tallies)
-    figures = markdown(tallies) + (f"\n\nNot detected (format, number of its cases):\n\n{gone}" if gone else "")
-    page.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}", encoding="utf-8")
+    old, _, after = rest.partition(END)
+    kept = {line.split(" | ")[0]: line for line in old.splitlines() if line.startswith("| ")}
+    kept |= {line.split(" | ")[0]: line for line in markdown(tallies).splitlines()}
+    lines = [
+        kept[key] for key in map("| {}".format, ("claim", "---", *(claim.text for claim in CLAIMS))) if key in kept
+    ]
+    gone = {line.split(":")[0]: line for line in old.splitlines() if line.startswith("- ")}
+    gone = {key: line for key, line in gone.items() if key[2:] not in _run(tallies)}
+    gone |= {line.split(":")[0]: line for line in missed(tallies).splitlines()}
+    told = [gone[key] for key in (f"- {claim.text}" for claim in CLAIMS) if key in gone]
+    listed = ["", "Not detected (format, number of its cases):", "", *told] if told else []
+    page.write_text("\n".join([before + BEGIN, "", *lines, *listed, "", END + after]), encoding="utf-8")
+
+
+def _run(tallies: Tallies) -> set[str]:
+    return {claim.text for claim in CLAIMS if tallies[claim.key].cases}

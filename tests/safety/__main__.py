@@ -1,6 +1,7 @@
 """`make safety`: every claim about disks, held against its full set of cases, as one table.
 
-Exit code 1 when something happened that must never happen, 2 when the surroundings are wrong.
+Exit code 1: something happened that must never happen, or the run was ended early. Exit code 2: the surroundings are
+wrong.
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ def main() -> int:
         (folder / "power").mkdir()
         corpus = Corpus(folder / "corpus", options.unpacked)
         jobs = cases.everything(corpus, folder / "power", set(options.claim))
-        tallies = run_all(jobs, folder)
+        tallies, whole = run_all(jobs, folder)
     print(table.plain(tallies))
     if options.missed and (gone := table.missed(tallies)):
         print(f"\nNot detected:\n{gone}")
-    if options.write:
+    if not whole:
+        print("\nThe run was ended early: the table tells only of the jobs that were done.")
+    if options.write and whole:
         table.write(tallies, CHECKOUT / "docs/safety.md")
     if bad := table.violations(tallies):
         print(f"\nViolations:\n{bad}")
-    return 1 if bad else 0
+    return 1 if bad or not whole else 0
 
 
 def _options() -> argparse.Namespace:

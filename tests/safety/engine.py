@@ -59,8 +59,11 @@ def _by_number(number: int) -> list[Result]:
     return run_one(_jobs[number], _within)
 
 
-def run_all(jobs: Sequence[Job], within: Path, workers: int = os.cpu_count() or 1) -> Tallies:
-    """Run jobs on all cores; progress goes to standard error."""
+def run_all(jobs: Sequence[Job], within: Path, workers: int = os.cpu_count() or 1) -> tuple[Tallies, bool]:
+    """Run jobs on all cores, and say whether all came to their end; progress goes to standard error.
+
+    SIGINT and SIGTERM end it early, with the tallies of the jobs that were done.
+    """
     global _jobs, _within
     _jobs, _within = jobs, within  # the workers are forked, and find them there
     tallies = {claim.key: Tally() for claim in CLAIMS}
@@ -72,11 +75,11 @@ def run_all(jobs: Sequence[Job], within: Path, workers: int = os.cpu_count() or 
                     add(tallies, result)
                 if done % 25 == 0 or done == len(jobs):
                     print(f"\r{done} of {len(jobs)} jobs", end="", file=sys.stderr, flush=True)
-        except BaseException:
+        except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            return tallies, False
     print(file=sys.stderr)
-    return tallies
+    return tallies, True
 
 
 def add(tallies: Tallies, result: Result) -> None:

@@ -90,7 +90,11 @@ def _load_state(data: bytes) -> object:
 
 
 PARSERS: dict[str, Parser] = {
-    "intent": Parser(intent.decode, _INTENT_ERRORS, (record(64 * MIB), record(320 * MIB, UUID, "vol-b"))),
+    "intent": Parser(
+        lambda data: intent.decode(data.ljust(intent.LENGTH, b"\0")),
+        _INTENT_ERRORS,
+        (record(64 * MIB), record(320 * MIB, UUID, "vol-b")),
+    ),
     "intent-text": Parser(
         lambda data: intent.decode(_intent_with(data)), _INTENT_ERRORS, (record(MIB)[44:400].rstrip(b"\0"),)
     ),

@@ -14,13 +14,14 @@ PRIVATE := unshare --net --mount --propagation private
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 STYLED := protokube nodeup tests benchmarks examples examples/demo examples/static-pods
 
-.PHONY: help setup demo test test-fast test-vm lint bench clean
+.PHONY: help setup demo test test-fast test-vm safety lint bench clean
 
 help:
 	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
 	@echo 'make test       all tests: real disks, systemd, etcd, name servers, in namespaces of their own'
 	@echo 'make test-fast  the tests that need no root'
 	@echo 'make test-vm    a virtual machine with a real udev and NVMe disks (fetches Debian; minutes; not part of test)'
+	@echo 'make safety     every claim about disks against its full set of cases, as one table (minutes; a sample is in test)'
 	@echo 'make lint       ruff, mypy --strict, import contracts'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
@@ -56,6 +57,16 @@ build/vm/made: .ci/packages-vm | setup
 	@.ci/install-packages packages-vm
 	@echo 'Fetching Debian for a virtual machine into build/vm (a minute or two)'
 	@$(BIN)/python -m tests.lab.vm build/vm
+	@touch $@
+
+# ARGS="--write" puts the figures into docs/safety.md; ARGS="power own" runs these claims alone.
+safety: setup build/safety/made
+	@test "$$(id -u)" = 0 || { echo 'make safety needs root' >&2; exit 1; }
+	$(PRIVATE) $(BIN)/python -m tests.safety $(ARGS)
+
+build/safety/made: .ci/packages-safety .ci/unpack-packages | setup
+	@echo 'Fetching the tools of other filesystems into build/safety'
+	@.ci/unpack-packages packages-safety build/safety
 	@touch $@
 
 lint: setup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 
 from msgspec import Struct
@@ -65,7 +64,7 @@ def parse_keyfile(text: str, place: str) -> TsigKey | Fault:
         return Fault(place, f"the algorithm {algorithm!r} is not known; expected {', '.join(STRONG)}")
     try:
         secret = base64.b64decode(fields["secret"], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, or letters beyond ASCII
         return Fault(place, f"the key {name}'s secret is no base64: {error}")
     if not secret:
         return Fault(place, f"the key {name}'s secret is empty")

@@ -1,0 +1,66 @@
+"""`make safety`: every claim about disks, held against its full set of cases, as one table.
+
+Exit code 1: something happened that must never happen, or the run was ended early. Exit code 2: the surroundings are
+wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from tests.lab import guard
+from tests.safety import cases, table
+from tests.safety.claims import CLAIMS
+from tests.safety.corpus import Corpus
+from tests.safety.engine import memory, run_all
+
+CHECKOUT = Path(__file__).parents[2]
+UNPACKED = CHECKOUT / "build/safety"
+
+
+def main() -> int:
+    """Run what was asked for."""
+    options = _options()
+    if (problem := guard.private_namespaces()) is not None:
+        print(problem, file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    guard.bring_loopback_up()
+    guard.separate_mounts()
+    guard.install(confined=True)
+    with memory() as folder:
+        (folder / "corpus").mkdir()
+        (folder / "power").mkdir()
+        corpus = Corpus(folder / "corpus", options.unpacked)
+        jobs = cases.everything(corpus, folder / "power", set(options.claim))
+        tallies, whole = run_all(jobs, folder)
+    print(table.plain(tallies))
+    if options.missed and (gone := table.missed(tallies)):
+        print(f"\nNot detected:\n{gone}")
+    if not whole:
+        print("\nThe run was ended early: the table tells only of the jobs that were done.")
+    if options.write and whole:
+        table.write(tallies, CHECKOUT / "docs/safety.md")
+    if bad := table.violations(tallies):
+        print(f"\nViolations:\n{bad}")
+    return 1 if bad or not whole else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.safety", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/safety.md")
+    parser.add_argument("--missed", action="store_true", help="name the formats that went undetected")
+    parser.add_argument("--unpacked", type=Path, default=UNPACKED, help="where .ci/unpack-packages put the tools")
+    keys = [claim.key for claim in CLAIMS]
+    parser.add_argument("claim", nargs="*", metavar="CLAIM", help=f"run what answers these alone: {', '.join(keys)}")
+    options = parser.parse_args()
+    if unknown := set(options.claim) - set(keys):
+        parser.error(f"unknown claims: {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

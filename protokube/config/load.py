@@ -173,7 +173,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     return NodeConfig(
         master=master,
         volumes=VolumeSettings(None if cluster_id is None else str(cluster_id), frozenset(templates)),
-        disks=DiskSettings(may_format=not values["no-format"], layouts=templates),
+        disks=DiskSettings(may_format=not values["no-format"], layouts=templates, dns_suffix=suffix),
         etcd=EtcdSettings(
             templates=templates,
             image=None if values["etcd-image"] is None else str(values["etcd-image"]),

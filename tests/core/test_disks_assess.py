@@ -54,7 +54,10 @@ from tests.core.states import (
 )  # fmt: skip
 
 OTHER = "11111111-1111-4111-8111-111111111111"
-KOPS = "spec: {containers: [{image: etcd:3.5.9, env: [{name: ETCD_NAME, value: %s}]}]}"
+KOPS = (
+    "spec: {containers: [{image: etcd:3.5.9, env: [{name: ETCD_NAME, value: %s}, "
+    f"{{name: ETCD_INITIAL_CLUSTER, value: etcd-a=http://etcd-a.internal.{CLUSTER}:2380}}]}}]}}"
+)
 MINE = Identity(CLUSTER, "main", "a", VOLUME, UUID)
 
 

@@ -31,7 +31,10 @@ from tests.core.states import (
 OTHER = "11111111-1111-4111-8111-111111111111"
 OURS = Identity(CLUSTER, "main", "a", VOLUME, UUID)
 MANIFEST = "k8s.io/manifests/etcd.manifest"
-POD = "spec: {containers: [{image: etcd:3.5.9, env: [{name: ETCD_NAME, value: etcd-a}]}]}"
+POD = (
+    "spec: {containers: [{image: etcd:3.5.9, env: [{name: ETCD_NAME, value: etcd-a}, "
+    f"{{name: ETCD_INITIAL_CLUSTER, value: etcd-a=http://etcd-a.internal.{CLUSTER}:2380}}]}}]}}"
+)
 
 
 def disk(content: Ext4, **more: Any) -> Observed:

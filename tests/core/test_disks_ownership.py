@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import IDENTITY_PATH, VolumeContents
+from protokube.core.disks.model import IDENTITY_PATH, Expected, VolumeContents
 from protokube.core.disks.ownership import is_empty, judge_ownership, kops_manifest, unmanaged_entries
 from protokube.core.model import Rejected, Unknown
 from protokube.core.volumes.assess import assess
@@ -20,7 +20,11 @@ MEMBER = EtcdMember("main", "a", ("a", "b", "c"))
 MINE = Identity(CLUSTER, "main", "a", VOLUME, UUID)
 OTHER = "11111111-1111-4111-8111-111111111111"
 MANIFEST = "k8s.io/manifests/etcd.manifest"
-POD = "spec: {containers: [{env: [{name: ETCD_NAME, value: %s}]}]}"
+SUFFIX = f".internal.{CLUSTER}"
+POD = (
+    "spec: {containers: [{env: [{name: ETCD_NAME, value: %s}, "
+    f"{{name: ETCD_INITIAL_CLUSTER, value: etcd-a=http://etcd-a{SUFFIX}:2380}}]}}]}}"
+)
 KOPS = frozenset({"k8s.io/", "k8s.io/manifests/", MANIFEST})
 
 
@@ -52,13 +56,51 @@ def test_more_than_could_be_listed_is_unmanaged() -> None:
 
 
 def test_a_kops_manifest_belongs_to_its_member() -> None:
-    template = templates()["main"]
+    template = Expected(templates()["main"], SUFFIX)
     assert kops_manifest(VolumeContents(), MEMBER, template) is None
     mine = VolumeContents(texts={MANIFEST: POD % "etcd-a"})
     assert kops_manifest(mine, MEMBER, template) == POD % "etcd-a"
     for text in (POD % "etcd-b", "", "spec: {}", "{", "[]"):
         judged = kops_manifest(VolumeContents(texts={MANIFEST: text}), MEMBER, template)
         assert isinstance(judged, Rejected) and judged.rule == "volume/foreign-data"
+
+
+def of_cluster(**urls: str) -> str:
+    env = {"ETCD_NAME": "etcd-a", **urls}
+    listed = ", ".join(f'{{name: {name}, value: "{value}"}}' for name, value in env.items())
+    return f"spec: {{containers: [{{env: [{listed}]}}]}}"
+
+
+@pytest.mark.parametrize(
+    ("env", "ours"),
+    [
+        ({"ETCD_INITIAL_CLUSTER": f"etcd-a=http://etcd-a{SUFFIX}:2380"}, True),
+        ({"ETCD_INITIAL_CLUSTER": f"etcd-a=http://etcd-a{SUFFIX}:2380,etcd-b=http://etcd-b{SUFFIX}:2380"}, True),
+        ({}, False),
+        ({"ETCD_INITIAL_CLUSTER": "etcd-a=http://etcd-a.internal.other.example.com:2380"}, False),
+        (
+            {
+                "ETCD_INITIAL_CLUSTER": f"etcd-a=http://etcd-a{SUFFIX}:2380,etcd-b=http://etcd-b.internal.other:2380",
+            },
+            False,
+        ),
+            {"ETCD_INITIAL_CLUSTER": f"etcd-a=http://etcd-a{SUFFIX}:2380,etcd-b=http://etcd-b.internal.other:2380"},
+            False,
+        ),
+        (
+            {
+                "ETCD_INITIAL_CLUSTER": f"etcd-a=http://etcd-a{SUFFIX}:2380",
+                "ETCD_ADVERTISE_CLIENT_URLS": "http://etcd-a.internal.other.example.com:4001",
+            },
+            False,
+        ),
+    ],
+)
+def test_a_kops_manifest_belongs_to_its_cluster(env: dict[str, str], ours: bool) -> None:
+    """Every cluster has an etcd-a: only its hosts tell which one's it is."""
+    text = of_cluster(**env)
+    judged = kops_manifest(VolumeContents(texts={MANIFEST: text}), MEMBER, Expected(templates()["main"], SUFFIX))
+    assert judged == text if ours else isinstance(judged, Rejected) and judged.rule == "volume/foreign-data"
 
 
 # --- the judgement --------------------------------------------------------------------------------------
@@ -72,7 +114,7 @@ def judge(
     cloud = replace(cloud, volumes=(*cloud.volumes, *others))
     volumes = assess(config_of().volumes, cloud, AttachTracking(), ())
     assert volumes is not None
-    return judge_ownership(volumes, volumes.ours["main"], templates()["main"], (uuid, read))
+    return judge_ownership(volumes, volumes.ours["main"], Expected(templates()["main"], SUFFIX), (uuid, read))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "etcd_bootstrap": ("etcd.assume_new",),
     "peers_patience": ("etcd.peers_patience",),
     "manifest_dir": ("etcd.manifest_dir", "kubelet.manifest_dir"),
-    "dns_suffix": ("etcd.dns_suffix", "dns.suffix"),
+    "dns_suffix": ("etcd.dns_suffix", "dns.suffix", "disks.dns_suffix"),
     "dns_adopt": ("dns.adopt",),
     "dns_removals": ("dns.removals",),
     "kubelet_unit": ("etcd.kubelet_unit", "kubelet.unit"),

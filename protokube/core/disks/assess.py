@@ -207,8 +207,8 @@ class _Judge(Struct, frozen=True):
             self.findings.refuse(one.id, "filesystem/damaged", evidence)
             return None
         # Ownership comes first: on another's filesystem nothing is run, whatever e2fsck says of it.
-        layout = self.settings.layouts[one.member.cluster]
-        if refused := judge_ownership(self.volumes, one, layout, (found.uuid, found.contents)):
+        expected = self.settings.expected(self.volumes.cluster_id, one.member.cluster)
+        if refused := judge_ownership(self.volumes, one, expected, (found.uuid, found.contents)):
             self.findings.refuse(one.id, refused.rule, refused.evidence)
             return None
         if found.check_failed:

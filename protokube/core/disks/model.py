@@ -179,11 +179,23 @@ class VolumeLayout(Struct, frozen=True):
         return f"{self.data_dir}/member/" in contents.entries
 
 
+class Expected(Struct, frozen=True):
+    """What a member's volume is judged against: its layout, and the suffix of the members' DNS names."""
+
+    layout: VolumeLayout
+    suffix: str
+
+
 class DiskSettings(Struct, frozen=True):
     """The operator's settings: whether disks may be formatted, and each etcd cluster's layout."""
 
     may_format: bool = True
     layouts: Mapping[str, VolumeLayout] = {}
+    dns_suffix: str | None = None
+
+    def expected(self, cluster_id: str, etcd_cluster: str) -> Expected:
+        """What a volume of an etcd cluster is judged against."""
+        return Expected(self.layouts[etcd_cluster], self.dns_suffix or f".internal.{cluster_id}")
 
 
 class Todo(StrEnum):

@@ -5,11 +5,14 @@ Invariant: a filesystem is used only when all that can be read agrees on the clu
 
 from __future__ import annotations
 
+import re
+
 from protokube.core.disks.identity import parse_identity
 from protokube.core.disks.model import (
     IDENTITY_PATH,
     LOST_AND_FOUND,
     MANIFESTS,
+    Expected,
     VolumeContents,
     VolumeLayout,
 )
@@ -20,12 +23,18 @@ from protokube.core.volumes.model import FILESYSTEM_TAG, EtcdMember, MemberVolum
 ETCD_MANAGER = frozenset({"myid", "pki/"})
 """The entries that kops's etcd-manager makes in a volume's root, beside data/<token> and state."""
 
+WRITTEN_BY_US = "# Written by protokube"
+"""How every manifest begins that protokube writes."""
+
+_HOST = re.compile(r"//([^/:,]+)")
+"""A URL's host, in a list of URLs."""
+
 _SHOWN = 5
 """Entries that a refusal lists."""
 
 
 def judge_ownership(
-    volumes: VolumesAssessment, volume: MemberVolume, layout: VolumeLayout, found: Filesystem
+    volumes: VolumesAssessment, volume: MemberVolume, expected: Expected, found: Filesystem
 ) -> Rejected | None:
     """Judge whether a filesystem may serve a member: the reason against it, or None.
 
@@ -56,13 +65,13 @@ def judge_ownership(
             "save the data with `etcdctl snapshot save` on the old member, and restore it into a blank volume"
         )
         return Rejected("volume/foreign-data", evidence)
-    if trace := _lost_trace(contents, layout):
+    if trace := _lost_trace(contents, expected.layout):
         return Rejected("volume/lost-root", trace)
-    if unmanaged := unmanaged_entries(contents, layout):
+    if unmanaged := unmanaged_entries(contents, expected.layout):
         more = f" and {len(unmanaged) - _SHOWN} more" if len(unmanaged) > _SHOWN else ""
         evidence = f"the volume holds {', '.join(unmanaged[:_SHOWN])}{more}, which neither protokube nor kops makes"
         return Rejected("volume/foreign-data", evidence)
-    return _judge_adoption(volume, uuid, contents, layout)
+    return _judge_adoption(volume, uuid, contents, expected)
 
 
 Filesystem = tuple[str, VolumeContents | Unknown]
@@ -87,18 +96,16 @@ def _judge_identity(cluster_id: str, volume: MemberVolume, uuid: str, text: str)
     return None
 
 
-def _judge_adoption(
-    volume: MemberVolume, uuid: str, contents: VolumeContents, layout: VolumeLayout
-) -> Rejected | None:
+def _judge_adoption(volume: MemberVolume, uuid: str, contents: VolumeContents, expected: Expected) -> Rejected | None:
     """Judge a filesystem without an identity file: protokube's own, or one that kops made for this member."""
     # The UUID follows from cluster, member and volume: only protokube gives it, to this very filesystem.
-    if uuid == volume.uuid:
+    if uuid == volume.uuid and not is_kops(contents, expected.layout):
         return None
     if is_empty(contents):
         # mkfs by hand gives another UUID. It may as well be a volume whose files were lost, so no etcd starts on it.
         evidence = f"an empty ext4 filesystem with UUID {uuid} that protokube did not make (expected {volume.uuid})"
         return Rejected("volume/unknown-filesystem", evidence)
-    kops = kops_manifest(contents, volume.member, layout)
+    kops = kops_manifest(contents, volume.member, expected)
     if isinstance(kops, Rejected):
         return kops
     if kops is None:
@@ -151,17 +158,41 @@ def is_empty(contents: VolumeContents) -> bool:
     return not contents.overflow and contents.entries <= {LOST_AND_FOUND}
 
 
-def kops_manifest(contents: VolumeContents, member: EtcdMember, layout: VolumeLayout) -> str | Rejected | None:
+def is_kops(contents: VolumeContents, layout: VolumeLayout) -> bool:
+    """Whether a manifest stands on the volume that protokube did not write."""
+    text = contents.texts.get(layout.manifest)
+    return text is not None and not text.startswith(WRITTEN_BY_US)
+
+
+def kops_manifest(contents: VolumeContents, member: EtcdMember, expected: Expected) -> str | Rejected | None:
     """The text of the manifest that kops wrote for the member; None when there is none.
 
-    Rejected when it belongs to another member: a volume of kops is adopted only for the member that ran on it.
+    Rejected when it belongs to another member or cluster: a volume of kops is adopted only for the member that ran on
+    it. The name alone tells no cluster, since every cluster has an etcd-a.
     """
+    layout = expected.layout
     text = contents.texts.get(layout.manifest)
     if text is None:
         return None
-    name = manifest_env(text).get("ETCD_NAME")
-    expected = layout.member_name(member.me)
-    if name != expected:
-        evidence = f"the volume's manifest {layout.manifest_file} has ETCD_NAME={name}, expected {expected}"
-        return Rejected("volume/foreign-data", evidence)
+    env = manifest_env(text)
+    name = layout.member_name(member.me)
+    if (said := env.get("ETCD_NAME")) != name:
+        return _another_members(layout, "ETCD_NAME", said, name)
+    hosts = {one: f"{layout.member_name(one)}{expected.suffix}".lower() for one in member.members}
+    for variable, allowed in (
+        ("ETCD_INITIAL_CLUSTER", set(hosts.values())),
+        ("ETCD_INITIAL_ADVERTISE_PEER_URLS", {hosts[member.me]}),
+        ("ETCD_ADVERTISE_CLIENT_URLS", {hosts[member.me]}),
+    ):
+        said = env.get(variable)
+        if said is None and variable != "ETCD_INITIAL_CLUSTER":
+            continue
+        named = set(_HOST.findall((said or "").lower()))
+        if not named or not named <= allowed:
+            return _another_members(layout, variable, said, f"only the hosts {', '.join(sorted(allowed))}")
     return text
+
+
+def _another_members(layout: VolumeLayout, variable: str, said: str | None, expected: str) -> Rejected:
+    evidence = f"the volume's manifest {layout.manifest_file} has {variable}={said}, expected {expected}"
+    return Rejected("volume/foreign-data", evidence)

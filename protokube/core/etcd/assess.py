@@ -89,7 +89,9 @@ class _Judge(Struct, frozen=True):
 
     def question(self, member: MountedMember) -> tuple[str, Mapping[str, str]] | None:
         """The etcd cluster and the peer URLs to ask; None for a member that started, or that is refused."""
-        identity = identify(self.volumes, member) or first_identity(self.volumes.cluster_id, member)
+        identity = identify(self.volumes, member, self.settings.suffix(self.volumes.cluster_id)) or first_identity(
+            self.volumes.cluster_id, member
+        )
         if isinstance(identity, Rejected):
             return None
         known = self._known(member, identity)
@@ -100,7 +102,7 @@ class _Judge(Struct, frozen=True):
     def member(self, member: MountedMember) -> MemberVerdict:
         """Judge one mounted member: decide its next step."""
         volume = member.volume
-        identity = identify(self.volumes, member)
+        identity = self._identify(member)
         if isinstance(identity, Rejected):
             self.findings.refuse(volume.id, identity.rule, identity.evidence)
             # A wrong tag or file stops no member that runs, and starts none.
@@ -123,6 +125,9 @@ class _Judge(Struct, frozen=True):
         if isinstance(start, Start):
             return self._start(verdict, start, image, known)
         return self._not_started(verdict, start, known)
+
+    def _identify(self, member: MountedMember) -> Identity | Rejected | None:
+        return identify(self.volumes, member, self.settings.suffix(self.volumes.cluster_id))
 
     def _known(self, member: MountedMember, identity: Identity) -> MemberFacts:
         suffix = self.settings.suffix(self.volumes.cluster_id)

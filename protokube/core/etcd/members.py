@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from protokube.core.disks.identity import Identity, parse_identity
-from protokube.core.disks.model import IDENTITY_PATH, DisksAssessment, VolumeContents
-from protokube.core.disks.ownership import judge_ownership, kops_manifest
+from protokube.core.disks.model import IDENTITY_PATH, DisksAssessment, Expected, VolumeContents
+from protokube.core.disks.ownership import is_kops, judge_ownership
 from protokube.core.etcd.model import EtcdFacts, EtcdSettings, MountedMember
 from protokube.core.model import Rejected
 from protokube.core.static_pod import image_version, manifest_image, spell_version
@@ -26,13 +26,13 @@ def mounted_members(settings: EtcdSettings, facts: EtcdFacts, disks: DisksAssess
     return tuple(members)
 
 
-def identify(volumes: VolumesAssessment, member: MountedMember) -> Identity | Rejected | None:
+def identify(volumes: VolumesAssessment, member: MountedMember, suffix: str) -> Identity | Rejected | None:
     """Read the identity file of a mounted volume and judge the volume by it; None when there is no file yet.
 
     debugfs reads before the mount, without the journal, and may miss the newest files: so all is judged again here.
     """
     volume = member.volume
-    if refused := judge_ownership(volumes, volume, member.template, (member.uuid, member.contents)):
+    if refused := judge_ownership(volumes, volume, Expected(member.template, suffix), (member.uuid, member.contents)):
         return refused
     text = member.contents.texts.get(IDENTITY_PATH)
     if text is None:
@@ -49,8 +49,8 @@ def identify(volumes: VolumesAssessment, member: MountedMember) -> Identity | Re
 def first_identity(cluster_id: str, member: MountedMember) -> Identity:
     """The identity to write to a volume that has none yet."""
     volume = member.volume
-    kops = kops_manifest(member.contents, volume.member, member.template)
-    image = manifest_image(kops) if isinstance(kops, str) else None
+    kops = is_kops(member.contents, member.template)
+    image = manifest_image(member.manifest) if kops else None
     version = spell_version(image_version(image)) if image else None
     return Identity(
         cluster_id,
@@ -58,7 +58,6 @@ def first_identity(cluster_id: str, member: MountedMember) -> Identity:
         volume.member.me,
         volume.id,
         member.uuid,
-        version if member.has_data or member.uuid != volume.uuid else None,
-        # A member that kops has run never starts as `new`. On a filesystem of ours the manifest is our own.
-        member.has_data or (kops is not None and member.uuid != volume.uuid),
+        version,
+        member.has_data or kops,  # a member that kops has run never starts as `new`
     )

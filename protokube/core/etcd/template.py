@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import yaml
 
+from protokube.core.disks.ownership import WRITTEN_BY_US
 from protokube.core.etcd.model import EtcdTemplate, InitialState
 from protokube.core.model import Fault
 from protokube.core.static_pod import image_version
@@ -51,7 +52,7 @@ _FIELDS: Mapping[str, tuple[str, type]] = {
     "dataDir": ("data_dir", str),
     "cpuRequest": ("cpu_request", str),
 }
-_HEADER = "# Written by protokube, which keeps it; changes made here are undone.\n"
+_HEADER = f"{WRITTEN_BY_US}, which keeps it; changes made here are undone.\n"
 _loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 

@@ -1,4 +1,4 @@
-"""The demo's node: all that happens inside the namespaces that `examples/demo` makes. Not to be run by hand.
+"""The demo's node, inside the namespaces that `examples/demo` makes. Not to be run by hand.
 
 python examples/demo_node.py SCRATCH KEEP       (KEEP: 1 or 0)
 """
@@ -35,8 +35,8 @@ COLOURS = ("\33[1m", "\33[2m", "\33[32m", "\33[31m", "\33[0m")
 BOLD, DIM, GREEN, RED, PLAIN = COLOURS if sys.stdout.isatty() else ("",) * 5
 
 
-class DemoFailed(Exception):
-    """A stage did not come to its end; the message says which, and what was seen instead."""
+class DemoError(Exception):
+    """A stage did not come to its end; the message says which, and names the cause."""
 
 
 def title(text: str) -> None:
@@ -49,18 +49,18 @@ def done(text: str, seconds: float | None = None) -> None:
 
 
 def until(what: str, look: Callable[[], Any]) -> Any:
-    """Look again and again until there is something; DemoFailed when there is nothing for too long."""
+    """Look again and again until there is something. Raises DemoError when nothing comes within LIMIT."""
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         found = look()
         if found is not None:
             return found
         time.sleep(0.01)
-    raise DemoFailed(f"{what}: not within {LIMIT:.0f} s")
+    raise DemoError(f"{what}: not within {LIMIT:.0f} s")
 
 
 class Node:
-    """The bare machine that is to become a node, in the namespaces that this process already is in."""
+    """The bare machine that is to become a node, in this process's own namespaces."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch, self.root = scratch, scratch / "root"
@@ -81,7 +81,7 @@ class Node:
         )
 
     def start(self, name: str, argv: Sequence[str], environment: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
-        """Start something that stays; it logs to `<scratch>/<name>.log`."""
+        """Start a process that stays; it logs to `<scratch>/<name>.log`."""
         with (self.scratch / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 argv,
@@ -100,7 +100,7 @@ class Node:
         return self.times[-1][1]
 
     def end(self) -> None:
-        """End what still runs, the last one first."""
+        """End all processes that still run, the last one first."""
         for process in reversed(self.processes):
             if process.poll() is None:
                 process.terminate()
@@ -119,20 +119,20 @@ class Node:
 
 
 def etcd_version() -> str:
-    """The version of the machine's own etcd: the manifests shall name what really runs."""
+    """The version of the machine's own etcd, for the manifests to name."""
     said = output("etcd", "--version")
     match = re.search(r"etcd Version: (\d+\.\d+\.\d+)", said)
     if match is None:
-        raise DemoFailed(f"etcd --version says {said!r}")
+        raise DemoError(f"etcd --version says {said!r}")
     return match[1]
 
 
 def show_plan(node: Node) -> None:
-    title("What would be done: protokube --dry-run")
+    title("The plan: protokube --dry-run")
     since = time.monotonic()
     plan = node.protokube("--dry-run")
     if plan.returncode or node.root.exists():
-        raise DemoFailed(f"the dry run exited {plan.returncode}: {plan.stdout}{plan.stderr}")
+        raise DemoError(f"the dry run exited {plan.returncode}: {plan.stdout}{plan.stderr}")
     took = node.took("dry run, the whole way foreseen", since)
     steps = plan.stdout.partition("Good to know:")[0].splitlines()
     for line in steps:
@@ -141,7 +141,7 @@ def show_plan(node: Node) -> None:
 
 
 def run_daemon(node: Node) -> subprocess.Popen[bytes]:
-    title("It is done: protokube, the daemon, as systemd would run it")
+    title("The act: protokube, the daemon, as systemd would run it")
     said = listen(node.scratch / "notify")
     since = time.monotonic()
     daemon = node.start("protokube", node.common, {"NOTIFY_SOCKET": str(node.scratch / "notify")})
@@ -169,7 +169,7 @@ def listen(path: Path) -> list[bytes]:
 
 def is_alive(process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is not None:
-        raise DemoFailed(f"{process.args!r} exited with {process.returncode}")
+        raise DemoError(f"{process.args!r} exited with {process.returncode}")
     return True
 
 
@@ -217,10 +217,10 @@ def put_and_get(port: int, key: str, value: str) -> None:
     call(port, "put", {"key": key, "value": value})
     (found,) = call(port, "range", {"key": key})["kvs"]
     if base64.b64decode(found["value"]).decode() != value:
-        raise DemoFailed(f"etcd on port {port} gave back {found}")
+        raise DemoError(f"etcd on port {port} gave back {found}")
 
 
-def settle(node: Node, daemon: subprocess.Popen[bytes]) -> None:
+def converge(node: Node, daemon: subprocess.Popen[bytes]) -> None:
     title("The daemon takes note, and ends")
     since = time.monotonic()
     identities = sorted(node.root.glob("mnt/master-*/k8s.io/identity.yaml"))
@@ -232,16 +232,16 @@ def settle(node: Node, daemon: subprocess.Popen[bytes]) -> None:
         return (is_alive(daemon) and len(identities) == len(states) == 2 and known and marked) or None
 
     until("the daemon has recorded that both members started", noted)
-    done("both volumes bear the mark that their etcd has started: neither will ever bootstrap anew")
+    done("both volumes bear the mark that their etcd has started: neither will ever bootstrap again")
     took = node.took("etcd healthy → recorded on the volumes", since)
     check = node.protokube("--dry-run", "--detailed-exitcode")
     if check.returncode:
-        raise DemoFailed(f"the node is not settled:\n{check.stdout}{check.stderr}")
-    done("the node is settled", took)
+        raise DemoError(f"the node is not converged:\n{check.stdout}{check.stderr}")
+    done("the node is converged", took)
     since = time.monotonic()
     daemon.send_signal(signal.SIGTERM)
     if daemon.wait(10):
-        raise DemoFailed(f"after SIGTERM the daemon exited with {daemon.returncode}")
+        raise DemoError(f"after SIGTERM the daemon exited with {daemon.returncode}")
     done("SIGTERM: it ends at once; etcd runs on", node.took("SIGTERM → exit 0", since))
 
 
@@ -251,7 +251,7 @@ def run_again(node: Node) -> None:
     again = node.protokube("--once")
     verdict = again.stdout.strip().splitlines()[-1:] or [""]
     if again.returncode or "nothing left to do" not in verdict[0]:
-        raise DemoFailed(f"the second run exited {again.returncode}:\n{again.stdout}{again.stderr}")
+        raise DemoError(f"the second run exited {again.returncode}:\n{again.stdout}{again.stderr}")
     done(f"exit 0: {verdict[0]}", node.took("second run, start to exit", since))
 
 
@@ -304,7 +304,7 @@ def inside(scratch: Path, keep: bool) -> int:
         show_plan(node)
         daemon = run_daemon(node)
         round_trips = run_etcd(node)
-        settle(node, daemon)
+        converge(node, daemon)
         run_again(node)
         report(node, round_trips)
         if keep:
@@ -313,7 +313,7 @@ def inside(scratch: Path, keep: bool) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             signal.pause()
         return 0
-    except (DemoFailed, OSError, subprocess.SubprocessError) as problem:
+    except (DemoError, OSError, subprocess.SubprocessError) as problem:
         print(f"\n{RED}✗ {problem}{PLAIN}", flush=True)
         for log in sorted((*scratch.glob("*.log"), *scratch.glob("pods/*.log"))):
             print(f"--- {log.name}, its end:\n{log.read_text(errors='replace')[-3000:]}", flush=True)

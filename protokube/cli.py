@@ -1,4 +1,7 @@
-"""argv → configuration → the chosen adapters → the daemon, one settled node, or a dry run. And exit codes."""
+"""argv → configuration → the chosen adapters → the daemon, --once, or a dry run; and exit codes.
+
+asyncio and the daemon are imported inside functions: they load while the first reconcile already runs in its thread.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,13 @@ if TYPE_CHECKING:
 
     from protokube.daemon import Running
 
-DONE, NOT_SETTLED, WORK_FOUND, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 77, 78
+DONE, NOT_CONVERGED, WORK_FOUND, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 77, 78
 
 log = logging.getLogger("protokube")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run protokube; the answer is its exit code."""
+    """Run protokube, and return its exit code."""
     started = time.monotonic()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -57,14 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return NOT_PERMITTED
     except AlreadyRunningError as error:
         print(f"protokube: {error}", file=sys.stderr)
-        return NOT_SETTLED
+        return NOT_CONVERGED
 
 
 def _load(given: Sequence[str], *, strict: bool) -> Chosen:
-    """The configuration, with every file that it names. Its faults stop it here, all at once, before any effect.
+    """Read the configuration and every file that it names. Raises ConfigError with every fault, before any effect.
 
-    The daemon starts in spite of faults in kubelet's settings, unless `strict`: they concern kubelet's files alone,
-    and the last good ones go on.
+    Unless `strict`, the daemon starts in spite of faults in kubelet's settings: they concern kubelet's files alone,
+    and kubelet goes on with the last good ones.
     """
     settings, faults = read(given, os.environ)
     if strict or settings.once or settings.dry_run:
@@ -96,13 +99,13 @@ def _run(given: Sequence[str], chosen: Chosen, started: float) -> int:
 
 
 def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
-    """Begin the first round, and load what runs it meanwhile: asyncio takes a fifth of the way to a mounted disk."""
+    """Begin the first reconcile, and load asyncio meanwhile: it takes a fifth of the way to a mounted disk."""
     settings = chosen.settings
     loop: Future[asyncio.AbstractEventLoop] = Future()
     alarm = Alarm()
     wired = wire(chosen, loop, alarm.ring)
-    rounds = Reconciles(settings, wired, started, Memory(), alarm.ring)
-    first = rounds.begin()
+    reconciles = Reconciles(settings, wired, started, Memory(), alarm.ring)
+    first = reconciles.begin()
     import asyncio
 
     from protokube import daemon
@@ -110,24 +113,24 @@ def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
     async def once() -> Report:
         loop.set_result(asyncio.get_running_loop())
         try:
-            return await daemon.settle(settings, wired, alarm, rounds, first)
+            return await daemon.converge(settings, wired, alarm, reconciles, first)
         finally:
             wired.close()
 
     async def serve() -> None:
         loop.set_result(asyncio.get_running_loop())
-        await _serve(given, daemon.Running(chosen, wired, alarm, rounds, first))
+        await _serve(given, daemon.Running(chosen, wired, alarm, reconciles, first))
 
     if not settings.once:
         asyncio.run(serve())
         return DONE
     report = asyncio.run(once())
     print(as_json(report) if settings.output == "json" else as_text(report, planned=False))
-    return DONE if report.converged else NOT_SETTLED
+    return DONE if report.converged else NOT_CONVERGED
 
 
 async def _serve(given: Sequence[str], running: Running) -> None:
-    """The daemon; a SIGHUP ends one configuration and begins the next."""
+    """Run the daemon. A SIGHUP ends one configuration and begins the next."""
     from protokube import daemon
 
     notifier = Notifier(os.environ)
@@ -151,7 +154,7 @@ async def _serve(given: Sequence[str], running: Running) -> None:
 
 
 def _begin_again(chosen: Chosen, before: Running) -> Running:
-    """The next configuration's first reconcile. What hangs since the one before is not started again."""
+    """Begin the next configuration. A call that hangs since the one before is not started a second time."""
     import asyncio
 
     from protokube import daemon
@@ -160,9 +163,9 @@ def _begin_again(chosen: Chosen, before: Running) -> Running:
     loop.set_result(asyncio.get_running_loop())
     alarm = Alarm()
     wired = wire(chosen, loop, alarm.ring, before.wired.disks)
-    memory = before.rounds.memory.for_another_configuration()
-    rounds = Reconciles(chosen.settings, wired, before.rounds.started, memory, alarm.ring)
-    return daemon.Running(chosen, wired, alarm, rounds, rounds.begin())
+    memory = before.reconciles.memory.for_another_configuration()
+    reconciles = Reconciles(chosen.settings, wired, before.reconciles.started, memory, alarm.ring)
+    return daemon.Running(chosen, wired, alarm, reconciles, reconciles.begin())
 
 
 def _dry_run(chosen: Chosen, started: float) -> Report:
@@ -173,7 +176,7 @@ def _dry_run(chosen: Chosen, started: float) -> Report:
 
     async def look() -> Report:
         loop.set_result(asyncio.get_running_loop())
-        # Only the reading half of the ports goes in: there is nothing in its hands that could write.
+        # Only the reading half of the ports goes in: a dry run holds nothing that could write (law 7).
         observer = Observer(wired.config.for_dry_run(), wired.readers, started=started)
         try:
             return await asyncio.to_thread(dry_run, observer)

@@ -1,7 +1,7 @@
-"""The run loop: a round, then sleep until an event or a deadline wakes it; signals, watchdog, readiness.
+"""The run loop: reconcile, then sleep until an event or a deadline; signals, watchdog, readiness.
 
-The main thread runs asyncio and never works: all it does with an event is to wake the loop. Reconciles are
-synchronous code in a thread of their own.
+The main thread runs asyncio and never works: it only wakes the loop. Reconciles are synchronous code in a thread of
+their own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -36,14 +37,18 @@ GRACE = 4.5
 """Seconds that the action in hand may take to end after SIGTERM; the program is gone within 5 s."""
 
 PASS_LIMIT = 120.0
-"""Seconds within which a pass of a round ends; beyond that the watchdog is no longer fed."""
+"""Seconds within which a pass of a reconcile ends; beyond that the watchdog is no longer fed."""
 
 _SHORT, _LONG = 8.0, 10.0
+"""The longest sleeps, in seconds, while something goes on by itself, and while something is waited for."""
 _FIRST_AFTER_TROUBLE = 0.25
 _TRIES_IN_VAIN = 6
+"""Reconciles in vain after which --once gives up."""
 _PASSES_SOON = 20
-"""Reconciles in vain, three minutes of them, for which trouble counts as passing: its end is seen within seconds."""
+"""Reconciles in vain, about three minutes of them, for which trouble counts as passing: its end is seen within
+seconds."""
 _SHOWN = 4
+"""Reasons that the log shows of those that woke."""
 _BURST, _BURSTS = 0.005, 10
 """Seconds without an event that end a burst, and how many times a burst is prolonged at most."""
 
@@ -59,9 +64,9 @@ class Sleep:
     async def until_rung(self, seconds: float, calm: float = 0.0) -> list[str]:
         """Sleep until an event, at most for so long. The reasons that woke; empty when the time ran out.
 
-        Events come in bursts (two disks are ready within moments): a few more milliseconds of sleep save a round, and
-        let what belongs together go on together. For the first `calm` seconds only a person's signal ends the sleep:
-        where a round has just met trouble, events of the node don't make it knock again at once.
+        Events come in bursts (two disks are ready within moments): a few more milliseconds of sleep save a reconcile,
+        and let both disks go on together. For the first `calm` seconds only a person's signal ends the sleep: after
+        trouble, events of the node must not cause another try at once.
         """
         reasons = await self._collected(calm)
         if not reasons:
@@ -91,7 +96,7 @@ class Sleep:
 
 
 def is_signal(reason: str) -> bool:
-    """Whether somebody has asked for a round, and wants everything looked at."""
+    """Whether a person has asked for a reconcile that reads everything."""
     return reason.startswith("SIG")
 
 
@@ -106,8 +111,8 @@ def _rank(reason: str) -> int:
 class Watches:
     """Everything outside that may wake the loop: files, processes, addresses.
 
-    Events only wake: where the kernel refuses a watch, that is said once, rounds by the clock see what is missed, and
-    each of them is followed by another try.
+    Events only wake. Where the kernel refuses a watch, the log says so once; reconciles by the clock see what is
+    missed, and each of them is followed by another try.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wired: Wired, alarm: Alarm) -> None:
@@ -121,7 +126,7 @@ class Watches:
         self._watch_always()
 
     def _watch_always(self) -> None:
-        """Watch what matters whatever a round has seen; again where that was refused."""
+        """Watch what matters whatever a reconcile has seen; try again where the kernel refused."""
         if self._addresses.done():
             self._addresses = self._loop.create_task(self._watch_addresses())
         for directory in self._wired.watch:
@@ -132,7 +137,7 @@ class Watches:
     def follow(self, report: Report, root: str) -> None:
         """Watch what may come now: ends of tools at work, kubelet's kubeconfig, etcd in its data directories.
 
-        Only on volumes that this report could read: whatever touches one that hangs, hangs with it.
+        Watch only volumes that this report could read: a look at a disk that hangs would hang as well.
         """
         if self._missed:
             self._watch_always()
@@ -140,7 +145,7 @@ class Watches:
             self._follow_tool(volume_id, pid)
         wanted = report.wanted
         if wanted.kubeconfig is not None:
-            kubeconfig = Path(root, wanted.kubeconfig.lstrip("/"))  # whatever brings it tells nobody
+            kubeconfig = Path(root, wanted.kubeconfig.lstrip("/"))  # no tool that brings it says so
             self._directories.watch(kubeconfig.parent, CHANGE, names=frozenset({kubeconfig.name}))
         for directory in wanted.directories:
             self._directories.watch(Path(root, directory.lstrip("/")), CHANGE)
@@ -164,7 +169,7 @@ class Watches:
     def _do_without(self, what: str, error: ProviderError) -> None:
         if what not in self._missed:
             self._missed.add(what)
-            log.warning("not watched, and seen only in rounds by the clock: %s: %s", what, error)
+            log.warning("not watched, and seen only in reconciles by the clock: %s: %s", what, error)
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -173,12 +178,12 @@ class Watches:
 
 
 def tries_in_vain(report: Report, before: int) -> int:
-    """How many rounds in a row have got nothing on although there was something to do. `before`: until this one."""
+    """Count the reconciles in a row that had something to do and got nothing done. `before`: until this one."""
     return 0 if report.got_on or report.converged else before + 1
 
 
 def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
-    """How long to sleep, in seconds, when no event comes. `in_vain` is what `tries_in_vain` counts."""
+    """The sleep in seconds when no event comes. `in_vain` is the count of `tries_in_vain`."""
     if report.converged:
         return settings.interval
     most = settings.interval
@@ -188,17 +193,15 @@ def delay_after(report: Report, in_vain: int, settings: Settings) -> float:
     elif report.left.waiting or (trouble and in_vain < _PASSES_SOON):
         most = min(most, _LONG)
     gate = settings.node.kubelet.gate_timeout - report.observed.at.uptime
-    import random  # a settled node never gets here
-
     jitter = random.uniform(0.5, 1.0)
-    # What fails often passes at once; what goes on by itself ends with an event.
+    # Trouble often passes at once, while the end of work under way is an event.
     first = _FIRST_AFTER_TROUBLE if trouble else 1.0
     delay = min(most, first * 2.0 ** min(in_vain, 12)) * jitter
     return min(delay, gate + 0.1) if gate > 0 else delay
 
 
 def calm_after(report: Report, delay: float) -> float:
-    """For how much of the delay, in seconds, events of the node don't end it."""
+    """The part of the delay, in seconds, that events of the node don't end."""
     return delay / 2 if _trouble(report) else 0.0
 
 
@@ -218,7 +221,7 @@ def summary(report: Report) -> str:
 
 
 def say(report: Report, before: Report | None) -> None:
-    """Log what is left when it has changed."""
+    """Log the rest of a report when it has changed."""
     if before is not None and summary(report) == summary(before):
         return
     for refusal in report.left.refusals:
@@ -234,8 +237,13 @@ def say(report: Report, before: Report | None) -> None:
         log.info("converged")
 
 
-async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Reconciles, first: Future[Report]) -> Report:
-    """--once: rounds until the node is settled, nothing more can happen, or the time is up. `first` has begun."""
+async def converge(
+    settings: Settings, wired: Wired, alarm: Alarm, reconciles: Reconciles, first: Future[Report]
+) -> Report:
+    """--once: reconcile until the node is converged, nothing more can happen, or the time is up.
+
+    `first` has begun already.
+    """
     loop = asyncio.get_running_loop()
     sleep = Sleep(loop, alarm)
     watches = Watches(loop, wired, alarm)
@@ -247,36 +255,38 @@ async def settle(settings: Settings, wired: Wired, alarm: Alarm, rounds: Reconci
             report = await asyncio.wrap_future(current)
             watches.follow(report, settings.root)
             in_vain = tries_in_vain(report, in_vain)
-            left = settings.timeout - (time.monotonic() - rounds.started)
+            left = settings.timeout - (time.monotonic() - reconciles.started)
             trying = _trouble(report) and in_vain < _TRIES_IN_VAIN
             if report.converged or left <= 0 or not (report.in_flight or trying or report.got_on):
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps
             if current is first and _may_have_missed(report):
-                current = rounds.begin(Cause.NODE)
+                current = reconciles.begin(Cause.NODE)
                 continue
             delay = min(delay_after(report, in_vain, settings), left)
             reasons = await sleep.until_rung(delay, calm_after(report, delay))
-            current = rounds.begin(_cause(reasons))
+            current = reconciles.begin(_cause(reasons))
     finally:
         alarm.listen(None)
         watches.close()
 
 
 class Running(Struct, frozen=True):
-    """A configuration at work: what it was made of, and everything that serves it. `first` is its first round, which
-    has begun."""
+    """A configuration at work, with everything that serves it. `first` is its first reconcile, which has begun."""
 
     chosen: Chosen
     wired: Wired
     alarm: Alarm
-    rounds: Reconciles
+    reconciles: Reconciles
     first: Future[Report]
 
 
 async def serve(running: Running, notifier: Notifier) -> bool:
-    """The daemon, until a signal ends it. True when the configuration is to be read again; no round runs then."""
-    rounds, alarm = running.rounds, running.alarm
+    """Run the daemon until a signal ends it.
+
+    True when the configuration is to be read again; no reconcile runs then.
+    """
+    reconciles, alarm = running.reconciles, running.alarm
     loop = asyncio.get_running_loop()
     sleep = Sleep(loop, alarm)
     watches = Watches(loop, running.wired, alarm)
@@ -284,7 +294,7 @@ async def serve(running: Running, notifier: Notifier) -> bool:
 
     def end(name: str, what: str, asked: asyncio.Event) -> None:
         log.info("%s: %s", name, what)
-        rounds.stopping = True
+        reconciles.stopping = True
         asked.set()
 
     loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM", "ending", stop)
@@ -293,12 +303,12 @@ async def serve(running: Running, notifier: Notifier) -> bool:
     loop.add_signal_handler(signal.SIGUSR1, alarm.ring, "SIGUSR1")
     work = loop.create_task(_work(running, watches, sleep, notifier))
     reloading, stopping = loop.create_task(reload.wait()), loop.create_task(stop.wait())
-    feeding = loop.create_task(_feed(notifier, rounds))
+    feeding = loop.create_task(_feed(notifier, reconciles))
     try:
         await asyncio.wait([work, reloading, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if rounds.busy:  # the next configuration has to wait for the round's end; one that hangs is the watchdog's
+        if reconciles.busy:  # the next configuration waits for its end; the watchdog ends one that hangs
             await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if rounds.busy:
+        if reconciles.busy:
             await asyncio.wait([work], timeout=GRACE)
     finally:
         tasks = work, reloading, stopping, feeding
@@ -308,12 +318,12 @@ async def serve(running: Running, notifier: Notifier) -> bool:
         alarm.listen(None)
         watches.close()
     if not work.cancelled():
-        work.result()  # a bug in a round ends the program, and says so
+        work.result()  # a bug in a reconcile ends the program with its traceback
     return reload.is_set() and not stop.is_set()
 
 
 async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Notifier) -> None:
-    settings, rounds, current = running.chosen.settings, running.rounds, running.first
+    settings, reconciles, current = running.chosen.settings, running.reconciles, running.first
     before: Report | None = None
     in_vain = 0
     while True:
@@ -328,19 +338,19 @@ async def _work(running: Running, watches: Watches, sleep: Sleep, notifier: Noti
         before = report
         in_vain = tries_in_vain(report, in_vain)
         delay = 0.0 if again else delay_after(report, in_vain, settings)
-        if rounds.stopping:
+        if reconciles.stopping:
             return
         if not report.converged and delay:
-            log.info("next round in %.1f s, or with the next event", delay)
+            log.info("next reconcile in %.1f s, or with the next event", delay)
         reasons = await sleep.until_rung(delay, calm_after(report, delay))
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         if reasons or delay:
             log.info("woken by %s%s", ", ".join(reasons[:_SHOWN]) or f"the clock, after {delay:.1f} s", more)
-        current = rounds.begin(Cause.NODE if again and not reasons else _cause(reasons))
+        current = reconciles.begin(Cause.NODE if again and not reasons else _cause(reasons))
 
 
 def _cause(reasons: list[str]) -> Cause:
-    """What the reasons for which the loop woke make the cause of the round: a person counts for more than events."""
+    """The cause of the reconcile that the loop woke for: a person counts for more than events."""
     if not reasons:
         return Cause.CLOCK
     if any(map(is_signal, reasons)):
@@ -350,21 +360,21 @@ def _cause(reasons: list[str]) -> Cause:
 
 
 def _may_have_missed(first: Report) -> bool:
-    """Whether what the first round waits for may have come before anybody watched for it."""
+    """Whether a disk that the first reconcile waits for may have come before it was watched for."""
     return any(isinstance(disk, NoDisk) for disk in first.observed.storage.disks.values())
 
 
 def tell(send: Callable[..., None], *words: str) -> None:
-    """Tell systemd. When PID 1 doesn't listen for a moment, that is no reason to end a healthy daemon."""
+    """Tell systemd. A PID 1 that doesn't listen for a moment must not end a healthy daemon."""
     try:
         send(*words)
     except ProviderError as error:
         log.warning("%s", error)
 
 
-async def _feed(notifier: Notifier, rounds: Reconciles) -> None:
-    """Feed the watchdog while the round gets on: a hang then ends in a restart, which loses nothing."""
+async def _feed(notifier: Notifier, reconciles: Reconciles) -> None:
+    """Feed the watchdog while the reconcile gets on. A hang ends in a restart then, which loses nothing (law 2)."""
     while notifier.watchdog_interval is not None:
-        if not rounds.busy or time.monotonic() - rounds.last_sign < PASS_LIMIT:
+        if not reconciles.busy or time.monotonic() - reconciles.last_sign < PASS_LIMIT:
             tell(notifier.watchdog)
         await asyncio.sleep(notifier.watchdog_interval)

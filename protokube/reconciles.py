@@ -20,7 +20,7 @@ log = logging.getLogger("protokube")
 
 
 class Reconciles:
-    """Runs reconciles one after the other in threads, and keeps what lies between them."""
+    """Runs reconciles one after the other in threads, and keeps the memory between them."""
 
     def __init__(
         self, settings: Settings, wired: Wired, started: float, memory: Memory, wake: Callable[[str], None]
@@ -41,7 +41,10 @@ class Reconciles:
         return self.stopping
 
     def _recover(self) -> None:
-        """Mend what a crash left half done and no plan would notice. In trouble that is left to the reconcile."""
+        """Mend a file that a crash left half written, which no plan would notice.
+
+        A failure is only logged, since the reconcile meets it as well.
+        """
         try:
             if self._wired.dns is not None:
                 self._wired.dns.recover()
@@ -49,7 +52,7 @@ class Reconciles:
             log.warning("%s", error)
 
     def begin(self, cause: Cause = Cause.CLOCK) -> Future[Report]:
-        """Start one reconcile in a thread of its own; its report, or the bug that ended it, is the future's."""
+        """Start one reconcile in a thread of its own. The future holds its report, or the bug that ended it."""
         self.busy = True
         self._alive()
         future = start("reconcile", partial(self._work, cause))

@@ -12,6 +12,8 @@ import protokube.core.plan  # noqa: F401 - it imports every concern's actions
 from protokube.config.load import FILE_ONLY
 from protokube.config.options import OPTIONS, parser
 from protokube.core.action import kinds
+from protokube.report.json import ReportJson, StepJson
+from protokube.report.model import Status
 
 CHECKOUT = Path(__file__).parents[1]
 REFERENCE = (CHECKOUT / "docs/reference.md").read_text(encoding="utf-8")
@@ -55,6 +57,27 @@ def test_every_rule_belongs_to_a_family_that_this_test_knows() -> None:
 def test_every_option_is_in_the_table_and_every_row_is_an_option() -> None:
     rows = re.findall(r"^\| (?:`-\w`, )?`--([a-z0-9-]+)", REFERENCE, flags=re.MULTILINE)
     assert sorted(rows) == sorted([*(option.name for option in OPTIONS), "version"])
+
+
+def test_help_shows_every_option_in_its_group_and_the_groups_in_the_documented_order() -> None:
+    _usage, *sections = re.split(r"^(?=\S.*:$)", parser().format_help(), flags=re.MULTILINE)
+    shown = {
+        section.partition(":")[0]: re.findall(r"^  (?:-\w.*, )?--([a-z-]+)", section, re.M) for section in sections
+    }
+    assert shown.pop("options") == ["help", "version"]
+    expected: dict[str, list[str]] = {}
+    for option in OPTIONS:
+        expected.setdefault(option.group, []).append(option.name)
+    assert shown == expected and list(shown) == list(expected)
+    assert f"in six groups: {', '.join(expected)}." in re.sub(r"\s+", " ", REFERENCE)
+
+
+def test_the_json_report_s_keys_and_a_step_s_are_all_explained() -> None:
+    section = REFERENCE.partition("## The JSON report")[2].partition("\n## ")[0]
+    explained = {key for row in re.findall(r"^\| (`.*?) \|", section, re.M) for key in re.findall(r"`(\w+)`", row)}
+    assert explained == {*ReportJson.__struct_encode_fields__, *StepJson.__struct_encode_fields__}
+    for status in Status:
+        assert f"`{status}`" in section
 
 
 def test_options_that_no_file_may_hold_are_marked() -> None:

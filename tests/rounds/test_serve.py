@@ -1,4 +1,4 @@
-"""The run loop and its signals, with rounds that take as long as a test wants."""
+"""The run loop and its signals, with reconciles that take as long as a test wants."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Slow:
         ports = self.process.readers, self.process.writers
         wired = Wired(self.process.config, *ports, dns=None, watch=(), running=dict, close=lambda: None)
         alarm = Alarm()
-        self.rounds = Reconciles(settings, wired, time.monotonic(), self.process.memory, alarm.ring)
-        self.running = daemon.Running(choose(settings), wired, alarm, self.rounds, self.rounds.begin())
+        self.reconciles = Reconciles(settings, wired, time.monotonic(), self.process.memory, alarm.ring)
+        self.running = daemon.Running(choose(settings), wired, alarm, self.reconciles, self.reconciles.begin())
 
     def _wait(self) -> None:
         self.asked.set()
@@ -94,7 +94,7 @@ def test_a_reload_waits_for_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not node.running.first.done()
         node.let.set()
         assert await within(LIMIT, serving) is True
-        assert node.running.first.done() and not node.rounds.busy
+        assert node.running.first.done() and not node.reconciles.busy
 
     node.serve(test)
 
@@ -108,7 +108,7 @@ def test_a_reload_that_waits_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> No
         assert await within(0.2, serving) is None
         os.kill(os.getpid(), signal.SIGTERM)
         assert await within(LIMIT, serving) is False
-        assert node.rounds.busy, "nobody waited for it"
+        assert node.reconciles.busy, "nobody waited for it"
 
     node.serve(test)
 

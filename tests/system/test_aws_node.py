@@ -34,7 +34,7 @@ def asleep(node: AwsNode) -> None:
 
     def holds() -> bool:
         seen.append(last_line())
-        told = re.match(r"next round in ([\d.]+) s", seen[-1])
+        told = re.match(r"next reconcile in ([\d.]+) s", seen[-1])
         # Twice the same: what the round itself has changed wakes it once more, at once. And more than the second that
         # follows a round which did something: a tool that this one began may end as the disk appears.
         return before != seen[-1] == seen[-2] and told is not None and float(told[1]) > 1.0

@@ -33,7 +33,7 @@ def throttled(region: AwsRegion, operation: str, times: int) -> None:
 
 def delays(node: AwsNode) -> list[float]:
     """The sleeps that the daemon has announced, in seconds."""
-    return [float(one) for one in re.findall(r"next round in ([\d.]+) s", node.journal(UNIT))]
+    return [float(one) for one in re.findall(r"next reconcile in ([\d.]+) s", node.journal(UNIT))]
 
 
 def rounds(node: AwsNode) -> int:

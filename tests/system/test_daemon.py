@@ -89,7 +89,9 @@ def test_no_watches_left(tmp_path: Path, kind: str) -> None:
         inside = ["unshare", "--user", "--map-root-user", "sh", "-c", none_left, *arguments]
         daemon = node.spawn("daemon.log", *inside)
         until("it goes by the clock", lambda: node.log().count("woken by the clock") >= 2)
-        missed = re.findall(r"not watched, and seen only in rounds by the clock: (\S+): .*; raise (\S+)", node.log())
+        missed = re.findall(
+            r"not watched, and seen only in reconciles by the clock: (\S+): .*; raise (\S+)", node.log()
+        )
         assert ("/dev", f"fs.inotify.max_user_{kind}") in missed
         assert len(missed) == len(set(missed)), "said once"
         assert " I converged\n" in node.log() and "Traceback" not in node.log()

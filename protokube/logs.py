@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from typing import TextIO
@@ -12,7 +13,8 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 
 
 class _Text(logging.Formatter):
-    """Under systemd each line bears its priority (sd-daemon(3)) and no time, which the journal keeps itself."""
+    """Text lines. Under systemd each bears its priority (sd-daemon(3)) and no time, which the journal keeps
+    itself."""
 
     def __init__(self, journal: bool) -> None:
         timed = "%(asctime)s.%(msecs)03d %(levelname).1s %(message)s"
@@ -28,8 +30,6 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        import json  # only here
-
         out = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
@@ -43,7 +43,8 @@ class _Json(logging.Formatter):
 
 
 def set_up_logging(settings: Settings, stream: TextIO) -> None:
-    """Log to `stream`. With --once and --dry-run, whose report is the output, only warnings unless asked for more."""
+    """Log to `stream`. With --once and --dry-run the report is the output: log only warnings then, unless
+    --verbose."""
     journal = "JOURNAL_STREAM" in os.environ
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Json() if settings.log_format == "json" else _Text(journal))

@@ -1,14 +1,14 @@
 """The node's files: atomic writes, relative links, and no step outside of the root or off a volume.
 
-Every operation opens the directory first and then works on one name in it, so nothing can be exchanged
-beneath it. Two ways lead to a directory:
+Every operation opens the directory first and then works on one name in it: an exchanged path can't divert it. Two
+ways lead to a directory:
 
 - A plain path is walked from the root like any program would, links included, but must end below the root.
 - A path on a volume starts at the mount point, whose device must be the volume's, and follows no symbolic
   link and crosses into no other filesystem: a planted link can't make root write elsewhere.
 
-A write goes to `.<name>.protokube-new` beside the file and is renamed over it. Such a file found later is
-what a crash left, and the next write of that file removes it.
+A write goes to `.<name>.protokube-new` beside the file and is renamed over it. A crash may leave such a file behind;
+the next write removes it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _KINDS = {
 class NodeFiles:
     """The files below `root` (a path of this machine); implements `ports.Files`.
 
-    Paths given and returned are absolute and without the root prefix. What lies below a volume's mount point is read
-    without following any symbolic link.
+    Paths given and returned are absolute and without the root prefix. Below a volume's mount point no symbolic link
+    is followed.
     """
 
     def __init__(self, root: str) -> None:
@@ -55,9 +55,9 @@ class NodeFiles:
     def read(self, paths: Sequence[str]) -> Mapping[str, FileState]:
         """The state of each path, not following a link at its end.
 
-        What can't be reached (a link on a volume, a file where a directory should be) or can't be read (a failing
-        disk) is an `OtherFile` whose kind says so. A relative link's target is given as the absolute path, without
-        the root prefix, that it leads to; an absolute one as written.
+        A path that can't be reached (a link on a volume, a file where a directory should be) or can't be read (a
+        failing disk) is an `OtherFile` whose kind says so. A relative link's target is resolved to an absolute path
+        without the root prefix; an absolute one stays as written.
         """
         return {path: self._read(path) for path in paths}
 
@@ -107,7 +107,7 @@ class NodeFiles:
             os.close(folder)
 
     def _state(self, folder: int, name: str) -> FileState:
-        """What stands under a name in an open directory."""
+        """The state of a name in an open directory."""
         info = os.stat(name, dir_fd=folder, follow_symlinks=False)
         mode = stat.S_IMODE(info.st_mode)
         if stat.S_ISLNK(info.st_mode):
@@ -127,13 +127,13 @@ class NodeFiles:
         return os.path.normpath(os.path.join(self._place(folder), target))  # noqa: PTH118 - strings throughout
 
     def _place(self, folder: int) -> str:
-        """Where an open directory really is, as an absolute path without the root prefix."""
+        """The real path of an open directory, absolute and without the root prefix."""
         return "/" + str(Path(f"/proc/self/fd/{folder}").readlink())[len(self._root) :].strip("/")
 
     # --- writing -------------------------------------------------------------------------------
 
     def make_directory(self, action: MakeDirectory) -> None:
-        """Make a directory and what is missing above it, and give it the mode."""
+        """Make a directory and its missing parents, and set its mode."""
         with explain(f"make directory {action.path}"), self._folder(action.path, action.volume) as (folder, name):
             make_directory(folder, name)
             opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
@@ -145,7 +145,7 @@ class NodeFiles:
                 os.close(opened)
 
     def write(self, action: WriteFile) -> None:
-        """Write beside, fsync, rename, fsync the directory; nothing at all when it stands there already."""
+        """Write beside, fsync, rename, fsync the directory. Write nothing when the file has this content and mode."""
         content = action.content.encode()
         with explain(f"write {action.path}"), self._folder(action.path, action.volume) as (folder, name):
             temporary = _clear_temporary(folder, name)
@@ -162,7 +162,7 @@ class NodeFiles:
             os.fsync(folder)
 
     def link(self, action: MakeLink) -> None:
-        """Rename a fresh relative link over the old one; a file that isn't a link is an error and stays."""
+        """Rename a new relative link over the old one; a file that isn't a link is an error and stays."""
         parts_of(action.target)
         with explain(f"link {action.path}"), self._folder(action.path, None) as (folder, name):
             temporary = _clear_temporary(folder, name)
@@ -201,7 +201,7 @@ def _temporary(name: str) -> str:
 
 
 def _clear_temporary(folder: int, name: str) -> str:
-    """The name to write under; what a crash left there is removed."""
+    """Remove a temporary file that a crash left, and return the name to write under."""
     temporary = _temporary(name)
     with suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=folder)
@@ -209,7 +209,7 @@ def _clear_temporary(folder: int, name: str) -> str:
 
 
 def _expect(folder: int, name: str, path: str, kind: int) -> os.stat_result | None:
-    """The file's state, None when absent; a ProviderError when it is of another kind than ours."""
+    """The file's state, None when absent. Raises ProviderError when it is of another kind than `kind`."""
     try:
         info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

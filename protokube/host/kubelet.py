@@ -1,7 +1,7 @@
-"""The installed kubelet and the machine it is to serve.
+"""The installed kubelet and the machine that it is to serve.
 
-What can't change while the machine runs, and what a binary says of itself, is asked once, not once a round. What an
-administrator may change (swap, name servers) is read each time; that costs a few small files.
+Facts that can't change while the machine runs, and the answers of a binary, are asked once. Facts that an
+administrator may change (swap, name servers) are read in every reconcile; that costs a few small files.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from protokube.core.kubelet.model import KubeletBinary
+from protokube.core.component.schema import flags_of_help
+from protokube.core.kubelet.machine import numbers_of
+from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.errors import ProviderError
 from protokube.together import start
-
-if TYPE_CHECKING:
-    from protokube.core.kubelet.model import Machine
 
 T = TypeVar("T")
 
 PLACES = ("usr/bin/kubelet", "usr/local/bin/kubelet", "opt/bin/kubelet")
 OPTIONS = ("--version", "--help")
 _LIMIT = 10.0
+"""Seconds within which kubelet answers --version or --help."""
 
 
 class InstalledKubelet:
@@ -36,11 +36,9 @@ class InstalledKubelet:
         self._size: tuple[int, int] | None = None
 
     def machine(self) -> Machine:
-        """The machine's facts; whether systemd is PID 1 is told as in sd_booted(3)."""
-        from protokube.core.kubelet.model import Machine
-
+        """The machine's facts. Whether systemd is PID 1 is found out as sd_booted(3) does."""
         if self._size is None:
-            import psutil  # like kubelet's schema, when it is first asked for
+            import psutil  # 15 ms: asked in the first quiet moment, it delays no manifest
 
             self._size = psutil.virtual_memory().total, psutil.cpu_count() or 1
         memory, cpus = self._size
@@ -62,17 +60,17 @@ class InstalledKubelet:
         return (folder / "cgroup.controllers").is_file() if folder.is_dir() else None
 
     def _read(self, path: str, parse: Callable[[str], T]) -> T | None:
-        """What a small file says; None when it isn't there or says something else than expected."""
+        """A small file, parsed; None when it isn't there or can't be parsed."""
         try:
             return parse((self._root / path).read_text(encoding="utf-8", errors="replace"))
         except (OSError, ValueError):
             return None
 
     def kubelet(self, named: str | None = None) -> KubeletBinary | None:
-        """What `kubelet --version` and `--help` say; None when there is no kubelet below the root.
+        """The answers of `kubelet --version` and `--help`; None when there is no kubelet below the root.
 
-        `named`: the program that kubelet's unit starts. It is the one that counts, unless it is another program that
-        starts kubelet in turn; then, and without it, the usual places are searched.
+        `named` is the program that kubelet's unit starts. Where that is another program (a script that starts kubelet
+        in turn), and without it, the usual places are searched.
         """
         found = self._find(named)
         if found is None:
@@ -80,8 +78,6 @@ class InstalledKubelet:
         state = found.stat()
         key = (str(found), state.st_ino, state.st_mtime_ns, state.st_size)
         if self._asked is None or self._asked[0] != key:
-            from protokube.core.component.schema import flags_of_help
-
             asking = [start(f"kubelet {option}", partial(self._ask, found, option)) for option in OPTIONS]
             version, text = (answer.result() for answer in asking)
             self._asked = key, KubeletBinary(version.strip().removeprefix("Kubernetes").strip(), flags_of_help(text))
@@ -112,8 +108,6 @@ def _swap_of(text: str) -> tuple[str, ...]:
 
 def _numbers(text: str) -> frozenset[int]:
     """The numbers in a list of the kernel's, such as 0-3,6."""
-    from protokube.core.kubelet.machine import numbers_of
-
     return frozenset(numbers_of(text))
 
 

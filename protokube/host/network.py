@@ -1,4 +1,8 @@
-"""The node's own addresses: those that its default routes leave by, and word of their change."""
+"""The node's own addresses: those that its default routes leave by, and events of their change.
+
+rtnetlink is imported inside functions: on AWS the 4 ms of pyroute2's messages fall beside the first reconcile, not
+before.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,10 @@ _DEBOUNCE = 0.2  # seconds; containers come and go in bursts
 
 
 def default_addresses(in_use: Collection[str] = ()) -> tuple[str, ...]:
-    """The addresses that other machines may reach this node by: at most one of each family, IPv4 before IPv6.
+    """The addresses at which other machines may reach this node: at most one of each family, IPv4 before IPv6.
 
-    `in_use` are those that it was last known by; they are kept while they exist. See core/node/addresses.py for the
-    choice. Empty when there is no default route. Raises ProviderError when the kernel can't be asked.
+    `in_use` are the node's last known ones; they are kept while they exist. core/node/addresses.py makes the choice.
+    Empty when there is no default route. Raises ProviderError when the kernel can't be asked.
     """
     return choose(_candidates(), in_use)
 
@@ -38,9 +42,9 @@ def _candidates() -> tuple[Address, ...]:
 async def watch_addresses(wake: Callable[[str], None], *, debounce: float = _DEBOUNCE) -> None:
     """Call `wake` with a reason when the addresses that the node may be known by change. Runs until it is cancelled.
 
-    Which of them is in use is the caller's knowledge, so a floating address wakes it as well. Events of any interface
-    only cause a look; what is compared are the addresses. So a burst of container interfaces wakes nobody, and a lost
-    event (the kernel's buffer overran) is made up for by the next.
+    Only the caller knows which of them is in use, so a floating address wakes it as well. Events of any interface
+    only cause a look, and only a difference of the addresses wakes: a burst of container interfaces doesn't. After a
+    lost event (the kernel's buffer overran) the look at the next one sees both changes.
     """
     from protokube.host import rtnetlink
 
@@ -70,7 +74,7 @@ async def _event(loop: asyncio.AbstractEventLoop, link: socket.socket) -> None:
 
 
 def _drain(link: socket.socket) -> None:
-    """Take everything that has come; the look after it sees what it was about."""
+    """Drop all events that have come: the look that follows sees their effect."""
     with suppress(BlockingIOError):
         while True:
             with _overrun_is_an_event():

@@ -18,8 +18,8 @@ _SEND_LIMIT = 1.0  # seconds; PID 1 reads its socket whenever it isn't hung
 class Notifier:
     """The unit's line to PID 1. `environment` is the process's own, as systemd made it.
 
-    `watchdog_interval` is how often, in seconds, to call `watchdog` (half of WatchdogSec), None when nobody
-    watches.
+    `watchdog_interval` is the pause between calls of `watchdog` in seconds (half of WatchdogSec), None without a
+    watchdog.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -27,23 +27,23 @@ class Notifier:
         self.watchdog_interval = _watchdog_interval(environment)
 
     def ready(self, status: str) -> None:
-        """The first round is done: units that wait for this one may start."""
+        """Say that the first reconcile is done: units ordered after this one may start."""
         self._send("READY=1", f"STATUS={_one_line(status)}")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the line that `systemctl status` shows."""
         self._send(f"STATUS={_one_line(text)}")
 
     def watchdog(self) -> None:
-        """Still alive."""
+        """Say that the daemon is alive."""
         self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
-        """The configuration is being read again; `ready` ends it."""
+        """Say that the configuration is being read again, until `ready`."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str) -> None:
-        """The daemon is about to end."""
+        """Say that the daemon is about to end."""
         self._send("STOPPING=1", f"STATUS={_one_line(status)}")
 
     def _send(self, *lines: str) -> None:
@@ -57,8 +57,8 @@ class Notifier:
                 sender.sendto("\n".join(lines).encode(), address)
         except OSError as error:
             raise ProviderError(
-                f"NOTIFY_SOCKET {self._address}: {lines[0]} could not be sent: {error}; systemd will think that "
-                "the unit is not ready or hangs; is PID 1 alive?"
+                f"NOTIFY_SOCKET {self._address}: {lines[0]} could not be sent: {error}; systemd may take "
+                "the unit for hanging; is PID 1 alive?"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""The kernel's routes and addresses, and word of their change: rtnetlink(7), as pyroute2 parses it.
+"""The kernel's routes and addresses, and events of their change: rtnetlink(7), as pyroute2 parses it.
 
 Of pyroute2 only the messages are loaded, and they travel on a socket of our own. That costs 4 ms and 0.6 MB. All of
 pyroute2, with its event loop, traffic control and WireGuard, would cost 0.1 s of every start and 14 MB for good.
@@ -55,7 +55,7 @@ _CHANGES = rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV4_ROUTE | rtnl.RTMGRP_IPV6_I
 class _Reader(Marshal):  # type: ignore[misc]
     """Parses default routes and addresses of global scope.
 
-    Of the others nothing: each takes 0.1 ms, and a node with a network plugin may have thousands.
+    The others are skipped: each takes 0.1 ms, and a node with a network plugin may have thousands.
     """
 
     msg_map = {rtnl.RTM_NEWADDR: addresses_.ifaddrmsg, rtnl.RTM_NEWROUTE: rtmsg}  # noqa: RUF012 - as Marshal has it
@@ -98,13 +98,16 @@ def _socket() -> socket.socket:
 
 
 def _dump(link: socket.socket, request: int, kind: Callable[[], Any]) -> Iterator[Any]:
-    """What the kernel has of a kind, IPv4 first. Asked for all families at once, it forgets IPv6 without IPv4."""
+    """The kernel's objects of a kind, IPv4 first.
+
+    Two requests, since a dump of all families leaves out IPv6 where there is no IPv4.
+    """
     for family in (socket.AF_INET, socket.AF_INET6):
         link.send(_request(request, kind, family))
         yield from _answers(link, request)
 
 
-@functools.cache  # each round asks the same, and making a message takes as long as reading one
+@functools.cache  # each reconcile sends the same, and making a message takes as long as reading one
 def _request(request: int, kind: Callable[[], Any], family: int) -> bytes:
     message = kind()
     message["family"] = family

@@ -1,7 +1,7 @@
 """Events of the machine that end the daemon's sleep: files that appear, processes that end.
 
-Both wake and nothing more: what has happened is for the next round to observe. inotify(7) by inotify_simple and
-pidfd_open(2), each read by the event loop of the main thread.
+Both only wake: the next reconcile observes their cause. inotify(7) by inotify_simple and pidfd_open(2), each read by
+the event loop of the main thread.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from msgspec import Struct
 from protokube.errors import ProviderError
 from protokube.together import start
 
-_WAY = int(flags.CREATE | flags.MOVED_TO)  # what makes a part of a path appear
+_WAY = int(flags.CREATE | flags.MOVED_TO)  # events by which a part of a path appears
 _ALWAYS = int(flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR | flags.MASK_ADD)
 _GONE = int(flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT | flags.IGNORED)
 _OVERFLOW = int(flags.Q_OVERFLOW)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 APPEARANCE = int(flags.CREATE | flags.ATTRIB | flags.MOVED_TO)
-"""Something new, or newly permitted: what matters in /dev, where writing is no news."""
+"""An entry is new, or newly permitted. Enough for /dev, where writing is no news."""
 CHANGE = int(APPEARANCE | flags.CLOSE_WRITE | flags.MOVED_FROM | flags.DELETE)
-"""Whatever makes a directory's files other than they were."""
+"""A directory's entries or their contents change."""
 
 
 class _Watch(Struct):
-    """A directory that somebody asked for. `names` limits it to those entries, None means all.
+    """A directory to watch. `names` limits it to those entries, None means all.
 
-    `place` is what the kernel watches for it by the watch descriptor `descriptor`: the directory itself, or the
-    nearest parent that is there. None and -1: nothing yet.
+    The kernel watches `place` for it, by the watch descriptor `descriptor`: the directory itself, or the nearest
+    parent that exists. None and -1: nothing yet.
     """
 
     directory: Path
@@ -55,14 +55,14 @@ class _Watch(Struct):
 class DirectoryWatcher:
     """Calls `wake` with a reason, in the loop's thread, when something happens in a watched directory.
 
-    A directory that isn't there is waited for, through the nearest parent that is; one that goes away, with a
-    mount or by removal, is waited for again. A filesystem that is mounted over a directory causes no event:
-    call `watch` again after the mount. Where the kernel refuses, `trouble` is told what is not watched, and why; a
-    later `watch` tries again.
+    A missing directory is waited for, through its nearest parent that exists; one that goes away, with a mount or by
+    removal, is waited for again. A filesystem that is mounted over a directory causes no event: call `watch` again
+    after the mount. Where the kernel refuses, `trouble` is called with the path and the cause; a later `watch` tries
+    again.
 
-    All of it happens in the loop's thread, but for looking up a path: that may hang with the disk it lies on, so each
-    is looked up in a thread of its own, and only when it is asked for or an event is about it. What that thread has
-    opened can be watched without another look at the disk.
+    All of it happens in the loop's thread, except looking up a path: that may hang with the disk below it. So each
+    path is looked up in a thread of its own, and only on request or after an event about it. The descriptor that this
+    thread has opened can be watched without another look at the disk.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class DirectoryWatcher:
     # --- looking up paths ---
 
     def _look(self, watch: _Watch) -> None:
-        """Look up what there is to watch. It counts when two looks agree, since paths may change meanwhile."""
+        """Look up the directory or its nearest parent. The result counts when two looks agree, since paths may
+        change."""
         if watch.looking:
             watch.again = True
             return
@@ -133,7 +134,7 @@ class DirectoryWatcher:
             watch.armed.set_result(None)
 
     def _arm(self, watch: _Watch, place: Path, opened: int) -> bool:
-        """Have the kernel watch the directory that stands open; whether it is another one than before."""
+        """Have the kernel watch the open directory. True when it is another one than before."""
         there = place == watch.directory
         mask = (watch.events if there else _WAY) | _ALWAYS
         inotify = self._opened()
@@ -142,7 +143,7 @@ class DirectoryWatcher:
         before, watch.descriptor = watch.descriptor, descriptor
         if descriptor == before:
             return False
-        if there and watch.place is not None:  # what appeared together with it caused no event of its own
+        if there and watch.place is not None:  # files that appeared together with it caused no event
             self._wake(f"{place} appeared")
         watch.place = place
         self._drop(before)
@@ -205,14 +206,14 @@ def _open_nearest(directory: Path) -> tuple[Path, int]:
 
 
 def _make_inotify() -> INotify:
-    # It would look for the C library by running ldconfig or even gcc, and the interpreter has it loaded.
+    # inotify_simple would search for the C library by running ldconfig or even gcc; the interpreter has it loaded.
     inotify_simple._libc = ctypes.CDLL(None, use_errno=True)
     return INotify()
 
 
 @contextmanager
 def _explained(what: str, full: int, advice: str) -> Iterator[None]:
-    """Turn an OSError into a ProviderError, with `advice` for the error number that says that a limit is reached."""
+    """Turn an OSError into a ProviderError. `full` is the error number of a reached limit, `advice` its remedy."""
     try:
         yield
     except OSError as error:
@@ -221,7 +222,7 @@ def _explained(what: str, full: int, advice: str) -> Iterator[None]:
 
 
 def _in_the_making(name: str) -> bool:
-    """Whether a file is written beside its place under this name, as we do it: the rename into place is the news."""
+    """Whether the name is a temporary one, as protokube writes beside a file: only the rename into place is news."""
     return name.startswith(".") and name.endswith((".new", "-new"))
 
 

@@ -1,4 +1,4 @@
-"""What wakes the run loop. Rung from any thread, also before there is a loop to wake."""
+"""The alarm that wakes the run loop. Any thread may ring it, also before the loop runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Alarm:
-    """Collects reasons and tells one listener that there are some. Reasons that come together wake once."""
+    """Collects reasons, and calls one listener for them. Reasons that come together wake once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -23,7 +23,7 @@ class Alarm:
             listener()
 
     def listen(self, listener: Callable[[], object] | None) -> None:
-        """From now on call `listener` with every ring, and at once when it rang before; None: nobody any more."""
+        """Call `listener` with every ring from now on, and at once when it rang before; None ends that."""
         with self._lock:
             self._listener = listener
             rung = bool(self._reasons)
@@ -31,7 +31,7 @@ class Alarm:
             listener()
 
     def take(self) -> list[str]:
-        """The reasons since the last time, in their order."""
+        """Take the reasons since the last call, in their order."""
         with self._lock:
             reasons, self._reasons = self._reasons, {}
         return list(reasons)

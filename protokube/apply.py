@@ -16,25 +16,25 @@ from protokube.together import Limited
 
 LIMIT = 75.0
 """Seconds within which an action ends. Longer than any has by itself (mounting: 60), so that only writing to a dead
-disk gets there, and shorter than the watchdog's patience: one that hangs is a failure that is told."""
+disk gets there, and shorter than the watchdog's patience: an action that hangs is reported as a failure."""
 
 
 class Outcome(Struct, frozen=True):
-    """What came of a step: `error` is None when the world took it."""
+    """The outcome of a step: `error` is None when the world took it."""
 
     step: Step
     error: ProviderError | None = None
 
 
 def execute(writers: Writers, action: Action) -> None:
-    """Carry out one action; raises ProviderError when the world refuses."""
+    """Execute one action. Raises ProviderError when the world refuses it."""
     action.execute(writers[action.port])
 
 
 def apply(writers: Writers, steps: Sequence[Step], limited: Limited[None]) -> list[Outcome]:
-    """Carry out the steps of one pass side by side; of several with one lock the first, and no more.
+    """Execute the steps of one pass side by side; of several with the same lock only the first.
 
-    One that hangs has failed, with an unknown outcome; until it ends, nothing else is done under its lock.
+    A step that hangs has failed, with an unknown outcome. Until it ends, nothing else is done under its lock.
     """
     first = {step.action.lock: step for step in reversed(steps)}
     ended = limited.run({lock: partial(execute, writers, step.action) for lock, step in first.items()})

@@ -8,14 +8,13 @@ botocore (boto3's own core) is used directly, through its public loader interfac
 - the 1.2 MB table of every endpoint of every service. botocore needs it only for services without endpoint
   rules; ours have them, and the rules know partitions (China, GovCloud, …), FIPS and dual-stack endpoints.
 
-Everything else is botocore's: credentials, `AWS_ENDPOINT_URL_EC2` and its kin, `AWS_CA_BUNDLE`, proxies. One
-session serves all clients of the process, so they share its credentials, and one TLS context, so that the certificate
+Everything else is botocore's: credentials, `AWS_ENDPOINT_URL_EC2` and its kin, `AWS_CA_BUNDLE`, proxies. All clients
+of the process share one session, and so its credentials. They share one TLS context, so that the certificate
 authorities are read once: urllib3 reads them for each connection, which takes longer than most calls. Before each
-call it is made sure that there are credentials that hold: whether a call was made, and may have been carried out, is
-then never in doubt.
+call the credentials are checked. So an error of the credentials always means that no call was made.
 
-A call is tried once: the reconcile loop comes round again and backs off, and an AttachVolume must not be
-repeated behind its back. Importing this module costs 0.1 s; import it when a client is needed.
+A call is tried once: the next reconcile tries again and backs off, and botocore must not repeat an AttachVolume
+unseen. Importing this module costs 0.1 s; import it when a client is needed.
 """
 
 from __future__ import annotations
@@ -43,24 +42,24 @@ __all__ = ["CALL_ERRORS", "ClientError", "NotReadyError", "client"]
 
 MODELS = Path(__file__).parent / "awsmodels"
 SERVICES = ["ec2", "route53", "sts", "sso", "sso-oidc", "signin"]
-"""What is asked here, and what botocore asks for credentials: for a role, for a web identity, for a log-in."""
+"""The services that are called, and those that botocore calls for credentials (a role, a web identity, a log-in)."""
 
 
 class NotReadyError(Exception):
-    """The SDK's configuration or credentials are missing or wrong: it is certain that no request was made. Says what
-    an operator must do."""
+    """The SDK's configuration or credentials are missing or wrong. No request was made. The message names the
+    remedy."""
 
 
 class _NoCredentialsError(NotReadyError):
-    """Nobody gave any. They may come late."""
+    """There are none. They may come late."""
 
 
 CALL_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
-"""Everything else that a call raises for reasons that lie outside the program."""
+"""All other errors of a call whose causes lie outside the program."""
 
 _BROKEN = (*CALL_ERRORS, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
-"""What botocore raises, or lets through, where a file, a program, the environment or a metadata service gives
-something else than credentials or configuration."""
+"""Errors that botocore raises, or lets through, where a file, a program, the environment or a metadata service gives
+something other than credentials or configuration."""
 
 _NO_CREDENTIALS = (
     "no AWS credentials yet{}; they may arrive late on a fresh instance. If they don't, give the instance a profile "
@@ -93,8 +92,8 @@ class _LeanLoader(Loader):
     def load_data_with_path(self, name: str) -> tuple[Any, str]:
         """A data file and where it lies.
 
-        The empty table of endpoints must claim to be botocore's own: with anybody else's, botocore lets the
-        table overrule the endpoint rules.
+        The empty table of endpoints must have the path of botocore's own: a table from any other path overrules the
+        endpoint rules.
         """
         if name == "endpoints":
             return {"version": 3, "partitions": []}, os.path.join(self.BUILTIN_DATA_PATH, name)  # noqa: PTH118
@@ -147,7 +146,7 @@ def _session(imds_v1: bool) -> Session:
 
 
 def _ready_session(imds_v1: bool, region: str) -> Session:
-    """The session with credentials. Where none came, the metadata service may answer at its IPv6 address only."""
+    """The session with credentials. Without any, try the metadata service at its IPv6 address too."""
 
     def ready() -> Session:
         session = _session(imds_v1)
@@ -170,7 +169,7 @@ def _ready_session(imds_v1: bool, region: str) -> Session:
 
 
 def _may_be_on_ipv6() -> bool:
-    """Whether nobody has said where the metadata service is. botocore asks at its IPv4 address only then."""
+    """Whether no setting names the metadata service's address. botocore asks at its IPv4 address only then."""
     session = Session()
     return not any(session.get_config_variable(name) for name in ("ec2_metadata_service_endpoint", _MODE))
 
@@ -181,7 +180,7 @@ def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
     `imds_v1`: the metadata service may be asked for credentials without a token, where it gives none.
     Makes no call to the service, but looks for credentials, which may ask the instance metadata service or STS.
     This and every call raise NotReadyError while there are none: throw the client away then and make a new one,
-    which reads the SDK's files anew.
+    which reads the SDK's files again.
     """
     with _making:
         session = _ready_session(imds_v1, region)
@@ -196,7 +195,7 @@ def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
 
 
 def _say(*, model: Any, http_response: Any, parsed: Any, **_: Any) -> None:
-    """The request's id is what AWS's support and CloudTrail know a call by."""
+    """Log an answer with its request id, by which AWS's support and CloudTrail find a call."""
     request = parsed.get("ResponseMetadata", {}).get("RequestId", "none")
     code = parsed.get("Error", {}).get("Code", "")
     status = f"HTTP {http_response.status_code} {code}".rstrip()

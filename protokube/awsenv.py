@@ -1,7 +1,6 @@
-"""What the environment tells the AWS adapters, checked before anything is done.
+"""The environment's variables for the AWS adapters, checked before any effect.
 
-botocore believes these variables: it stumbles over a bad value at some later call, over some with an error that
-isn't its own, and never names the variable.
+botocore doesn't check them: a bad value fails some later call, with an error that never names the variable.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _MEANT = {
 
 
 def environment_faults(environment: Mapping[str, str]) -> tuple[Fault, ...]:
-    """Every variable for AWS whose value can't be meant. An empty endpoint counts as none, as for every AWS SDK."""
+    """Every variable for AWS with an impossible value. An empty endpoint counts as none, as for every AWS SDK."""
     return tuple(
         Fault(f"environment variable {name}", f"{environment[name]!r} where {expected} was expected")
         for name, (pattern, expected) in _MEANT.items()
@@ -40,7 +39,7 @@ def environment_faults(environment: Mapping[str, str]) -> tuple[Fault, ...]:
 
 
 def _usable(text: str) -> bool:
-    """Whether a URL can be connected to; true of what isn't one."""
+    """Whether a URL can be connected to; True for any other text."""
     if "://" not in text:
         return True
     try:

@@ -30,15 +30,15 @@ class PermissionNeededError(ProtokubeError):
 
 
 class ProviderError(ProtokubeError):
-    """A call to the world failed. Its message names what was asked, the answer, and what an operator can do.
+    """A call to the world failed. The message names the call, the answer, and the remedy.
 
-    Observe turns it into Unknown, and apply reports it and leaves the action's subject alone for the rest of the
-    round. Elsewhere it is caught only where the round goes on as well without what failed.
+    Observe turns it into Unknown. Apply reports it, and leaves the action's subject alone until the next reconcile.
+    Elsewhere it is caught only where a reconcile goes on as well without the failed part.
     """
 
 
 class VolumeInUseError(ProviderError):
-    """Somebody has the volume: another node that won the race, or this one, by an earlier request."""
+    """The volume has a holder: another node that won the race, or this one, by an earlier request."""
 
 
 class VolumeDeniedError(ProviderError):
@@ -46,7 +46,7 @@ class VolumeDeniedError(ProviderError):
 
 
 class OutcomeUnknownError(ProviderError):
-    """The call was sent and no usable answer came, so that it may have been carried out all the same."""
+    """The call was sent, and no usable answer came: it may have been carried out."""
 
 
 class DeviceConflictError(ProviderError):
@@ -75,9 +75,9 @@ _ADVICE = {
 
 @contextmanager
 def explain(what: str, advice: Mapping[int, str] | None = None) -> Iterator[None]:
-    """Turn an OSError into a ProviderError that names what was tried and what an operator can do.
+    """Turn an OSError into a ProviderError that names the attempt and the remedy.
 
-    `advice`, by error number, is what is better said there than the usual.
+    `advice`, by error number, replaces the usual remedy there.
     """
     try:
         yield

@@ -1,6 +1,6 @@
 """Asks etcd's peer port who the members of its cluster are: `GET <peer url>/members`.
 
-One limit holds for the whole exchange. Nothing here resolves names: callers give URLs with IP addresses, since the
+One limit holds for the whole exchange. Names are never resolved: callers give URLs with IP addresses, since the
 names may not exist yet.
 """
 
@@ -101,7 +101,7 @@ def _ended_after(seconds: float, connected: socket.socket, late: Event) -> Itera
 
 
 def parse_members(body: bytes) -> Sequence[EtcdPeerMember]:
-    """etcd's JSON as values; ValueError when it is anything else than a list of members."""
+    """etcd's JSON as values. Raises ValueError when it is not a list of members."""
     try:
         listed = decode(body, type=_Answer)
     except MsgspecError as error:

@@ -1,6 +1,6 @@
 """One protokube per root: a lock that ends with its process, and names the process that holds it.
 
-The lock file is never written, so that a settled run changes nothing: /proc/locks tells who holds it.
+The lock file is never written, so that a converged run changes nothing: /proc/locks names the holder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ports → View: each facet of the world is read once a reconcile, side by side, each with its own limit.
 
-A read that fails or hangs becomes Unknown; a read that hangs is not started a second time while it does. What is
-wanted beyond the first facets an assessment says: it is read until nothing new is wanted.
+A read that fails or hangs becomes Unknown; a read that hangs is not started a second time while it does. An
+assessment names the facts that are wanted beyond the first facets; they are read until nothing new is wanted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Probed = tuple[KubeletBinary | None, Machine]
 
 
 class View(Struct, frozen=True):
-    """One snapshot of the world, what is remembered with it, and its judgement."""
+    """One snapshot of the world, the history that belongs to it, and its judgement."""
 
     observed: Observed
     history: History
@@ -51,11 +51,11 @@ class View(Struct, frozen=True):
 
 
 class Observer:
-    """Reads the world for one configuration. What it keeps between reconciles (hanging reads) may be lost.
+    """Reads the world for one configuration. Its memory between reconciles (hanging reads) may be lost.
 
-    `wake` is called with a reason when something has become known that no reconcile waited for; without it they all
-    wait. `alive` is called before each group of reads, none of which takes longer than `LIMIT`. `reading` remembers
-    the reads that hang, across configurations as well.
+    `wake` is called with a reason when slow facts have come that no reconcile waited for; without it each reconcile
+    waits for them. `alive` is called before each group of reads, none of which takes longer than `LIMIT`. `reading`
+    remembers the reads that hang, across configurations as well.
     """
 
     def __init__(
@@ -101,8 +101,7 @@ class Observer:
         return self._read_on(replace(view.observed, at=self._moment()), view.history, facets)
 
     def late(self, view: View) -> View | None:
-        """The view with the facts that take long, and are read when nothing else is left to do; None when that is
-        done.
+        """The view with the slow facts, which are read when nothing else is left to do; None when they were read.
 
         Those are the disks of volumes that were attached in this reconcile, all of them together, and, in the first
         one, the installed kubelet and its unit. These are read beside the disks. While a tool is at work on a disk,
@@ -139,7 +138,7 @@ class Observer:
         return View(observed, history, assess(config or self.config, observed, history))
 
     def _judge_new(self, view: View, observed: Observed) -> View:
-        """The view of a snapshot; one that shows nothing new is not judged again."""
+        """The view of a snapshot. A snapshot with nothing new is not judged again."""
         return view if observed == view.observed else self._judge(observed, view.history)
 
     def _read_on(self, observed: Observed, history: History, facets: frozenset[Facet]) -> View:
@@ -195,7 +194,8 @@ class Observer:
         return self._readers.probe.kubelet(self._program()), self._readers.probe.machine()
 
     def _program(self) -> str | None:
-        """The program that kubelet's unit names. A silent bus is told with the unit's state, and hides no kubelet."""
+        """The program that kubelet's unit names. A silent bus is reported with the unit's state, and hides no
+        kubelet."""
         services, unit = self._readers.services, self.config.kubelet.unit
         if services is None or unit is None:
             return None
@@ -256,7 +256,7 @@ class Observer:
         return replace(observed, answers=_answers(wanted, found)) if asked else observed
 
     def _unread_names(self, wanted: Wanted, records: Mapping[str, RecordSet] | Unknown) -> frozenset[str]:
-        """Records that could not be read are not tried again in every pass: a silent server would hold all up."""
+        """Names without records. Unknown records are not read in every pass: a silent server would delay all else."""
         if self._readers.dns is None or isinstance(records, Unknown):
             return frozenset()
         return wanted.names - records.keys()
@@ -298,7 +298,7 @@ def _answers(wanted: Wanted, found: Mapping[str, object]) -> dict[str, PeerAnswe
 
 
 def _heard(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
-    """What each member answered, at whichever of its addresses it was heard."""
+    """Each member's answer, from any of its addresses."""
     lists = {me: answer for me, answer in found if isinstance(answer, tuple)}
     silence = "; ".join(answer.reason for me, answer in found if isinstance(answer, Unknown) and me not in lists)
     if lists:
@@ -322,7 +322,7 @@ def _with_units(observed: Observed, found: Mapping[str, object]) -> Observed:
 
 
 def _with_probe(observed: Observed, probed: object) -> Observed:
-    """The snapshot with what is known of the installed kubelet and the machine."""
+    """The snapshot with the facts of the installed kubelet and the machine."""
     if isinstance(probed, Unknown):
         return replace(observed, kubelet=KubeletFacts(probed))
     assert isinstance(probed, tuple)

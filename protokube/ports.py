@@ -1,8 +1,7 @@
-"""The ports: what the program asks of the world, as Protocols. Adapters execute; they never decide.
+"""The ports: all questions and requests to the world, as Protocols. Adapters execute; they never decide.
 
-Every call has a time limit of its own and raises ProviderError when the world does not answer, or answers with
-something that can't be understood. Nothing here detaches, unmounts or deletes a volume: what can't be said can't go
-wrong.
+Every call has a time limit of its own and raises ProviderError when the world does not answer, or its answer can't
+be understood. No call detaches, unmounts or deletes a volume: a bug can't do it either.
 
 Each port is split in two. The reading half stands here, and observing and dry run get no other. The acting half
 stands with the actions that it carries out, in the concern's `actions.py`; only applying gets it.
@@ -30,8 +29,8 @@ from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 
 
 class CloudReader(Protocol):
-    """What a cloud tells. `remote`: it is asked over the network, and what happens on this machine doesn't change its
-    answers."""
+    """The reading half of a cloud. `remote`: it is asked over the network, and events on this machine don't change
+    its answers."""
 
     remote: bool
 
@@ -43,18 +42,18 @@ class CloudReader(Protocol):
         """
 
     def cluster_id(self) -> str:
-        """The cluster that this machine belongs to, as the cloud tells it."""
+        """The cluster that this machine belongs to, by the cloud's tags."""
 
 
 class CloudProvider(CloudReader, CloudWriter, Protocol):
     """A cloud that can also be asked to act."""
 
     def close(self) -> None:
-        """Let go of what the provider keeps open."""
+        """Close connections and files that the provider keeps open."""
 
 
 class DNSReader(Protocol):
-    """What a DNS provider tells.
+    """The reading half of a DNS provider.
 
     `private`: only this node reads it, so it must hold all peers (hosts file). `local`: reading costs no call over
     the network. `watch` are files whose changes matter.
@@ -65,18 +64,18 @@ class DNSReader(Protocol):
     watch: tuple[Path, ...]
 
     def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
-        """What stands under each of the names; a name with nothing has an empty RecordSet."""
+        """The records under each of the names; a name without any has an empty RecordSet."""
 
 
 class DNSProvider(DNSReader, RecordWriter, Protocol):
     """A DNS provider that can also be changed."""
 
     def recover(self) -> None:
-        """Put right what a crash left half written. Called once, at the start."""
+        """Mend a file that a crash left half written. Called once, at the start."""
 
 
 class DiskReader(Protocol):
-    """What the machine's disks and mounts tell."""
+    """The reading half of the machine's disks and mounts."""
 
     def inspect(self, volumes: Sequence[CloudVolume]) -> Mapping[str, Disk | NoDisk | Unknown]:
         """Find and judge the disk of each volume (all attached to this machine), side by side.
@@ -90,7 +89,7 @@ class DiskReader(Protocol):
         """The mounts of this mount namespace that lie below the root, from mountinfo and sysfs, without I/O."""
 
     def contents(self, target: str) -> VolumeContents:
-        """What a mounted volume holds; `target` is its mount point without the root prefix."""
+        """The contents of a mounted volume; `target` is its mount point without the root prefix."""
 
 
 class Disks(DiskReader, DiskWriter, Protocol):
@@ -98,7 +97,7 @@ class Disks(DiskReader, DiskWriter, Protocol):
 
 
 class FileReader(Protocol):
-    """What the node's files tell. Paths are without the root prefix."""
+    """The reading half of the node's files. Paths are without the root prefix."""
 
     def read(self, paths: Sequence[str]) -> Mapping[str, FileState]:
         """The state of each path, not following a link at its end."""
@@ -119,7 +118,7 @@ class EtcdPeers(Protocol):
 
 
 class ServiceReader(Protocol):
-    """What the service manager tells."""
+    """The reading half of the service manager."""
 
     def state(self, unit: str) -> UnitState:
         """The state of a unit; a unit that isn't there has load `not-found`."""
@@ -133,7 +132,7 @@ class ServiceManager(ServiceReader, UnitStarter, Protocol):
 
 
 class KubeletProbe(Protocol):
-    """What is known of this machine and of the kubelet that is installed on it."""
+    """Facts of this machine and of the kubelet that is installed on it."""
 
     def machine(self) -> Machine:
         """Memory, CPUs and the like."""
@@ -143,7 +142,7 @@ class KubeletProbe(Protocol):
 
 
 class Readers(Struct, frozen=True):
-    """All that observing needs. `dns` and `services` are None when nothing is to be kept there."""
+    """All that observing needs. `dns` and `services` are None when protokube keeps nothing there."""
 
     cloud: CloudReader
     disks: DiskReader

@@ -52,7 +52,7 @@ them."""
 
 
 class Cause(Enum):
-    """What has caused a reconcile, which decides what it may take over from the one before."""
+    """The cause of a reconcile, which decides the facts that it may take over from the one before."""
 
     CLOCK = "clock"
     NODE = "node"
@@ -62,11 +62,12 @@ class Cause(Enum):
 
 
 class NoConvergenceError(ProtokubeError):
-    """A reconcile did not come to an end: its last step is in the message. A bug, never the world's fault."""
+    """A reconcile did not end; the message names its last step. A bug, never the world's fault."""
 
 
 class Memory(Struct):
-    """What is kept between reconciles. Any of it may be lost at any moment; it costs delay, never an effect."""
+    """The memory between reconciles. Any of it may be lost at any moment; that costs delay, never an effect (law
+    2)."""
 
     history: History = History()
     converged_unread: int = 0
@@ -77,7 +78,7 @@ class Memory(Struct):
     last: Report | None = None
 
     def for_another_configuration(self) -> Memory:
-        """What holds whatever is configured: how often units were started, and what still hangs."""
+        """The part that holds for any configuration: how often units were started, and calls that still hang."""
         history = self.history.for_another_configuration()
         return Memory(history=history, acting=self.acting, reading=self.reading)
 
@@ -152,7 +153,7 @@ def _no_end(steps: Sequence[StepReport]) -> NoConvergenceError:
 
 
 def _kept(memory: Memory, records_every: int, cause: Cause, *, remote: bool, now: float) -> frozenset[Facet]:
-    """What a reconcile need not read. `remote`: what happens on this node doesn't change the cloud's answers."""
+    """The facets that a reconcile need not read. `remote`: events on this node don't change the cloud's answers."""
     last = memory.last
     kept: set[Facet] = set()
     if last is None or cause is Cause.PERSON:
@@ -174,8 +175,10 @@ def _cloud_rests(last: Report) -> bool:
 
 
 def _needed(current: Plan) -> frozenset[Facet]:
-    """What must have been read in this very reconcile for a plan to be carried out: the cloud's answer for any step,
-    and records only where they matter, so that nothing else waits for a name server."""
+    """The facets that this very reconcile must have read before it carries out a plan.
+
+    The cloud's answer for any step; records only where they matter, so that nothing else waits for a name server.
+    """
     if not current.steps:
         return frozenset()
     names = any(isinstance(step.action, ChangeRecords | MakeLink) for step in current.steps)
@@ -194,15 +197,14 @@ def _changes(outcomes: Sequence[Outcome]) -> frozenset[Facet]:
 
 
 def _changed(outcome: Outcome) -> bool:
-    """Whether the world has to be read again. What the cloud has plainly refused has changed nothing."""
+    """Whether the world has to be read again. A plain refusal by the cloud has changed nothing."""
     plain = not isinstance(outcome.error, VolumeInUseError | OutcomeUnknownError | DeviceConflictError)
     asked_the_cloud = isinstance(outcome.step.action, CloudAction)
     return outcome.error is None or not (asked_the_cloud and plain)
 
 
 def _without(current: Plan, done: Sequence[StepReport]) -> Plan:
-    """The plan without what this reconcile has done already and the world doesn't show yet: answers may lag
-    behind."""
+    """The plan without actions that this reconcile has done already: answers that don't show them yet lag behind."""
     actions = _done(done)
     for step in current.steps:
         if step.action in actions:
@@ -234,7 +236,7 @@ RESULTS: Mapping[type[ProviderError], Result] = {
     VolumeDeniedError: Result.DENIED,
     DeviceConflictError: Result.CONFLICT,
 }
-"""What an error says of its action; every other one is a plain failure."""
+"""The result that an error stands for; every other error is a plain failure."""
 
 
 def _recorded(history: History, outcomes: Sequence[Outcome], uptime: float) -> History:

@@ -1,6 +1,7 @@
-"""Calls side by side, in daemon threads: one that hangs for ever keeps neither a round nor the program from ending.
+"""Calls side by side, in daemon threads: one that hangs for ever keeps neither a reconcile nor the program from
+ending.
 
-Threads that have nothing to do wait for the next call, so a settled round starts none.
+Idle threads wait for the next call, so that a converged reconcile starts none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _idle = threading.Semaphore(0)
 
 
 def start(name: str, call: Callable[[], T]) -> Future[T]:
-    """Start a call in a thread of its own; its result or its error is the future's."""
+    """Start a call in a thread of its own; the future holds its result or its error."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -48,7 +49,7 @@ def _work() -> None:
 class Limited(Generic[T]):
     """Runs calls side by side, each with a limit in seconds; one that hangs is left behind and remembered.
 
-    `what` says for people what the calls do with their keys.
+    `what` is the verb that messages put before a key.
     """
 
     def __init__(self, limit: float, what: str) -> None:
@@ -57,7 +58,7 @@ class Limited(Generic[T]):
         self._hanging: dict[str, Future[T]] = {}
 
     def run(self, calls: Mapping[str, Callable[[], T]]) -> dict[str, Future[T]]:
-        """What came of each call, by its key: a future that is done. That of one that hangs has OutcomeUnknownError.
+        """Run the calls, and return a done future for each key. That of a hanging call has OutcomeUnknownError.
 
         No call is made for a key while an earlier one hangs.
         """

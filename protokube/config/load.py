@@ -45,10 +45,10 @@ FILE_ONLY = (
 
 
 class Settings(Struct, frozen=True):
-    """Everything that was configured: what decisions need (`node`), and what the wiring needs.
+    """The whole configuration: `node` for decisions, the rest for the wiring.
 
     Paths here are real paths. `cloud`, `dns` and `node_name` are None when they are to be found out. `interval` and
-    `timeout` are seconds; `records_every` says in every how manyth converged reconcile records are read.
+    `timeout` are seconds; on a converged node records are read in one of `records_every` reconciles.
     `prove_every_byte`: a disk is read whole before it is formatted.
     """
 
@@ -75,11 +75,11 @@ class Settings(Struct, frozen=True):
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
-    """Read command line, environment, file and templates: the settings and every fault in them, but for those of
-    kubelet's own settings, which stand with these.
+    """Read command line, environment, file and templates: the settings, and every fault in them. The faults of
+    kubelet's own settings stand with these.
 
-    What is wrong reads as its default, so that others can go on and add their faults. Raises UsageError, and
-    ConfigError when the file can't be read at all, since nothing can be said then about what it names.
+    A faulty value reads as its default, so that the other faults are found as well. Raises UsageError, and
+    ConfigError when the file can't be read at all, since its values can't be checked then.
     """
     given = from_arguments(arguments)
     faults: list[Fault] = []

@@ -70,7 +70,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("interval", 60.0, "seconds between reconciles on a converged node", RUN, float, metavar="SECONDS"),
     Option("timeout", 600.0, "with --once: give up after so long", RUN, float, metavar="SECONDS"),
     Option("master", False, "this is a control-plane node: volumes, etcd, api names", NODE, bool),
-    Option("cloud", None, "cloud provider (default: found out)", NODE, metavar="NAME", choices=("local", "aws")),
+    Option("cloud", None, "cloud provider (default: detected)", NODE, metavar="NAME", choices=("local", "aws")),
     Option(
         "inventory",
         None,
@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
-    """The options given on the command line; raises UsageError for what can't be understood."""
+    """The options given on the command line; raises UsageError when they can't be understood."""
     given = vars(parser().parse_args(arguments))
     values: dict[str, Value] = {}
     for option in OPTIONS:
@@ -228,7 +228,7 @@ def from_file(items: Mapping[str, Located], faults: list[Fault]) -> dict[str, Va
 
 
 def _read(option: Option, raw: str | bool) -> Value:
-    """A value from its text; a text comes back for a bool or float that can't be read: what was expected."""
+    """A value from its text. For a bool or float that can't be read, a text comes back: the problem."""
     if isinstance(raw, bool) or option.kind is str:
         return raw
     if option.kind is bool:

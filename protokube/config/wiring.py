@@ -48,7 +48,7 @@ MakeDns = Callable[[CloudProvider, Vpc], DNSProvider | None]
 
 
 class _Peers:
-    """etcd's peers; what asking takes is loaded when there is somebody to ask."""
+    """etcd's peers; the client is loaded when there is a peer to ask."""
 
     def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
         """See ports.EtcdPeers."""
@@ -98,7 +98,7 @@ class _Bus:
 
 
 class Chosen(Struct, frozen=True):
-    """The configuration with its open questions answered, and how to make the chosen providers, of what was read."""
+    """The configuration with its open questions answered, and how to make the chosen providers from it."""
 
     settings: Settings
     config: NodeConfig
@@ -109,9 +109,9 @@ class Chosen(Struct, frozen=True):
 class Wired(Struct, frozen=True):
     """The configuration, and the ports.
 
-    `dns` mends at the start what a crash left half written. `watch` are directories whose changes matter; `running`
-    maps volumes to the process that works on each; `close` lets everything go. `disks` serve the next configuration
-    too. `files` are single files whose changes matter.
+    `dns` mends, at the start, a file that a crash left half written. `watch` are directories whose changes matter;
+    `running` maps volumes to the process that works on each; `close` closes everything. `disks` serve the next
+    configuration too. `files` are single files whose changes matter.
     """
 
     config: NodeConfig
@@ -126,9 +126,9 @@ class Wired(Struct, frozen=True):
 
 
 def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
-    """Choose the providers, and read what they are made of: inventory and key file. Touches nothing.
+    """Choose the providers, and read their files: inventory and TSIG key. Touches nothing.
 
-    Raises ConfigError with every fault, those that are `known` first.
+    Raises ConfigError with every fault, the `known` ones first.
     """
     name = settings.cloud or detect_cloud()
     names = settings.dns or ("route53" if name == "aws" else "hosts")
@@ -146,7 +146,7 @@ def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
 
 
 def _with_names(config: NodeConfig, names: str) -> NodeConfig:
-    """The configuration with what the choice of a DNS provider decides."""
+    """The configuration with the settings that follow from the DNS provider."""
     private, kept = names == "hosts", names != "none"
     return replace(
         config,
@@ -168,8 +168,8 @@ def wire(
 ) -> Wired:
     """Make the adapters. Touches nothing yet.
 
-    `loop` is the event loop of the main thread, which need not be there before an adapter is asked that lives in it.
-    `disks` are those of the configuration before: their child processes may hang, and none is started a second time.
+    `loop` is the main thread's event loop, which need not run before an adapter that lives in it is asked. `disks`
+    are those of the configuration before: their child processes may hang, and none is started a second time.
     """
     settings, config = chosen.settings, chosen.config
     cloud, cloud_watch, vpc = chosen.cloud()

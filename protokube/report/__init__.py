@@ -1,1 +1,1 @@
-"""What a reconcile did and what is left, for people and for scripts."""
+"""The report of a reconcile: its steps and the rest, for people and for scripts."""

@@ -35,14 +35,14 @@ class StepJson(Struct, rename={"number": "pass"}):
 
 
 class WaitingJson(Struct):
-    """What is waited for."""
+    """One subject that is waited for."""
 
     subject: str
     reason: str
 
 
 class RefusalJson(Struct):
-    """What is refused."""
+    """One refusal."""
 
     subject: str
     rule: str
@@ -63,12 +63,12 @@ class ReportJson(Struct, rename={"in_use": "held"}):
 
 
 def as_json(report: Report) -> str:
-    """The report as JSON, on lines of its own for people."""
+    """The report as JSON, indented."""
     return indent(encode(report_json(report)), indent=1).decode()
 
 
 def report_json(report: Report) -> ReportJson:
-    """The report in the form of its JSON."""
+    """The report as the value that is encoded. `settled` and `held` keep their names: scripts read them."""
     left = report.left
     return ReportJson(
         version=1,

@@ -1,4 +1,4 @@
-"""What a reconcile did and what is left, as values."""
+"""The report of a reconcile, as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from protokube.core.steps import Plan, Step
 
 
 class Status(StrEnum):
-    """How a step went. `LOST`: a race was lost, or it needed a right that this node does without; no failure."""
+    """The outcome of a step. `LOST`: another node won, or the node does without the right it needs; no failure."""
 
     PLANNED = "planned"
     DONE = "done"
@@ -21,9 +21,9 @@ class Status(StrEnum):
 
 
 class StepReport(Struct, frozen=True):
-    """One step as it went, in the pass of that number.
+    """One step, in the pass of that number.
 
-    `again`: the reconcile before did the very same; it didn't last, or isn't seen.
+    `again`: the reconcile before did the same, and its effect didn't last or isn't visible yet.
     """
 
     number: int
@@ -34,10 +34,10 @@ class StepReport(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """What a reconcile did, and what is left: the last plan's waiting, refusals, unknown parts and hints.
+    """The steps of a reconcile, and the rest: the last plan's waiting, refusals, unknown parts and hints.
 
-    `wanted` says what to watch until the next one. `earlier` are the steps of the reconciles before, where several of
-    them are told as one.
+    `wanted` says what to watch until the next one. `earlier` are the steps of the reconciles before, where one
+    report covers several.
     """
 
     steps: tuple[StepReport, ...]
@@ -53,8 +53,8 @@ class Report(Struct, frozen=True):
 
     @property
     def got_on(self) -> bool:
-        """A new step was done. Where every one fails, or only repeats one, another try at once would only wear out
-        the other side."""
+        """A new step was done. Where every step fails or repeats one, another try at once would only burden the
+        other side."""
         return any(one.status is Status.DONE and not one.again for one in self.steps)
 
     @property

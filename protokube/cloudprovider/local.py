@@ -16,8 +16,8 @@ def local_cloud(
 ) -> StaticCloud:
     """`node`'s view of the inventory; it is one of the inventory's nodes (see static.provider.own_node).
 
-    Only mounts below `root` count as this node's. `manifests` is kubelet's folder, without the root. What is attached
-    and not yet mounted is kept by this process, and is free again when it ends.
+    Only mounts below `root` count as this node's. `manifests` is kubelet's folder, without the root. This
+    process keeps attached disks that aren't mounted yet; they are free again when it ends.
     """
     daemon = daemon_here(node, root)
     images = ImageVolumes(inventory, daemon, Evidence(daemon.root, manifests))

@@ -3,10 +3,10 @@
 The connection lives in the event loop of the main thread; the methods are called from the worker thread and
 wait with a limit. It is made on first use and again after the bus was lost.
 
-What a call costs: the first look at a unit asks for five properties at once (2 ms). Later looks ask for one
-(0.5 ms), only to hear systemd answer: everything is remembered until a signal says that it may have changed. That is
-safe because the bus delivers in order: whatever systemd had announced before it answered has been heard before the
-answer is. A change that systemd announces a moment later wakes the daemon.
+The first look at a unit asks for five properties at once (2 ms). Later looks ask for one (0.5 ms), only to hear
+systemd answer: the state is remembered until a signal says that it may have changed. That is safe because the bus
+delivers in order: all signals that systemd sent before its answer arrive before it. A change that systemd announces a
+moment later wakes the daemon.
 
 Interfaces: org.freedesktop.systemd1(5), https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html
 """
@@ -43,8 +43,8 @@ _SERVICE_PROPERTIES = ("ExecMainStartTimestamp", "NRestarts")
 
 _ADVICE = {
     f"{_SYSTEMD}.NoSuchUnit": "install the unit's file",
-    f"{_SYSTEMD}.LoadFailed": "`systemd-analyze verify` says what is wrong with the unit's file",
-    f"{_SYSTEMD}.BadUnitSetting": "`systemd-analyze verify` says what is wrong with the unit's file",
+    f"{_SYSTEMD}.LoadFailed": "`systemd-analyze verify` names the fault in the unit's file",
+    f"{_SYSTEMD}.BadUnitSetting": "`systemd-analyze verify` names the fault in the unit's file",
     f"{_SYSTEMD}.UnitMasked": "`systemctl unmask` it if it is to run here",
     f"{_BUS}.Error.AccessDenied": "run protokube as root",
     f"{_BUS}.Error.InteractiveAuthorizationRequired": "run protokube as root",
@@ -87,9 +87,9 @@ class SystemBus:
         self._connecting = asyncio.Lock()
         self._bus: _Connection | None = None
         self._watched: dict[str, str] = {}  # object path → unit
-        self._states: dict[str, UnitState] = {}  # what no signal has overtaken
+        self._states: dict[str, UnitState] = {}  # those that no signal has overtaken
         self._seen: dict[str, tuple[str, str]] = {}  # the last (active, sub) that was read or announced
-        self._announced = 0  # counts signals, so that a reply doesn't overwrite what came after it
+        self._announced = 0  # counts signals: a reply must not overwrite a later one
         self._starting = 0
         self._results: dict[str, asyncio.Future[str]] = {}  # job's object path → its result
 
@@ -116,7 +116,7 @@ class SystemBus:
         self._wait(self._run_job("RestartUnit", unit), f"the restart of {unit}")
 
     def close(self) -> None:
-        """Let go of the bus; calls in flight fail. Callable from any thread."""
+        """Close the connection; calls in flight fail. Callable from any thread."""
         self._loop.call_soon_threadsafe(self._close)
 
     def _wait(self, work: Coroutine[Any, Any, T], what: str) -> T:
@@ -138,7 +138,7 @@ class SystemBus:
     async def _state(self, unit: str) -> UnitState:
         bus = await self._watching(unit)
         if unit in self._states:
-            # Any property would do: signals that were on their way arrive before it, and drop what has changed.
+            # Any property would do: signals that were on their way arrive before it, and drop changed states.
             await self._get(bus, unit, "Unit", "ActiveState")
             known = self._states.get(unit)
             if known is not None:
@@ -151,7 +151,7 @@ class SystemBus:
         return state
 
     async def _read(self, bus: _Connection, unit: str) -> UnitState:
-        """Reads all of a unit's state; systemd loads the unit for it if need be."""
+        """Read a unit's whole state; systemd loads the unit for it if need be."""
         wanted = [("Unit", name) for name in _UNIT_PROPERTIES]
         if unit.endswith(".service"):
             wanted += [("Service", name) for name in _SERVICE_PROPERTIES]
@@ -332,7 +332,7 @@ class SystemBus:
 
 
 class _Connection(MessageBus):
-    """dbus-next 0.2.3, with its loose ends tied up: sockets that stay open, and a peer that hangs up early."""
+    """dbus-next 0.2.3, with two faults corrected: sockets that stay open, and a peer that hangs up early."""
 
     def __init__(self, address: str, lost: Callable[[_Connection], None]) -> None:
         self._on_lost = lost
@@ -360,7 +360,7 @@ class _Connection(MessageBus):
             return
         super()._finalize(err)  # type: ignore[no-untyped-call]
         if self._disconnect_future.done():
-            self._disconnect_future.exception()  # nobody awaits it
+            self._disconnect_future.exception()  # it is never awaited
         self._close_socket()
         self._on_lost(self)
 
@@ -370,5 +370,5 @@ class _Connection(MessageBus):
         self._sock.close()
 
     def close(self) -> None:
-        """Ends the connection now; calls in flight get no reply."""
+        """End the connection now; calls in flight get no reply."""
         self._finalize(None)

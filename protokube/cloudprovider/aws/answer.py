@@ -1,4 +1,4 @@
-"""What EC2 and the kernel tell at one moment: what attach tracking and device names are judged from."""
+"""The facts of EC2 and the kernel at one moment, from which attach tracking and device names are judged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protokube.core.volumes.model import CloudVolume
 
 
 class Answer(Struct, frozen=True):
-    """One look. Nothing in it has been judged.
+    """One look, not judged yet.
 
     `now` is in seconds, of any clock that never goes back; all times of one attach tracking come from one clock.
     `instance` is this machine's id. `volumes` are those of DescribeVolumes. `devices` maps each name in this

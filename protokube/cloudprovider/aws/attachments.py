@@ -1,12 +1,12 @@
 """Attach tracking: which volumes may be this machine's although EC2's answers don't show it.
 
-EC2's answers lag behind what it has accepted, and an answer to AttachVolume may be lost. A volume is
+EC2's answers lag behind the requests that it has accepted, and an answer to AttachVolume may be lost. A volume is
 
 - requested when EC2 has accepted AttachVolume, when its answer was lost, or when it called the volume in use;
 - unconfirmed while it was requested, or shown as this machine's, within `UNCONFIRMED_FOR` seconds, and no answer
   shows a holder. It is shown with `AttachState.UNCONFIRMED`, even when an answer leaves it out. The volumes in a
   young block device mapping count likewise: a daemon that was killed a moment ago may have requested them;
-- denied when EC2 has refused it for what it is: it is unconfirmed no more.
+- denied when EC2 has refused it for its own properties: it is unconfirmed no more.
 
 A volume that EC2 has accepted is not requested again within `LAG` seconds (`OutcomeUnknownError`). When it is still,
 or again, available after that, EC2 has given the attachment up: for `FALLEN_FOR` seconds it is denied
@@ -21,7 +21,7 @@ No I/O and no clock. Use:
     attachments.requested(volume_id, device, now)  EC2 called it in use (`device` None), or its answer was lost
     attachments.denied(volume_id)                  EC2 refused this volume
 
-What is remembered may be lost at any moment; EC2 itself refuses a second attachment.
+The memory may be lost at any moment; EC2 itself refuses a second attachment.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ UNCONFIRMED_FOR = 30.0
 """Seconds for which a volume may be this machine's although no answer shows it."""
 
 LAG = 5.0
-"""Seconds for which EC2's answers may lag behind what it accepted. Later, an `available` volume has fallen back."""
+"""Seconds for which EC2's answers may lag behind an accepted request. Later, an `available` volume has fallen
+back."""
 
 FALLEN_FOR = 60.0
 """Seconds for which a volume that fell back to `available` is left alone. A reload forgets it."""
@@ -55,7 +56,7 @@ class _Ours(Struct, frozen=True):
 
 
 class Attachments:
-    """What was requested, and what was shown as this machine's. Not thread-safe."""
+    """The volumes that were requested, or shown as this machine's. Not thread-safe."""
 
     def __init__(self) -> None:
         self._told: Mapping[str, CloudVolume] = {}
@@ -64,18 +65,18 @@ class Attachments:
         """Volumes on their way to this machine, and when that was last certain."""
 
     def accepted(self, volume_id: str, device: str, now: float) -> None:
-        """EC2 has accepted an AttachVolume."""
+        """Note that EC2 has accepted an AttachVolume."""
         self._accepted[volume_id] = now
         self.requested(volume_id, device, now)
 
     def requested(self, volume_id: str, device: str | None, now: float) -> None:
-        """EC2 was asked for a volume, and may have given it, now or at an earlier request."""
+        """Note that EC2 may have attached a volume, by this request or an earlier one."""
         known = self._ours.get(volume_id)
         device = device or (known.device if known else None)
         self._ours[volume_id] = _Ours(now, device, self._told.get(volume_id))
 
     def denied(self, volume_id: str) -> None:
-        """EC2 will not give a volume."""
+        """Note that EC2 refuses to attach a volume."""
         self._ours.pop(volume_id, None)
 
     def refusal(self, volume_id: str, now: float) -> ProviderError | None:
@@ -86,7 +87,7 @@ class Attachments:
         return VolumeDeniedError(_FELL_BACK.format(volume_id)) if waited < FALLEN_FOR else None
 
     def shown(self, answer: Answer) -> tuple[CloudVolume, ...]:
-        """The volumes of an answer; what EC2 shows without a holder and may be this machine's is unconfirmed."""
+        """The volumes of an answer. A volume without a holder that may be this machine's is unconfirmed."""
         for volume in answer.volumes:
             self._take_in(volume, answer)
         self._ours = {one: ours for one, ours in self._ours.items() if answer.now - ours.at < UNCONFIRMED_FOR}

@@ -1,4 +1,4 @@
-"""EC2's answers as typed values. The four calls that are ever made stand here, and nothing else.
+"""EC2's answers as typed values, and the four calls that protokube makes.
 
 Every call is one request (Describe calls one per page), tried once, with a limit of 3 s to connect and 10 s to
 read. The client is made at the first call: importing botocore costs more than everything else at start.
@@ -36,7 +36,7 @@ METHODS = {
     "AttachVolume": "attach_volume",
     "CreateTags": "create_tags",
 }
-"""Every call that is ever made, and botocore's method for it."""
+"""Each call, and botocore's method for it."""
 
 TagFilter = tuple[str, tuple[str, ...]]
 """A tag and the values of it that count."""
@@ -62,7 +62,7 @@ class InstanceFacts(Struct, frozen=True):
 
 
 class Ec2:
-    """The calls. `region` is asked for when the first call is made; thread-safe.
+    """The calls. `region` is called at the first call; thread-safe.
 
     `imds_v1` lets credentials be fetched from the metadata service without a token where it gives none.
     """
@@ -142,7 +142,7 @@ class Ec2:
             raise ProviderError(f"EC2 {operation} {subject}: could not ask: {error}") from error
         except awsclient.ClientError as error:
             raise explain(operation, subject, error, device) from error
-        except (*awsclient.CALL_ERRORS, ValueError) as error:  # a size that is no number passes botocore's parser
+        except (*awsclient.CALL_ERRORS, ValueError) as error:  # botocore's parser passes a size that is no number
             unclear = OutcomeUnknownError if operation == "AttachVolume" else ProviderError
             raise unclear(
                 f"EC2 {operation} {subject}: no usable answer ({type(error).__name__}: {error}); it may have been "
@@ -161,7 +161,7 @@ class Ec2:
 
 
 def _items(operation: str, page: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    """The list that every answer has, even an empty one. What lacks it was not sent by EC2, but by a proxy, say."""
+    """The list that every answer of EC2 has, if only an empty one. An answer without it comes from a proxy, say."""
     if key not in page:
         raise ProviderError(f"EC2 {operation}: the answer has no {key}: is something else than EC2 answering there?")
     found: Sequence[Mapping[str, Any]] = page[key]
@@ -171,8 +171,8 @@ def _items(operation: str, page: Mapping[str, Any], key: str) -> Sequence[Mappin
 def volume(item: Mapping[str, Any]) -> CloudVolume:
     """One volume of a DescribeVolumes answer. Sizes come in GiB.
 
-    A disk shows the volume's id without its dash as serial, cut to 20 characters by virtio; the device name asked
-    for is what a Xen disk, which has no serial, is called.
+    A disk's serial is the volume's id without its dash, cut to 20 characters by virtio. A Xen disk has no serial, and
+    goes by the requested device name.
     """
     attachments = tuple(
         Attachment(one["InstanceId"], one.get("Device"), AttachState(one["State"]))
@@ -212,14 +212,14 @@ def instance(item: Mapping[str, Any]) -> InstanceFacts:
 
 
 def addresses(*given: str | None) -> tuple[str, ...]:
-    """The addresses that there are, in the usual spelling. ValueError for one that is none."""
+    """The given addresses, in the usual spelling. Raises ValueError for a text that is none."""
     return tuple(str(ipaddress.ip_address(one)) for one in given if one)
 
 
 def external(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that other networks reach: every IPv6 address but unique local ones, which a VPC can have as well.
+    """The addresses that other networks reach: all but unique local IPv6 ones, which a VPC can have as well.
 
-    EC2 translates no IPv6 address, so that one is internal and external at once.
+    EC2 translates no IPv6 address, so it is internal and external at once.
     """
     return tuple(one for one in given if ipaddress.ip_address(one) not in _UNIQUE_LOCAL)
 

@@ -1,4 +1,4 @@
-"""EC2's error codes → ProviderErrors that say what an operator must do.
+"""EC2's error codes → ProviderErrors that name the remedy.
 
 Codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html. The same table, for people,
 stands in docs/aws.md; a test holds the two together.
@@ -20,13 +20,13 @@ from protokube.errors import (
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-_THROTTLED = "the account's request rate is used up; the loop backs off and comes again"
-_SERVER = "an error inside AWS; the loop backs off and comes again"
+_THROTTLED = "the account's request rate is used up; it is tried again after growing pauses"
+_SERVER = "an error inside AWS; it is tried again after growing pauses"
 _CREDENTIALS = "check the instance profile's role, and this machine's clock"
 _SIGNATURE = f"{_CREDENTIALS}; a proxy that changes requests on their way does this too"
 
 _SERVER_ERROR = 500
-_NEXT_NAME = "the next free device name is tried once it is clear what has this one"
+_NEXT_NAME = "the next free device name is tried once EC2 shows the disk that has this one"
 
 HINTS = {
     "VolumeInUse": "it is attached already, to another node or by our own earlier request; the next look decides",
@@ -72,14 +72,14 @@ HINTS = {
     "SignatureDoesNotMatch": _SIGNATURE,
     "IncompleteSignature": _SIGNATURE,
     "MissingAuthenticationToken": _SIGNATURE,
-    "InvalidPaginationToken": "the next page is no longer to be had; the next round begins with the first",
+    "InvalidPaginationToken": "the next page is gone; the next reconcile begins with the first",
     "OptInRequired": "this account is not subscribed to EC2 in this region",
     "PendingVerification": "AWS still verifies the account; if it stays so, ask AWS support",
     "Blocked": "the AWS account is blocked: ask AWS support",
     "TagLimitExceeded": "the volume has 50 tags already: remove one that nothing needs",
     "TagPolicyViolation": "the organisation's tag policy forbids this tag: allow keys under protokube.k8s.io/",
 }
-"""Error code → what happens next and what an operator must do."""
+"""Error code → the next step, and the remedy."""
 
 
 VOLUME_DENIED = frozenset(
@@ -93,13 +93,14 @@ VOLUME_DENIED = frozenset(
         "CustomerKeyHasBeenRevoked",
     }
 )
-"""Codes with which EC2 refuses one volume for what it is; another one may be had."""
+"""Codes with which EC2 refuses one volume for its own properties, while it may attach another one."""
 
 
 def explain(operation: str, subject: str, error: ClientError, device: str | None = None) -> ProviderError:
     """The ProviderError for a refused call; raise it from `error`.
 
-    `operation` is EC2's word (`AttachVolume`), `subject` what it was asked for, `device` the device name asked.
+    `operation` is EC2's word (`AttachVolume`), `subject` its arguments for people, `device` the requested device
+    name.
     """
     told = error.response.get("Error", {})
     code, said = told.get("Code") or "no error code", told.get("Message") or ""
@@ -121,7 +122,7 @@ def explain(operation: str, subject: str, error: ClientError, device: str | None
 
 
 def _attach_error(code: str, said: str, error: ClientError) -> type[ProviderError]:
-    """What a refused AttachVolume means for what is claimed next."""
+    """The kind of error of a refused AttachVolume, which decides the next claim."""
     if code == "VolumeInUse" or (code == "IncorrectState" and "vol-" in said):  # else it is the instance's state
         return VolumeInUseError
     if code in VOLUME_DENIED:

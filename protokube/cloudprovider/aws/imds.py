@@ -1,9 +1,9 @@
-"""The EC2 instance metadata service (IMDS): who this instance is, and its addresses of the moment.
+"""The EC2 instance metadata service (IMDS): the instance's identity, and its current addresses.
 
 Version 2 with a session token; version 1 only when the operator allows it. Plain HTTP to a link-local address,
 never through a proxy. Environment, as for every AWS SDK: `AWS_EC2_METADATA_SERVICE_ENDPOINT` (a URL),
 `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` (`IPv4` or `IPv6`), `AWS_EC2_METADATA_DISABLED`. Without them the service is
-looked for at its IPv4 and then at its IPv6 address. What docs/aws.md explains is only named in messages.
+looked for at its IPv4 and then at its IPv6 address. Messages are short; docs/aws.md explains them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _Word = Annotated[str, Meta(pattern="^[A-Za-z0-9-]+$")]
 
 
 class IdentityDocument(Struct, frozen=True, rename={"instance_id": "instanceId", "zone": "availabilityZone"}):
-    """What never changes in an instance's life. `private_ip` is None in an IPv6-only subnet."""
+    """The facts that never change in an instance's life. `private_ip` is None in an IPv6-only subnet."""
 
     instance_id: _Word
     region: _Word
@@ -85,7 +85,7 @@ class Imds:
             return self._document
 
     def get(self, key: str) -> str | None:
-        """One item of `meta-data/`, such as `public-ipv4`; None when the instance has no such thing."""
+        """One item of `meta-data/`, such as `public-ipv4`; None when the instance has none."""
         answer = self._fetch(f"/latest/meta-data/{key}")
         return answer.body.decode("utf-8", "replace").strip() if answer else None
 
@@ -124,7 +124,7 @@ class Imds:
         try:
             answer = self._request("PUT", path, {_TTL_HEADER: str(TOKEN_TTL)})
         except _NoAnswerError as error:
-            # The answer to PUT alone is sent with the hop limit; version 1 would pass.
+            # Only the answer to PUT has the hop limit; a GET of version 1 would be answered.
             if self._allow_v1:
                 self._v1 = True
                 return
@@ -149,7 +149,7 @@ class Imds:
 
     def _refused(self, method: str, path: str, status: int) -> ProviderError:
         said = f"HTTP {status} {http.client.responses.get(status, '')}".rstrip()
-        remedy = _REMEDIES.get(status, "it is asked again in the next round")
+        remedy = _REMEDIES.get(status, "it is asked again in the next reconcile")
         return ProviderError(f"instance metadata: {method} {self._endpoint}{path}: {said}; {remedy}")
 
     def _request(self, method: str, path: str, headers: dict[str, str]) -> _Answer:
@@ -160,7 +160,7 @@ class Imds:
             length = response.length
             body = response.read(_LONGEST_ANSWER)
             if length is not None and len(body) < min(length, _LONGEST_ANSWER):
-                raise http.client.IncompleteRead(body, length - len(body))  # an address may be cut to another one
+                raise http.client.IncompleteRead(body, length - len(body))  # a cut address may be a valid one
             log.debug("instance metadata: %s %s: HTTP %d", method, path, response.status)
             return _Answer(response.status, body, response.getheader(_TTL_HEADER))
         except TimeoutError as error:
@@ -173,7 +173,7 @@ class Imds:
             connection.close()
 
     def _connect(self) -> tuple[http.client.HTTPConnection, str]:
-        """A connection, and the endpoint that it leads to; where none answers, each is tried again next time."""
+        """A connection and its endpoint. When no endpoint answers, each is tried again next time."""
         known, self._endpoint = self._endpoint, None
         failed = []
         for url in (known,) if known else endpoints():
@@ -195,11 +195,11 @@ class Imds:
 
 
 class _NoAnswerError(ProviderError):
-    """Connected, but nothing came back."""
+    """Connected, and no answer came."""
 
 
 def endpoints() -> tuple[str, ...]:
-    """Where the service may be: as the environment says (it was checked), else at either well-known address."""
+    """The service's possible URLs: the environment's (it was checked), else the two well-known ones."""
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         raise ProviderError(
             "instance metadata: AWS_EC2_METADATA_DISABLED=true forbids asking who this instance is; unset it"

@@ -1,4 +1,4 @@
-"""The last snapshot, told once more with the tags that were written since: a successful write says what changed."""
+"""The last snapshot, given once more with the tags that were written since: a successful write needs no reading."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from protokube.core.model import Unknown
 from protokube.core.volumes.model import CloudSnapshot
 
 KNOWN_FOR = 5.0
-"""Seconds for which what our own writes can't have changed isn't asked for again right after them."""
+"""Seconds for which facts that our own writes can't have changed aren't asked for again right after them."""
 
 
 class LastSnapshot:
-    """Holds the last snapshot in which all was known. Thread-safe.
+    """Holds the last snapshot without unknown parts. Thread-safe.
 
-    Invariant: nothing but tags was written between what is kept and what is told, and nothing is told twice.
+    Invariant: between the kept snapshot and its use only tags were written, and no snapshot is used twice.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class LastSnapshot:
         self._writes = 0
 
     def begin(self) -> tuple[CloudSnapshot | None, int]:
-        """What can be told instead of asking, if anything; and the writes so far, for `keep`."""
+        """The snapshot that can be used instead of asking, or None; and the writes so far, for `keep`."""
         with self._lock:
             young = self._tagged and time.monotonic() - self._at < KNOWN_FOR
             told = self._kept if young else None
@@ -36,7 +36,7 @@ class LastSnapshot:
             return told, self._writes
 
     def keep(self, told: CloudSnapshot, writes: int) -> None:
-        """Keep a snapshot that was just taken, unless something was written while it was."""
+        """Keep a snapshot that was just taken, unless a write was made meanwhile."""
         with self._lock:
             if writes == self._writes and not any(
                 isinstance(part, Unknown) for part in (told.instance, told.volumes, told.peers)
@@ -44,7 +44,7 @@ class LastSnapshot:
                 self._kept, self._at = told, time.monotonic()
 
     def tagged(self, volume_id: str, key: str, value: str) -> None:
-        """A tag was written."""
+        """Note that a tag was written."""
         with self._lock:
             self._writes += 1
             if self._kept is None or isinstance(self._kept.volumes, Unknown):
@@ -56,7 +56,7 @@ class LastSnapshot:
             self._kept, self._tagged = replace(self._kept, volumes=volumes), True
 
     def forget(self) -> None:
-        """Something else was written, or may have been."""
+        """Note that another write was made, or may have been."""
         with self._lock:
             self._writes += 1
             self._kept, self._tagged = None, False

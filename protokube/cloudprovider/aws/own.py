@@ -1,8 +1,8 @@
-"""What EC2 says of this very instance, asked as seldom as can be: its tags, VPC, DNS name and devices.
+"""EC2's facts about this very instance, asked as seldom as possible: its tags, VPC, DNS name and devices.
 
 Tags are written by others, at launch or later, and may arrive one by one. Until they name the cluster every question
-causes a call. From then on the answer is kept. As long as it names no instance group, it is asked for again after
-half a minute, then after ever longer distances, and no more once `TAGS_COME_WITHIN` has passed: not every instance
+causes a call. From then on the answer is kept. While it names no instance group, it is asked for again after half
+a minute, then after ever longer pauses, and no more once `TAGS_COME_WITHIN` has passed: not every instance
 has a group. A reload asks again.
 """
 
@@ -18,14 +18,14 @@ from protokube.core.volumes.tags import CLUSTER_TAG, CLUSTER_TAG_PREFIX, instanc
 from protokube.errors import ProviderError
 
 SOON = 30.0
-"""Seconds after which tags that name the cluster, but no instance group, are first asked for again. Each distance to
-the next question is twice the one before."""
+"""Seconds after which tags that name the cluster, but no instance group, are first asked for again. Each pause is
+twice the one before."""
 
 YOUNG = 30.0
 """Seconds for which the mapping knows of volumes that an answer of DescribeVolumes may not show yet."""
 
 TAGS_COME_WITHIN = 3600.0
-"""Seconds after which a group that hasn't come is expected no more: tags come when an instance starts."""
+"""Seconds after which no group is expected any more: tags come when an instance starts."""
 
 
 class OwnInstance:
@@ -42,13 +42,13 @@ class OwnInstance:
         self._clock = clock
         self._lock = threading.Lock()
         self._facts: InstanceFacts | None = None
-        self._distance = SOON
+        self._pause = SOON
         self._due = math.inf
         self._first_at = -math.inf
         self._asked_at = -math.inf
 
     def facts(self) -> InstanceFacts:
-        """What is known. ProviderError while the tags don't name the cluster: never guessed."""
+        """The facts. Raises ProviderError while the tags don't name the cluster, which is never guessed."""
         with self._lock:
             if self._facts is None:
                 facts = self._ask()
@@ -64,8 +64,8 @@ class OwnInstance:
         """The block device mapping (device name → volume id), and whether it may know more than other answers.
 
         The first one may know of volumes that no answer shows yet, for `YOUNG` seconds: a daemon that was killed a
-        moment ago may have got one. What later mappings name is not this daemon's: it knows what it has requested.
-        Makes no call; empty while nothing is known.
+        moment ago may have requested one. Later mappings tell nothing new: this daemon knows its own requests.
+        Makes no call; empty before the first answer.
         """
         with self._lock:
             if self._facts is None:
@@ -73,7 +73,7 @@ class OwnInstance:
             return self._facts.devices, self._clock() - self._asked_at <= YOUNG
 
     def look_again(self) -> None:
-        """Something that the answer tells has changed: the next question causes a call."""
+        """Make the next question cause a call, since a fact in the answer has changed."""
         with self._lock:
             self._due = -math.inf
 
@@ -82,12 +82,12 @@ class OwnInstance:
         return self._configured or tagged_cluster(facts)
 
     def _renew(self, known: InstanceFacts) -> None:
-        """Ask again. What fails, or names another cluster than this node has begun to serve, changes nothing."""
+        """Ask again. A failure, or another cluster than this node has begun to serve, changes nothing."""
         try:
             facts = self._ask()
             same = self.cluster_id(facts) == self.cluster_id(known)
         except ProviderError:
-            # What is known still holds; trouble that stays is told by the calls that a round can't do without.
+            # The known facts still hold; lasting trouble is reported by the calls that a reconcile can't do without.
             self._due = self._clock() + SOON
             return
         if not same:
@@ -100,8 +100,8 @@ class OwnInstance:
         if instance_group(facts.tags) is not None or now - self._first_at >= TAGS_COME_WITHIN:
             self._due = math.inf
             return
-        self._due = now + self._distance
-        self._distance *= 2
+        self._due = now + self._pause
+        self._pause *= 2
 
 
 def tagged_cluster(facts: InstanceFacts) -> str:

@@ -1,16 +1,16 @@
 """AWS as a CloudProvider: identity from the metadata service and the instance's tags, volumes from EC2.
 
-What is remembered between rounds, and why losing it does no harm (it costs calls, never a different end):
+The memory between reconciles, and why losing it does no harm (it costs calls, never a different end):
 
 - the identity document: it can't change while the instance runs;
 - VPC, private DNS name and tags of this instance, as own.py says: once they name cluster and instance group they are
   kept, until a reload;
 - other holders' addresses and states: asked again when the set of holders changes and every `PEERS_FOR` seconds;
-- former holders that EC2 said are terminated, so that their going is seen; without it they are merely absent;
+- former holders that EC2 called terminated, as evidence that they are gone for good; without it they are absent;
 - requests for volumes and device names, as attachments.py and slots.py say;
 - the last snapshot, as last.py says;
 - how our volumes are tagged, as scope.py says;
-- that tagging is forbidden: after a restart it is tried, and said, once more.
+- that tagging is forbidden: after a restart it is tried, and reported, once more.
 
 A converged snapshot is one DescribeVolumes, and two requests to the metadata service for the addresses that can
 change while the instance runs.
@@ -49,7 +49,7 @@ PEERS_FOR = 600.0
 
 
 class _Peers(Struct, frozen=True):
-    """An answer about other holders: what it was asked for, what it said, and when (monotonic)."""
+    """An answer about other holders: the holders asked for, those found, and the time (monotonic)."""
 
     holders: frozenset[str]
     found: Mapping[str, Peer]
@@ -57,7 +57,7 @@ class _Peers(Struct, frozen=True):
 
 
 class _Scope(Struct, frozen=True):
-    """How DescribeVolumes is asked: with which filter, since when (monotonic), and what must not be missing."""
+    """How DescribeVolumes is asked: its filter, since when (monotonic), and the volumes that must not be missing."""
 
     tagged: TagFilter | None = None
     at: float = 0.0
@@ -87,7 +87,7 @@ class AwsCloud:
         self._kernel_names = kernel_names or _kernel_names
         self._tracking = Tracking(time.monotonic)
         self._asking = threading.Lock()
-        """Held by the one snapshot that is taken: what it remembers belongs together."""
+        """Held while a snapshot is taken: its memory belongs together."""
         self._scope = _Scope()
         self._peers = _Peers(frozenset(), {}, 0.0)
         self._last = LastSnapshot()
@@ -100,12 +100,12 @@ class AwsCloud:
     # --- reading ---------------------------------------------------------------------------------
 
     def snapshot(self, *, volumes: bool) -> CloudSnapshot:
-        """What EC2 knows of this machine, of its cluster's volumes and of their holders.
+        """This machine, its cluster's volumes and their holders.
 
-        Without `volumes` only this machine is told, for a node that takes none and need not have the permission.
+        Without `volumes` only this machine, for a node that takes none and need not have the permission.
         Each call is made at most once; only a DescribeVolumes whose filter hides a volume of this machine is made
-        again without it. After a successful `tag` the last snapshot is told once more, with that tag.
-        ProviderError when nothing is known.
+        again without it. After a successful `tag` the last snapshot is given once more, with that tag.
+        Raises ProviderError when nothing is known.
         """
         with self._asking:
             told, writes = self._last.begin()
@@ -125,13 +125,13 @@ class AwsCloud:
         return (vpc, self.region()) if vpc else None
 
     def cluster_id(self) -> str:
-        """The cluster that this instance belongs to. ProviderError while its tags don't name it."""
+        """The cluster that this instance belongs to. Raises ProviderError while its tags don't name it."""
         return self._own.cluster_id(self._own.facts())
 
     # --- writing ---------------------------------------------------------------------------------
 
     def attach(self, volume_id: str) -> None:
-        """AttachVolume under a name that attach tracking chooses. Raises what errors.py tells apart."""
+        """Call AttachVolume with a device name that attach tracking chooses. errors.py tells the errors apart."""
         self._last.forget()
         self._requested = True
         own = self._imds.document().instance_id
@@ -139,11 +139,12 @@ class AwsCloud:
             with self._tracking.request(volume_id) as device:
                 self._ec2.attach(volume_id, own, device)
         except DeviceConflictError:
-            self._own.look_again()  # which disk has it stands in the block device mapping
+            self._own.look_again()  # the block device mapping names the disk that has it
             raise
 
     def tag(self, volume_id: str, key: str, value: str) -> None:
-        """CreateTags. A missing permission is remembered: TaggingForbiddenError is then raised without a call."""
+        """Call CreateTags. A missing permission is remembered: TaggingForbiddenError is then raised without a
+        call."""
         if self._untaggable is not None:
             raise TaggingForbiddenError(self._untaggable)
         try:
@@ -156,10 +157,10 @@ class AwsCloud:
         self._last.tagged(volume_id, key, value)
 
     def announce(self) -> None:
-        """Nothing: EC2 knows the addresses of its instances."""
+        """Do nothing: EC2 knows the addresses of its instances."""
 
     def close(self) -> None:
-        """Let go of the connections to EC2; a later call makes new ones."""
+        """Close the connections to EC2; a later call makes new ones."""
         self._ec2.close()
 
     # --- asking ----------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class AwsCloud:
         return CloudSnapshot(instance, volumes, _or_unknown(lambda: self._ask_peers(instance, raw)))
 
     def _ask_instance(self) -> Instance:
-        """Who this machine is. ProviderError while its tags don't name the cluster: they may arrive late."""
+        """This machine. Raises ProviderError while its tags don't name the cluster: they may arrive late."""
         document = self._imds.document()
         facts = self._own.facts()
         given6, given4 = self._watched_addresses()
@@ -232,7 +233,7 @@ class AwsCloud:
         return name.rstrip(".").lower()
 
     def _ask_volumes(self) -> tuple[CloudVolume, ...]:
-        """Every etcd volume that may concern this machine, as EC2 tells them."""
+        """Every etcd volume that may concern this machine, as EC2 describes it."""
         known = self._scope
         if known.tagged is not None and time.monotonic() - known.at < scope.WIDE_EVERY:
             volumes = self._ec2.volumes(known.tagged)
@@ -251,7 +252,7 @@ class AwsCloud:
         return Answer(time.monotonic(), own, volumes, devices, young, kernel)
 
     def _ask_peers(self, me: Instance, volumes: Iterable[CloudVolume]) -> tuple[Peer, ...]:
-        """The holders of this cluster's volumes, this machine first, and former ones that EC2 says are terminated.
+        """The holders of this cluster's volumes, this machine first, and former ones that EC2 calls terminated.
 
         This machine is listed only when the very answer shows it as a holder: an empty list, which a wrong account
         gives without an error, is then no evidence that the others have gone.

@@ -1,9 +1,9 @@
-"""How widely DescribeVolumes asks: for every etcd volume of the region, or for those of our cluster alone.
+"""The scope of DescribeVolumes: every etcd volume of the region, or those of our cluster alone.
 
-A volume costs a round about 0.2 ms of CPU, and a region may have a thousand etcd volumes of other clusters. Filters
-are ANDed, so one call can ask for one spelling of the cluster's tag only, and only an answer without it tells how our
-volumes are tagged. So the first question is wide, and so is one every `WIDE_EVERY` seconds. In between, the filter is
-used where it hides nothing of ours.
+A volume costs a reconcile about 0.2 ms of CPU, and a region may have a thousand etcd volumes of other clusters.
+Filters are ANDed, so one call can ask for one spelling of the cluster's tag only, and only an answer without it tells
+how our volumes are tagged. So the first question is wide, and so is one every `WIDE_EVERY` seconds. In between, the
+filter is used where it hides nothing of ours.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Device names: which one a volume is requested under, and why none can be had.
+"""Device names: the one that a volume is requested under, or the obstacle to it.
 
 EC2 wants a name with every AttachVolume, and refuses one that is in use on the instance.
 
-Invariant: until EC2's answers show what has a name, or `PATIENCE` seconds have passed, all volumes of one etcd
-cluster are requested under that same name. So EC2 itself refuses a second volume of an etcd cluster while its answers
-don't show the first. `main` begins with the first name, `events` with the second, other etcd clusters with the third.
+Invariant: until EC2's answers show the disk that has a name, or `PATIENCE` seconds have passed, all volumes of one
+etcd cluster are requested under that same name. So EC2 itself refuses a second volume of an etcd cluster while its
+answers don't show the first. `main` begins with the first name, `events` with the second, other etcd clusters with
+the third.
 
 A name is
 
@@ -17,11 +18,11 @@ A name is
 No I/O and no clock. Use, in this order:
 
     slots = Slots()
-    slots.look(answer)                 once per `Answer`; forgets what has become too old
+    slots.look(answer)                 once per `Answer`; forgets old entries
     slots.choose("main")               "/dev/xvdu" to request a volume under, or the Obstacle
     slots.conflict("/dev/xvdu", now)   EC2 refused that name as being in use; `look` again before the next `choose`
 
-What is remembered may be lost at any moment: EC2 refuses a name that is in use.
+The memory may be lost at any moment: EC2 refuses a name that is in use.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from protokube.core.model import Unknown
 from protokube.core.volumes.model import FIRST, Obstacle
 
 DEVICE_NAMES = tuple(f"/dev/xvd{letter}" for letter in "uvwxyzfghijklmnopqrst")
-"""The names for requests, in order: those that kops uses, then the rest of what EC2 recommends."""
+"""The names for requests, in order: those that kops uses, then the other ones that EC2 recommends."""
 
 PATIENCE = 30.0
 """Seconds after which a conflicting name is passed over. EC2's answers converge within seconds."""
@@ -75,7 +76,7 @@ class Slots:
         self._unexplained = {name: self._unexplained.get(name, answer.now) for name in seen}
 
     def conflict(self, device: str, now: float) -> None:
-        """EC2 refused a name as being in use."""
+        """Note that EC2 refused a name as being in use."""
         self._now = max(self._now, now)
         self._refused[device] = now
 
@@ -99,7 +100,7 @@ def _in_order(cluster: str) -> tuple[str, ...]:
 
 
 def _spellings(devices: Iterable[str]) -> frozenset[str]:
-    """Device names with the kernel's spelling added: EC2 takes /dev/sdf and xvdf for what Xen calls /dev/xvdf."""
+    """Device names with the kernel's spelling added: EC2 takes /dev/sdf and xvdf for Xen's /dev/xvdf."""
     names = set()
     for device in devices:
         bare = device.removeprefix("/dev/")

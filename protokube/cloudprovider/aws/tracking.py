@@ -1,9 +1,9 @@
-"""Attach tracking and device names together: what is shown of an answer, and one request with what comes of it.
+"""Attach tracking and device names together: the volumes of an answer, and one request with its outcome.
 
     tracking = Tracking(time.monotonic)
     volumes = tracking.shown(answer)               an `Answer` → the volumes for the core
-    with tracking.request(volume_id) as device:    raises what forbids it; else the name to request the volume under
-        …                                          AttachVolume; what it raises is taken in, and raised again
+    with tracking.request(volume_id) as device:    raises the error that forbids it; else the name to request it under
+        …                                          AttachVolume; its error is taken in, and raised again
 
 In `shown`, a volume that EC2 shows without a holder bears `AttachState.UNCONFIRMED` while it may be this machine's,
 and an `Obstacle` while no device name can be had for it. `request` judges by the last answer.
@@ -32,7 +32,7 @@ from protokube.errors import (
 
 
 class Tracking:
-    """What is remembered of requests and names. `clock` is the one that gives `Answer.now`; thread-safe."""
+    """The memory of requests and names. `clock` is the one that gives `Answer.now`; thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -43,7 +43,7 @@ class Tracking:
         """Volume → the one etcd cluster that its tags name."""
 
     def shown(self, answer: Answer) -> tuple[CloudVolume, ...]:
-        """The volumes of an answer, with what EC2 doesn't show and what stands in the way of a request."""
+        """The volumes of an answer, with unconfirmed attachments and with obstacles to a request."""
         with self._lock:
             self._slots.look(answer)
             volumes = self._attachments.shown(answer)
@@ -77,7 +77,7 @@ class Tracking:
         with self._lock:
             if (refusal := self._attachments.refusal(volume_id, self._clock())) is not None:
                 raise refusal
-            # A volume that no answer has shown serves no etcd cluster that is known: it gets no other one's name.
+            # A volume that no answer has shown serves no known etcd cluster: it gets the name of none.
             device = self._slots.choose(self._clusters.get(volume_id, ""))
         if isinstance(device, Obstacle):
             raise ProviderError(f"EC2 AttachVolume {volume_id}: {device.reason}")
@@ -90,7 +90,7 @@ class Tracking:
             elif isinstance(error, VolumeDeniedError):
                 self._attachments.denied(volume_id)
             elif device is not None:  # else EC2 was not asked
-                in_use = isinstance(error, VolumeInUseError)  # under whatever name it was requested before
+                in_use = isinstance(error, VolumeInUseError)  # by an earlier request, so under an unknown name
                 self._attachments.requested(volume_id, None if in_use else device, self._clock())
 
     def _with_obstacle(self, volume: CloudVolume, obstacles: dict[str, Obstacle]) -> CloudVolume:

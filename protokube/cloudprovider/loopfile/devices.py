@@ -57,12 +57,12 @@ def bind(image: int) -> int:
             return device
     raise ProviderError(
         "no free loop device can be opened: hand /dev/loop-control and more of /dev/loop0, /dev/loop1, … into the "
-        "container; on the machine itself, see `losetup -l` for who holds them"
+        "container; on the machine itself, see `losetup -l` for their users"
     )
 
 
 def _candidates() -> Iterator[str]:
-    """Paths of loop devices that may be free: what the kernel offers, then what a container may have instead."""
+    """Paths of loop devices that may be free: the kernel's offer, then those that a container may have instead."""
     try:
         control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

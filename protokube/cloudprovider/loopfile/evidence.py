@@ -1,7 +1,7 @@
-"""What shows that a volume's image was in use once, so that a missing one is never made a second time.
+"""Evidence that a volume's image was in use once: a missing one is never made a second time then.
 
 The folder of the images may be away: a disk that wasn't mounted at boot, say. An empty image in its place would
-become an empty etcd cluster. So an image is made only while nothing on the machine knows of an earlier one.
+become an empty etcd cluster. So an image is made only where nothing on the machine shows an earlier one.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Evidence:
         self._manifests = Path(root, manifests.lstrip("/"))
 
     def of(self, volume: InventoryVolume) -> tuple[str, ...]:
-        """The paths that show it; none when the image was never in use. ProviderError when that can't be told.
+        """The paths that show it; none when the image was never in use. Raises ProviderError when that can't be read.
 
         - the record beside the inventory, which all nodes that share the inventory can read;
         - the state file, when only the image was lost;
         - the mount point, and the manifests or links to them that kubelet has: they stay with the node.
         """
-        with explain(f"look for what is known of {volume.id}"):
+        with explain(f"look for evidence of {volume.id}"):
             beside = [path for path in (volume.record, volume.state) if path and Path(path).exists()]
             mount_point = Path(self._root, f"{MOUNT_PREFIX}{volume.id}".lstrip("/"))
             used = [str(mount_point)] if _was_mounted(mount_point) else []

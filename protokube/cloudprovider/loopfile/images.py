@@ -25,7 +25,7 @@ class Look(Struct, frozen=True):
     """An image as it stands.
 
     `file` is (st_dev, st_ino), None without an image. `held`: another open file has it locked. `missing`: there is
-    none, or one of no bytes, which a crash leaves and a slip of the pen as well. `pristine`: proven that nothing was
+    none, or an empty one, which a crash or a wrong command leaves. `pristine`: proven that nothing was
     ever written to it. `trouble`: why it can't serve.
     """
 
@@ -82,8 +82,8 @@ def _has_no_data(image: int) -> bool:
 def open_locked(path: str, size: int, holder: str, *, make: bool) -> int:
     """The image, open and locked. With `make`, one that is missing or empty becomes one hole of `size` bytes.
 
-    Without it a missing one is an error: it was there a moment ago, and what it holds is elsewhere now. `holder` is
-    for the message.
+    Without it a missing one is an error: it existed a moment ago, and its data is elsewhere now. `holder` is for the
+    message.
     """
     with explain(f"attach {path}", ADVICE), ExitStack() as opened:
         folder = Path(path).parent

@@ -1,6 +1,6 @@
 """Volumes that are images behind loop devices; the kernel is the lock.
 
-The holder of such a volume is whoever's loop device holds the lock (flock) on its image. The lock is taken on the
+The node whose loop device holds the lock (flock) on an image holds the volume. The lock is taken on the
 open file that the loop device then keeps. So it lasts as long as the device is in use (by this process, by a tool at
 work on it, by a mount) and ends with it, even by a kill or a power cut. The holder's name stands in the state file.
 """
@@ -80,7 +80,7 @@ class ImageVolumes:
                 )
             # Before the first write to the image can happen, and never before the image is on disk.
             self._evidence.record(volume)
-            # Before the loop device is there: whoever sees the device must read its true holder.
+            # Before the loop device exists: a node that sees the device must read its true holder.
             remember()
             with explain(f"attach {path}", ADVICE):
                 self._kept[file] = loop.bind(image)
@@ -119,14 +119,14 @@ class ImageVolumes:
         )
 
     def _missing(self, volume: InventoryVolume) -> Obstacle | None:
-        """What keeps the image of a volume that has none from being made; None on first use."""
+        """The obstacle to making the missing image of a volume; None on first use."""
         evidence = self._evidence.of(volume)
         if not evidence:
             return None
         path = self._paths[volume.id]
         reason = (
             f"{path}: missing or empty, and was in use (shown by {', '.join(evidence)}); mount the folder of the "
-            "images, or bring the image back. To give up what was on it, make an empty one: "
+            "images, or bring the image back. To give its data up, make an empty one: "
             f"truncate -s {volume.size} {shlex.quote(path)}"
         )
         return Obstacle(reason, IMAGE_MISSING)

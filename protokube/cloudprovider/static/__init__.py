@@ -1,1 +1,1 @@
-"""The local cloud: an inventory says what a cloud would, and its volumes are disks of this machine."""
+"""The local cloud: an inventory in place of a cloud's API, whose volumes are disks of this machine."""

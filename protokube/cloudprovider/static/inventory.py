@@ -1,4 +1,4 @@
-"""The inventory: a YAML file that says what a cloud would. Text in, values and faults out; no I/O.
+"""The inventory: a YAML file that describes machines and volumes. Text in, values and faults out; no I/O.
 
 Names become paths and file names, so they are held to a strict grammar here: a volume's id is
 `[A-Za-z0-9][A-Za-z0-9._-]*` with at most 63 characters, a node's name an RFC 1123 name in lower case with at
@@ -23,7 +23,7 @@ DEFAULT_ZONE = "local"
 
 
 class _Grammar(Struct, frozen=True):
-    """What a name must look like, and how to say so."""
+    """The form of a name, and its description for messages."""
 
     pattern: re.Pattern[str]
     wanted: str
@@ -66,8 +66,8 @@ class InventoryNode(Struct, frozen=True):
 class InventoryVolume(Struct, frozen=True):
     """A disk: `image` is the absolute path of its file, or `device` that of a block device; one of them is None.
 
-    `state` is the absolute path of the file that holds what a cloud would remember. `record` is that of the file that
-    shows that the image was in use, beside the inventory; None for a device. `size` is in bytes.
+    `state` is the absolute path of its state file. `record` is that of the file, beside the inventory, which shows
+    that the image was in use; None for a device. `size` is in bytes.
     """
 
     id: str
@@ -81,7 +81,7 @@ class InventoryVolume(Struct, frozen=True):
 
 
 class Inventory(Struct, frozen=True):
-    """Everything that a cloud would know. `nodes` is empty for a single, unnamed node."""
+    """The whole inventory. `nodes` is empty for a single, unnamed node."""
 
     path: str
     cluster: str

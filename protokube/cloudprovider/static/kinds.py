@@ -23,7 +23,8 @@ class Seen(Struct, frozen=True):
     """A volume's disk, as it stands now.
 
     `holder` is the node that has it attached, None when no node has. `trouble` says why it can't serve, `obstacle`
-    what keeps this machine from attaching it. `pristine` is True when it is proven that nothing was ever written.
+    says what keeps this machine from attaching it. `pristine` is True when it is proven that nothing was ever
+    written.
     """
 
     holder: str | None = None
@@ -37,17 +38,17 @@ class VolumeKind(Protocol):
     """The volumes of an inventory that have one kind of disk. The caller serialises the calls."""
 
     def volumes(self) -> tuple[InventoryVolume, ...]:
-        """Those that are of this kind."""
+        """The volumes of this kind."""
 
     def look(self, remembered: Mapping[str, State]) -> Mapping[str, Seen]:
         """The disks of those volumes of this kind that `remembered` names, by id. Nothing is made or written."""
 
     def attach(self, volume: InventoryVolume, remembered: State, remember: Callable[[], None]) -> None:
-        """Attach a volume to this machine; nothing to do when it is.
+        """Attach a volume to this machine. Do nothing when it is attached.
 
         `remember` writes down the new holder. It is called once the volume can't be another node's any more, and
         before any other program can see its disk.
         """
 
     def close(self) -> None:
-        """Let go of what is attached and not mounted."""
+        """Let go of disks that are attached and not mounted."""

@@ -1,4 +1,4 @@
-"""What an inventory tells one node, and what the node remembers beside it; implements `ports.CloudProvider`."""
+"""One node's view of an inventory, with the state files beside it; implements `ports.CloudProvider`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from protokube.errors import ConfigError, ProviderError, explain
 
 T = TypeVar("T")
 Addresses = Callable[[tuple[str, ...]], tuple[str, ...]]
-"""This machine's addresses now, IPv4 before IPv6, chosen in the light of those that were announced last."""
+"""This machine's addresses now, IPv4 before IPv6, given the ones that were announced last."""
 
 
 def load_inventory(path: str) -> Inventory:
-    """The inventory at `path`; ConfigError with every fault."""
+    """Read the inventory at `path`. Raises ConfigError with every fault."""
     full = os.path.abspath(path)  # noqa: PTH100 - lexical: messages name the path as the operator knows it
     try:
         text = Path(full).read_bytes().decode()
@@ -46,7 +46,7 @@ def load_inventory(path: str) -> Inventory:
 
 
 def own_node(inventory: Inventory, name: str) -> InventoryNode:
-    """The node of that name; ConfigError when the inventory has others, but not this one."""
+    """The node of that name. Raises ConfigError when the inventory has others, but not this one."""
     if not inventory.nodes:
         if not is_node_name(name):
             wanted = "a host name in lower case, at most 63 characters, was expected"
@@ -62,7 +62,7 @@ def own_node(inventory: Inventory, name: str) -> InventoryNode:
 
 
 class _Known(Struct, frozen=True):
-    """A volume as one look found it: the inventory's words, what is remembered, and its disk."""
+    """A volume as one look found it: its part of the inventory, its state file, and its disk."""
 
     volume: InventoryVolume
     state: State
@@ -72,7 +72,7 @@ class _Known(Struct, frozen=True):
 class StaticCloud:
     """One node's view of an inventory.
 
-    `node` is this node (see own_node), `daemon` what tells this process from others that go by its name. `addresses`
+    `node` is this node (see own_node), `daemon` tells this process from others that go by its name. `addresses`
     serves a node whose internalAddress isn't in the inventory. `kinds` are the kinds of disk that volumes have.
     """
 
@@ -94,7 +94,7 @@ class StaticCloud:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Let go of what is attached and not mounted."""
+        """Let go of disks that are attached and not mounted."""
         with self._lock:
             for kind in self._kinds:
                 kind.close()
@@ -142,9 +142,9 @@ class StaticCloud:
             self._save(known.volume, replace(known.state, tags={**known.state.tags, key: value}), known.state)
 
     def announce(self) -> None:
-        """Bring what other nodes read about this holder up to date; writes only what has changed.
+        """Write this holder's changed addresses for the other nodes to read.
 
-        A cloud knows its machines' addresses by itself. Here the holder must say them, whenever they change.
+        A cloud knows its machines' addresses by itself. Here the holder must write them, whenever they change.
         """
         with self._lock:
             ours = [one for one in self._look(self._inventory.volumes) if one.seen.holder == self._node.name]
@@ -165,14 +165,14 @@ class StaticCloud:
                 state.save(volume.state, new)
 
     def _own_addresses(self, known: Sequence[_Known] | Unknown) -> tuple[str, ...]:
-        """The inventory's, else the machine's. ProviderError when none can be seen, which doesn't mean that none is.
+        """The inventory's, else the machine's. Raises ProviderError when none can be seen.
 
-        A cable that is pulled for a second must not take this node's records and kubelet's --node-ip away.
+        Unseen is not absent: a cable pulled for a second must not remove this node's records and kubelet's --node-ip.
         """
         if self._node.internal:
             return self._node.internal
         if isinstance(known, Unknown):
-            # Which address stands is not known, so that another one might be chosen for no reason.
+            # The announced address is unknown then, and another one might be chosen for no reason.
             raise ProviderError(known.reason)
         found = self._addresses(self._announced(known))
         if not found:
@@ -236,7 +236,7 @@ class StaticCloud:
 
 
 def _or_unknown(read: Callable[[], T]) -> T | Unknown:
-    """What `read` gives, or why it can't: one part that can't be read doesn't hide the others."""
+    """The result of `read`, or Unknown: one part that can't be read doesn't hide the others."""
     try:
         return read()
     except ProviderError as error:

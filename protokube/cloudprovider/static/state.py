@@ -1,4 +1,4 @@
-"""What a cloud would remember of a volume, in its state file: the last holder, and the tags that were set.
+"""A volume's state file, in place of a cloud's memory: the last holder, and the tags that were set.
 
 One JSON object, for people as well. Only the volume's holder writes it, atomically, and only when it changes. Its
 form is a contract: scripts read it.
@@ -30,7 +30,7 @@ class Daemon(Struct, frozen=True):
 
 
 class Holder(Struct, frozen=True):
-    """Who attached a volume last, and the addresses that it announced."""
+    """The node that attached a volume last, and the addresses that it announced."""
 
     node: str
     internal: tuple[str, ...]
@@ -45,7 +45,7 @@ class Holder(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What is remembered of one volume."""
+    """The content of a state file."""
 
     holder: Holder | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class _File(Struct, frozen=True):
 
 
 def load(path: str) -> State:
-    """What is remembered; nothing when there is no file yet."""
+    """Read a state file; an empty State when there is none yet."""
     with explain(f"read {path}"):
         try:
             text = Path(path).read_text()
@@ -79,7 +79,7 @@ def load(path: str) -> State:
 def _damaged(path: str, why: str) -> ProviderError:
     return ProviderError(
         f"{path} can't be understood ({why}): repair it from a copy. Remove it only if the volume never belonged to "
-        "an etcd member, since it says what was on it"
+        "an etcd member, since it is evidence of the volume's data"
     )
 
 

@@ -165,9 +165,7 @@ def test_evidence_that_cannot_be_read_is_not_absent(make: Make, image: Path, roo
     (root / MANIFESTS).touch()
     cloud = make(root=str(root))
     found = cloud.snapshot(volumes=True)
-    assert (
-        isinstance(found.volumes, Unknown) and "look for evidence of main-a: Not a dir" in found.volumes.reason
-    )
+    assert isinstance(found.volumes, Unknown) and "look for evidence of main-a: Not a dir" in found.volumes.reason
     with pytest.raises(ProviderError, match="look for evidence of main-a"):
         cloud.attach("main-a")
     assert not image.exists()

@@ -179,7 +179,7 @@ def _until(since: float, holds: Callable[[], bool]) -> float:
 
 def _until_settled(one: Trial) -> None:
     """Settled, and what it has just changed has woken it once more."""
-    until("it is settled", lambda: " I converged" in one.log.read_text() or "\nsettled" in one.log.read_text())
+    until("it is settled", lambda: " I converged" in one.log.read_text() or "\nconverged" in one.log.read_text())
     time.sleep(2)
 
 

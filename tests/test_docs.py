@@ -111,6 +111,13 @@ def test_every_room_is_shown_and_every_one_shown_is_there() -> None:
     assert set(shown) == modules | {f"{path.parent.name}/" for path in house.glob("*/__init__.py")}
 
 
+def test_where_to_find_what_names_files_that_are_there() -> None:
+    rows = ARCHITECTURE.partition("## Where to find what")[2].partition("\n## ")[0]
+    named = re.findall(r"[a-z]+/[a-z0-9/_]+\.py", rows)
+    assert len(named) > 8
+    assert [one for one in named if not (CHECKOUT / "protokube" / one).is_file()] == []
+
+
 def test_the_way_of_imports_is_the_one_that_is_checked() -> None:
     contracts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     layers = [layer.replace("protokube.", "") for layer in contracts["contracts"][0]["layers"]]

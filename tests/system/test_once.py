@@ -111,12 +111,15 @@ def test_json_is_the_object_that_scripts_rely_on(node: TrialNode) -> None:
         "notes",
     }
     assert report["version"] == 1
+    always = {"pass", "action", "subject", "description", "reason", "depends", "status"}
     for step in report["steps"]:
-        more = {"records"} if step["action"] == "change-records" else set()
-        assert set(step) - more == {"pass", "action", "subject", "description", "reason", "depends", "status"}
+        assert set(step) == always | ({"records"} if step["action"] == "change-records" else set())
+    records = [record for step in report["steps"] for record in step.get("records", ())]
+    address = {"type": "A", "before": [], "after": ["10.1.2.3"]}
+    assert {"name": "etcd-a.internal.dev.example.com", **address} in records
 
 
-def test_without_a_bus_the_node_is_not_settled_and_says_why(node: TrialNode) -> None:
+def test_without_a_bus_the_node_does_not_converge_and_says_why(node: TrialNode) -> None:
     report = node.report("--kubelet-unit", "kubelet.service")
     assert report["exit"] == 1 and not report["settled"]
     assert [one["subject"] for one in report["unknown"]] == ["kubelet.service"]

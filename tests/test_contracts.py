@@ -37,7 +37,7 @@ OFFENCES = {
         "cloudprovider/aws/provider.py",
         "import protokube.cloudprovider.static.provider",
     ),
-    "Children that touch disks import next to nothing": ("host/disk/claim.py", "import protokube.errors"),
+    "Children that touch disks import next to nothing": ("host/disk/disklock.py", "import protokube.errors"),
     "The core does no I/O and knows no clock": ("core/dns/names.py", "import socket"),
     "botocore lives in awsclient, for aws and route53": ("host/files.py", "import botocore"),
     "Every other vendor library lives in its one adapter": ("host/files.py", "import dns"),

@@ -84,9 +84,6 @@ def of_cluster(**urls: str) -> str:
             },
             False,
         ),
-            {"ETCD_INITIAL_CLUSTER": f"etcd-a=http://etcd-a{SUFFIX}:2380,etcd-b=http://etcd-b.internal.other:2380"},
-            False,
-        ),
         (
             {
                 "ETCD_INITIAL_CLUSTER": f"etcd-a=http://etcd-a{SUFFIX}:2380",

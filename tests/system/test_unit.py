@@ -98,7 +98,7 @@ def test_stopping_the_daemon_leaves_the_node_as_it_is(machine: Machine) -> None:
 def test_a_hanging_daemon_is_replaced(tmp_path: Path) -> None:
     with Machine(tmp_path) as machine:
         quick = machine.path(f"/etc/systemd/system/{UNIT}.d/quick.conf")
-        quick.write_text("[Service]\nRestartSec=100ms\nWatchdogSec=2s\n")
+        quick.write_text("[Service]\nRestartSec=100ms\nWatchdogSec=10s\n")
         machine.run("systemctl", "daemon-reload")
         machine.bring_up()
         first, uuids = machine.show("MainPID"), machine.filesystems()

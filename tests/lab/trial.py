@@ -71,6 +71,11 @@ def until(what: str, holds: Callable[[], Any], limit: float = 120.0) -> Any:
     return answer
 
 
+def first_woken_by(log: str) -> str:
+    """What woke the daemon first in this part of its log. Later the clock may: a tool at work is looked at by it."""
+    return log.partition("woken by ")[2].partition("\n")[0]
+
+
 def _processes_in(space: str) -> list[int]:
     """The processes in a mount namespace, by their pid; without those that have ended and are only waited for."""
     found = []

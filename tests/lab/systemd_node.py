@@ -115,6 +115,8 @@ def _program() -> list[str]:
     """
     checkout, environment = (_escaped(path) for path in (MACHINE_CHECKOUT, Path(sys.prefix)))
     shown = [f"--bind-ro={checkout}:{inside.CHECKOUT}", f"--bind-ro={environment}:{inside.ENVIRONMENT}"]
+    if not Path(sys.base_prefix).is_relative_to("/usr"):  # the environment links to it, and it may be mounted
+        shown.append(f"--bind-ro={_escaped(Path(sys.base_prefix))}")
     return shown if MACHINE_CHECKOUT.is_relative_to("/tmp") else [f"--tmpfs={checkout}:mode=0755", *shown]
 
 

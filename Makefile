@@ -9,12 +9,17 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 ARGS ?=
 
 BIN := .venv/bin
+# Tools are called as modules where they can be: a script's `#!` line holds no path with a space, and no long one.
+QUIET_PIP := python -m pip --quiet --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/$(QUIET_PIP)
+# As variables they hold for what the build itself needs, too; newer releases of pip want the second for that.
+PINNED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock
 # Network, mounts and everything under them are the test run's own, and end with it.
 PRIVATE := unshare --net --mount --propagation private
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 STYLED := protokube nodeup tests benchmarks examples examples/demo examples/static-pods
 
-.PHONY: help setup demo test test-fast test-vm safety lint bench clean
+.PHONY: help setup lock demo test test-fast test-vm safety lint bench clean
 
 help:
 	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
@@ -25,6 +30,7 @@ help:
 	@echo 'make lint       ruff, mypy --strict, import contracts'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
+	@echo 'make lock       pins the Python packages of requirements.lock to the newest releases that pyproject.toml allows'
 
 setup: .venv/installed
 
@@ -32,12 +38,19 @@ setup: .venv/installed
 	@.ci/install-packages
 	@mkdir -p .venv && touch $@
 
-.venv/installed: pyproject.toml | .venv/packages
+.venv/installed: pyproject.toml requirements.lock | .venv/packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed' >&2; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo 'Installing Python packages into .venv (a minute or two)'
-	@$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-input --editable '.[test]' </dev/null
+	@$(PINNED) $(PIP) install --editable '.[test]' </dev/null
 	@touch $@
+
+# Today's releases within pyproject's bounds, for everybody's next `make setup`.
+lock:
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@build/lock/bin/$(QUIET_PIP) install --editable '.[test]' </dev/null
+	@{ sed '/^#/!d' requirements.lock; build/lock/bin/python -m pip freeze --exclude-editable; } >build/lock/new
+	@mv build/lock/new requirements.lock && rm -rf build/lock
 
 demo: setup
 	@$(BIN)/python examples/demo
@@ -70,9 +83,9 @@ build/safety/made: .ci/packages-safety .ci/unpack-packages | setup
 	@touch $@
 
 lint: setup
-	$(BIN)/ruff check $(wildcard $(STYLED))
-	$(BIN)/ruff format --check $(wildcard $(STYLED))
-	$(BIN)/mypy --strict
+	$(BIN)/python -m ruff check $(wildcard $(STYLED))
+	$(BIN)/python -m ruff format --check $(wildcard $(STYLED))
+	$(BIN)/python -m mypy --strict
 	$(BIN)/lint-imports
 
 bench: setup

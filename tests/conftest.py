@@ -5,8 +5,13 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lab import guard
+
+# A busy machine is no fault of what is tested: neither slow examples nor slow making of them.
+settings.register_profile("protokube", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("protokube")
 
 PROBLEM = pytest.StashKey[str | None]()
 

@@ -228,12 +228,12 @@ def test_a_second_probe_that_disagrees(here: Node, disk: LoopDisk, tmp_path: Pat
     liar = tmp_path / "wipefs"
     liar.write_text("#!/bin/sh\necho 'zfs_member 0x1000000'\n")
     liar.chmod(0o755)
-    script = f"mount --bind {liar} $(readlink -f $(command -v wipefs)) && exec {sys.executable} -c '{_LOOK}' $0 $@"
+    script = f'mount --bind {liar} $(readlink -f $(command -v wipefs)) && exec "$0" -c \'{_LOOK}\' "$@"'
     backing = disk.identity.backing
     assert backing is not None
     words = [str(here.root), str(disk.size), *map(str, backing)]
     before = disk.digest()
-    said = run("unshare", "--mount", "--propagation", "private", "sh", "-c", script, *words)
+    said = run("unshare", "--mount", "--propagation", "private", "sh", "-c", script, sys.executable, *words)
     assert "NotBlank" in said and "wipefs zfs_member at 0x1000000" in said and "blkid finds nothing" in said
     assert disk.digest() == before
     assert here.look(disk.volume()) == Blank()

@@ -19,7 +19,7 @@ from protokube.core.etcd.model import EtcdPeerMember
 from protokube.errors import ProviderError
 from protokube.etcdpeers import HttpEtcdPeers, parse_members
 
-START_LIMIT = 30
+START_LIMIT = 120
 
 
 def free_port() -> int:

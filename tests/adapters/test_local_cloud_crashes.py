@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from protokube.cloudprovider.static.provider import load_inventory, own_node
 from protokube.core.model import MIB
 from protokube.core.volumes.model import Peer
 from protokube.errors import VolumeInUseError
+from tests.lab import inside
 from tests.lab.local_cloud import (
     INVENTORY,
     Make,
@@ -130,9 +130,8 @@ def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_p
     inventory = load_inventory(str(shared / "inventory.yaml"))
     outside = local_cloud(inventory, own_node(inventory, "node-a"), lambda _: ("10.0.0.1",))
     binds = [f"{shared}:/shared", "/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
-    checkout = str(Path(__file__).parents[2])
     with SystemdNode(tmp_path / "node", binds=binds) as node:
-        done = node.run("env", f"PYTHONPATH={checkout}", sys.executable, "-c", IN_A_CONTAINER)
+        done = node.run("env", f"PYTHONPATH={inside.CHECKOUT}", inside.PYTHON, "-c", IN_A_CONTAINER)
         assert done.stdout.strip() == "['node-b']"
         assert holders(outside) == ["node-b"]
         with pytest.raises(VolumeInUseError, match="node-b"):

@@ -18,7 +18,7 @@ from tests.lab.netns import Namespace, Network
 
 pytestmark = pytest.mark.root
 
-LIMIT = 10.0
+LIMIT = 120.0
 GATEWAY = "10.77.0.1"
 
 

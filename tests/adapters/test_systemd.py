@@ -19,7 +19,7 @@ from protokube.errors import ProviderError
 from protokube.host.systemd import SystemBus, unit_path
 from tests.lab.systemd_node import SystemdNode
 
-LIMIT = 15.0
+LIMIT = 120.0
 
 UNITS = {
     "steady.service": (

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.lab import inside
 from tests.lab.systemd_node import SystemdNode
 
 pytestmark = pytest.mark.root
 
 PROJECT = Path(__file__).parents[2]
 UNITS = {name: (PROJECT / "systemd" / name).read_text() for name in ("protokube.service", "kubelet.service")}
-LIMIT = 20.0
+LIMIT = 120.0
 
-PROTOKUBE = f"""#!{sys.executable}
+PROTOKUBE = f"""#!{inside.PYTHON}
 import asyncio, json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-sys.path.insert(0, {str(PROJECT)!r})
+sys.path.insert(0, {inside.CHECKOUT!r})
 from protokube.host.network import default_addresses
 from protokube.host.notify import Notifier
 from protokube.host.systemd import SystemBus

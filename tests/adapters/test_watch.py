@@ -17,7 +17,7 @@ from protokube.errors import ProviderError
 from protokube.host.watch import CHANGE, DirectoryWatcher, wake_at_exit
 from tests.lab.disks import FaultDisk
 
-LIMIT = 10.0
+LIMIT = 120.0
 
 
 class Wakes:

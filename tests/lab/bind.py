@@ -29,7 +29,7 @@ import dns.rdatatype
 import dns.tsig
 import dns.update
 
-START_LIMIT = 20.0
+START_LIMIT = 120.0
 
 
 class Bind:
@@ -66,7 +66,7 @@ class Bind:
     @staticmethod
     def make_key(name: str, algorithm: str, path: Path) -> None:
         """Write a fresh key the way an operator does."""
-        done = subprocess.run(["tsig-keygen", "-a", algorithm, name], capture_output=True, check=True, timeout=10)
+        done = subprocess.run(["tsig-keygen", "-a", algorithm, name], capture_output=True, check=True, timeout=120)
         path.write_bytes(done.stdout)
 
     def start(self) -> None:
@@ -87,7 +87,7 @@ class Bind:
         """End named; its zones keep what was written."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=120)
             self._process = None
 
     def freeze(self) -> None:
@@ -113,7 +113,7 @@ class Bind:
     def values(self, name: str, rdtype: str) -> set[str]:
         """What the server answers for a name and type."""
         query = dns.message.make_query(name, rdtype)
-        answer = dns.query.tcp(query, self.host, port=self.port, timeout=5)
+        answer = dns.query.tcp(query, self.host, port=self.port, timeout=60)
         return {rdata.to_text() for rrset in answer.answer for rdata in rrset if rrset.rdtype.name == rdtype}
 
     def add(self, name: str, rdtype: str, *values: str, ttl: int = 300) -> None:
@@ -135,7 +135,7 @@ class Bind:
         return update
 
     def _send(self, update: dns.update.UpdateMessage) -> None:
-        answer = dns.query.tcp(update, self.host, port=self.port, timeout=5)
+        answer = dns.query.tcp(update, self.host, port=self.port, timeout=60)
         assert answer.rcode() == dns.rcode.NOERROR, dns.rcode.to_text(answer.rcode())
 
     # --- the process ---

@@ -36,7 +36,7 @@ _CHUNK = 1 << 16
 
 def run(*command: str | Path) -> str:
     """Run a program and return its output; its failure is the test's."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{command}: exit {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
@@ -237,7 +237,7 @@ def clear_root(root: Path) -> None:
         run("chattr", "-R", "-f", "-i", root / "mnt")
 
 
-def wait_for_end(pid: int, limit: float = 30) -> None:
+def wait_for_end(pid: int, limit: float = 120) -> None:
     """Wait until a process has ended, whoever's child it is."""
     try:
         fd = os.pidfd_open(pid)
@@ -249,7 +249,7 @@ def wait_for_end(pid: int, limit: float = 30) -> None:
         os.close(fd)
 
 
-def until(condition: Callable[[], Any], what: str, limit: float = 20) -> Any:
+def until(condition: Callable[[], Any], what: str, limit: float = 120) -> Any:
     """Poll until a condition holds, and return its value."""
     end = time.monotonic() + limit
     while not (value := condition()):

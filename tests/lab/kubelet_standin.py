@@ -32,6 +32,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from protokube.core.kubelet.table import TABLE  # noqa: E402 - after sys.path, since this runs as a script too
+from tests.lab import inside  # noqa: E402
 
 VERSIONS = ("1.20.2", "1.36.2")
 _PART = r"(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
@@ -310,11 +311,11 @@ def help_text(version: str) -> str:
 
 
 def kubelet_script(version: str = VERSIONS[-1], record: str = "/run/kubelet-argv.jsonl") -> str:
-    """The text of an executable /usr/bin/kubelet that is this stand-in, run by this very Python."""
+    """The text of an executable /usr/bin/kubelet that is this stand-in, for a node (see `inside`)."""
     return (
         "#!/bin/sh\n"
         f"export KUBELET_STANDIN_VERSION={version} KUBELET_STANDIN_RECORD={record}\n"
-        f'exec {sys.executable} {Path(__file__).resolve()} "$@"\n'
+        f'exec {inside.PYTHON} {inside.CHECKOUT}/tests/lab/{Path(__file__).name} "$@"\n'
     )
 
 

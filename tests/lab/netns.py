@@ -39,7 +39,7 @@ class Namespace:
         return _ip("-n", self.name, *arguments)
 
     def run(
-        self, *argv: str, check: bool = True, timeout: float = 30.0, stdin: str = ""
+        self, *argv: str, check: bool = True, timeout: float = 120.0, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the namespace and capture its output."""
         done = subprocess.run(
@@ -118,7 +118,7 @@ class Network:
 
 
 def _ip(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], text=True, capture_output=True, timeout=10, check=False)
+    done = subprocess.run(["ip", *arguments], text=True, capture_output=True, timeout=120, check=False)
     if done.returncode:
         raise AssertionError(f"ip {' '.join(arguments)}: {done.stderr}")
     return done.stdout

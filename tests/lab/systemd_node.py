@@ -7,7 +7,8 @@ takes 0.3 s, so every test has a node of its own:
         node.run("systemctl", "start", "x")
         bus = MessageBus(bus_address=node.bus_address)     # from outside, through /proc/PID/root
 
-The node sees this machine's files (this checkout and its virtual environment as well) and writes to memory.
+The node sees this machine's root file system and writes to memory. It has this checkout and its virtual environment
+at the paths of tests.lab.inside, read-only; the checkout's path on the machine is empty.
 Its /dev is nspawn's: hand devices in with `binds` or make them with os.mknod(node.path("/dev/xvdu"), …).
 No udev runs in it and sysfs is read-only, so .device units never come up.
 """
@@ -20,14 +21,21 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-BOOT_LIMIT = 60.0
-STOP_LIMIT = 20.0
+from tests.lab import inside
+
+BOOT_LIMIT = 300.0
+STOP_LIMIT = 120.0
+RUN_LIMIT = 120.0
+"""Seconds that only a hang exceeds, however busy the machine is."""
+
+MACHINE_CHECKOUT = Path(__file__).resolve().parents[2]
 
 _BOOT = r"""
 set -eu
@@ -41,37 +49,37 @@ mkdir /sys/fs/cgroup/$NODE_CGROUP     # two nodes in one cgroup would share nspa
 echo $$ > /sys/fs/cgroup/$NODE_CGROUP/cgroup.procs
 
 base=$1; shift
-mount -t tmpfs -o mode=755 run $base/run
-mkdir -p $base/run/nspawn /run/systemd/nspawn
-mount --bind $base/run/nspawn /run/systemd/nspawn     # nspawn's own state
-mountpoint -q $base/fs || mount -t tmpfs -o mode=755 node $base/fs
-mkdir -p $base/fs/upper $base/fs/work $base/fs/root
-root=$base/fs/root
-mount -t overlay overlay -o lowerdir=/,upperdir=$base/fs/upper,workdir=$base/fs/work $root
+mount -t tmpfs -o mode=755 run "$base/run"
+mkdir -p "$base/run/nspawn" /run/systemd/nspawn
+mount --bind "$base/run/nspawn" /run/systemd/nspawn     # nspawn's own state
+mountpoint -q "$base/fs" || mount -t tmpfs -o mode=755 node "$base/fs"
+mkdir -p "$base/fs/upper" "$base/fs/work" "$base/fs/root"
+root="$base/fs/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$base/fs/upper,workdir=$base/fs/work" "$root"
 
-if [ ! -e $base/fs/prepared ]; then
+if [ ! -e "$base/fs/prepared" ]; then
     # What this machine would start at boot is none of the node's business.
-    rm -rf $root/etc/systemd/system/*.wants $root/etc/systemd/system/*.requires
-    rm -rf $root/var/lib/etcd $root/var/log/journal
-    mkdir -p $root/var/log/journal
-    ln -sf /lib/systemd/system/basic.target $root/etc/systemd/system/default.target
+    rm -rf "$root"/etc/systemd/system/*.wants "$root"/etc/systemd/system/*.requires
+    rm -rf "$root/var/lib/etcd" "$root/var/log/journal"
+    mkdir -p "$root/var/log/journal"
+    ln -sf /lib/systemd/system/basic.target "$root/etc/systemd/system/default.target"
     for unit in systemd-update-utmp systemd-sysusers systemd-update-utmp-runlevel systemd-random-seed \
         systemd-network-generator systemd-resolved systemd-tmpfiles-setup-dev systemd-udevd \
         systemd-hwdb-update systemd-timesyncd etcd named bind9 podman; do
-        ln -sf /dev/null $root/etc/systemd/system/$unit.service
+        ln -sf /dev/null "$root/etc/systemd/system/$unit.service"
     done
     for unit in apt-daily apt-daily-upgrade man-db e2scrub_all fstrim dpkg-db-backup; do
-        ln -sf /dev/null $root/etc/systemd/system/$unit.timer
+        ln -sf /dev/null "$root/etc/systemd/system/$unit.timer"
     done
-    rm -f $root/etc/machine-id $root/etc/hostname
-    systemd-id128 new > $root/etc/machine-id
-    echo $NODE_NAME > $root/etc/hostname
-    if [ -d $base/files ]; then cp -a $base/files/. $root/; fi
-    touch $base/fs/prepared
+    rm -f "$root/etc/machine-id" "$root/etc/hostname"
+    systemd-id128 new > "$root/etc/machine-id"
+    echo $NODE_NAME > "$root/etc/hostname"
+    if [ -d "$base/files" ]; then cp -a "$base/files/." "$root/"; fi
+    touch "$base/fs/prepared"
 fi
 
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_LOCK=0
-exec systemd-nspawn --quiet --directory=$root --boot --keep-unit --register=no --machine=$NODE_NAME \
+exec systemd-nspawn --quiet --directory="$root" --boot --keep-unit --register=no --machine=$NODE_NAME \
     --notify-ready=yes --console=pipe --link-journal=no "$@"
 """
 
@@ -97,6 +105,24 @@ echo "cgroup $NODE_CGROUP still in use" >&2; exit 1
 """
 
 _PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private", "bash", "-c")
+
+
+def _program() -> list[str]:
+    """nspawn's arguments that show a node this checkout and its Python at the paths of `inside`, and nowhere else.
+
+    The checkout's own path is hidden, so that a test which uses it in a node fails in every folder and not below /tmp
+    alone. nspawn puts an empty /tmp over the machine's: nothing is left to hide there.
+    """
+    checkout, environment = (_escaped(path) for path in (MACHINE_CHECKOUT, Path(sys.prefix)))
+    shown = [f"--bind-ro={checkout}:{inside.CHECKOUT}", f"--bind-ro={environment}:{inside.ENVIRONMENT}"]
+    if not Path(sys.base_prefix).is_relative_to("/usr"):  # the environment links to it, and it may be mounted
+        shown.append(f"--bind-ro={_escaped(Path(sys.base_prefix))}")
+    return shown if MACHINE_CHECKOUT.is_relative_to("/tmp") else [f"--tmpfs={checkout}:mode=0755", *shown]
+
+
+def _escaped(path: Path) -> str:
+    """A path as an nspawn option takes it: a colon would end it."""
+    return str(path).replace("\\", "\\\\").replace(":", "\\:")
 
 
 class SystemdNode:
@@ -135,6 +161,7 @@ class SystemdNode:
         self._cgroup = ""
         network = f"/run/netns/{netns}" if netns and "/" not in netns else netns
         self._args = [f"--network-namespace-path={network}" if network else "--private-network"]
+        self._args += _program()
         self._args += [f"--bind={bind}" for bind in binds]
         self._args += ["--capability=all"] if all_capabilities else []
         self._args += args
@@ -179,7 +206,7 @@ class SystemdNode:
                 undo.pop_all()
         if self._delegate:
             enter = ["nsenter", "-t", str(self._supervisor.pid), "-m", "sh", "-ec", _DELEGATE]
-            subprocess.run(enter, env=self._environment(), check=True, timeout=10)
+            subprocess.run(enter, env=self._environment(), check=True, timeout=RUN_LIMIT)
         return self
 
     def stop(self) -> None:
@@ -223,7 +250,7 @@ class SystemdNode:
         return ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", *argv]
 
     def run(
-        self, *argv: str, check: bool = True, timeout: float = 60.0, stdin: str = ""
+        self, *argv: str, check: bool = True, timeout: float = RUN_LIMIT, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside the node and capture its output; with `check`, a failure tells what it said."""
         done = subprocess.run(
@@ -283,4 +310,4 @@ class SystemdNode:
         self._supervisor = None
         self.leader = 0
         environment = self._environment()
-        subprocess.run([*_PRIVATE_MOUNTS, _CLEAN_CGROUP], env=environment, check=True, timeout=30)
+        subprocess.run([*_PRIVATE_MOUNTS, _CLEAN_CGROUP], env=environment, check=True, timeout=RUN_LIMIT)

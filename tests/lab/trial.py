@@ -62,13 +62,18 @@ def both(member: str = "a", members: str = "a", size: str = "64MiB") -> list[dic
     return [volume(f"{cluster}-{member}", cluster, f"{member}/{members}", size) for cluster in ("main", "events")]
 
 
-def until(what: str, holds: Callable[[], Any], limit: float = 30.0) -> Any:
+def until(what: str, holds: Callable[[], Any], limit: float = 120.0) -> Any:
     """The first true answer; the limit is only there to end a test that has failed."""
     deadline = time.monotonic() + limit
     while not (answer := holds()):
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.02)
     return answer
+
+
+def first_woken_by(log: str) -> str:
+    """What woke the daemon first in this part of its log. Later the clock may: a tool at work is looked at by it."""
+    return log.partition("woken by ")[2].partition("\n")[0]
 
 
 def _processes_in(space: str) -> list[int]:
@@ -146,7 +151,7 @@ class TrialNode:
         assert self._keeper is not None, f"{self.name} is switched off"
         return ["nsenter", "-t", str(self._keeper.pid), "-m", "-n", *argv]
 
-    def run(self, *argv: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a program on the node."""
         return subprocess.run(
             self.command(*argv), capture_output=True, text=True, timeout=timeout, cwd=CHECKOUT, check=False
@@ -159,7 +164,7 @@ class TrialNode:
             own += ["--kubelet-unit", "none"]
         return [sys.executable, "-m", "protokube", *own, "--master", *self._options, *options]
 
-    def once(self, *options: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def once(self, *options: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """`protokube --once`."""
         return self.run(*self.arguments("--once", *options), timeout=timeout)
 
@@ -201,7 +206,7 @@ class TrialNode:
         """SIGTERM, and the exit code."""
         process.terminate()
         self._processes.remove(process)
-        return process.wait(30)
+        return process.wait(120)
 
     def log(self, name: str = "daemon.log") -> str:
         """What the daemon (or another program that stays) has printed."""

@@ -27,7 +27,7 @@ from protokube.together import start
 from tests.rounds.process import Process
 from tests.rounds.world import World
 
-LIMIT = 10.0
+LIMIT = 120.0
 T = TypeVar("T")
 
 

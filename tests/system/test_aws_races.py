@@ -16,7 +16,7 @@ from tests.lab.unit_node import LINKS, UNIT
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-LIMIT = 90.0
+LIMIT = 120.0
 MEMBERS = "abcde"
 
 

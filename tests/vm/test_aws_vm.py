@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab import inside
 from tests.lab.aws_node import GATEWAY, AwsRegion
 from tests.lab.kubelet_standin import kubelet_script
 from tests.lab.trial import CHECKOUT, ETCD_IMAGE, until
@@ -36,7 +36,7 @@ class Ec2Machine(Vm):
         region.nodes[instance_id] = self
         config: dict[str, Any] = {"master": True, "cloud": "aws", "dns": "none", "interval": 3600}
         config["etcdImage"] = ETCD_IMAGE
-        kubelet = kubelet_script().replace(sys.executable, "/usr/bin/python3").replace(str(CHECKOUT), INSIDE)
+        kubelet = kubelet_script().replace(inside.PYTHON, "/usr/bin/python3").replace(inside.CHECKOUT, INSIDE)
         kubelet = kubelet.replace("#!/bin/sh\n", f"#!/bin/sh\nexport PYTHONPATH={INSIDE}/lib\n")
         program = f'#!/bin/sh\ncd {INSIDE} && PYTHONPATH={INSIDE}/lib exec python3 -m protokube "$@"\n'
         units = {f"/lib/systemd/system/{one.name}": one.read_text() for one in (CHECKOUT / "systemd").iterdir()}

@@ -262,7 +262,7 @@ class Route53:
                 **place.within,
             )
         following = None
-        if answer["IsTruncated"]:
+        if "NextDNSName" in answer:  # only a cut-off answer names where to go on
             following = Place(plain_name(answer["NextDNSName"]), {"HostedZoneId": answer["NextHostedZoneId"]})
         zones = (
             Zone(_plain_id(zone["Id"]), plain_name(zone["Name"]), zone["Config"].get("PrivateZone", False))

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from protokube.core.action import Facet
 from protokube.core.assess import Assessment, Wanted, assess
-from protokube.core.disks.model import Disk, NoDisk, Working
+from protokube.core.disks.model import Disk, NoDisk, StorageFacts, Working
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
 from protokube.core.history import History
@@ -170,7 +170,7 @@ class Observer:
             "probe": self._probe,
         }
         if master:
-            reads[Facet.MOUNTS] = lambda: tuple(readers.disks.mounts())
+            reads[Facet.MOUNTS] = lambda: (tuple(readers.disks.mounts()), readers.disks.barred())
         if self._probed:
             reads |= self._unit()
         wanted: set[str] = set(facets)
@@ -180,7 +180,7 @@ class Observer:
         if Facet.CLOUD in found:
             observed = replace(observed, cloud=_snapshot(found[Facet.CLOUD]))
         if Facet.MOUNTS in found:
-            observed = replace(observed, storage=replace(observed.storage, mounts=found[Facet.MOUNTS]))
+            observed = replace(observed, storage=_with_mounts(observed.storage, found[Facet.MOUNTS]))
         if Facet.FILES in found:
             observed = replace(observed, node=replace(observed.node, files=found[Facet.FILES]))
         observed = _with_units(observed, found)
@@ -313,6 +313,14 @@ def _is_working(disk: Disk | NoDisk | Unknown | None) -> bool:
 
 def _tell(wake: Callable[[str], None], _: Future[dict[str, object]]) -> None:
     wake("the installed kubelet is known")
+
+
+def _with_mounts(storage: StorageFacts, found: object) -> StorageFacts:
+    if isinstance(found, Unknown):
+        return replace(storage, mounts=found, barred={})
+    assert isinstance(found, tuple)
+    mounts, barred = found
+    return replace(storage, mounts=mounts, barred=barred)
 
 
 def _with_units(observed: Observed, found: Mapping[str, object]) -> Observed:

@@ -86,7 +86,11 @@ class DiskReader(Protocol):
         """
 
     def mounts(self) -> Sequence[Mount]:
-        """The mounts of this mount namespace that lie below the root, from mountinfo and sysfs, without I/O."""
+        """The mounts of this mount namespace that lie below the root, by the paths that plans give them, without I/O
+        on any of them."""
+
+    def barred(self) -> Mapping[str, str]:
+        """What bars the way to a mount point, by its path or by that of the directory above all of them."""
 
     def contents(self, target: str) -> VolumeContents:
         """The contents of a mounted volume; `target` is its mount point without the root prefix."""

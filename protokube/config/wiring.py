@@ -174,8 +174,9 @@ def wire(
     settings, config = chosen.settings, chosen.config
     cloud, cloud_watch, vpc = chosen.cloud()
     dns = chosen.dns(cloud, vpc)
-    run_dir = str(Path(settings.root, RUN_DIR))
-    disks = disks or BlockDevices(settings.root, run_dir, prove_every_byte=settings.prove_every_byte)
+    run_dir, data_dirs = str(Path(settings.root, RUN_DIR)), config.disks.data_dirs
+    disks = disks or BlockDevices(settings.root, run_dir, data_dirs, prove_every_byte=settings.prove_every_byte)
+    disks.data_dirs = data_dirs  # the templates may be others than in the configuration before
     files = NodeFiles(settings.root)
     services = None
     if config.kubelet.unit is not None:

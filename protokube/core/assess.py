@@ -63,7 +63,9 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     cloud, storage, node = observed.cloud, observed.storage, observed.node
     findings = judge_role(cloud, master=config.master)
     kubelet_node = KubeletNode(observed.at, cloud.instance, node, observed.kubelet)
-    volumes = assess_volumes(config.volumes, cloud, history.attachments, storage.mounts) if config.master else None
+    volumes = None
+    if config.master:
+        volumes = assess_volumes(config.volumes, cloud, history.attachments, storage.mounts, storage.barred)
     if volumes is None:
         closed = gate(config.etcd, node, None, None) if config.master else Gate()
         kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, closed)

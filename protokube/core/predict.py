@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from protokube.core.action import Action
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import IDENTITY_PATH, Blank, Disk, Ext4, VolumeContents
+from protokube.core.disks.model import Blank, Disk, Ext4, VolumeContents
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.model import Unknown
 from protokube.core.observed import Observed
 from protokube.core.settings import NodeConfig

@@ -19,7 +19,7 @@ from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFile
 from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mounted, NoDisk, NotBlank, VolumeContents, Working
 from protokube.core.model import Unknown
 from protokube.core.node.model import Mount
-from protokube.core.volumes.model import CloudVolume, DiskIdentity
+from protokube.core.volumes.model import MOUNT_DIR, MOUNT_PREFIX, CloudVolume, DiskIdentity
 from protokube.errors import ProviderError
 from protokube.host import process
 from protokube.host.children import Child, ChildError, Probes, wait
@@ -29,6 +29,7 @@ from protokube.host.disk.jobs import JobState
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.worker import TOOLS, digest
 from protokube.host.mounted import MountedSource
+from protokube.host.mountpath import way
 from protokube.kernel import mountinfo
 
 if TYPE_CHECKING:
@@ -52,10 +53,12 @@ class _NotAskedError(Exception):
 class BlockDevices:
     """The port `Disks`. `root` is the prefix of all targets, `run_dir` (with the prefix) a directory of this boot.
 
-    `prove_every_byte` asks that a disk is read whole before it is formatted or its filesystem grown.
+    `prove_every_byte` asks that a disk is read whole before it is formatted or its filesystem grown. `data_dirs` are
+    the data directories of the etcd clusters, relative to a volume's root: they are looked into.
     """
 
-    def __init__(self, root: str, run_dir: str, *, prove_every_byte: bool = False) -> None:
+    def __init__(self, root: str, run_dir: str, data_dirs: frozenset[str], *, prove_every_byte: bool = False) -> None:
+        self.data_dirs = data_dirs
         self._full = prove_every_byte
         self._root = os.path.realpath(root)
         self._states = f"{run_dir}/disks"
@@ -89,6 +92,7 @@ class BlockDevices:
                     "size": volume.size,
                     "identity": identity,
                     "loops": loops,
+                    "data_dirs": self.data_dirs,
                 }
         self._made.clear()
         for volume_id, answer in self._probes.ask(requests).items():
@@ -177,9 +181,22 @@ class BlockDevices:
         )
 
     def mounts(self) -> Sequence[Mount]:
-        """The mounts below the root, from mountinfo and sysfs."""
-        below = mountinfo.below(self._root, mountinfo.read())
-        return [_mount(target, line) for target, line in below.items()]
+        """See ports.DiskReader: from mountinfo and sysfs."""
+        real, _ = self._way()
+        lines = mountinfo.read()
+        below = mountinfo.below(self._root, lines)
+        return [_mount(_as_planned(target, real), line, lines) for target, line in below.items()]
+
+    def barred(self) -> Mapping[str, str]:
+        """See ports.DiskReader."""
+        _, barred = self._way()
+        return barred
+
+    def _way(self) -> tuple[str, dict[str, str]]:
+        try:
+            return way(self._root)
+        except OSError as error:
+            raise ProviderError(f"{MOUNT_DIR} can't be read: {error}; see the kernel's log") from error
 
     def contents(self, target: str) -> VolumeContents:
         """What a mounted volume holds, read without following any symbolic link."""
@@ -187,12 +204,14 @@ class BlockDevices:
         try:
             root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                seen = collect(MountedSource(root))
+                seen = collect(MountedSource(root), self.data_dirs)
                 uuid = _filesystem_uuid(os.fstat(root).st_dev)
             finally:
                 os.close(root)
         except OSError as error:
-            raise ProviderError(f"{target} can't be read: {error}; see the kernel's log for the disk") from error
+            hidden = next((mount.cover for mount in self.mounts() if mount.target == target), None)
+            why = f"it is hidden by {hidden}" if hidden else f"{error}; see the kernel's log for the disk"
+            raise ProviderError(f"{target} can't be read: {why}") from error
         others = frozenset(seen.others)
         return VolumeContents(
             frozenset(seen.entries), seen.texts, seen.mtimes, seen.overflow, uuid=uuid, others=others
@@ -333,10 +352,21 @@ def _disks() -> list[sysblock.BlockDisk]:
         raise ProviderError(f"the machine's disks can't be listed: {doubt}; see the kernel's log") from doubt
 
 
-def _mount(target: str, line: mountinfo.Line) -> Mount:
+def _as_planned(target: str, real: str) -> str:
+    """The path of a mount as plans say it: mountinfo shows where links on the way have led."""
+    return MOUNT_DIR + target[len(real) :] if target.startswith(f"{real}/") else target
+
+
+def _mount(target: str, line: mountinfo.Line, lines: list[mountinfo.Line]) -> Mount:
+    cover = mountinfo.cover(line, lines) if target.startswith(MOUNT_PREFIX) else None
     shutdown = "shutdown" in line.options
     read_only = bool(line.options & {"ro", "emergency_ro"})
-    return Mount(target, line.number, line.fstype, read_only, shutdown, _errors(line) if line.fstype == "ext4" else 0)
+    errors = _errors(line) if line.fstype == "ext4" else 0
+    return Mount(target, line.number, line.fstype, read_only, shutdown, errors, _shown(cover) if cover else None)
+
+
+def _shown(cover: mountinfo.Line) -> str:
+    return f"{cover.fstype} ({cover.number[0]}:{cover.number[1]}), mounted at {cover.target}"
 
 
 def _errors(line: mountinfo.Line) -> int:

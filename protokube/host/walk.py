@@ -89,7 +89,7 @@ def _step(folder: int, part: str, place: str, *, follow: bool, make: bool) -> in
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
-        raise BlockedError(_barred(folder, part, place)) from error
+        raise BlockedError(_barred(folder, part, place, follow=follow)) from error
     finally:
         os.close(folder)
 
@@ -103,9 +103,11 @@ def make_directory(folder: int, name: str) -> None:
     os.fsync(folder)
 
 
-def _barred(folder: int, part: str, place: str) -> str:
+def _barred(folder: int, part: str, place: str, *, follow: bool) -> str:
     try:
         target = os.readlink(part, dir_fd=folder)
     except OSError:
         return f"{place} is not a directory: move it away"
+    if follow:
+        return f"{place} is a symbolic link to {target}, where no directory is: make one there, or remove the link"
     return f"{place} is a symbolic link (to {target}), which is not followed here: remove it"

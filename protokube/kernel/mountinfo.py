@@ -8,14 +8,16 @@ _MOUNTINFO = "/proc/self/mountinfo"
 
 
 class Line:
-    """One mount: `number` is the device's (major, minor), `root` the part of the filesystem that is mounted,
-    `target` the mount point, `options` the union of the mount's and the filesystem's own options."""
+    """One mount: `id` is its own, `above` that of the mount on which it stands, `number` the device's (major, minor),
+    `root` the part of the filesystem that is mounted, `target` the mount point, `options` the union of the mount's
+    and the filesystem's own options."""
 
-    __slots__ = ("fstype", "number", "options", "root", "target")
+    __slots__ = ("above", "fstype", "id", "number", "options", "root", "target")
 
     def __init__(self, text: bytes) -> None:
         fields = text.split(b" ")
         end = fields.index(b"-", 6)
+        self.id, self.above = int(fields[0]), int(fields[1])
         major, _, minor = fields[2].partition(b":")
         self.number = (int(major), int(minor))
         self.root = _unescape(fields[3])
@@ -49,3 +51,21 @@ def below(root: str, lines: list[Line]) -> dict[str, Line]:
             if line.root == "/":
                 found[target] = line
     return found
+
+
+def cover(mount: Line, lines: list[Line]) -> Line | None:
+    """What hides a mount: another one, at its target or above it, on which it doesn't stand. The newest counts."""
+    by_id = {line.id: line for line in lines}
+    carries = {mount.id}
+    above = by_id.get(mount.above)
+    while above is not None and above.id not in carries:
+        carries.add(above.id)
+        above = by_id.get(above.above)
+    covers = [
+        line for line in lines if line.id not in carries and f"{mount.target}/".startswith(_inside(line.target))
+    ]
+    return covers[-1] if covers else None
+
+
+def _inside(target: str) -> str:
+    return target if target == "/" else f"{target}/"

@@ -33,7 +33,7 @@ from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.host.blockdev import BlockDevices
 root, size, device, inode = sys.argv[1], *map(int, sys.argv[2:])
 volume = CloudVolume("vol-a", "local", size, {}, identity=DiskIdentity(backing=(device, inode)))
-devices = BlockDevices(root, root + "/run/protokube")
+devices = BlockDevices(root, root + "/run/protokube", frozenset())
 def number(disk):
     try:
         return (disk / "diskseq").read_text()

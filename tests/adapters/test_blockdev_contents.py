@@ -114,6 +114,24 @@ def test_lost_and_found_is_looked_into(here: Node, disk: LoopDisk, tmp_path: Pat
         assert seen.entries == {"lost+found/", "lost+found/#2049/"}
 
 
+def test_any_data_directory_is_looked_into(here: Node, disk: LoopDisk, tmp_path: Path) -> None:
+    here.devices.data_dirs = frozenset({"data/etcd", "srv"})
+    with disk.mounted(tmp_path / "m") as root:
+        for directory in ("data/etcd/member/wal", "data/other/member", "srv/member", "var/etcd/data/member"):
+            (root / directory).mkdir(parents=True)
+    for seen in both(here, disk):
+        directories = {
+            "lost+found/",
+            "data/",
+            "data/etcd/",
+            "data/etcd/member/",
+            "data/other/",
+            "srv/",
+            "srv/member/",
+        }
+        assert seen.entries == {*directories, "var/"}
+
+
 def test_a_damaged_root_directory_is_told_from_a_disk_that_does_not_answer(here: Node, disk: LoopDisk) -> None:
     block = int(run("debugfs", "-R", "blocks <2>", disk.device).split()[-1])
     disk.write(block * 1024, b"\xa5" * 1024)
@@ -211,6 +229,7 @@ def test_an_interrupted_format_that_cannot_be_judged_is_unknown(fake: Path, disk
             "size": disk.size,
             "identity": (identity.serials, identity.backing, identity.path, identity.requested),
             "loops": ({}, {}),
+            "data_dirs": frozenset(),
         }
     )
     assert said["state"] == "failed" and "mkfs.ext4 exited with 1: no memory" in said["text"]

@@ -20,6 +20,7 @@ from protokube.host.disk import disklock, intent, sysblock
 from protokube.host.disk.jobs import JobState
 from protokube.host.disk.places import KIB, MIB, places
 from protokube.host.disk.sysblock import UncertainError
+from protokube.host.mountpath import way
 from protokube.kernel import mountinfo
 
 FIELDS: intent.IntentFields = {
@@ -124,6 +125,35 @@ def test_mountinfo_shows_any_name_that_a_pod_may_choose(tmp_path: Path) -> None:
     finally:
         for name in names:
             subprocess.run(["umount", tmp_path / name], capture_output=True, timeout=60)
+
+
+def test_what_hides_a_mount() -> None:
+    def line(number: int, above: int, target: str) -> mountinfo.Line:
+        return mountinfo.Line(f"{number} {above} 7:{number} / {target} rw - ext4 /dev/x rw".encode())
+
+    root, old, volume = line(1, 0, "/"), line(2, 1, "/mnt"), line(3, 2, "/mnt/master-a")
+    beside, inside = line(4, 2, "/mnt/master"), line(5, 3, "/mnt/master-a/var")
+    lines = [root, old, volume, beside, inside]
+    assert mountinfo.cover(volume, lines) is None, "what carries it, stands beside it or inside it hides nothing"
+    over, above = line(6, 3, "/mnt/master-a"), line(7, 2, "/mnt")
+    assert mountinfo.cover(volume, [*lines, over]) is over
+    assert mountinfo.cover(volume, [*lines, above]) is above
+    assert mountinfo.cover(volume, [*lines, line(8, 1, "/")]) is not None
+
+
+def test_the_way_to_the_mount_points(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    assert way(root) == ("/mnt", {}), "what is missing will be made"
+    (tmp_path / "var/mnt/master-a").mkdir(parents=True)
+    (tmp_path / "var/mnt/master-b").touch()
+    (tmp_path / "var/mnt/other").symlink_to("nowhere")
+    (tmp_path / "mnt").symlink_to("var/mnt")
+    real, barred = way(root)
+    assert real == "/var/mnt" and list(barred) == ["/mnt/master-b"]
+    (tmp_path / "mnt").unlink()
+    (tmp_path / "mnt").symlink_to("mnt")
+    _, barred = way(root)
+    assert list(barred) == ["/mnt"] and "a symbolic link to mnt, where no directory is" in barred["/mnt"]
 
 
 def test_mounts_below_a_root() -> None:
@@ -303,7 +333,8 @@ def test_a_childs_start_loads_nothing_heavy(module: str) -> None:
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.startswith("protokube.")}
     allowed = ("protokube.host.disk", "protokube.host.process", "protokube.kernel")
-    assert {name for name in ours if not name.startswith(allowed)} == {"protokube.host"}
+    plain = {"protokube.host", "protokube.core", "protokube.core.disks", "protokube.core.disks.paths"}
+    assert {name for name in ours if not name.startswith(allowed)} <= plain
     heavy = {
         "collections",
         "contextlib",

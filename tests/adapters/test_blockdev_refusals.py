@@ -246,7 +246,7 @@ from protokube.core.volumes.model import CloudVolume, DiskIdentity
 from protokube.host.blockdev import BlockDevices
 root, size, device, inode = sys.argv[1], *map(int, sys.argv[2:])
 volume = CloudVolume("vol-a", "local", size, {{}}, identity=DiskIdentity(backing=(device, inode)))
-print(BlockDevices(root, root + "/run/protokube").inspect([volume]))
+print(BlockDevices(root, root + "/run/protokube", frozenset()).inspect([volume]))
 """
 
 

@@ -11,7 +11,6 @@ from protokube.core.disks.actions import FormatVolume
 from protokube.core.disks.assess import GROW_BY, assess
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import (
-    IDENTITY_PATH,
     Blank,
     Disk,
     DiskContent,
@@ -24,6 +23,7 @@ from protokube.core.disks.model import (
     VolumeContents,
     Working,
 )
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.history import History, Result
 from protokube.core.model import GIB, MIB, Unknown
 from protokube.core.node.model import Mount, OnVolume
@@ -201,6 +201,8 @@ def test_a_late_disk_is_waited_for_and_what_was_looked_for_is_said() -> None:
         (replace(mounted(), read_only=True), "volume/unhealthy", "read-only"),
         (replace(mounted(), shutdown=True), "volume/unhealthy", "shut the filesystem down"),
         (replace(mounted(), errors=3), "volume/unhealthy", "3 filesystem errors"),
+        (replace(mounted(), cover="tmpfs (0:9), mounted at /mnt"), "mount/covered", "mounted at /mnt: unmount that"),
+        (Mount(TARGET, (0, 9), "tmpfs", False), "mount/covered", f"tmpfs (0:9) is mounted at {TARGET}: unmount that"),
     ],
 )
 def test_a_mounted_disk_is_judged_by_its_mount(mount: Mount, rule: str, evidence: str) -> None:
@@ -214,6 +216,16 @@ def test_another_device_at_our_mount_point() -> None:
     assert rules(planned(state(ext4(), mounts=(other,)))) == ["mount/occupied"]
     assert rules(planned(state(Blank(), mounts=(other,)))) == ["mount/occupied"]
     assert rules(planned(state(disks={VOLUME: NoDisk("-")}, mounts=(other,)))) == ["volume/disk-lost"]
+
+
+@pytest.mark.parametrize("path", ["/mnt", TARGET])
+@pytest.mark.parametrize("content", [Blank(), ext4()])
+def test_no_disk_is_touched_that_could_not_be_mounted(path: str, content: Blank | Ext4) -> None:
+    observed = state(content)
+    observed = replace(observed, storage=replace(observed.storage, barred={path: "it leads to nowhere"}))
+    made = planned(observed)
+    assert [(one.rule, one.evidence) for one in made.refusals] == [("mount/path", "it leads to nowhere")]
+    assert kinds(made) == []
 
 
 def test_a_failed_disk_is_left_alone_for_the_reconcile() -> None:

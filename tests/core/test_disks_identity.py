@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from protokube.core.disks.identity import Identity, parse_identity
-from protokube.core.disks.model import IDENTITY_PATH
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.model import Rejected
 from protokube.core.volumes.model import EtcdMember
 from protokube.core.volumes.uuid import filesystem_uuid

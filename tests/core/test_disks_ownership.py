@@ -6,8 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import IDENTITY_PATH, Expected, VolumeContents
+from protokube.core.disks.model import Expected, VolumeContents
 from protokube.core.disks.ownership import is_empty, judge_ownership, kops_manifest, unmanaged_entries
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.model import Rejected, Unknown
 from protokube.core.volumes.assess import assess
 from protokube.core.volumes.model import FILESYSTEM_TAG, CloudVolume, EtcdMember

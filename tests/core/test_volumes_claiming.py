@@ -52,6 +52,15 @@ def test_one_claim_a_pass_and_main_first() -> None:
     assert claims(state(volumes=(events, replace(main, attachments=volume(holder="n1").attachments)))) == ["vol-0"]
 
 
+@pytest.mark.parametrize("path", ["/mnt", "/mnt/master-vol-9"])
+def test_nothing_is_claimed_that_could_not_be_mounted(path: str) -> None:
+    observed = state(volumes=(volume("vol-9"),))
+    observed = replace(observed, storage=replace(observed.storage, barred={path: "it leads to nowhere"}))
+    made = planned(observed)
+    assert [(one.subject, one.rule) for one in made.refusals] == [("vol-9", "mount/path")]
+    assert claims(observed) == []
+
+
 def test_the_reason_names_member_cluster_and_zone() -> None:
     (step,) = [one for one in planned(state(volumes=(volume(),))).steps if isinstance(one.action, AttachVolume)]
     assert step.reason == "member a of etcd cluster main is free in zone z1" and step.action.describe() == (

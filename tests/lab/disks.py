@@ -30,6 +30,8 @@ from protokube.host.disk import intent as records
 MIB = 1 << 20
 UUID = "0b5e7a4c-52d3-5c1e-9f00-6f2d0c7a1b11"
 LABEL = "etcd-a"
+DATA_DIRS = frozenset({"var/etcd/data", "var/etcd/data-events"})
+"""Those of the shipped templates."""
 _BLKFLSBUF = 0x1261
 _CHUNK = 1 << 16
 
@@ -169,12 +171,12 @@ class Node:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.devices = BlockDevices(str(root), str(root / "run/protokube"))
+        self.devices = BlockDevices(str(root), str(root / "run/protokube"), DATA_DIRS)
 
     def restart(self, *, prove_every_byte: bool = False) -> None:
         """A new daemon, which remembers nothing but what stands below /run."""
         run_dir = str(self.root / "run/protokube")
-        self.devices = BlockDevices(str(self.root), run_dir, prove_every_byte=prove_every_byte)
+        self.devices = BlockDevices(str(self.root), run_dir, DATA_DIRS, prove_every_byte=prove_every_byte)
 
     def look(self, volume: CloudVolume) -> Any:
         """The content of the volume's disk, or NoDisk or Unknown."""

@@ -317,6 +317,9 @@ class _Disks(_Port):
         with self._process.reading("mounts"):
             return self._world.mounts(self._node)
 
+    def barred(self) -> Mapping[str, str]:
+        return self._node.barred
+
     def contents(self, target: str) -> VolumeContents:
         with self._process.reading("contents"):
             if target not in self._node.mounts:

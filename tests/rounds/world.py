@@ -115,6 +115,8 @@ class Node(Struct):
     records: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     unit: UnitState | None = None
     up: bool = True
+    barred: dict[str, str] = field(default_factory=dict)
+    """What bars the way to mount points."""
     told: str | None = None
     """What other nodes are told for its address, on a cloud that doesn't know it by itself."""
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from protokube.host.disk import intent, probe
-from tests.lab.disks import UUID
+from tests.lab.disks import DATA_DIRS, UUID
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -112,6 +112,7 @@ def look(device: str, size: int, volume_id: str = VOLUME) -> probe.Answer:
         "size": size,
         "identity": (frozenset(), None, device, None),
         "loops": ({}, {}),
+        "data_dirs": DATA_DIRS,
     }
     return probe.answer(request)
 

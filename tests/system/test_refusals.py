@@ -320,3 +320,88 @@ def test_both_volumes_refused_still_gives_kubelets_files(node: TrialNode, tmp_pa
     assert {one["rule"] for one in report["refusals"]} == {"volume/status"}
     assert (node.root / "var/lib/kubelet/config.yaml").exists()
     assert not (node.root / "etc/kubernetes/manifests/etcd.manifest").is_symlink()
+
+
+# --- the way to the mount points ------------------------------------------------------------------------
+
+
+def test_a_link_on_the_way_to_the_mount_points_is_followed(node: TrialNode) -> None:
+    """On ostree systems /mnt leads to var/mnt."""
+    (node.root / "var/mnt").mkdir(parents=True)
+    (node.root / "mnt").symlink_to("var/mnt")
+    report = node.report()
+    assert report["exit"] == 0 and report["settled"], report
+    assert os.path.ismount(node.path("/var/mnt/master-main-a"))
+    again = node.report()
+    assert (again["exit"], again["steps"], again["refusals"]) == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    ("target", "evidence"),
+    [
+        ("var/absent", "/mnt is a symbolic link to var/absent, which is absent: make that directory"),
+        ("etc/file", "/mnt is a symbolic link to etc/file, where no directory is: make one there"),
+        ("../elsewhere", "by a symbolic link: replace the link by a directory"),
+        (None, "/mnt is not a directory: move it away"),
+    ],
+)
+def test_nothing_is_begun_when_the_way_leads_nowhere(
+    node: TrialNode, image: Path, target: str | None, evidence: str
+) -> None:
+    write(node.root, "etc/file")
+    (node.root.parent / "elsewhere").mkdir()
+    if target is None:
+        (node.root / "mnt").touch()
+    else:
+        (node.root / "mnt").symlink_to(target)
+    report = node.report()
+    rule, said = only_refusal(report)
+    assert rule == "mount/path" and evidence in said, said
+    assert not [step for step in report["steps"] if step["action"] in ("attach-volume", "format-volume")]
+    assert not image.exists(), "the image is made when it is attached"
+    (node.root / "mnt").unlink()
+    assert node.report()["settled"]
+
+
+def test_a_mount_point_that_is_a_link_is_refused_before_anything_is_formatted(node: TrialNode) -> None:
+    (node.root / "mnt/elsewhere").mkdir(parents=True)
+    (node.root / "mnt/master-main-a").symlink_to("elsewhere")
+    rule, said = only_refusal(node.report())
+    assert rule == "mount/path" and "/mnt/master-main-a is no directory" in said
+    (node.root / "mnt/master-main-a").unlink()
+    assert node.report()["settled"]
+
+
+@pytest.mark.parametrize("over", ["/mnt", "/mnt/master-main-a"])
+def test_a_mount_that_hides_a_volume_is_named(node: TrialNode, over: str) -> None:
+    assert node.report()["settled"]
+    assert node.run("mount", "-t", "tmpfs", "tmpfs", str(node.root) + over).returncode == 0
+    report = node.report()
+    evidence = {one["subject"]: (one["rule"], one["evidence"]) for one in report["refusals"]}
+    rule, said = evidence["main-a"]
+    assert rule == "mount/covered" and "tmpfs (0:" in said and over in said, report
+    assert not report["steps"] and "kernel's log" not in str(report), report
+    assert node.run("umount", str(node.root) + over).returncode == 0
+    assert node.report()["settled"]
+
+
+# --- another data directory -----------------------------------------------------------------------------
+
+
+def test_a_data_directory_of_the_templates_own(node: TrialNode, tmp_path: Path) -> None:
+    """Its member, once started, is found again, mounted and after a reboot."""
+    shipped = Path(__file__).parents[2] / "templates/etcd"
+    shutil.copytree(shipped, tmp_path / "templates")
+    for path in (tmp_path / "templates").glob("*.yaml"):
+        path.write_text(path.read_text().replace("var/etcd/data", "data/etcd"))
+    options = ("--template-dir", str(tmp_path / "templates"))
+    assert node.report(*options)["settled"]
+    (node.path("/mnt/master-main-a") / "data/etcd/member/snap").mkdir(parents=True)
+    assert node.report(*options)["settled"]
+    node.power_cut()
+    node.power_on()
+    report = node.report(*options)
+    assert report["settled"], report
+    assert not [step for step in report["steps"] if step["action"] in ("make-directory", "write-file")], report
+    identity = yaml.safe_load((node.path("/mnt/master-main-a") / "k8s.io/identity.yaml").read_text())
+    assert identity["started"] is True

@@ -78,6 +78,8 @@ def _is_attached(volumes: VolumesAssessment, one: MemberVolume) -> bool:
 
 def mount_trouble(mount: Mount) -> str | None:
     """The trouble of a mounted filesystem, judged by mountinfo and sysfs alone: I/O on a dead disk hangs."""
+    if mount.cover is not None:
+        return f"it is hidden by {mount.cover}: unmount that"
     if mount.fstype != "ext4":
         return f"the filesystem is {mount.fstype}, expected ext4"
     if mount.shutdown:
@@ -114,12 +116,16 @@ class _Judge(Struct, frozen=True):
         ours = next((mount for mount in mounts if mount.target == one.target), None)
         if ours is None:
             where = ", ".join(mount.target for mount in mounts) or "a path outside the root or its partitions"
-            evidence = f"{disk.device} is in use at {where}, expected {one.target}"
-            self.findings.refuse(one.id, "mount/elsewhere", evidence)
+            rule, evidence = "mount/elsewhere", f"{disk.device} is in use at {where}, expected {one.target}"
+            cover = next((mount for mount in self.mounts if mount.target == one.target), None)
+            if cover is not None and not mounts:
+                rule, evidence = "mount/covered", f"{disk.device} is in use, and {_shown(cover)}: unmount that"
+            self.findings.refuse(one.id, rule, evidence)
             return None
         # It stays mounted: etcd may run on it, and only an operator can tell whether to stop that.
         if trouble := mount_trouble(ours):
-            self.findings.refuse(one.id, "volume/unhealthy", f"{one.target}: {trouble}")
+            rule = "mount/covered" if ours.cover else "volume/unhealthy"
+            self.findings.refuse(one.id, rule, f"{one.target}: {trouble}")
         return OnVolume(one.target, disk.number)
 
     def unmounted(self, one: MemberVolume, disk: Disk | NoDisk | Unknown) -> Verdict | None:
@@ -133,6 +139,8 @@ class _Judge(Struct, frozen=True):
             # A second mount at this path would hide the first one's files.
             evidence = f"another device {occupant.number} is mounted at {one.target}"
             self.findings.refuse(one.id, "mount/occupied", evidence)
+        elif barred := self.volumes.barred.get(one.id):
+            self.findings.refuse(one.id, "mount/path", barred)
         elif disk.size != one.volume.size:
             # The kernel and the cloud agree to the byte on a volume's own disk; else this may be another disk.
             evidence = f"{disk.device} has {disk.size} bytes, the cloud says {one.volume.size}"
@@ -236,3 +244,8 @@ class _Judge(Struct, frozen=True):
     def _is_known(self, one: MemberVolume, found: Ext4) -> bool:
         """Whether protokube made or adopted this filesystem for this member on this volume, by its UUID."""
         return found.uuid in (one.uuid, one.volume.tags.get(FILESYSTEM_TAG))
+
+
+def _shown(cover: Mount) -> str:
+    """A mount where another one belongs."""
+    return f"{cover.fstype} ({cover.number[0]}:{cover.number[1]}) is mounted at {cover.target}"

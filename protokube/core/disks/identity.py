@@ -11,7 +11,7 @@ from functools import lru_cache
 import yaml
 from msgspec import Struct
 
-from protokube.core.disks.model import IDENTITY_PATH
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.model import Rejected
 from protokube.core.static_pod import is_version
 from protokube.core.untrusted_yaml import load

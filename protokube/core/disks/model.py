@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from protokube.core.disks.paths import MANIFESTS
 from protokube.core.model import Unknown
 from protokube.core.node.model import Directory, File, FileState, Mount, OnVolume
 from protokube.core.steps import Findings
@@ -123,11 +124,13 @@ class StorageFacts(Struct, frozen=True):
     """Mounts, disks and volume contents.
 
     `disks` has an entry for each volume attached here, `contents` for each that is mounted at its mount point.
+    `barred` says why nothing can be mounted, by mount point or by the directory above all of them.
     """
 
     mounts: tuple[Mount, ...] | Unknown = ()
     disks: Mapping[str, Disk | NoDisk | Unknown] = {}
     contents: Mapping[str, VolumeContents | Unknown] = {}
+    barred: Mapping[str, str] = {}
 
     def with_file(self, path: str, state: FileState) -> StorageFacts:
         """The facts with a file or directory on a mounted volume; `path` begins with the mount point."""
@@ -147,11 +150,6 @@ class StorageFacts(Struct, frozen=True):
         disk = self.disks[volume_id]
         assert isinstance(disk, Disk) and isinstance(disk.content, Ext4)
         return disk.content
-
-
-IDENTITY_PATH = "k8s.io/identity.yaml"
-MANIFESTS = "k8s.io/manifests"
-LOST_AND_FOUND = "lost+found/"
 
 
 class VolumeLayout(Struct, frozen=True):
@@ -196,6 +194,11 @@ class DiskSettings(Struct, frozen=True):
     def expected(self, cluster_id: str, etcd_cluster: str) -> Expected:
         """What a volume of an etcd cluster is judged against."""
         return Expected(self.layouts[etcd_cluster], self.dns_suffix or f".internal.{cluster_id}")
+
+    @property
+    def data_dirs(self) -> frozenset[str]:
+        """The data directory of every etcd cluster, relative to a volume's root."""
+        return frozenset(layout.data_dir for layout in self.layouts.values())
 
 
 class Todo(StrEnum):

@@ -8,14 +8,8 @@ from __future__ import annotations
 import re
 
 from protokube.core.disks.identity import parse_identity
-from protokube.core.disks.model import (
-    IDENTITY_PATH,
-    LOST_AND_FOUND,
-    MANIFESTS,
-    Expected,
-    VolumeContents,
-    VolumeLayout,
-)
+from protokube.core.disks.model import Expected, VolumeContents, VolumeLayout
+from protokube.core.disks.paths import IDENTITY_PATH, LOST_AND_FOUND, MANIFESTS
 from protokube.core.model import Rejected, Unknown
 from protokube.core.static_pod import manifest_env
 from protokube.core.volumes.model import FILESYSTEM_TAG, EtcdMember, MemberVolume, VolumesAssessment

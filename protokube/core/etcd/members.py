@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from protokube.core.disks.identity import Identity, parse_identity
-from protokube.core.disks.model import IDENTITY_PATH, DisksAssessment, Expected, VolumeContents
+from protokube.core.disks.model import DisksAssessment, Expected, VolumeContents
 from protokube.core.disks.ownership import is_kops, judge_ownership
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.etcd.model import EtcdFacts, EtcdSettings, MountedMember
 from protokube.core.model import Rejected
 from protokube.core.static_pod import image_version, manifest_image, spell_version

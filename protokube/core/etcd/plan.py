@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protokube.core.disks.model import IDENTITY_PATH
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.etcd.model import EtcdAssessment, MemberVerdict
 from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
 from protokube.core.steps import Plan

@@ -58,7 +58,8 @@ class UnitState(Struct, frozen=True, tag=True):
 
 
 class Mount(Struct, frozen=True):
-    """One line of mountinfo. `target` is a path without the root prefix; `errors` is ext4's errors_count."""
+    """One line of mountinfo. `target` is a path without the root prefix; `errors` is ext4's errors_count; `cover`
+    names another mount that hides this one."""
 
     target: str
     number: tuple[int, int]
@@ -66,6 +67,7 @@ class Mount(Struct, frozen=True):
     read_only: bool
     shutdown: bool = False
     errors: int = 0
+    cover: str | None = None
 
 
 class OnVolume(Struct, frozen=True):

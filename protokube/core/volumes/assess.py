@@ -16,6 +16,7 @@ from protokube.core.volumes import claiming, hints, tags
 from protokube.core.volumes.model import (
     BOOTSTRAPPED_TAG,
     MAIN,
+    MOUNT_DIR,
     MOUNT_PREFIX,
     Attachment,
     AttachState,
@@ -38,7 +39,11 @@ USABLE = ("available", "in-use", "creating")
 
 
 def assess(
-    settings: VolumeSettings, cloud: CloudSnapshot, tracking: AttachTracking, mounts: tuple[Mount, ...] | Unknown
+    settings: VolumeSettings,
+    cloud: CloudSnapshot,
+    tracking: AttachTracking,
+    mounts: tuple[Mount, ...] | Unknown,
+    barred: Mapping[str, str] = {},
 ) -> VolumesAssessment | None:
     """Judge the volumes; None while the instance or the volumes are unknown."""
     if isinstance(cloud.instance, Unknown) or isinstance(cloud.volumes, Unknown):
@@ -48,6 +53,7 @@ def assess(
         judged,
         coming=claiming.coming(judged, cloud),
         stray=_stray(judged, () if isinstance(mounts, Unknown) else mounts),
+        barred=_barred(judged, barred),
     )
     _refuse(judged)
     decision = claiming.decide(judged, tracking, mounts_known=not isinstance(mounts, Unknown))
@@ -281,6 +287,11 @@ def _stray(judged: VolumesAssessment, mounts: tuple[Mount, ...]) -> frozenset[st
     known = {one.target for one in judged.ours.values()}
     targets = {mount.target for mount in mounts if is_mount_point(mount)}
     return frozenset(target.removeprefix(MOUNT_PREFIX) for target in targets - known)
+
+
+def _barred(judged: VolumesAssessment, barred: Mapping[str, str]) -> dict[str, str]:
+    ways = {one.id: barred.get(MOUNT_DIR) or barred.get(one.target) for one in judged.all}
+    return {volume_id: why for volume_id, why in ways.items() if why is not None}
 
 
 def _refuse(judged: VolumesAssessment) -> None:

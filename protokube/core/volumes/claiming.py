@@ -152,7 +152,10 @@ def _is_ready(one: MemberVolume, judged: VolumesAssessment, tracking: AttachTrac
 
 
 def _claim(judged: VolumesAssessment, one: MemberVolume) -> Claim | None:
-    """Claim a volume, unless the cloud says that it would not attach it now."""
+    """Claim a volume, unless it can't be mounted here, or the cloud says that it would not attach it now."""
+    if barred := judged.barred.get(one.id):
+        judged.findings.refuse(one.id, "mount/path", barred)
+        return None
     obstacle = one.volume.obstacle
     if obstacle is None:
         reason = f"member {one.member.me} of etcd cluster {one.member.cluster} is free in zone {judged.instance.zone}"

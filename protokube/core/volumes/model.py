@@ -161,7 +161,8 @@ MAIN = "main"
 FIRST = {MAIN: 0, "events": 1}
 """The etcd clusters that every Kubernetes has, in their order; others come after."""
 
-MOUNT_PREFIX = "/mnt/master-"
+MOUNT_DIR = "/mnt"
+MOUNT_PREFIX = f"{MOUNT_DIR}/master-"
 
 
 def cluster_order(clusters: Iterable[str]) -> list[str]:
@@ -250,6 +251,7 @@ class VolumesAssessment(Struct, frozen=True):
     - `unconfirmed`: volumes that may be this machine's, and that the cloud doesn't show as such.
     - `coming`: volumes that will be free soon. `claim`: the volume to request now.
     - `stray`: volumes mounted at a mount point of ours that aren't known to be this machine's.
+    - `barred`: volumes that can't be mounted at their mount point → why.
     - `announce`: why to tell the other nodes this one's addresses.
     """
 
@@ -268,6 +270,7 @@ class VolumesAssessment(Struct, frozen=True):
     unconfirmed: frozenset[str] = frozenset()
     coming: Mapping[str, Coming] = {}
     stray: frozenset[str] = frozenset()
+    barred: Mapping[str, str] = {}
     claim: Claim | None = None
     announce: str | None = None
     findings: Findings = field(default_factory=Findings)

@@ -1,14 +1,18 @@
 """What a volume holds, as far as it concerns us: the same for a mounted volume and for an unmounted disk.
 
-Only the directories that protokube or kops make are listed, and lost+found, where e2fsck puts what it found. No
+Only the directories that protokube or kops make are listed (the caller knows the data directories of its etcd
+clusters), and lost+found, where e2fsck puts what it found. No
 symbolic link is ever followed: a planted link must not show us, or make root write to, another place. Sources are
 host.disk.debugfs (unmounted) and host.mounted.
 """
 
 from __future__ import annotations
 
+from protokube.core.disks.paths import IDENTITY_PATH, LOST_AND_FOUND, MANIFESTS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Protocol
 
     Entry = tuple[str, str, int]
@@ -33,11 +37,6 @@ MOST_BYTES = 256 << 10
 MOST_FILES = 16
 """How many files are read. Ours and kops's are two."""
 
-_DESCEND = frozenset({"lost+found", "var", "var/etcd", "k8s.io", "k8s.io/manifests"})
-_DATA = "var/etcd/data"
-_IDENTITY = "k8s.io/identity.yaml"
-_MANIFESTS = "k8s.io/manifests/"
-
 
 class Contents:
     """The fields of core.disks.model.Tree, built up."""
@@ -52,9 +51,10 @@ class Contents:
         self.overflow = False
 
 
-def collect(source: Source) -> Contents:
+def collect(source: Source, data_dirs: Iterable[str]) -> Contents:
     """Read the contents: level by level, so that a source may answer for many directories at once."""
     seen = Contents()
+    descend = _with_parents([LOST_AND_FOUND.rstrip("/"), MANIFESTS, *data_dirs])
     files: list[tuple[str, int]] = []
     level = [""]
     while level:
@@ -67,21 +67,22 @@ def collect(source: Source) -> Contents:
                 seen.entries.add(path + "/" if kind == "d" else path)
                 if kind == "o":
                     seen.others.add(path)
-                elif kind == "d" and _concerns_us(path):
+                elif kind == "d" and path in descend:
                     below.append(path)
-                elif kind == "f" and (path == _IDENTITY or path.startswith(_MANIFESTS)):
+                elif kind == "f" and (path == IDENTITY_PATH or path.startswith(f"{MANIFESTS}/")):
                     files.append((path, size))
         level = below
     _read(source, files, seen)
     return seen
 
 
-def _concerns_us(path: str) -> bool:
-    return path in _DESCEND or (path.startswith(_DATA) and path.count("/") == _DATA.count("/"))
+def _with_parents(directories: list[str]) -> set[str]:
+    parts = [directory.split("/") for directory in directories]
+    return {"/".join(names[:depth]) for names in parts for depth in range(1, len(names) + 1)}
 
 
 def _read(source: Source, files: list[tuple[str, int]], seen: Contents) -> None:
-    files.sort(key=lambda file: file[0] != _IDENTITY)  # the identity file first, whatever else is too much
+    files.sort(key=lambda file: file[0] != IDENTITY_PATH)  # the identity file first, whatever else is too much
     small = [(path, size) for path, size in files if size <= MOST_BYTES][:MOST_FILES]
     seen.overflow |= len(small) < len(files)
     for (path, _), content in zip(small, source.contents(small), strict=True):

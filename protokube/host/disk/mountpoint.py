@@ -1,4 +1,8 @@
-"""Mounting a volume's filesystem at its mount point, which can't be redirected by a symbolic link."""
+"""Mounting a volume's filesystem at its mount point.
+
+Links on the way to it are followed as far as they end below the root (on ostree systems /mnt is one); the mount point
+itself may be none.
+"""
 
 # Child processes import this, and pathlib takes them longer than a whole probe:
 # ruff: noqa: PTH103, PTH115
@@ -14,7 +18,8 @@ _OPTIONS = "errors=remount-ro,noinit_itable"
 """noinit_itable: a filesystem at rest writes nothing, though the kernel would like to zero unused inode tables."""
 _MODE = 0o750
 _MODE_ABOVE = 0o755
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLLOW = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = _FOLLOW | os.O_NOFOLLOW
 
 
 def mount(node: str, number: tuple[int, int], root: str, target: str) -> None:
@@ -44,21 +49,25 @@ def _parent(root: str, target: str) -> tuple[int, str]:
     if not name or ".." in (*above, name):
         raise OSError(22, "not an absolute path without '..'", target)
     os.makedirs(root, exist_ok=True)
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(root, _FOLLOW)
     for part in above:
         try:
-            below = _open(fd, part, _MODE_ABOVE)
+            below = _open(fd, part, _MODE_ABOVE, _FOLLOW)
         finally:
             os.close(fd)
         fd = below
+    place = os.readlink(f"/proc/self/fd/{fd}")
+    if root != "/" and not f"{place}/".startswith(f"{root}/"):
+        os.close(fd)
+        raise OSError(1, f"a symbolic link on the way leads to {place}, outside of {root}", target)
     return fd, name
 
 
-def _open(parent: int, name: str, mode: int) -> int:
+def _open(parent: int, name: str, mode: int, flags: int = _DIRECTORY) -> int:
     try:
         os.mkdir(name, mode, dir_fd=parent)
     except FileExistsError:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+        return os.open(name, flags, dir_fd=parent)
     fd = os.open(name, _DIRECTORY, dir_fd=parent)
     os.fchmod(fd, mode)  # whatever the umask
     return fd

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from protokube.host.disk.sysblock import Identity
 
     class Request(TypedDict):
-        """What is asked: which volume, its size in bytes, and how its disk is recognised."""
+        """What is asked: which volume, its size in bytes, how its disk is recognised, and where etcd's data would
+        stand on it."""
 
         volume_id: str
         size: int
         identity: Identity
         loops: tuple[dict[Key, File | None], dict[Key, int]]
+        data_dirs: frozenset[str]
 
     class Answer(TypedDict, total=False):
         """What was found. `state` is "absent", "uncertain", "busy", "mounted", "not-blank", "blank", "ext4" or
@@ -103,7 +105,7 @@ def _describe(raw: RawDisk, finding: Finding, request: Request) -> Answer:
     said: Answer = {"state": "ext4", "superblock": superblock.raw, "contents": None, "damaged": False}
     said["behind"] = behind(raw, superblock, request["volume_id"]) if raw.size - superblock.size >= ROOM else None
     try:
-        seen = collect(DebugfsSource(raw.node))
+        seen = collect(DebugfsSource(raw.node), request["data_dirs"])
         said["contents"] = (sorted(seen.entries), sorted(seen.others), seen.texts, seen.mtimes, seen.overflow)
     except DebugfsError as error:
         said |= {"text": str(error), "damaged": error.damaged}

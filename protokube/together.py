@@ -56,6 +56,8 @@ class Limited(Generic[T]):
         self._limit = limit
         self._what = what
         self._hanging: dict[str, Future[T]] = {}
+        self._lock = threading.Lock()
+        """Reads of two configurations may run side by side: the slow ones outlive their reconcile."""
 
     def run(self, calls: Mapping[str, Callable[[], T]]) -> dict[str, Future[T]]:
         """Run the calls, and return a done future for each key. That of a hanging call has OutcomeUnknownError.
@@ -64,16 +66,16 @@ class Limited(Generic[T]):
         """
         results: dict[str, Future[T]] = {}
         begun: dict[str, Future[T]] = {}
-        for key, call in calls.items():
-            if key in self._hanging and not self._hanging[key].done():
-                results[key] = _late(f"{self._what} {key} still hangs, since an earlier time")
-            else:
-                begun[key] = start(f"{self._what} {key}", call)
-        self._hanging.update(begun)
+        with self._lock:
+            for key, call in calls.items():
+                if key in self._hanging and not self._hanging[key].done():
+                    results[key] = _late(f"{self._what} {key} still hangs, since an earlier time")
+                else:
+                    begun[key] = self._hanging[key] = start(f"{self._what} {key}", call)
         wait(begun.values(), timeout=self._limit)
         for key, future in begun.items():
             if future.done():
-                results[key] = self._hanging.pop(key)
+                results[key] = future
             else:
                 results[key] = _late(f"{self._what} {key} did not end within {self._limit:g} s")
         return results

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from protokube.core.disks.identity import Identity
-from protokube.core.disks.model import VolumeContents
+from protokube.core.disks.model import Mounted, VolumeContents
 from protokube.core.etcd.model import EtcdSettings, MountedMember
 from protokube.core.etcd.versions import image_to_run
 from protokube.core.model import Rejected
+from protokube.core.node.actions import WriteFile
 from protokube.core.node.model import OnVolume
+from protokube.core.steps import Plan
 from protokube.core.volumes.model import MemberVolume
-from tests.core.states import CLUSTER, MEMBER, TARGET, UUID, VOLUME, volume
+from tests.core.states import (
+    CLUSTER,
+    MEMBER,
+    TARGET,
+    UUID,
+    VOLUME,
+    changed,
+    contents,
+    mounted,
+    planned,
+    rules,
+    state,
+    volume,
+)
 from tests.rounds.process import templates
 
 IMAGE = "registry.k8s.io/etcd:{}-0"
@@ -84,3 +100,27 @@ def test_without_a_configured_image_a_member_keeps_its_minor_version() -> None:
     assert chosen("3.5.32", manifest=old) == old
     refused = chosen("3.5.32")
     assert isinstance(refused, Rejected) and "no manifest says which image; give --etcd-image" in refused.evidence
+
+
+def started_unrecorded(image: str) -> Plan:
+    """One pass on a member that started under 3.5.21, which nothing has recorded yet."""
+    pod = "# Written by protokube\nspec: {containers: [{image: 'registry.k8s.io/etcd:3.5.21-0', env: []}]}"
+    identity = Identity(CLUSTER, "main", "a", VOLUME, UUID)
+    held = contents("k8s.io/", "var/etcd/data/", "var/etcd/data/member/", MANIFEST, identity=identity)
+    held = replace(held, texts={**held.texts, MANIFEST: pod}, mtimes={**held.mtimes, MANIFEST: 0})
+    observed = changed(state(Mounted()), mounts=(mounted(),), contents={VOLUME: held})
+    return planned(observed, etcd_image=image)
+
+
+def test_a_start_is_recorded_before_the_image_is_judged() -> None:
+    made = started_unrecorded("registry.k8s.io/etcd:3.7.0")
+    assert rules(made) == ["etcd/version"]
+    (written,) = [one.action for one in made.steps if one.action.subject.startswith("/mnt/")]
+    assert isinstance(written, WriteFile) and "started: true" in written.content
+    assert "etcdVersion: 3.5.21" in written.content
+
+
+def test_the_manifest_is_replaced_only_once_the_version_that_ran_is_recorded() -> None:
+    made = started_unrecorded("registry.k8s.io/etcd:3.5.33")
+    subjects = [one.action.subject for one in made.steps if "/mnt/" in one.action.subject]
+    assert subjects == [f"/mnt/master-{VOLUME}/k8s.io/identity.yaml"] and rules(made) == []

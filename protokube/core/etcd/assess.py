@@ -89,9 +89,7 @@ class _Judge(Struct, frozen=True):
 
     def question(self, member: MountedMember) -> tuple[str, Mapping[str, str]] | None:
         """The etcd cluster and the peer URLs to ask; None for a member that started, or that is refused."""
-        identity = identify(self.volumes, member, self.settings.suffix(self.volumes.cluster_id)) or first_identity(
-            self.volumes.cluster_id, member
-        )
+        identity = self._identify(member) or first_identity(self.volumes.cluster_id, member)
         if isinstance(identity, Rejected):
             return None
         known = self._known(member, identity)
@@ -114,12 +112,15 @@ class _Judge(Struct, frozen=True):
             if member.uuid != volume.uuid or member.has_data:
                 return verdict  # an adopted volume gets its identity before anything on it is replaced
         verdict = replace(verdict, tags=self._tags(member))
+        if member.has_data and (started := _as_started(member, identity)) != identity:
+            # Recorded before any image is judged: the version that ran decides which step is legal.
+            reason = f"etcd {started.etcd_version or 'of an unknown version'} has started"
+            verdict = replace(verdict, identity=started.render(), identity_reason=reason)
+            identity = started
         image = image_to_run(self.settings, member, identity)
         if isinstance(image, Rejected):
             self.findings.refuse(volume.id, image.rule, image.evidence)
             return verdict
-        if member.has_data:
-            verdict = _record_start(verdict, identity)
         known = self._known(member, identity)
         start = initial_state(self.volumes, known, self._peer_facts(member))
         if isinstance(start, Start):
@@ -161,8 +162,12 @@ class _Judge(Struct, frozen=True):
             verdict, complete = replace(verdict, make_data_dir=True), False
         manifest = self._manifest(member, start, image)
         if manifest != member.contents.texts.get(member.template.manifest):
-            reason = f"member {member.volume.member.me} of etcd cluster {member.volume.member.cluster}, {start.state}"
-            verdict, complete = replace(verdict, manifest=manifest, manifest_reason=reason), False
+            complete = False
+            # The manifest tells which version ran: it is replaced only once the identity file holds that.
+            if not (member.has_data and verdict.identity is not None):
+                own = member.volume.member
+                reason = f"member {own.me} of etcd cluster {own.cluster}, {start.state}"
+                verdict = replace(verdict, manifest=manifest, manifest_reason=reason)
         if complete:
             link = why_link(self.settings, self.facts, member, known.dns_suffix, self.findings)
             verdict = replace(verdict, link=link)
@@ -217,11 +222,6 @@ class _Judge(Struct, frozen=True):
         return unit.active not in ("inactive", "failed")
 
 
-def _record_start(verdict: MemberVerdict, identity: Identity) -> MemberVerdict:
-    """Record in the identity file that etcd started, and the version that last ran."""
-    ran = version_run(verdict.member) or identity.etcd_version
-    if identity.started and identity.etcd_version == ran:
-        return verdict
-    recorded = replace(identity, started=True, etcd_version=ran)
-    reason = f"etcd {ran or 'of an unknown version'} has started"
-    return replace(verdict, identity=recorded.render(), identity_reason=reason)
+def _as_started(member: MountedMember, identity: Identity) -> Identity:
+    """The identity of a member that has started: for ever, and with the version that last ran."""
+    return replace(identity, started=True, etcd_version=version_run(member) or identity.etcd_version)

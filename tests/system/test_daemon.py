@@ -79,6 +79,32 @@ def test_a_deaf_pid_1_ends_no_daemon(node: TrialNode, tmp_path: Path) -> None:
         assert f"{told}=1 could not be sent" in node.log()
 
 
+def test_a_reload_applies_how_to_log(node: TrialNode) -> None:
+    config = node.root / "etc/protokube/config.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("logFormat: text\n")
+    daemon = node.start_daemon("--interval", "3600")
+    settled(node)
+    config.write_text("logFormat: json\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    until("it logs as JSON", lambda: re.search(r'"message": ?"converged"', node.log()))
+    assert node.end(daemon) == 0
+
+
+def test_a_hosts_file_that_is_rewritten_comes_back_by_an_event(node: TrialNode) -> None:
+    """cloud-init does that, late in the boot."""
+    daemon = node.start_daemon("--interval", "3600")
+    settled(node)
+    hosts = node.root / "etc/hosts"
+    until("its names are there", lambda: "etcd-a.internal.dev.example.com" in hosts.read_text())
+    replaced = hosts.with_name("hosts.cloud-init")
+    replaced.write_text("127.0.0.1 localhost\n")
+    replaced.rename(hosts)
+    until("its names are there again", lambda: "etcd-a.internal.dev.example.com" in hosts.read_text())
+    assert "127.0.0.1 localhost" in hosts.read_text() and "woken by the clock" not in node.log()
+    assert node.end(daemon) == 0
+
+
 @pytest.mark.parametrize("kind", ["instances", "watches"])
 def test_no_watches_left(tmp_path: Path, kind: str) -> None:
     """Events only wake: it says what is missed, does everything, and goes by the clock. A node without disks, since

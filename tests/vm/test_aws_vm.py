@@ -60,7 +60,7 @@ class Ec2Machine(Vm):
     def becomes_a_node(self, volumes: list[str]) -> dict[str, str]:
         """Wait until the daemon is content; mount point → device."""
         try:
-            until("it is settled", lambda: "settled" in self.journal().splitlines(), LIMIT)
+            until("it is converged", lambda: "converged" in self.journal().splitlines(), LIMIT)
         except AssertionError as still:
             raise AssertionError(f"{still}\n{self.journal()}") from None
         assert self.run("systemctl is-active kubelet.service").strip() == "active"

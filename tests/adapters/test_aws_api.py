@@ -276,7 +276,7 @@ def tls_server(authority: Path) -> Iterator[str]:
 
 
 def asked(service: str) -> str:
-    """What comes of a call of that service."""
+    """The outcome of a call of that service."""
     client: Any = awsclient.client(service, REGION)
     call = {"ec2": "describe_volumes", "route53": "list_hosted_zones_by_name"}[service]
     with pytest.raises(awsclient.CALL_ERRORS) as caught:

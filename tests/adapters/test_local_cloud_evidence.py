@@ -1,4 +1,4 @@
-"""The local cloud makes an image once: what shows that there was one is never taken for first use."""
+"""The local cloud makes an image once: any trace of an earlier one refuses a second."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ def test_while_the_mounts_are_unknown_nothing_is_judged() -> None:
 # --- a journal that was not replayed --------------------------------------------------------------------
 
 DAMAGED = VolumeContents(texts={IDENTITY_PATH: "{"})
-"""What contents may look like that were read without the journal."""
+"""Contents that were read without the journal."""
 
 
 @pytest.mark.parametrize("read", [DAMAGED, contents("home/"), contents(), Unknown("bad checksum")])

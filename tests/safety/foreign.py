@@ -69,7 +69,7 @@ class _Disk:
                 yield formatted(f"{claim}-sparse", self._case, image, tells_holes=True)
 
     def tail(self, scratch: Path) -> Iterator[Result]:
-        """Somebody zeroed three quarters before they stopped."""
+        """An operator zeroed three quarters and stopped."""
         image = self._image(scratch)
         wipe(image, 0, self._size // 4 * 3)
         if not is_blank(image):

@@ -1,1 +1,1 @@
-"""What touches a disk that isn't mounted. All of it runs in child processes, and so imports next to nothing."""
+"""Work on disks that aren't mounted. It runs in child processes alone, and so imports next to nothing."""

@@ -1,4 +1,4 @@
-"""What stands on a disk: proven blank, an ext4 filesystem, or anything else with its evidence.
+"""Judge the content of a disk: proven blank, an ext4 filesystem, or anything else with its evidence.
 
 The one judgement that stands between protokube and other people's data. The disk is read by ourselves past the page
 cache, as much of it as host.disk.coverage says, and blkid and wipefs must agree with what we saw.
@@ -52,7 +52,7 @@ class _RefusedError(Exception):
 
 
 class _ContentError(_RefusedError):
-    """What stands on the disk rules it out, so that zeroing it would help."""
+    """The disk's content rules it out; zeroing the disk would help."""
 
 
 def examine(raw: RawDisk, volume_id: str, size: int, *, full: bool = False) -> Finding:

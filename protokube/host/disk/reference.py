@@ -48,7 +48,7 @@ class Reference:
             os.ftruncate(self._fd, size)
             self._make(uuid, label, sector)
             self.journal = self._find_journal()
-        except BaseException:
+        except BaseException:  # frees the memory in every case, and raises again
             os.close(self._fd)
             raise
 

@@ -86,7 +86,7 @@ def work(order: Order) -> bytes | None:
 
 
 def write_protected(disk: BlockDisk) -> str:
-    """What to say of a disk that takes no write."""
+    """The message about a write-protected disk."""
     return (
         f"{disk.node} is write-protected (/sys/block/{disk.name}/ro): lift the protection, or attach another volume"
     )

@@ -22,7 +22,8 @@ LOCK = MACHINE_CHECKOUT / "requirements.lock"
 def declared() -> list[Requirement]:
     """What pyproject.toml asks for: to build, to run, and for every extra."""
     asked = [*PYPROJECT["build-system"]["requires"], *PYPROJECT["project"]["dependencies"]]
-    return [Requirement(one) for one in (*asked, *(one for extra in EXTRAS.values() for one in extra))]
+    everything = [Requirement(one) for one in (*asked, *(one for extra in EXTRAS.values() for one in extra))]
+    return [one for one in everything if one.name != PYPROJECT["project"]["name"]]  # an extra may hold another one
 
 
 def pinned() -> dict[str, str]:

@@ -77,6 +77,8 @@ class Observer:
         self._probed = False
         """Whether the installed kubelet was asked. The first time takes long, so that it waits for a quiet moment."""
         self._slow: Future[dict[str, object]] | None = None
+        self._outlived = False
+        """Whether the slow reads were begun in an earlier reconcile."""
 
     def uptime(self) -> float:
         """Seconds since the program started."""
@@ -85,6 +87,7 @@ class Observer:
     def first(self, history: History, before: Observed | None = None, kept: frozenset[Facet] = frozenset()) -> View:
         """The view at the start of a reconcile. The facets in `kept` are taken over from `before`."""
         unread = Unknown("not read yet")
+        self._outlived = self._slow is not None
         cloud = before.cloud if before and Facet.CLOUD in kept else CloudSnapshot(unread, unread, unread)
         observed = Observed(
             self._moment(),
@@ -120,7 +123,11 @@ class Observer:
             return None
         found = self._slow.result()
         self._slow, self._probed = None, True
-        return self._judge(_with_units(_with_probe(view.observed, found["probe"]), found), view.history)
+        observed = _with_probe(view.observed, found["probe"])
+        # A binary stays what it is. Its unit may have been started or stopped since an earlier reconcile.
+        if self._outlived:
+            return self._read_on(observed, view.history, frozenset({Facet.UNIT}))
+        return self._judge(_with_units(observed, found), view.history)
 
     def newly_wanted(self, observed: Observed, history: History) -> View:
         """The view of a predicted snapshot, with the names and members read that only the prediction wants."""

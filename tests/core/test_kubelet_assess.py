@@ -51,6 +51,20 @@ def test_an_unknown_unit_is_not_started() -> None:
     assert unit_steps(made) == [] and [one.subject for one in made.unknown] == [UNIT]
 
 
+def test_a_kubelet_that_cannot_be_asked_is_started_with_the_files_that_stand() -> None:
+    silent = ready(binary=Unknown("kubelet --version did not end within 10 s"))
+    made = planned(silent)
+    assert unit_steps(made) == ["start-unit"]
+    (step,) = [one for one in made.steps if one.action.subject == UNIT]
+    assert step.warning and "with the files that stand, since kubelet can't be asked for its version" in step.reason
+    assert [(one.subject, one.reason) for one in made.unknown] == [
+        ("kubelet", "kubelet --version did not end within 10 s")
+    ]
+    assert unit_steps(planned(changed(silent, files={}))) == [], "never without its files"
+    assert unit_steps(planned(changed(silent, unit=up(started_at=NOW - 2000)))) == [], "nor restarted for them"
+    assert unit_steps(planned(changed(silent, binary=Unread("it is asked")))) == [], "the answer is on its way"
+
+
 @pytest.mark.parametrize("path", [ARGS_PATH, CONFIG_PATH])
 @pytest.mark.parametrize(
     ("mtime", "steps"), [(NOW - 501, []), (NOW - 499, ["restart-unit"]), (NOW, ["restart-unit"]), (NOW + 60, [])]
@@ -125,7 +139,8 @@ def test_files_are_written_before_anything_is_started() -> None:
 @pytest.mark.parametrize("master", [True, False])
 def test_unknown_changes_no_file_and_is_said(changes: dict[str, Any], master: bool) -> None:
     made = planned(ready(**changes), master=master)
-    assert made.steps == [] and made.unknown and not made.converged
+    assert "write-file" not in [step.action.kind for step in made.steps]
+    assert made.unknown and not made.converged
 
 
 def test_a_wrong_configuration_is_refused_and_without_files_starts_nothing() -> None:

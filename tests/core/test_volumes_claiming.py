@@ -111,6 +111,14 @@ def test_events_waits_for_main_that_is_left_for_another_group() -> None:
 # --- a standby, and refused main volumes ----------------------------------------------------------------
 
 
+def test_a_node_whose_main_is_blocked_is_no_standby() -> None:
+    bad = volume("vol-1", "a", holder="n1")
+    elsewhere = volume("vol-2", "b/a,b", holder="n2")
+    made = planned(state(volumes=(bad, elsewhere)))
+    assert rules(made) == ["volume/bad-etcd-tag"]
+    assert not any("standby" in hint for hint in made.hints)
+
+
 def test_a_standby_claims_no_events_volume() -> None:
     observed = state(volumes=(volume(holder="n2"), volume("vol-2", key="events")))
     made = planned(observed)
@@ -278,6 +286,18 @@ def test_an_obstacle_gives_way_to_no_other_volume() -> None:
     (first,) = claims(state(volumes=THREE))
     volumes = tuple(replace(one, obstacle=Obstacle("in use")) if one.id == first else one for one in THREE)
     assert claims(state(volumes=volumes)) == []
+
+
+def test_what_only_an_operator_can_clear_gives_way_to_the_next_volume() -> None:
+    """A blocked mount point and an obstacle with a rule stay. Neither volume can be this machine's meanwhile."""
+    (first,) = claims(state(volumes=THREE))
+    (second,) = {"vol-1", "vol-2"} - {first}
+    observed = state(volumes=THREE)
+    barred = replace(observed.storage, barred={f"/mnt/master-{first}": "it is a file"})
+    lost = Obstacle("its image is missing", "volume/image-missing")
+    volumes = tuple(replace(one, obstacle=lost) if one.id == first else one for one in THREE)
+    for given, rule in ((replace(observed, storage=barred), "mount/path"), (state(volumes=volumes), lost.rule)):
+        assert claims(given) == [second] and rules(planned(given), first) == [rule]
 
 
 def test_nothing_is_claimed_beside_a_mounted_volume_that_the_cloud_does_not_show() -> None:

@@ -42,26 +42,36 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     if isinstance(facts.kubelet.binary, Unread):
         findings.wait("kubelet", facts.kubelet.binary.reason)
         return nothing
-    if isinstance(facts.kubelet.binary, Unknown):
-        findings.not_known("kubelet", facts.kubelet.binary.reason)
-        return nothing
-    rendered = settings.faults or kubelet_files(settings, facts, facts.instance)
-    if isinstance(rendered, tuple):
-        for fault in rendered:
-            findings.refuse("kubelet", "kubelet/configuration", str(fault))
-        files: tuple[FileWanted, ...] = ()
-        startable = all(isinstance(_file(facts, path), File) for path in (ARGS_PATH, CONFIG_PATH))
-    else:
+    rendered = _render(settings, facts, facts.instance, findings)
+    if isinstance(rendered, KubeletFiles):
         findings.hints += [f"kubelet: {note}" for note in rendered.notes]
         files = tuple(_differing(facts, rendered))
         # One pass writes, the next one starts: no action leans on another of its pass.
-        startable = not files
-    # With faulty settings kubelet starts with the files of the last good ones: a typo must not keep the control plane
-    # down.
-    stale = isinstance(rendered, tuple)
+        startable, stale = not files, None
+    else:
+        files, stale = (), rendered
+        startable = all(isinstance(_file(facts, path), File) for path in (ARGS_PATH, CONFIG_PATH))
     judge = _Judge(settings, facts, tracking, findings)
     unit = judge.unit(gate, startable=startable, stale=stale) if settings.unit is not None else None
     return KubeletAssessment(files, unit, findings)
+
+
+def _render(
+    settings: KubeletSettings, facts: KubeletNode, instance: Instance, findings: Findings
+) -> KubeletFiles | str:
+    """Render kubelet's files; without them, the text says with which files it starts, and why.
+
+    Neither a typo nor a binary that doesn't answer for a moment may keep the control plane down.
+    """
+    if isinstance(facts.kubelet.binary, Unknown):
+        findings.not_known("kubelet", facts.kubelet.binary.reason)
+        return "with the files that stand, since kubelet can't be asked for its version and flags"
+    rendered = settings.faults or kubelet_files(settings, facts, instance)
+    if isinstance(rendered, KubeletFiles):
+        return rendered
+    for fault in rendered:
+        findings.refuse("kubelet", "kubelet/configuration", str(fault))
+    return "with the files of the last good configuration, since this one is faulty"
 
 
 def kubelet_files(
@@ -114,10 +124,10 @@ class _Judge(Struct, frozen=True):
     tracking: UnitTracking
     findings: Findings
 
-    def unit(self, gate: Gate, *, startable: bool, stale: bool) -> UnitWanted | None:
+    def unit(self, gate: Gate, *, startable: bool, stale: str | None) -> UnitWanted | None:
         """Decide whether to start or restart the unit.
 
-        `startable`: its files are written. `stale`: they are an earlier configuration's, so it isn't restarted.
+        `startable`: its files are written. `stale`: they may be an earlier configuration's, so it isn't restarted.
         """
         name, unit = self.settings.unit, self.facts.node.unit
         assert name is not None
@@ -141,7 +151,7 @@ class _Judge(Struct, frozen=True):
             return None
         return self._start(name, unit, gate, stale=stale)
 
-    def _start(self, name: str, unit: UnitState, gate: Gate, *, stale: bool) -> UnitWanted | None:
+    def _start(self, name: str, unit: UnitState, gate: Gate, *, stale: str | None) -> UnitWanted | None:
         uptime = self.facts.at.uptime
         if gate.closed and uptime < self.settings.gate_timeout:
             self.findings.wait(name, f"not started before {'; '.join(gate.closed)}", external=True)
@@ -155,8 +165,8 @@ class _Judge(Struct, frozen=True):
             waited = f"the gate opened after {self.settings.gate_timeout:.0f} s"
             reason += f"; {waited}, before {'; '.join(gate.closed)}"
         if stale:
-            reason += "; with the files of the last good configuration, since this one is faulty"
-        return UnitWanted(name, reason, warning=stale or bool(gate.closed))
+            reason += f"; {stale}"
+        return UnitWanted(name, reason, warning=bool(stale or gate.closed))
 
     def _judge_up(self, unit: UnitState) -> None:
         """Refuse a kubelet that doesn't stay up, so that people see it while systemd restarts it."""

@@ -22,6 +22,7 @@ from protokube.core.volumes.model import (
     Coming,
     Instance,
     MemberVolume,
+    Obstacle,
     PeerState,
     VolumesAssessment,
     cluster_order,
@@ -113,11 +114,15 @@ def decide(judged: VolumesAssessment, tracking: AttachTracking, *, mounts_known:
         if any(one.id in tracking.failed - tracking.denied for one in candidates):
             # The failure wasn't this volume's own: it would hit the next candidate too, or passes in a moment.
             return None
-        ready = [one for one in candidates if _is_ready(one, judged, tracking)]
-        if ready:
-            return _claim(judged, ready[0])
+        for one in [one for one in candidates if _is_ready(one, judged, tracking)]:
+            if (obstacle := _obstacle(one, judged)) is None:
+                return _claim(judged, one)
+            # An obstacle that passes may hide that the volume is this machine's already: the next would be a second.
+            if not _is_refused(one, obstacle, judged):
+                return None
         # A standby is converged: it waits for nothing, so this is a hint.
-        if key == MAIN and judged.in_use_elsewhere[key] and not (candidates or judged.coming):
+        may_serve = candidates or judged.coming or key in judged.blocked
+        if key == MAIN and judged.in_use_elsewhere[key] and not may_serve:
             findings.hints.append("standby: other nodes hold every main volume of this zone")
     return None
 
@@ -136,7 +141,10 @@ def _request_again(judged: VolumesAssessment, tracking: AttachTracking) -> Claim
     for key in cluster_order(judged.candidates):
         for one in judged.candidates[key]:
             if one.id in judged.unconfirmed and one.id not in tracking.failed:
-                return _claim(judged, one)
+                if (obstacle := _obstacle(one, judged)) is None:
+                    return _claim(judged, one)
+                _is_refused(one, obstacle, judged)
+                return None
     judged.findings.wait(min(judged.unconfirmed), _UNCONFIRMED)
     return None
 
@@ -151,17 +159,21 @@ def _is_ready(one: MemberVolume, judged: VolumesAssessment, tracking: AttachTrac
     return True
 
 
-def _claim(judged: VolumesAssessment, one: MemberVolume) -> Claim | None:
-    """Claim a volume, unless it can't be mounted here, or the cloud says that it would not attach it now."""
-    if barred := judged.barred.get(one.id):
-        judged.findings.refuse(one.id, "mount/path", barred)
-        return None
-    obstacle = one.volume.obstacle
-    if obstacle is None:
-        reason = f"member {one.member.me} of etcd cluster {one.member.cluster} is free in zone {judged.instance.zone}"
-        return Claim(one, reason)
+def _obstacle(one: MemberVolume, judged: VolumesAssessment) -> Obstacle | None:
+    """What keeps a volume from being attached and mounted here."""
+    barred = judged.barred.get(one.id)
+    return one.volume.obstacle if barred is None else Obstacle(barred, "mount/path")
+
+
+def _is_refused(one: MemberVolume, obstacle: Obstacle, judged: VolumesAssessment) -> bool:
+    """Report an obstacle. True when only an operator can clear it."""
     if obstacle.rule is None:
         judged.findings.wait(one.id, obstacle.reason)
     else:
         judged.findings.refuse(one.id, obstacle.rule, obstacle.reason)
-    return None
+    return obstacle.rule is not None
+
+
+def _claim(judged: VolumesAssessment, one: MemberVolume) -> Claim:
+    reason = f"member {one.member.me} of etcd cluster {one.member.cluster} is free in zone {judged.instance.zone}"
+    return Claim(one, reason)

@@ -19,6 +19,9 @@ PRIVATE := unshare --net --mount --propagation private
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 STYLED := protokube nodeup tests benchmarks examples examples/demo examples/static-pods
 
+# Programs under test start as they do where they are installed: with bytecode, which this variable forbids to write.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup lock demo test test-fast test-vm safety lint bench clean
 
 help:

@@ -41,7 +41,7 @@ log = logging.getLogger("protokube")
 __all__ = ["CALL_ERRORS", "ClientError", "NotReadyError", "client"]
 
 MODELS = Path(__file__).parent / "awsmodels"
-SERVICES = ["ec2", "route53", "sts", "sso", "sso-oidc", "signin"]
+SERVICES = ["ec2", "route53", "s3", "sts", "sso", "sso-oidc", "signin"]
 """The services that are called, and those that botocore calls for credentials (a role, a web identity, a log-in)."""
 
 
@@ -76,6 +76,7 @@ _CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
     user_agent_extra="protokube",
     max_pool_connections=4,
+    s3={"us_east_1_regional_endpoint": "regional"},  # the global one needs the table of all endpoints
 )
 
 
@@ -175,7 +176,7 @@ def _may_be_on_ipv6() -> bool:
 
 
 def client(service: str, region: str, *, imds_v1: bool = False) -> BaseClient:
-    """A client for `service` ("ec2", "route53") in `region`; thread-safe.
+    """A client for `service` ("ec2", "route53", "s3") in `region`; thread-safe.
 
     `imds_v1`: the metadata service may be asked for credentials without a token, where it gives none.
     Makes no call to the service, but looks for credentials, which may ask the instance metadata service or STS.

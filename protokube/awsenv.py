@@ -15,7 +15,7 @@ from protokube.core.model import Fault
 METADATA_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 METADATA_MODE = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"
 
-_SERVICES = ("", "_EC2", "_ROUTE_53", "_STS", "_SSO", "_SSO_OIDC", "_SIGNIN")
+_SERVICES = ("", "_EC2", "_ROUTE_53", "_S3", "_STS", "_SSO", "_SSO_OIDC", "_SIGNIN")
 _HOST = re.compile(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 _COUNT = ("0*[1-9][0-9]*", "a whole number from 1")
 _MEANT = {

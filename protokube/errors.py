@@ -57,6 +57,24 @@ class DeviceConflictError(ProviderError):
         super().__init__(message)
 
 
+class StoreError(ProviderError):
+    """A store did not answer, or gave no usable answer: nothing is known about its objects."""
+
+    rule = "store/unreadable"
+
+
+class StoreConflictError(StoreError):
+    """A store refused a write again and again, because other writes of the same object were under way."""
+
+    rule = "store/conflict"
+
+
+class StoreKeyError(StoreError):
+    """An object can't be opened with the key at hand, or without one."""
+
+    rule = "store/key"
+
+
 class TaggingForbiddenError(ProviderError):
     """The cloud lets this machine write no tags, and will not until an operator changes its permissions."""
 

@@ -114,6 +114,44 @@ class Files(FileReader, FileWriter, Protocol):
     """The node's files, to act on."""
 
 
+class StoredObject(Struct, frozen=True):
+    """An object of a store, and the version that a change of it must name."""
+
+    content: bytes
+    version: str
+
+    def __repr__(self) -> str:
+        """Without the content, which may be secret."""
+        return f"StoredObject({len(self.content)} bytes, version {self.version})"
+
+
+class StoreReader(Protocol):
+    """The reading half of a store. Names are relative paths of plain segments.
+
+    Every call raises StoreError when the store doesn't answer, or when the answer can't be understood: an object that
+    can't be read is never absent.
+    """
+
+    def get(self, name: str) -> StoredObject | None:
+        """An object; None when the store says that there is none."""
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """The names of all objects below `prefix`, which is empty or ends with a slash; sorted."""
+
+
+class Store(StoreReader, Protocol):
+    """A store that can also be written. What a call has written is durable when the call returns.
+
+    A call that fails may have had its effect: read the object again.
+    """
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """Make an object. False when there is one already; of several writers exactly one gets True."""
+
+    def compare_and_swap(self, name: str, content: bytes, version: str) -> bool:
+        """Replace an object that still has this version. False when it has another one, or is gone."""
+
+
 class EtcdPeers(Protocol):
     """Asks etcd's peer port who its members are."""
 

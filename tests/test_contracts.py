@@ -29,6 +29,7 @@ OFFENCES = {
     "Observing knows no planner": ("observe.py", "import protokube.core.dns.plan"),
     "The daemon knows no planner": ("daemon.py", "import protokube.core.plan"),
     "Adapters are strangers to one another": ("host/files.py", "import protokube.host.blockdev"),
+    "Stores are strangers, and sealing knows none of them": ("store/sealed.py", "import protokube.store.file"),
     "Clouds are strangers, and real disks know nothing of images": (
         "cloudprovider/static/provider.py",
         "import protokube.cloudprovider.loopfile.images",
@@ -39,7 +40,7 @@ OFFENCES = {
     ),
     "Children that touch disks import next to nothing": ("host/disk/disklock.py", "import protokube.errors"),
     "The core does no I/O and knows no clock": ("core/dns/names.py", "import socket"),
-    "botocore lives in awsclient, for aws and route53": ("host/files.py", "import botocore"),
+    "botocore lives in awsclient, for aws, route53 and s3": ("host/files.py", "import botocore"),
     "Every other vendor library lives in its one adapter": ("host/files.py", "import dns"),
 }
 

@@ -20,7 +20,20 @@ REFERENCE = (CHECKOUT / "docs/reference.md").read_text(encoding="utf-8")
 ARCHITECTURE = (CHECKOUT / "docs/architecture.md").read_text(encoding="utf-8")
 PAGES = sorted((*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")))
 
-FAMILIES = ("volume", "disk", "mount", "filesystem", "format", "etcd", "dns", "kubelet", "cloud", "instance", "grow")
+FAMILIES = (
+    "volume",
+    "disk",
+    "mount",
+    "filesystem",
+    "format",
+    "etcd",
+    "dns",
+    "kubelet",
+    "cloud",
+    "instance",
+    "grow",
+    "store",
+)
 
 
 def rules_of_the_code() -> set[str]:

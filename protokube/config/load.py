@@ -72,6 +72,8 @@ class Settings(Struct, frozen=True):
     records_every: int
     imds_v1: bool
     prove_every_byte: bool
+    store: str | None = None
+    store_key: str | None = None
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
@@ -146,6 +148,8 @@ def _settings(
         records_every=_count(section, "dnsReadEvery", 5, faults),
         imds_v1=_flag(section, "imdsV1", faults),
         prove_every_byte=values["prove-blank"] == "full",
+        store=text("store"),
+        store_key=text("store-key"),
     )
 
 

@@ -81,6 +81,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("node", None, "which node of the inventory this is (the host name)", NODE, metavar="NAME"),
     Option("cluster-id", None, "cluster id (default: from the cloud's tags)", NODE, metavar="NAME"),
     Option("root", "/", "directory below which /etc, /var, /mnt and /run lie", NODE, metavar="DIR", in_file=False),
+    Option("store", None, "what control-plane nodes share: file:///PATH or s3://BUCKET/PREFIX", NODE, metavar="URL"),
+    Option("store-key", None, "32 bytes that encrypt every object of the store", NODE, metavar="FILE"),
     Option("no-format", False, "never format anything", VOLUMES, bool),
     Option(
         "prove-blank",

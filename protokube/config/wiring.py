@@ -28,6 +28,7 @@ from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet
 from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
+from protokube.store.place import StorePlace, find_store
 
 if TYPE_CHECKING:
     import asyncio
@@ -104,6 +105,7 @@ class Chosen(Struct, frozen=True):
     config: NodeConfig
     cloud: Callable[[], Cloud]
     dns: MakeDns
+    store: StorePlace
 
 
 class Wired(Struct, frozen=True):
@@ -140,9 +142,15 @@ def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
         faults += environment_faults(os.environ)
     cloud = _or_faults(lambda: _cloud(settings, name), faults)
     dns = _or_faults(lambda: _dns(settings, names), faults)
-    if faults or cloud is None or dns is None:
+    store = _or_faults(lambda: _store(settings), faults)
+    if faults or cloud is None or dns is None or store is None:
         raise ConfigError(faults)
-    return Chosen(settings, config, cloud, dns)
+    return Chosen(settings, config, cloud, dns, store)
+
+
+def _store(settings: Settings) -> StorePlace:
+    default = Path(settings.root, STATE_DIR, "store")
+    return find_store(settings.store, settings.store_key, default, imds_v1=settings.imds_v1)
 
 
 def _with_names(config: NodeConfig, names: str) -> NodeConfig:

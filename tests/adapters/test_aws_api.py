@@ -210,7 +210,7 @@ def seen(event, arguments):
     if event == "open" and "botocore/data/" in str(arguments[0]):
         read.add(str(arguments[0]).partition("botocore/data/")[2])
 sys.addaudithook(seen)
-for service in ("ec2", "route53"):
+for service in ("ec2", "route53", "s3"):
     awsclient.client(service, "us-east-1")
 print(*sorted(read), sep="\\n")
 """
@@ -226,6 +226,8 @@ def test_of_botocores_own_data_only_what_is_small_is_read() -> None:
         "ec2/2016-11-15/endpoint-rule-set-1.json.gz",
         "partitions.json",
         "route53/2013-04-01/endpoint-rule-set-1.json.gz",
+        "s3/2006-03-01/endpoint-rule-set-1.json.gz",
+        "s3/2006-03-01/service-2.sdk-extras.json",
         "sdk-default-configuration.json",
     ]
 

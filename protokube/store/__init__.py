@@ -1,0 +1,1 @@
+"""Stores: the objects that control-plane nodes share before there is an API server."""

@@ -1,0 +1,157 @@
+"""A store in an S3 bucket.
+
+Conditional writes (`If-None-Match: *`, `If-Match`) let exactly one of several writers win. S3 answers 412 when the
+condition fails, 404 when the object to replace is gone, and 409 ConditionalRequestConflict when another write of the
+same key is under way: then the same write is tried again, a few times (userguide, "How to prevent object overwrites
+with conditional writes"). Server-side encryption is asked for with every write, and its confirmation demanded.
+botocore is imported with the first request.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from protokube.errors import StoreConflictError, StoreError
+from protokube.ports import StoredObject
+from protokube.store.names import check_name, check_prefix
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+TRIES = 5
+"""How often a write is tried while S3 answers that others are under way."""
+
+_LONGEST_PAUSE = 0.2
+_DEFAULT_REGION = "us-east-1"
+_ADVICE = {
+    "NoSuchBucket": "make the bucket, or correct --store",
+    "AccessDenied": "the instance profile needs s3:GetObject, s3:PutObject and s3:ListBucket there; without the last "
+    "one S3 doesn't tell an absent object from a forbidden one",
+    "InvalidAccessKeyId": "check the instance profile, or the credentials in the environment",
+    "SignatureDoesNotMatch": "check the credentials in the environment, and the clock",
+    "ExpiredToken": "check the credentials in the environment, and the clock",
+    "RequestTimeTooSkewed": "set the clock",
+    "SlowDown": "the next reconcile tries again, more slowly",
+}
+
+
+class _RefusedError(Exception):
+    """S3 answered a call with an error."""
+
+    def __init__(self, code: str, status: int) -> None:
+        self.code, self.status = code, status
+        super().__init__(code)
+
+
+class S3Store:
+    """The objects of a bucket below `prefix`, which is empty or ends with a slash; implements `ports.Store`.
+
+    `imds_v1`: the metadata service may be asked for credentials without a token where it gives none.
+    """
+
+    def __init__(self, bucket: str, prefix: str, *, imds_v1: bool = False) -> None:
+        self._bucket, self._prefix, self._imds_v1 = bucket, prefix, imds_v1
+        self._made: S3Client | None = None
+
+    def get(self, name: str) -> StoredObject | None:
+        """See ports.StoreReader."""
+        key = self._key(name)
+        try:
+            with self._asking(f"GetObject {key}") as client:
+                answer = client.get_object(Bucket=self._bucket, Key=key)
+                return StoredObject(answer["Body"].read(), answer["ETag"])
+        except _RefusedError as refused:
+            if refused.code == "NoSuchKey":
+                return None
+            raise self._failed(f"GetObject {key}", refused) from refused
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """See ports.StoreReader."""
+        what = f"ListObjectsV2 {self._prefix}{check_prefix(prefix)}"
+        names: list[str] = []
+        more: dict[str, Any] = {}
+        try:
+            with self._asking(what) as client:
+                while True:
+                    answer = client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **more)
+                    names += [one["Key"].removeprefix(self._prefix) for one in answer.get("Contents", [])]
+                    if not answer.get("IsTruncated"):
+                        return sorted(names)
+                    more = {"ContinuationToken": answer["NextContinuationToken"]}
+        except _RefusedError as refused:
+            raise self._failed(what, refused) from refused
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        """See ports.Store."""
+        return self._put(name, content, {"IfNoneMatch": "*"})
+
+    def compare_and_swap(self, name: str, content: bytes, version: str) -> bool:
+        """See ports.Store."""
+        return self._put(name, content, {"IfMatch": version})
+
+    def _put(self, name: str, content: bytes, condition: Mapping[str, str]) -> bool:
+        key = self._key(name)
+        for left in reversed(range(TRIES)):
+            try:
+                self._put_once(key, content, condition)
+            except _RefusedError as refused:
+                if refused.status == 412 or (refused.code == "NoSuchKey" and "IfMatch" in condition):
+                    return False
+                if refused.status != 409:
+                    raise self._failed(f"PutObject {key}", refused) from refused
+                if left:
+                    # Two writers that wait equally long would meet again.
+                    time.sleep(random.uniform(0, _LONGEST_PAUSE))
+            else:
+                return True
+        raise StoreConflictError(
+            f"PutObject {key} in bucket {self._bucket}: S3 answered {TRIES} times that other writes of this object "
+            "are under way; the next reconcile tries again"
+        )
+
+    def _put_once(self, key: str, content: bytes, condition: Mapping[str, Any]) -> None:
+        with self._asking(f"PutObject {key}") as client:
+            answer = client.put_object(
+                Bucket=self._bucket, Key=key, Body=content, ServerSideEncryption="AES256", **condition
+            )
+        if not answer.get("ServerSideEncryption"):
+            raise StoreError(
+                f"PutObject {key} in bucket {self._bucket}: the answer doesn't say that the object is encrypted "
+                "(expected x-amz-server-side-encryption); use an S3 that encrypts objects"
+            )
+
+    def _key(self, name: str) -> str:
+        return self._prefix + check_name(name)
+
+    def _failed(self, what: str, refused: _RefusedError) -> StoreError:
+        advice = _ADVICE.get(refused.code)
+        said = f"{what} in bucket {self._bucket}: HTTP {refused.status} {refused.code}"
+        return StoreError(said + (f"; {advice}" if advice else ""))
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[S3Client]:
+        """A client. Raises _RefusedError for an error that S3 answers, StoreError when no answer comes."""
+        from protokube.awsclient import CALL_ERRORS, ClientError, NotReadyError, client
+
+        try:
+            if self._made is None:
+                region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _DEFAULT_REGION
+                self._made = client("s3", region, imds_v1=self._imds_v1)  # type: ignore[assignment]
+            assert self._made is not None
+            yield self._made
+        except ClientError as error:
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            raise _RefusedError(str(error.response.get("Error", {}).get("Code", "")), status) from error
+        except NotReadyError as error:
+            self._made = None
+            raise StoreError(f"{what} in bucket {self._bucket}: {error}") from error
+        except (*CALL_ERRORS, OSError) as error:
+            said = " ".join(str(error).split())
+            raise StoreError(
+                f"{what} in bucket {self._bucket}: {type(error).__name__}: {said}; check the way to the endpoint"
+            ) from error

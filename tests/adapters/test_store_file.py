@@ -1,0 +1,165 @@
+"""The store in a directory: modes, crashes at every point, locks, and processes that race."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from protokube.errors import StoreError
+from protokube.store.file import FileStore
+
+NAME = "c/pki/v1.json"
+CALLS = ("open", "write", "fsync", "link", "rename", "unlink", "mkdir")
+
+RACE = """
+import sys
+from pathlib import Path
+from protokube.store.file import FileStore
+store = FileStore(Path(sys.argv[1]), make=True)
+print("ready", flush=True)
+sys.stdin.readline()
+print(store.put_if_absent("c/pki/v1.json", sys.argv[2].encode() * 100000))
+"""
+
+
+class _CrashError(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(directory: Path) -> FileStore:
+    return FileStore(directory, make=True)
+
+
+def test_nobody_else_can_read_what_is_stored(directory: Path, store: FileStore) -> None:
+    before = os.umask(0)
+    try:
+        store.put_if_absent(NAME, b"secret")
+        found = store.get(NAME)
+        assert found is not None
+        store.compare_and_swap(NAME, b"another", found.version)
+    finally:
+        os.umask(before)
+    for path in (directory, *directory.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_named_directory_that_is_missing_is_not_an_empty_store(directory: Path) -> None:
+    store = FileStore(directory)
+    for call in (lambda: store.get(NAME), lambda: store.list(""), lambda: store.put_if_absent(NAME, b"x")):
+        with pytest.raises(StoreError, match="no such directory; make it, or mount"):
+            call()
+    assert not directory.exists()
+
+
+def test_an_object_that_is_something_else_is_an_error(directory: Path, store: FileStore) -> None:
+    (directory / NAME).mkdir(parents=True)
+    with pytest.raises(StoreError):
+        store.get(NAME)
+    (directory / "c/link").symlink_to("/etc/hostname")
+    with pytest.raises(StoreError):
+        store.get("c/link")
+    assert store.list("") == []
+
+
+def test_a_lock_that_another_program_keeps_ends_the_wait(directory: Path) -> None:
+    directory.mkdir()
+    held = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(StoreError, match=r"has held its lock for 0\.1 s"):
+            FileStore(directory, lock_limit=0.1).put_if_absent(NAME, b"x")
+    finally:
+        os.close(held)
+    assert FileStore(directory).put_if_absent(NAME, b"x")
+
+
+def crashing(monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> Callable[[], bool]:
+    """End the process before or after its call number `at` that changes the directory. Says whether it came to it."""
+    count = 0
+    crashed = False
+
+    def wrapped(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            nonlocal count, crashed
+            count += 1
+            if count == at and not after:
+                crashed = True
+                raise _CrashError(name)
+            try:
+                return real(*args, **kwargs)
+            finally:
+                if count == at:
+                    crashed = True
+                    raise _CrashError(name)
+
+        return call
+
+    for name in CALLS:
+        monkeypatch.setattr(os, name, wrapped(name, getattr(os, name)))
+    return lambda: crashed
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_at_any_point_leaves_the_old_object_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """Whatever is left, the next writer goes on, and nothing half-written is ever read."""
+    points = 0
+    for at in range(1, 100):
+        directory = tmp_path / f"{at}"
+        store = FileStore(directory, make=True)
+        with monkeypatch.context() as patch:
+            crashed = crashing(patch, at, after=after)
+            done = []
+            try:
+                done.append(store.put_if_absent(NAME, b"one" * 100))
+                found = store.get(NAME)
+                assert found is not None
+                done.append(store.compare_and_swap(NAME, b"two" * 100, found.version))
+            except _CrashError:
+                pass
+        points += crashed()
+        left = store.get(NAME)
+        allowed: tuple[bytes | None, ...] = (None, b"one" * 100) if not done else (b"one" * 100, b"two" * 100)
+        assert (left.content if left else None) in allowed
+        if left is None:
+            assert store.put_if_absent(NAME, b"three")
+        else:
+            assert not store.put_if_absent(NAME, b"three")
+            assert store.compare_and_swap(NAME, b"three", left.version)
+        assert store.list("") == [NAME]
+        assert not (directory / ".new").exists()
+        if not crashed():
+            break
+    assert points > 12
+
+
+def test_processes_that_race_for_one_object_make_one(directory: Path) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, directory, letter], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for letter in "abc"
+    ]
+    for racer in racers:
+        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    said = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    assert sorted(said) == ["False", "False", "True"]
+    found = FileStore(directory).get(NAME)
+    assert found is not None and found.content == "abc"[said.index("True")].encode() * 100000

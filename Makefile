@@ -58,11 +58,11 @@ lock:
 demo: setup
 	@$(BIN)/python examples/demo
 
-test: setup
+test: setup build/containerd/made
 	@test "$$(id -u)" = 0 || { echo 'make test needs root (make test-fast does not)' >&2; exit 1; }
 	$(PRIVATE) $(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
 
-test-fast: setup
+test-fast: setup build/containerd/made
 	$(PYTEST) -n $(WORKERS) -m 'not root' $(ARGS)
 
 test-vm: setup build/vm/made
@@ -79,6 +79,13 @@ build/vm/made: .ci/packages-vm | setup
 safety: setup build/safety/made
 	@test "$$(id -u)" = 0 || { echo 'make safety needs root' >&2; exit 1; }
 	$(PRIVATE) $(BIN)/python -m tests.safety $(ARGS)
+
+# containerd of three releases, whose own judgement the tests ask for.
+build/containerd/made: .ci/packages-containerd .ci/unpack-packages | setup
+	@echo 'Fetching containerd 1.6, 1.7 and 2.1 into build/containerd'
+	@set -e; for suite in bookworm trixie sid; do \
+	  .ci/unpack-packages packages-containerd build/containerd/$$suite $$suite; done
+	@touch $@
 
 build/safety/made: .ci/packages-safety .ci/unpack-packages | setup
 	@echo 'Fetching the tools of other filesystems into build/safety'

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import protokube.core.plan  # noqa: F401 - it imports every concern's actions
+import protokube.core.node.asset_actions  # noqa: F401 - nodeup's
 from protokube.config.load import FILE_ONLY
 from protokube.config.options import OPTIONS, parser
 from protokube.core.action import kinds
@@ -33,6 +34,8 @@ FAMILIES = (
     "instance",
     "grow",
     "store",
+    "asset",
+    "containerd",
 )
 
 
@@ -41,7 +44,8 @@ def rules_of_the_code() -> set[str]:
     pattern = re.compile(rf'"((?:{"|".join(FAMILIES)})/[a-z]+(?:-[a-z]+)*)"')
     return {
         rule
-        for path in CHECKOUT.glob("protokube/**/*.py")
+        for house in ("protokube", "nodeup")
+        for path in CHECKOUT.glob(f"{house}/**/*.py")
         for rule in pattern.findall(path.read_text(encoding="utf-8"))
     }
 

@@ -1,0 +1,1 @@
+"""Fetches, verifies and installs a node's binaries and archives."""

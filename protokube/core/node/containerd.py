@@ -1,0 +1,174 @@
+"""containerd's configuration for the version that is installed, registry mirrors, and crictl's configuration.
+
+containerd ignores what it doesn't understand without an error: 1.6 reads nothing of a version-3 file, and no release
+reads long plugin names without `version`. So a file is written for known releases only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from msgspec import Struct
+
+from protokube.core.model import Rejected
+
+CONFIG = "/etc/containerd/config.toml"
+MIRRORS = "/etc/containerd/certs.d"
+CRICTL = "/etc/crictl.yaml"
+SERVICE = "containerd.service"
+ENDPOINT = "unix:///run/containerd/containerd.sock"
+
+UPSTREAM_PLUGINS = "/opt/cni/bin"
+DEBIAN_PLUGINS = "/usr/lib/cni"
+PLUGIN_DIRECTORIES = (UPSTREAM_PLUGINS, DEBIAN_PLUGINS)
+
+PAUSE_IMAGE = "registry.k8s.io/pause:3.10.2"
+"""kubeadm's for 1.36. kubelet never removes it, and every pod needs it."""
+
+DEFAULT_REGISTRY = "*"
+"""Stands for every registry that has no mirrors of its own."""
+
+_VERSION = re.compile(r"v?(\d+)\.(\d+)")
+_HEAD = "# Written by nodeup, which replaces it whenever it changes.\n"
+
+# Debian's own file sets this path: its packages keep out of /opt.
+_OPT = '[plugins."io.containerd.internal.v1.opt"]\npath = "/var/lib/containerd/opt"\n'
+
+_VERSION_2 = (
+    """\
+version = 2
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{first}"
+
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{mirrors}"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = true
+
+"""
+    + _OPT
+)
+
+_VERSION_3 = (
+    """\
+version = 3
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "{mirrors}"
+
+[plugins."io.containerd.cri.v1.runtime".cni]
+{plugins}
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+SystemdCgroup = true
+
+"""
+    + _OPT
+)
+
+
+class ContainerdSettings(Struct, frozen=True):
+    """What may be said about containerd. `mirrors`: registry host → the URLs that are asked before it."""
+
+    pause_image: str = PAUSE_IMAGE
+    mirrors: Mapping[str, tuple[str, ...]] = {}
+
+
+class ContainerdFile(Struct, frozen=True):
+    """A file of containerd's or crictl's. `restarts` names the unit that must restart to read it, if one must."""
+
+    path: str
+    content: str
+    restarts: str | None = None
+
+
+def containerd_files(
+    settings: ContainerdSettings, version: str | None, plugins: Sequence[str]
+) -> tuple[ContainerdFile, ...] | Rejected:
+    """Every file for containerd, or why there can't be one. `plugins` are the directories of CNI plugins.
+
+    `version` is what `containerd --version` or its package says, None when it isn't installed.
+    """
+    config = config_toml(settings.pause_image, version, plugins)
+    if isinstance(config, Rejected):
+        return config
+    # hosts.toml is read at every pull (containerd's docs/hosts.md), so a mirror never restarts containerd.
+    mirrors = (
+        ContainerdFile(f"{MIRRORS}/{_directory(registry)}/hosts.toml", hosts_toml(registry, urls))
+        for registry, urls in sorted(settings.mirrors.items())
+    )
+    return (ContainerdFile(CONFIG, config, SERVICE), *mirrors, ContainerdFile(CRICTL, crictl_yaml()))
+
+
+def config_toml(pause_image: str, version: str | None, plugins: Sequence[str]) -> str | Rejected:
+    """config.toml for a version of containerd; `plugins` are directories, the most wanted one first."""
+    if version is None:
+        return Rejected(
+            "containerd/version",
+            "containerd: not installed; add `containerd` to packages, or its archive to assets",
+        )
+    found = _VERSION.match(version)
+    release = (int(found[1]), int(found[2])) if found else None
+    values = {"pause": pause_image, "mirrors": MIRRORS, "first": plugins[0]}
+    if release in ((1, 6), (1, 7)):
+        return _HEAD + _VERSION_2.format_map(values)
+    if release is not None and release[0] == 2:
+        # 2.1 deprecates bin_dir, and refuses both side by side.
+        quoted = [f'"{one}"' for one in plugins]
+        key = f"bin_dirs = [{', '.join(quoted)}]" if release >= (2, 1) else f"bin_dir = {quoted[0]}"
+        return _HEAD + _VERSION_3.format_map({**values, "plugins": key})
+    return Rejected(
+        "containerd/version",
+        f"containerd: version {version!r} is not known here (expected 1.6, 1.7 or 2.x); install one of these, "
+        "or a nodeup that knows it",
+    )
+
+
+def plugin_directories(present: Collection[str], extracted: Collection[str] = ()) -> tuple[str, ...]:
+    """The directories of CNI plugins, the one with the plugins first.
+
+    `present`: those of PLUGIN_DIRECTORIES that hold a plugin now. `extracted`: the directories that assets go to.
+    /opt/cni/bin is always one of them, since network add-ons put their plugins there.
+    """
+    holding = [one for one in PLUGIN_DIRECTORIES if one in extracted]
+    holding += [one for one in PLUGIN_DIRECTORIES if one in present]
+    return tuple(dict.fromkeys([*holding, UPSTREAM_PLUGINS]))
+
+
+def hosts_toml(registry: str, mirrors: Sequence[str]) -> str:
+    """hosts.toml of a registry: its mirrors in their order, and then the registry itself."""
+    parts = [_HEAD]
+    if registry != DEFAULT_REGISTRY:
+        # docker.io is a name for people; its API is elsewhere (containerd's docs/hosts.md).
+        host = "registry-1.docker.io" if registry == "docker.io" else registry
+        parts.append(f'server = "https://{host}"\n')
+    for url in mirrors:
+        parts.append(f'\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n')
+        if "/v2/" in url:
+            # Else containerd appends /v2 to a path that already goes below it, as Harbor's proxy projects do.
+            parts.append("override_path = true\n")
+    return "".join(parts)
+
+
+def crictl_yaml() -> str:
+    """crictl's configuration: without it crictl guesses among the sockets of three runtimes."""
+    return f"{_HEAD}runtime-endpoint: {ENDPOINT}\nimage-endpoint: {ENDPOINT}\ntimeout: 10\n"
+
+
+def _directory(registry: str) -> str:
+    return "_default" if registry == DEFAULT_REGISTRY else registry

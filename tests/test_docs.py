@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import protokube.core.node.asset_actions
 import protokube.core.plan  # noqa: F401 - it imports every concern's actions
-import protokube.core.node.asset_actions  # noqa: F401 - nodeup's
 from protokube.config.load import FILE_ONLY
 from protokube.config.options import OPTIONS, parser
 from protokube.core.action import kinds

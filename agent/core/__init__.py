@@ -1,0 +1,1 @@
+"""Decisions about pods: no I/O, no clock, no logging."""

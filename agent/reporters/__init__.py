@@ -1,0 +1,1 @@
+"""Whom pods are reported to."""

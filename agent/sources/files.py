@@ -1,0 +1,113 @@
+"""The pods of a directory: inotify(7) tells of changes, and every 20 seconds a look sees what it missed.
+
+Regular files and links to them, as in kubelet; names that begin with a dot are none. A dangling link is an absent
+file. A disk that hangs under a file keeps only this source waiting, and what it wants is unknown meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.core.static import LARGEST, pods_of_files
+from agent.ports import Say
+from protokube.core.model import Fault, Unknown
+from protokube.errors import ProviderError
+from protokube.host.watch import CHANGE, DirectoryWatcher
+from protokube.together import start
+
+EVERY = 20.0
+"""Seconds between two looks, as in kubelet."""
+LIMIT = 10.0
+"""Seconds that a look may take."""
+
+
+class FileSource:
+    """A directory of static pods. An absent directory holds no pods."""
+
+    name = "file"
+
+    def __init__(self, directory: Path, node: str, *, every: float = EVERY, limit: float = LIMIT) -> None:
+        self._directory = directory
+        self._node = node
+        self._every = every
+        self._limit = limit
+
+    async def run(self, say: Say) -> None:
+        """Say what the directory holds, now and whenever it changes."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+        troubles: list[str] = []
+
+        def trouble(_: str, error: ProviderError) -> None:
+            troubles.append(str(error))
+
+        watcher = DirectoryWatcher(loop, lambda _: changed.set(), trouble)
+        try:
+            await watcher.watch(self._directory, CHANGE)
+            before: Mapping[str, bytes | Fault] | str | None = None
+            while True:
+                changed.clear()
+                content = await self._look()
+                if content != before:
+                    self._say(say, content)
+                    before = content
+                try:
+                    await asyncio.wait_for(changed.wait(), self._every)
+                except TimeoutError:
+                    if troubles:
+                        troubles.clear()
+                        await watcher.watch(self._directory, CHANGE)
+        finally:
+            watcher.close()
+
+    def _say(self, say: Say, content: Mapping[str, bytes | Fault] | str) -> None:
+        if isinstance(content, str):
+            say(Unknown(content))
+            return
+        heard = pods_of_files(content, self._node)
+        say(heard.pods, heard.held, heard.faults)
+
+    async def _look(self) -> Mapping[str, bytes | Fault] | str:
+        """The files' content, or why the directory can't be read."""
+        look = asyncio.wrap_future(start("manifests", lambda: read_directory(self._directory)))
+        try:
+            return await asyncio.wait_for(asyncio.shield(look), self._limit)
+        except TimeoutError:
+            return f"{self._directory}: it couldn't be read within {self._limit:g} s; is a disk hanging?"
+        except OSError as error:
+            return f"{self._directory}: {error.strerror}"
+
+
+def read_directory(directory: Path) -> Mapping[str, bytes | Fault]:
+    """File name → content, or why it can't be read. Raises OSError when the directory can't be listed."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - names, not paths
+    except FileNotFoundError:
+        return {}
+    found: dict[str, bytes | Fault] = {}
+    for name in names:
+        if name.startswith("."):
+            continue
+        try:
+            content = _read(directory / name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found[name] = Fault(name, f"it can't be read: {error.strerror}")
+            continue
+        if content is not None:
+            found[name] = content
+    return found
+
+
+def _read(path: Path) -> bytes | None:
+    """A regular file's content, as far as the limit and one byte beyond; None for anything else."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(opened, "rb") as file:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return None
+        return file.read(LARGEST + 1)

@@ -42,6 +42,10 @@ OFFENCES = {
     "The core does no I/O and knows no clock": ("core/dns/names.py", "import socket"),
     "botocore lives in awsclient, for aws, route53 and s3": ("host/files.py", "import botocore"),
     "Every other vendor library lives in its one adapter": ("host/files.py", "import dns"),
+    "The agent stands on the house, which knows nothing of it": ("host/files.py", "import agent.ports"),
+    "The agent takes core, host and errors, and not the daemon": ("../agent/loop.py", "import protokube.config"),
+    "The agent is built one way": ("../agent/core/plan.py", "import agent.ports"),
+    "The agent's core does no I/O and knows no clock": ("../agent/core/plan.py", "import time"),
 }
 
 
@@ -57,7 +61,8 @@ def test_every_contract_has_its_offence() -> None:
 
 @pytest.mark.parametrize("name", OFFENCES)
 def test_a_contract_fails_once_it_is_broken(name: str, tmp_path: Path) -> None:
-    shutil.copytree(CHECKOUT / "protokube", tmp_path / "protokube", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("protokube", "nodeup", "agent"):
+        shutil.copytree(CHECKOUT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "pyproject.toml", tmp_path)
     where, offence = OFFENCES[name]
     module = tmp_path / "protokube" / where

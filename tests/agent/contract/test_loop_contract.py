@@ -146,9 +146,7 @@ def test_a_running_pod_is_updated_in_place() -> None:
             provider.obstacle = failing(2, "update_pod", ProviderError("busy"))
             changed = wanted(uid=UIDS[1], containers=[{"name": "c", "image": "other"}])
             source.say([changed])
-            await until(
-                "it is updated", lambda: provider.pods[UIDS[1]]["spec"]["containers"][0]["image"] == "other"
-            )
+            await until("it is updated", lambda: provider.pods[UIDS[1]]["spec"]["containers"][0]["image"] == "other")
         assert provider.calls["create_pod"] == 1
         assert "Pending" not in [phase for _, phase in reporter.told]
 
@@ -356,7 +354,6 @@ def test_pods_start_and_end_while_nobody_listens() -> None:
             await until("it is gone", lambda: not provider.pods)
 
     run(test())
-
 
 
 def test_killed_before_or_after_every_effect_it_ends_in_the_same_place() -> None:

@@ -28,7 +28,7 @@ def api(**metadata: Any) -> Pod:
 
 
 STRANGER = {"metadata": {"name": "x", "uid": UIDS[2]}, "status": {"phase": "Running"}}
-ENDING = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
+ENDING: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ ENDING = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSecon
         pytest.param(View(None, ran()), Memory(pause=Pause(1, 101), error="no"), Wait, id="7 too early to delete"),
         pytest.param(View(POD, ran(phase="Failed")), Memory(), Nothing, id="8 final"),
         pytest.param(View(CHANGED, ran(phase="Failed")), Memory(), Delete, id="8 another content is another pod"),
-        pytest.param(View({**api(), "status": {"phase": "Failed"}}, None), Memory(), Nothing, id="8 final at the API"),
+        pytest.param(View({**api(), "status": {"phase": "Failed"}}, None), Memory(), Nothing, id="8 API"),
         pytest.param(View(POD, None), Memory(seen=True), Create, id="9 lost: created again"),
         pytest.param(View(api(), None), Memory(seen=True), Finish, id="9 lost: failed"),
         pytest.param(View(None, STRANGER), Memory(), Nothing, id="11 nobody's"),

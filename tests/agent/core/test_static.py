@@ -60,9 +60,8 @@ def test_white_space_and_the_order_of_keys_are_no_other_pod(chance: Any) -> None
 
 def test_another_file_or_node_is_another_pod() -> None:
     content = text(manifest())
-    uids = {
-        uid for name, node in (("a", "n"), ("b", "n"), ("a", "m")) for uid in pods_of_files({name: content}, node).pods
-    }
+    places = (("a", "n"), ("b", "n"), ("a", "m"))
+    uids = {uid for name, node in places for uid in pods_of_files({name: content}, node).pods}
     assert len(uids) == 3
 
 
@@ -162,7 +161,9 @@ def test_an_answer_is_a_pod_or_a_list(content: Pod, names: list[str]) -> None:
     assert {annotation(pod, "protokube.io/source") for pod in heard.pods.values()} <= {"http"}
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"kind":"PodList"}', b'{"kind":"PodList","items":[{}]}', b"<html>"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"kind":"PodList"}', b'{"kind":"PodList","items":[{}]}', b"<html>"]
+)
 def test_an_answer_that_says_nothing_is_unknown(content: bytes) -> None:
     """A deviation: an empty body is Unknown; only an empty list clears."""
     assert isinstance(pods_of_answer(content, "http://x/", "n"), tuple)

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -165,9 +165,8 @@ class Part:
         with _full():
             os.fchmod(self._opened, 0o644)
             os.fsync(self._opened)
+            self._source.unlink(missing_ok=True)
             self._path.rename(self._whole)
-            with suppress(FileNotFoundError):
-                self._source.unlink()
             folder = os.open(self._whole.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)

@@ -45,11 +45,16 @@ class _Json(logging.Formatter):
 def set_up_logging(settings: Settings, stream: TextIO) -> None:
     """Log to `stream`. With --once and --dry-run the report is the output: log only warnings then, unless
     --verbose."""
-    journal = "JOURNAL_STREAM" in os.environ
+    quiet = settings.once or settings.dry_run
+    level = logging.DEBUG if settings.verbose else logging.WARNING if quiet else logging.INFO
+    log_to(stream, level, json_lines=settings.log_format == "json")
+
+
+def log_to(stream: TextIO, level: int, *, json_lines: bool = False) -> None:
+    """Log to `stream` from a level on."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Json() if settings.log_format == "json" else _Text(journal))
+    handler.setFormatter(_Json() if json_lines else _Text("JOURNAL_STREAM" in os.environ))
     root = logging.getLogger("protokube")
     root.handlers[:] = [handler]
     root.propagate = False
-    quiet = settings.once or settings.dry_run
-    root.setLevel(logging.DEBUG if settings.verbose else logging.WARNING if quiet else logging.INFO)
+    root.setLevel(level)

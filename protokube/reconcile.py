@@ -118,7 +118,7 @@ def reconcile(
             continue
         memory.history = view.history
         if not current.steps or stop():
-            memory.last = Report(tuple(done), current, view.observed, view.judged.wanted)
+            memory.last = Report(tuple(done), current, observed=view.observed, wanted=view.judged.wanted)
             return memory.last
         outcomes = apply(writers, current.steps, memory.acting)
         done += [_account(number, outcome, before) for outcome in outcomes]
@@ -138,7 +138,7 @@ def dry_run(observer: Observer) -> Report:
     for number in range(1, MOST_PASSES + 1):
         current = plan(view.judged, assumed=world.assumed)
         if not current.steps:
-            return Report(tuple(steps), current, before, view.judged.wanted)
+            return Report(tuple(steps), current, observed=before, wanted=view.judged.wanted)
         for step in current.steps:
             steps.append(StepReport(number, step, Status.PLANNED))
             world = predict(observer.config, world, step.action)

@@ -46,6 +46,14 @@ OFFENCES = {
     "The agent takes core, host and errors, and not the daemon": ("../agent/loop.py", "import protokube.config"),
     "The agent is built one way": ("../agent/core/plan.py", "import agent.ports"),
     "The agent's core does no I/O and knows no clock": ("../agent/core/plan.py", "import time"),
+    "nodeup stands on protokube's core, ports and host, and not on its daemon": (
+        "../nodeup/facts.py",
+        "import protokube.reconcile",
+    ),
+    "What a machine is to have is judged before it is planned": (
+        "core/node/wanted.py",
+        "import protokube.core.node.needs",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import protokube.core.node.asset_actions
+import protokube.core.node.needs
 import protokube.core.plan  # noqa: F401 - it imports every concern's actions
 from protokube.config.load import FILE_ONLY
 from protokube.config.options import OPTIONS, parser
@@ -36,6 +37,11 @@ FAMILIES = (
     "store",
     "asset",
     "containerd",
+    "image",
+    "unit",
+    "files",
+    "sysctl",
+    "time",
 )
 
 

@@ -18,7 +18,7 @@ from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
 from protokube.core.etcd.template import check_pod, parse_template
 from protokube.core.kubelet.model import KubeletSettings
 from protokube.core.kubelet.render import layer_faults
-from protokube.core.located import Section, parse
+from protokube.core.located import Located, Section, parse
 from protokube.core.model import Fault
 from protokube.core.settings import NodeConfig
 from protokube.core.volumes.model import VolumeSettings
@@ -96,6 +96,21 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Sett
     return _settings(values, section, root, faults), faults
 
 
+def check(document: Located, faults: list[Fault]) -> None:
+    """Check a configuration that stands inside another document, by the rules of its file.
+
+    A template directory that it names is not looked at: it is the node's, and this may be another machine.
+    """
+    section = Section.of(document, _known_keys(), faults)
+    values: dict[str, Value | None] = {option.name: option.default for option in OPTIONS}
+    values |= {name: value for name, value in from_file(section.items, faults).items() if name != "template-dir"}
+    faults += _settings(values, section, "/", faults).node.kubelet.faults
+
+
+def _known_keys() -> list[str]:
+    return [option.key for option in OPTIONS if option.in_file] + list(FILE_ONLY)
+
+
 def _read_file(path: Path, faults: list[Fault]) -> Section | None:
     try:
         text = path.read_text(encoding="utf-8")
@@ -108,8 +123,7 @@ def _read_file(path: Path, faults: list[Fault]) -> Section | None:
     faults += found
     if document is None:
         raise ConfigError(faults)
-    known = [option.key for option in OPTIONS if option.in_file] + list(FILE_ONLY)
-    return Section.of(document, known, faults)
+    return Section.of(document, _known_keys(), faults)
 
 
 def _settings(

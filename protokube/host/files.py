@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from protokube.core.model import MIB
-from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
+from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
 from protokube.core.node.model import Absent, Directory, File, FileState, Link, OnVolume, OtherFile
 from protokube.core.volumes.model import MOUNT_PREFIX
 from protokube.errors import ProviderError, explain
@@ -181,6 +181,17 @@ class NodeFiles:
                         os.fsync(folder)
             except FileNotFoundError:
                 return  # a directory above it is missing, and so is the link
+
+    def remove(self, action: RemoveFile) -> None:
+        """Remove a regular file; absent is fine, anything else is an error and stays."""
+        with explain(f"remove {action.path}"):
+            try:
+                with self._folder(action.path, None, make=False) as (folder, name):
+                    if _expect(folder, name, action.path, stat.S_IFREG):
+                        os.unlink(name, dir_fd=folder)
+                        os.fsync(folder)
+            except FileNotFoundError:
+                return
 
     @contextmanager
     def _folder(self, path: str, volume: OnVolume | None, *, make: bool = True) -> Iterator[tuple[int, str]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import CancelledError
 from string import ascii_letters, digits
 from typing import Any, TypeVar
@@ -115,6 +115,14 @@ class SystemBus:
         """Restart a unit, or start it; otherwise like start."""
         self._wait(self._run_job("RestartUnit", unit), f"the restart of {unit}")
 
+    def stale(self, units: Collection[str]) -> frozenset[str]:
+        """The units whose files have changed since systemd read them."""
+        return self._wait(self._stale(units), "units whose files have changed")
+
+    def reload(self) -> None:
+        """Let systemd read its unit files again."""
+        self._wait(self._reload(), "reading its unit files again")
+
     def close(self) -> None:
         """Close the connection; calls in flight fail. Callable from any thread."""
         self._loop.call_soon_threadsafe(self._close)
@@ -171,6 +179,14 @@ class SystemBus:
             return None
         commands = await self._get(await self._watching(unit), unit, "Service", "ExecStart")
         return str(commands[0][0]) if commands else None
+
+    async def _stale(self, units: Collection[str]) -> frozenset[str]:
+        bus = await self._connection()
+        answers = await asyncio.gather(*(self._get(bus, unit, "Unit", "NeedDaemonReload") for unit in units))
+        return frozenset(unit for unit, stale in zip(units, answers, strict=True) if stale)
+
+    async def _reload(self) -> None:
+        await self._manager(await self._connection(), "Reload")
 
     async def _run_job(self, method: str, unit: str) -> None:
         bus = await self._watching(unit)

@@ -17,6 +17,7 @@ _LOOP_INFO64_SIZE = 232
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IMMUTABLE_FL = 0x10
+_TIME_ERROR = 5  # linux/timex.h
 
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
@@ -119,3 +120,21 @@ def mount(source: str, target: str, fstype: str, flags: int, options: str) -> No
     if libc.mount(source.encode(), target.encode(), fstype.encode(), ctypes.c_ulong(flags), options.encode()) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), source)
+
+
+def swapoff(path: str) -> None:
+    """swapoff(2)."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.swapoff(path.encode()) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), path)
+
+
+def clock_synchronised() -> bool:
+    """Whether a time service keeps the kernel's clock: adjtimex(2) answers TIME_ERROR otherwise."""
+    import ctypes
+
+    nothing_to_change = ctypes.create_string_buffer(512)  # struct timex has 208 bytes on 64-bit machines
+    return bool(ctypes.CDLL(None).adjtimex(nothing_to_change) not in (-1, _TIME_ERROR))

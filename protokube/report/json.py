@@ -8,7 +8,7 @@ from msgspec.json import format as indent
 
 from protokube.core.dns.actions import ChangeRecords
 from protokube.core.steps import InUseElsewhere, UnknownPart
-from protokube.report.model import Report, StepReport
+from protokube.report.model import Account, StepReport
 
 
 class RecordJson(Struct):
@@ -62,12 +62,12 @@ class ReportJson(Struct, rename={"in_use": "held"}):
     notes: list[str]
 
 
-def as_json(report: Report) -> str:
+def as_json(report: Account) -> str:
     """The report as JSON, indented."""
     return indent(encode(report_json(report)), indent=1).decode()
 
 
-def report_json(report: Report) -> ReportJson:
+def report_json(report: Account) -> ReportJson:
     """The report as the value that is encoded. `settled` and `held` keep their names: scripts read them."""
     left = report.left
     return ReportJson(

@@ -33,34 +33,38 @@ class StepReport(Struct, frozen=True):
     again: bool = False
 
 
-class Report(Struct, frozen=True):
-    """The steps of a reconcile, and the rest: the last plan's waiting, refusals, unknown parts and hints.
+class Account(Struct, frozen=True):
+    """The steps of a run, and what is left: the last plan's waiting, refusals, unknown parts and hints.
 
-    `wanted` says what to watch until the next one. `earlier` are the steps of the reconciles before, where one
-    report covers several.
+    `earlier` are the steps of the runs before, where one report covers several.
     """
 
     steps: tuple[StepReport, ...]
     left: Plan
-    observed: Observed
-    wanted: Wanted = Wanted()
     earlier: tuple[StepReport, ...] = ()
 
     @property
     def failed(self) -> tuple[StepReport, ...]:
-        """The steps of the reconcile that the world refused."""
+        """The steps of the run that the world refused."""
         return tuple(one for one in self.steps if one.status is Status.FAILED)
+
+    @property
+    def converged(self) -> bool:
+        """Nothing planned, failed, waiting, unknown or refused."""
+        return self.left.converged and not self.failed
+
+
+class Report(Account, frozen=True, kw_only=True):
+    """The account of a reconcile. `wanted` says what to watch until the next one."""
+
+    observed: Observed
+    wanted: Wanted = Wanted()
 
     @property
     def got_on(self) -> bool:
         """A new step was done. Where every step fails or repeats one, another try at once would only burden the
         other side."""
         return any(one.status is Status.DONE and not one.again for one in self.steps)
-
-    @property
-    def converged(self) -> bool:
-        """Nothing planned, failed, waiting, unknown or refused."""
-        return self.left.converged and not self.failed
 
     @property
     def in_flight(self) -> bool:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from protokube.core.dns.actions import ChangeRecords
-from protokube.report.model import Report, Status, StepReport
+from protokube.report.model import Account, Status, StepReport
 
 _MARKS = {Status.PLANNED: "·", Status.DONE: "✓", Status.FAILED: "✗", Status.LOST: "–"}
 
 
-def as_text(report: Report, *, planned: bool) -> str:
+def as_text(report: Account, *, planned: bool) -> str:
     """Everything that a person needs at three in the morning, in the order in which it matters."""
     return "\n".join(_lines(report, planned))
 
 
-def _lines(report: Report, planned: bool) -> Iterator[str]:
+def _lines(report: Account, planned: bool) -> Iterator[str]:
     steps, left = (*report.earlier, *report.steps), report.left
     if steps:
         verb = "would be taken" if planned else "taken"

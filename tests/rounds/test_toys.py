@@ -80,7 +80,7 @@ def test_an_action_is_applied_predicted_written_down_and_told() -> None:
     assert History().recorded(step.action, Result.FAILED, 1.0).failed == {"ring-bell"}
     assert decode(encode(step), Step) == step
 
-    report = Report((StepReport(1, step, Status.DONE),), Plan(), seen.observed)
+    report = Report((StepReport(1, step, Status.DONE),), Plan(), observed=seen.observed)
     assert '"action": "ring-bell"' in as_json(report)
     assert "ring the bell 3 times — it is noon" in as_text(report, planned=False)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol, Self, TypeVar
 
-from msgspec.structs import replace
-
 from protokube.core.action import ActionValue, Facet
-from protokube.core.node.model import Absent, Directory, File, FileState, Link, NodeFacts, OnVolume, UnitState
+from protokube.core.node.model import Absent, Directory, File, FileState, Link, OnVolume, UnitState
 
 
 class FileWriter(Protocol):
@@ -24,6 +22,9 @@ class FileWriter(Protocol):
 
     def unlink(self, action: Unlink) -> None:
         """Remove a link; an absent one is no error."""
+
+    def remove(self, action: RemoveFile) -> None:
+        """Remove a regular file; an absent one is no error."""
 
 
 class UnitStarter(Protocol):
@@ -141,6 +142,32 @@ class Unlink(FileAction, frozen=True, tag="unlink"):
         port.unlink(self)
 
 
+class RemoveFile(FileAction, frozen=True, tag="remove-file"):
+    """Remove a regular file; anything else is left alone."""
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"remove {self.path}"
+
+    def predict(self, facts: Facts, now: float) -> Facts:
+        """Nothing stands there."""
+        return facts.with_file(self.path, Absent())
+
+    def execute(self, port: FileWriter) -> None:
+        """Remove it."""
+        port.remove(self)
+
+
+class UnitFacts(Protocol):
+    """Facts in which a unit can appear."""
+
+    def with_unit(self, unit: str, state: UnitState) -> Self:
+        """The facts with another state of a unit."""
+
+
+OfUnits = TypeVar("OfUnits", bound=UnitFacts)
+
+
 class UnitAction(ActionValue, frozen=True):
     """The base of all unit actions."""
 
@@ -154,9 +181,9 @@ class UnitAction(ActionValue, frozen=True):
         """The unit's name."""
         return self.unit
 
-    def predict(self, facts: NodeFacts, now: float) -> NodeFacts:
+    def predict(self, facts: OfUnits, now: float) -> OfUnits:
         """The unit runs from now on."""
-        return replace(facts, unit=UnitState("loaded", "active", "running", started_at=now + 1))
+        return facts.with_unit(self.unit, UnitState("loaded", "active", "running", started_at=now + 1))
 
 
 class StartUnit(UnitAction, frozen=True, tag="start-unit"):

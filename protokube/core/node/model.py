@@ -95,3 +95,7 @@ class NodeFacts(Struct, frozen=True):
         if isinstance(self.files, Unknown):
             return self
         return replace(self, files={**self.files, path: state})
+
+    def with_unit(self, _unit: str, state: UnitState) -> NodeFacts:
+        """The facts with another state of the one unit that protokube manages."""
+        return replace(self, unit=state)

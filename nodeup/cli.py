@@ -1,0 +1,148 @@
+"""argv → configuration → a target → a run or a dry run; and exit codes."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from nodeup.observe import Observer
+from nodeup.options import Options, read_options
+from nodeup.rounds import Run, converge, dry_run
+from nodeup.show import as_text
+from nodeup.sources import Source, load
+from protokube.core.steps import Plan
+from protokube.errors import ConfigError, PermissionNeededError, ProtokubeError, ProviderError, UsageError
+from protokube.logs import log_to
+from protokube.ports import Writers
+from protokube.report.json import as_json
+from protokube.report.model import Account
+
+DONE, NOT_CONVERGED, WORK_FOUND, USAGE, NOT_NOW, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 75, 77, 78
+
+log = logging.getLogger("protokube")
+
+
+class AlreadyRunningError(ProtokubeError):
+    """Another nodeup works on the same root."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run nodeup, and return its exit code."""
+    try:
+        options = read_options(sys.argv[1:] if arguments is None else list(arguments))
+        log_to(sys.stderr, logging.DEBUG if options.verbose else logging.INFO if _at_boot() else logging.WARNING)
+        return _run(options)
+    except UsageError as error:
+        return _tell(error, USAGE, "; see nodeup --help")
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"nodeup: {fault}", file=sys.stderr)
+        return BAD_CONFIG
+    except PermissionNeededError as error:
+        return _tell(error, NOT_PERMITTED)
+    except AlreadyRunningError as error:
+        return _tell(error, NOT_CONVERGED)
+    except ProviderError as error:
+        return _tell(error, NOT_NOW)
+
+
+def _tell(error: ProtokubeError, code: int, more: str = "") -> int:
+    print(f"nodeup: {error}{more}", file=sys.stderr)
+    return code
+
+
+def _at_boot() -> bool:
+    """Whether the log goes to the journal, where the steps are read one by one."""
+    return "JOURNAL_STREAM" in os.environ
+
+
+def _run(options: Options) -> int:
+    if options.command == "image-check":
+        return _image_check(options)
+    assert options.config is not None
+    source = load(options.config)
+    if os.geteuid() != 0:
+        raise PermissionNeededError("needs root: it writes the system's files; try sudo")
+    if not Path(options.root).is_dir():
+        raise UsageError(f"--root {options.root}: not a directory")
+    with _target(options, source) as (observer, writers):
+        if options.dry_run:
+            run = dry_run(observer, time.time())
+            _print(options, run.account, planned=True)
+            return WORK_FOUND if options.detailed_exitcode and run.account.steps else DONE
+        with _alone(Path(options.root)):
+            run = converge(observer, writers)
+    account = run.account
+    if options.target == "image":
+        account = _checked(options, account)
+    _print(options, account, planned=False)
+    return _code(run, account)
+
+
+def _target(options: Options, source: Source) -> AbstractContextManager[tuple[Observer, Writers]]:
+    if options.target == "image":
+        from nodeup.targets.image import image_tree
+
+        return nullcontext(image_tree(source, options.root))
+    from nodeup.targets.direct import this_machine
+
+    return this_machine(source, options.root)
+
+
+def _print(options: Options, account: Account, *, planned: bool) -> None:
+    if options.output == "json":
+        print(as_json(account))
+    else:
+        print(as_text(account, root=Path(options.root), planned=planned, whole=options.verbose))
+
+
+def _code(run: Run, account: Account) -> int:
+    if account.converged:
+        return DONE
+    return NOT_NOW if any(action.kind == "fetch-asset" for action, _ in run.errors) else NOT_CONVERGED
+
+
+def _checked(options: Options, account: Account) -> Account:
+    """The account of an image, with what the check finds in it."""
+    from nodeup.image_check import check_image
+
+    account.left.add(check_image(Path(options.root)))
+    return account
+
+
+def _image_check(options: Options) -> int:
+    from nodeup.image_check import check_image
+
+    root = Path(options.root)
+    if not root.is_dir():
+        raise UsageError(f"--root {options.root}: not a directory")
+    found: Plan = check_image(root)
+    account = Account((), found)
+    if options.output == "json":
+        print(as_json(account))
+    elif found.converged:
+        print(f"{root}: nothing that must not be in an image.")
+    else:
+        for refusal in found.refusals:
+            print(f"{refusal.subject}: {refusal.rule}: {refusal.evidence}")
+    return DONE if found.converged else NOT_CONVERGED
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One nodeup per root. The lock is on the directory itself: an image gets no lock file."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunningError(f"another nodeup is at work on {root}; wait for its end") from None
+        yield
+    finally:
+        os.close(folder)

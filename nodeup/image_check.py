@@ -1,0 +1,60 @@
+"""Looks through the tree of an image for what must not be in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from protokube.core.node.image import IDENTITY, SEARCHED, SECRET, TRACES, Trace, secret_in
+from protokube.core.steps import Plan
+
+MOST = 1 << 16
+"""Bytes: larger files than this hold no key."""
+
+
+def check_image(root: Path) -> Plan:
+    """Every trace of a machine and every secret in the tree, as refusals. No link is followed."""
+    out = Plan()
+    for trace in TRACES:
+        for path in sorted(root.glob(trace.pattern)):
+            if not _blank(path, trace):
+                where = f"/{path.relative_to(root)}"
+                out.refuse(where, trace.rule, f"{trace.what} is in the image; {trace.remedy}")
+    refused = {refusal.subject for refusal in out.refusals}
+    for path in _files(root):
+        where = f"/{path.relative_to(root)}"
+        if where not in refused and (what := secret_in(where[1:], path.read_bytes())) is not None:
+            out.refuse(where, SECRET, f"{what} is in the image; every machine of it would hold the same: remove it")
+    if (resolver := builders_resolver(root)) is not None:
+        out.refuse(resolver, IDENTITY, "the name servers of the machine that builds the image; remove it")
+    return out
+
+
+def builders_resolver(root: Path) -> str | None:
+    """resolv.conf, where it is a copy of the one of the machine that builds the image, as debootstrap makes it."""
+    path = root / "etc/resolv.conf"
+    try:
+        if path.is_symlink() or path.read_bytes() != Path("/etc/resolv.conf").read_bytes():
+            return None
+    except OSError:
+        return None
+    return "/etc/resolv.conf" if path.stat().st_size else None
+
+
+def _blank(path: Path, trace: Trace) -> bool:
+    if path.is_symlink() and trace.blank is not None:
+        return True  # its target is judged by itself
+    try:
+        return trace.blank is not None and path.read_text(encoding="utf-8", errors="replace").strip() in trace.blank
+    except OSError:
+        return False
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for place in SEARCHED:
+        for folder, _, names in os.walk(root / place):
+            for name in names:
+                path = Path(folder, name)
+                if path.is_file() and not path.is_symlink() and path.stat().st_size <= MOST:
+                    yield path

@@ -1,0 +1,83 @@
+"""The command line of nodeup."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from msgspec import Struct
+
+from protokube import __version__
+from protokube.errors import UsageError
+
+TARGETS = ("direct", "image")
+COMMANDS = ("image-check",)
+OUTPUTS = ("text", "json")
+
+
+class Options(Struct, frozen=True):
+    """What the command line says. `command` is None for the usual run."""
+
+    command: str | None
+    config: str | None
+    target: str
+    root: str
+    cache: str | None
+    dry_run: bool
+    output: str
+    detailed_exitcode: bool
+    verbose: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = _Parser(
+        prog="nodeup",
+        description="Prepares a machine to be a Kubernetes node: files, units, binaries. It never starts kubelet.",
+        epilog="`nodeup image-check --root DIR` looks for what must not be in an image.",
+        allow_abbrev=False,
+    )
+    out.add_argument("--version", action="version", version=f"nodeup {__version__}")
+    out.add_argument("command", nargs="?", choices=COMMANDS, metavar="COMMAND", help=" or ".join(COMMANDS))
+    out.add_argument("--config", metavar="FILE|URL", help="what the machine is to become")
+    out.add_argument(
+        "--target",
+        choices=TARGETS,
+        default="direct",
+        help="this machine, now (the default); or the tree of an image below --root",
+    )
+    out.add_argument("--root", metavar="DIR", help="directory below which the machine's files lie (/)")
+    out.add_argument("--cache", metavar="DIR", help="where fetched files are kept")
+    out.add_argument("--dry-run", action="store_true", help="print what would be done and why; change nothing")
+    out.add_argument("-o", "--output", choices=OUTPUTS, default="text", help="how the report is printed")
+    out.add_argument(
+        "--detailed-exitcode", action="store_true", help="with --dry-run: exit 2 when there is something to do"
+    )
+    out.add_argument("-v", "--verbose", action="store_true", help="log more; with --dry-run: show new files whole")
+    return out
+
+
+def read_options(arguments: Sequence[str]) -> Options:
+    """The command line's options. Raises UsageError when they don't fit together."""
+    given = parser().parse_args(arguments)
+    if given.command is None and given.config is None:
+        raise UsageError("--config is missing: a file or a URL that says what the machine is to become")
+    if (given.target == "image" or given.command == "image-check") and given.root is None:
+        raise UsageError("--root is missing: the directory that holds the image's tree")
+    return Options(
+        given.command,
+        given.config,
+        given.target,
+        given.root or "/",
+        given.cache,
+        given.dry_run,
+        given.output,
+        given.detailed_exitcode,
+        given.verbose,
+    )

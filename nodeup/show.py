@@ -1,0 +1,92 @@
+"""A run's account for people: what happens to the machine, by kind, with the difference in each changed file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from protokube.core.action import Action
+from protokube.core.node.actions import WriteFile
+from protokube.report.model import Account, Status, StepReport
+
+SECTIONS = (
+    ("Packages", ("install-package",)),
+    ("Downloads", ("fetch-asset", "install-asset")),
+    ("Files", ("write-file", "make-directory", "remove-file", "link", "unlink")),
+    ("Units that each boot starts", ("enable-unit", "disable-unit")),
+    ("Kernel", ("load-module", "set-sysctl", "turn-off-swap")),
+    ("Name", ("set-hostname",)),
+    ("Services", ("daemon-reload", "start-unit", "restart-unit")),
+)
+_MARKS = {Status.PLANNED: "·", Status.DONE: "✓", Status.FAILED: "✗", Status.LOST: "–"}
+
+
+def as_text(account: Account, *, root: Path, planned: bool, whole: bool) -> str:
+    """The account on about one page. `whole`: new files are shown too."""
+    return "\n".join(_lines(account, root, planned, whole))
+
+
+def _lines(account: Account, root: Path, planned: bool, whole: bool) -> Iterator[str]:
+    steps, left = account.steps, account.left
+    if steps:
+        verb = "would be taken, in this order" if planned else "taken"
+        yield f"{len(steps)} step{'' if len(steps) == 1 else 's'} {verb}:" if not planned else _promise(steps)
+    for title, kinds in SECTIONS:
+        mine = [one for one in steps if one.step.action.kind in kinds]
+        if mine:
+            yield f"\n{title}:"
+        for one in mine:
+            yield from _step(one, root, planned, whole)
+    for title, rows in (
+        ("Waiting for", [f"{one.subject}: {one.reason}" for one in left.waiting]),
+        ("Refused", [f"{one.subject}: {one.rule}: {one.evidence}" for one in left.refusals]),
+        ("Not known", [f"{one.subject}: {one.reason}" for one in left.unknown]),
+        ("Good to know", left.hints),
+    ):
+        if rows:
+            yield f"\n{title}:"
+            yield from (f"  {row}" for row in rows)
+    yield _verdict(account, planned)
+
+
+def _promise(steps: Iterable[StepReport]) -> str:
+    count = len(list(steps))
+    return f"nodeup would take {count} step{'' if count == 1 else 's'} on this machine. Nothing was changed yet."
+
+
+def _verdict(account: Account, planned: bool) -> str:
+    nothing = not account.steps
+    if planned:
+        if nothing and account.converged:
+            return "Nothing to do: this machine is prepared."
+        return "\nNothing was changed." if nothing else "\nkubelet is never started by nodeup: protokube does that."
+    if account.converged:
+        return "Prepared: there was nothing left to do." if nothing else "\nPrepared."
+    return "\nNot prepared."
+
+
+def _step(one: StepReport, root: Path, planned: bool, whole: bool) -> Iterator[str]:
+    action = one.step.action
+    yield f"  {_MARKS[one.status]} {action.describe()} — {one.step.reason}"
+    if one.error:
+        yield f"      {one.error}"
+    if planned:
+        yield from (f"      {line}" for line in difference(action, root, whole))
+
+
+def difference(action: Action, root: Path, whole: bool) -> Iterator[str]:
+    """How a file changes, line by line. A new one is shown only as a whole; a secret one never."""
+    if not isinstance(action, WriteFile):
+        return
+    path = root / action.path.lstrip("/")
+    try:
+        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        before = ""
+    if action.mode & 0o077 == 0:
+        if before:
+            yield "(others may not read it: its content is not shown)"
+    elif before or whole:
+        lines = difflib.unified_diff(before.splitlines(), action.content.splitlines(), lineterm="", n=1)
+        yield from list(lines)[2:]

@@ -1,0 +1,28 @@
+"""The tree of an image: files and links alone, nothing of the machine that builds it, and no systemd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nodeup.facts import TreeReader
+from nodeup.image_check import builders_resolver
+from nodeup.observe import Observer, Readers
+from nodeup.sources import Source
+from protokube.core.node.image import image_wanted
+from protokube.core.node.machine import MachineFacts
+from protokube.core.node.wanted import Wanted
+from protokube.host.files import NodeFiles
+from protokube.ports import Writers
+
+
+def image_tree(source: Source, root: str) -> tuple[Observer, Writers]:
+    """The tree below `root`, to look at and to act on."""
+
+    def more(out: Wanted, machine: MachineFacts) -> None:
+        image_wanted(out, machine, source.units)
+        if (path := builders_resolver(Path(root))) is not None:
+            out.removed[path] = "the name servers of the machine that builds the image"
+
+    files = NodeFiles(root)
+    readers = Readers(TreeReader(root, running=False), files, None)
+    return Observer(source, readers, more), {"files": files}

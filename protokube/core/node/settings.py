@@ -1,0 +1,222 @@
+"""The configuration of nodeup: what a machine is to become. Everything but `cluster` has a default that is right.
+
+Every value is checked as it is read; faults are collected, so that all of them are reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from msgspec import Struct
+
+from protokube.core.located import Located, Section, parse
+from protokube.core.model import Fault
+
+KEYS = (
+    "assets",
+    "cluster",
+    "containerd",
+    "files",
+    "hostname",
+    "kubernetesVersion",
+    "modules",
+    "packages",
+    "protokube",
+    "role",
+    "sysctls",
+    "units",
+)
+ROLES = ("control-plane", "worker")
+HOSTNAME_AUTO, HOSTNAME_KEEP = "auto", "keep"
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+_VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?")
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+@?[A-Za-z0-9:_.\\-]*\.(?:service|socket|timer|path|target|mount|slice)")
+_MODULE = re.compile(r"[A-Za-z0-9_-]+")
+_SYSCTL = re.compile(r"[a-z0-9_]+(?:[./][A-Za-z0-9_*-]+)+")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?(?:=[A-Za-z0-9.+:~-]+)?")
+_MODE = re.compile(r"0?[0-7]{3}")
+_NEVER = ("/proc", "/sys", "/dev", "/run")
+
+
+class ExtraFile(Struct, frozen=True):
+    """A file that the operator wants."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+
+
+class ExtraUnit(Struct, frozen=True):
+    """A unit that the operator wants. `content` is None for a unit that a package brings."""
+
+    name: str
+    content: str | None = None
+    enabled: bool = False
+
+
+class NodeupSettings(Struct, frozen=True):
+    """The whole configuration. `text` is the document itself, which first boots and reboots read again.
+
+    `protokube` are protokube's own keys as they were written; config/load.py has the rules for them.
+    """
+
+    text: str
+    cluster: str = ""
+    role: str = "worker"
+    kubernetes_version: str | None = None
+    assets: Sequence[Located] = ()
+    containerd: Located | None = None
+    files: tuple[ExtraFile, ...] = ()
+    units: tuple[ExtraUnit, ...] = ()
+    modules: tuple[str, ...] = ()
+    sysctls: Mapping[str, str] = {}
+    packages: tuple[str, ...] = ()
+    hostname: str = HOSTNAME_AUTO
+    protokube: Located | None = None
+
+    @property
+    def control_plane(self) -> bool:
+        """Whether the machine becomes a control-plane node."""
+        return self.role == "control-plane"
+
+
+def read_settings(text: str, file: str) -> tuple[NodeupSettings, list[Fault]]:
+    """The settings of a document, and every fault in it. A faulty value reads as its default."""
+    document, faults = parse(text, file)
+    if document is None:
+        return NodeupSettings(text), faults
+    section = Section.of(document, KEYS, faults)
+    settings = NodeupSettings(
+        text=text,
+        cluster=_matching(section, "cluster", _DNS_NAME, "a DNS name in lower case", required=True) or "",
+        role=_role(section),
+        kubernetes_version=_version(section),
+        assets=section.sequence("assets"),
+        containerd=section.get("containerd"),
+        files=_files(section),
+        units=_units(section),
+        modules=_texts(section, "modules", _MODULE, "the name of a kernel module"),
+        sysctls=_sysctls(section),
+        packages=_texts(section, "packages", _PACKAGE, "the name of a Debian package, or name=version"),
+        hostname=_matching(section, "hostname", _DNS_NAME, "auto, keep, or a host name in lower case")
+        or HOSTNAME_AUTO,
+        protokube=section.get("protokube"),
+    )
+    _no_path_twice(section, settings)
+    return settings, faults
+
+
+def _matching(
+    section: Section, key: str, pattern: re.Pattern[str], what: str, *, required: bool = False
+) -> str | None:
+    text = section.text(key, required=required)
+    if text is None or pattern.fullmatch(text):
+        return text
+    section.faults.append(section.items[key].expected(what))
+    return None
+
+
+def _role(section: Section) -> str:
+    role = section.text("role")
+    if role is None or role in ROLES:
+        return role or "worker"
+    section.faults.append(section.items["role"].expected(" or ".join(ROLES)))
+    return "worker"
+
+
+def _version(section: Section) -> str | None:
+    text = _matching(section, "kubernetesVersion", _VERSION, "a version such as 1.36.2")
+    return text.removeprefix("v") if text else None
+
+
+def _files(section: Section) -> tuple[ExtraFile, ...]:
+    found = []
+    for item in section.sequence("files"):
+        one = Section.of(item, ("content", "mode", "path"), section.faults)
+        if not isinstance(item.value, dict):
+            continue
+        path, content = one.text("path", required=True), one.text("content", required=True)
+        if path is not None and not _is_path(path):
+            section.faults.append(
+                one.items["path"].expected(f"an absolute path without '..', not below {', '.join(_NEVER)},")
+            )
+            path = None
+        mode = one.text("mode") or "0644"
+        if not _MODE.fullmatch(mode):
+            section.faults.append(one.items["mode"].expected('an octal mode such as "0644"'))
+            mode = "0644"
+        if path is not None and content is not None:
+            found.append(ExtraFile(path, content, int(mode, 8)))
+    return tuple(found)
+
+
+def _is_path(path: str) -> bool:
+    plain = path.startswith("/") and path.isprintable() and not {"", ".", ".."} & set(path[1:].split("/"))
+    return plain and not any(path.startswith(f"{place}/") for place in _NEVER)
+
+
+def _units(section: Section) -> tuple[ExtraUnit, ...]:
+    found = []
+    for item in section.sequence("units"):
+        one = Section.of(item, ("content", "enabled", "name"), section.faults)
+        if not isinstance(item.value, dict):
+            continue
+        name = _matching(one, "name", _UNIT, "a unit's name such as extra.service", required=True)
+        enabled = one.get("enabled")
+        if enabled is not None and not isinstance(enabled.value, bool):
+            section.faults.append(enabled.expected("true or false"))
+        wanted = enabled is not None and enabled.value is True
+        if name == "kubelet.service" and wanted:
+            section.faults.append(item.fault("protokube starts kubelet when the node is ready: leave `enabled` out"))
+        elif name is not None:
+            found.append(ExtraUnit(name, one.text("content"), wanted))
+    return tuple(found)
+
+
+def _texts(section: Section, key: str, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for item in section.sequence(key):
+        text = section.string(item)
+        if text is None:
+            continue
+        if pattern.fullmatch(text):
+            found.append(text)
+        else:
+            section.faults.append(item.expected(what))
+    return tuple(dict.fromkeys(found))
+
+
+def _sysctls(section: Section) -> dict[str, str]:
+    """Sysctls may be written as numbers, as everywhere."""
+    item = section.get("sysctls")
+    if item is None:
+        return {}
+    if not isinstance(item.value, dict):
+        section.faults.append(item.expected("a mapping of sysctls to values"))
+        return {}
+    found: dict[str, str] = {}
+    for key, value in item.value.items():
+        if not _SYSCTL.fullmatch(key) or ".." in key:
+            section.faults.append(value.fault(f"{key!r} where a sysctl such as vm.max_map_count was expected"))
+        elif type(value.value) not in (int, str) or "\n" in str(value.value):
+            section.faults.append(value.expected("a number or a text in one line"))
+        else:
+            found[key] = str(value.value).strip()
+    return found
+
+
+def _no_path_twice(section: Section, settings: NodeupSettings) -> None:
+    """One path, one content: two writers would take turns for ever."""
+    _no_twins(section, "files", [file.path for file in settings.files])
+    _no_twins(section, "units", [unit.name for unit in settings.units])
+
+
+def _no_twins(section: Section, key: str, names: Collection[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            section.faults.append(section.items[key].fault(f"{name} is listed twice"))
+        seen.add(name)

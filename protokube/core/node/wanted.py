@@ -1,0 +1,251 @@
+"""look → **judge** → plan → act: everything that a machine is to have, by the configuration and its facts.
+
+Nothing is wanted that Debian's packages do right already: kubelet's resolver and reserved resources are protokube's
+business, logs go to the journal and to files that kubelet rotates, and a packaged unit stays the packager's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from protokube.core.node import clock, hostname, kernel, unit_files
+from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts
+from protokube.core.node.settings import ExtraUnit, NodeupSettings
+from protokube.core.node.unit_files import CONTAINERD, FOLDER, KUBELET, NODEUP, PROTOKUBE, Enablement
+from protokube.core.steps import Findings
+
+PROTOKUBE_CONFIG = "/etc/protokube/config.yaml"
+NODEUP_CONFIG = "/etc/protokube/nodeup.yaml"
+
+
+class FileWanted(Struct, frozen=True):
+    """A file, and why."""
+
+    path: str
+    content: str
+    reason: str
+    mode: int = 0o644
+
+
+class LinkWanted(Struct, frozen=True):
+    """A link to an absolute target, and why."""
+
+    path: str
+    target: str
+    reason: str
+
+
+class ServiceWanted(Struct, frozen=True):
+    """A unit that is to run, and the files that it reads at its start.
+
+    `gate`: it makes or uses certificates, so that it isn't started while the clock is certainly wrong.
+    """
+
+    unit: str
+    reason: str
+    reads: tuple[str, ...] = ()
+    gate: bool = False
+
+
+class Wanted(Struct):
+    """All that a machine is to have. What belongs to a running machine alone is empty for an image."""
+
+    packages: dict[str, str] = field(default_factory=dict)
+    files: list[FileWanted] = field(default_factory=list)
+    links: list[LinkWanted] = field(default_factory=list)
+    enabled: list[Enablement] = field(default_factory=list)
+    disabled: list[Enablement] = field(default_factory=list)
+    removed: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
+    sysctls: dict[str, tuple[str, str]] = field(default_factory=dict)
+    hostname: tuple[str, str] | None = None
+    swap_off: str | None = None
+    services: list[ServiceWanted] = field(default_factory=list)
+    stopped: str | None = None
+    findings: Findings = field(default_factory=Findings)
+
+    def file(self, path: str, content: str, reason: str, mode: int = 0o644) -> None:
+        """Want a file."""
+        self.files.append(FileWanted(path, content, reason, mode))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path whose state matters."""
+        found = [*(file.path for file in self.files), *(link.path for link in self.links), *self.removed]
+        for each in (*self.enabled, *self.disabled):
+            found += [*each.links, each.file]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Every unit whose state matters: those that run, and those whose files are ours."""
+        folder = f"{FOLDER}/"
+        ours = [file.path.removeprefix(folder) for file in self.files if file.path.startswith(folder)]
+        named = [path.partition(".d/")[0] for path in ours]
+        return tuple(dict.fromkeys([*(service.unit for service in self.services), *named]))
+
+
+def wanted(
+    settings: NodeupSettings, machine: MachineFacts, shipped: Mapping[str, str], protokube_config: str
+) -> Wanted:
+    """Judge what a machine is to have.
+
+    `shipped` are the units that come with the program, by name. `protokube_config` is protokube's own file.
+    """
+    out = Wanted()
+    programs = machine.programs
+    _kernel(settings, machine, out)
+    _packages(settings, machine, programs, out)
+    _containerd(machine, programs, shipped, out)
+    _clock(machine, out)
+    _protokube(settings, machine, programs, shipped, protokube_config, out)
+    _swap(settings, machine, out)
+    _extras(settings, machine, out)
+    if (name := hostname.wanted_hostname(settings.hostname, machine)) is not None:
+        out.hostname = name
+        out.file(hostname.PATH, f"{name[0]}\n", name[1])
+    return out
+
+
+def _kernel(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
+    modules, sysctls = kernel.modules(settings.modules), kernel.sysctls(settings.sysctls)
+    out.file(
+        kernel.MODULES_PATH, kernel.modules_file(modules), "each boot loads these modules, before sysctls are set"
+    )
+    out.file(kernel.SYSCTLS_PATH, kernel.sysctls_file(sysctls), "each boot sets what kubelet and containerd demand")
+    if machine.running is not None:
+        out.modules, out.sysctls = modules, sysctls
+
+
+def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping[str, str], out: Wanted) -> None:
+    if "containerd" not in programs and machine.containerd is None:
+        out.packages["containerd"] = "the runtime that kubelet starts containers with"
+    plugins = bool(machine.plugins) or "containernetworking-plugins" in machine.packages
+    if not plugins:
+        out.packages["containernetworking-plugins"] = "containerd connects pods with them"
+    if clock.time_package(machine.packages) is None:
+        out.packages["systemd-timesyncd"] = "nothing here keeps the clock, and certificates need it"
+    for name in settings.packages:
+        plain, _, version = name.partition("=")
+        installed = machine.packages.get(plain.partition(":")[0])
+        if installed is None:
+            out.packages[name] = "the configuration lists it"
+        elif version and installed not in (version, AFTER_INSTALLATION):
+            out.packages[name] = f"the configuration lists it in this version, and {installed} is installed"
+
+
+def _containerd(
+    machine: MachineFacts,
+    programs: Mapping[str, str],
+    shipped: Mapping[str, str],
+    out: Wanted,
+) -> None:
+    path = _unit(CONTAINERD, machine, programs, shipped, out) if "containerd" in programs else None
+    path = path or machine.packaged_units.get(CONTAINERD)
+    if path is not None:
+        out.enabled.append(unit_files.enablement(CONTAINERD, ("multi-user.target",), path))
+    if machine.running is not None and machine.containerd is not None:
+        out.services.append(ServiceWanted(CONTAINERD, "containers run in it", reads=()))
+
+
+def _clock(machine: MachineFacts, out: Wanted) -> None:
+    package = clock.time_package(machine.packages)
+    wait = clock.SERVICES.get(package or "")
+    if wait is not None and wait in machine.packaged_units:
+        reason = "certificates wait for the clock, and a boot doesn't wait for ever"
+        limit = f"[Service]\nTimeoutStartSec={clock.LIMIT}\n"
+        out.file(f"{FOLDER}/{wait}.d/10-nodeup.conf", limit, reason)
+        out.enabled.append(unit_files.enablement(wait, (clock.WANTED_BY[wait],), machine.packaged_units[wait]))
+    problem = clock.clock_problem(machine)
+    if problem is not None:
+        rejected, certain = problem
+        out.findings.refuse("clock", rejected.rule, rejected.evidence, serious=certain)
+        out.stopped = rejected.evidence if certain else None
+
+
+def _protokube(
+    settings: NodeupSettings,
+    machine: MachineFacts,
+    programs: Mapping[str, str],
+    shipped: Mapping[str, str],
+    config: str,
+    out: Wanted,
+) -> None:
+    out.file(PROTOKUBE_CONFIG, config, "protokube's configuration, from the key `protokube`")
+    out.file(NODEUP_CONFIG, settings.text, "each boot makes sure that all this still holds", 0o600)
+    out.file(unit_files.PRESETS_PATH, unit_files.PRESETS, "only protokube starts kubelet, in images too")
+    _unit(KUBELET, machine, programs, shipped, out)
+    kubelet = unit_files.enablement(KUBELET, ("multi-user.target",), f"{FOLDER}/{KUBELET}")
+    out.disabled.append(kubelet)
+    for unit in (NODEUP, PROTOKUBE):
+        path = _unit(unit, machine, programs, shipped, out)
+        name = unit.removesuffix(".service")
+        if name in programs:
+            out.enabled.append(unit_files.enablement(unit, ("multi-user.target",), path))
+        else:
+            out.findings.refuse(
+                unit,
+                "unit/program-missing",
+                f"{name} is not installed where a unit can start it (expected /usr/bin/{name} or "
+                f"/usr/local/bin/{name}); install the package protokube, or list {name} in assets",
+            )
+    if "kubelet" not in programs:
+        out.findings.hints.append("kubelet is not here yet: list it in `assets`, or install its package")
+    if machine.running is not None and "protokube" in programs:
+        reads = (PROTOKUBE_CONFIG,)
+        out.services.append(ServiceWanted(PROTOKUBE, "it makes this machine a node", reads, gate=True))
+
+
+def _unit(
+    unit: str, machine: MachineFacts, programs: Mapping[str, str], shipped: Mapping[str, str], out: Wanted
+) -> str:
+    """Want a unit's file unless a package brought it; the path of the one that counts."""
+    if unit in machine.packaged_units:
+        return machine.packaged_units[unit]
+    path = f"{FOLDER}/{unit}"
+    out.file(path, unit_files.with_program(shipped[unit], programs), "no package brought this unit")
+    return path
+
+
+def _swap(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
+    if _kubelet_takes_swap(settings):
+        return
+    reason = "kubelet exits while swap is on (failSwapOn)"
+    out.links.append(LinkWanted(unit_files.SWAP_TARGET, unit_files.SWAP_MASK, reason))
+    if machine.running is not None:
+        out.swap_off = reason
+
+
+def _kubelet_takes_swap(settings: NodeupSettings) -> bool:
+    """Whether a layer of kubelet's configuration turns failSwapOn off."""
+    plain = settings.protokube.plain() if settings.protokube is not None else {}
+    layers = [plain.get(key) for key in ("kubelet", "masterKubelet")] if isinstance(plain, dict) else []
+    return any(isinstance(layer, dict) and layer.get("failSwapOn") is False for layer in layers)
+
+
+def _extras(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
+    ours = {file.path for file in out.files}
+    for file in settings.files:
+        if file.path in ours:
+            out.findings.refuse(file.path, "files/ours", "nodeup writes this file itself; take it out of `files`")
+        else:
+            out.file(file.path, file.content, "the configuration lists it", file.mode)
+    for unit in settings.units:
+        path = f"{FOLDER}/{unit.name}"
+        if path in ours:
+            out.findings.refuse(path, "files/ours", "nodeup writes this unit itself; take it out of `units`")
+        else:
+            _extra_unit(unit, path, machine, out)
+
+
+def _extra_unit(unit: ExtraUnit, path: str, machine: MachineFacts, out: Wanted) -> None:
+    if unit.content is not None:
+        out.file(path, unit.content, "the configuration lists it")
+    if not unit.enabled:
+        return
+    out.enabled.append(unit_files.extra_enablement(unit, machine.packaged_units.get(unit.name, path)))
+    if machine.running is not None and unit_files.stays_active(unit.content or ""):
+        reads = (path,) if unit.content is not None else ()
+        out.services.append(ServiceWanted(unit.name, "the configuration enables it", reads))

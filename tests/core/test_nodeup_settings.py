@@ -1,0 +1,84 @@
+"""The configuration of nodeup: every key, its default, and every fault at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from protokube.core.node.settings import ExtraFile, ExtraUnit, NodeupSettings, read_settings
+
+
+def faults_of(text: str) -> list[str]:
+    return [str(fault) for fault in read_settings(text, "node.yaml")[1]]
+
+
+def test_a_cluster_is_all_that_a_worker_needs() -> None:
+    settings, faults = read_settings("cluster: dev.example.com\n", "node.yaml")
+    assert not faults
+    assert settings == NodeupSettings("cluster: dev.example.com\n", "dev.example.com")
+    assert (settings.role, settings.hostname, settings.control_plane) == ("worker", "auto", False)
+
+
+def test_every_key_is_read() -> None:
+    text = """
+cluster: dev.example.com
+role: control-plane
+kubernetesVersion: v1.36.2
+files: [{path: /etc/motd, content: "hello\\n", mode: "0600"}]
+units: [{name: extra.service, content: "[Service]\\n", enabled: true}, {name: other.timer}]
+modules: [nf-conntrack]
+sysctls: {vm.max_map_count: 1048576, net.ipv4.tcp_rmem: "4096 87380 6291456"}
+packages: [jq, curl=7.88.1-10]
+hostname: node-a
+protokube: {interval: 30}
+"""
+    settings, faults = read_settings(text, "node.yaml")
+    assert not faults
+    assert settings.control_plane and settings.kubernetes_version == "1.36.2"
+    assert settings.files == (ExtraFile("/etc/motd", "hello\n", 0o600),)
+    assert settings.units == (ExtraUnit("extra.service", "[Service]\n", True), ExtraUnit("other.timer"))
+    assert settings.modules == ("nf-conntrack",)
+    assert settings.sysctls == {"vm.max_map_count": "1048576", "net.ipv4.tcp_rmem": "4096 87380 6291456"}
+    assert settings.packages == ("jq", "curl=7.88.1-10") and settings.hostname == "node-a"
+    assert settings.protokube is not None and settings.protokube.plain() == {"interval": 30}
+
+
+def test_all_faults_are_found_at_once_each_with_its_line() -> None:
+    found = faults_of(
+        """role: master
+kubernetesVersion: "1.36"
+module: [overlay]
+files: [{path: etc/motd, content: a}, {path: /proc/x, content: 5}, {path: /a/../b, content: a, mode: 644}]
+units: [{name: kubelet.service, enabled: true}, {name: nonsense}, {name: a.service, enabled: 1}]
+modules: ["x y"]
+sysctls: {VM: 1, vm.swappiness: [1]}
+packages: ["--force"]
+hostname: Node_A
+"""
+    )
+    for expected in (
+        "node.yaml:1 cluster: is required",
+        "node.yaml:1 role: 'master' where control-plane or worker was expected",
+        "node.yaml:2 kubernetesVersion: '1.36' where a version such as 1.36.2 was expected",
+        "node.yaml:3 module: unknown key 'module': did you mean 'modules'?",
+        "node.yaml:4 files[0].path: 'etc/motd' where an absolute path",
+        "node.yaml:4 files[1].path: '/proc/x' where",
+        "node.yaml:4 files[1].content: 5 where a string (put it in quotes) was expected",
+        "node.yaml:4 files[2].path: '/a/../b' where",
+        "node.yaml:4 files[2].mode: 644 where a string (put it in quotes) was expected",
+        "node.yaml:5 units[0]: protokube starts kubelet",
+        "node.yaml:5 units[1].name: 'nonsense' where a unit's name",
+        "node.yaml:5 units[2].enabled: 1 where true or false was expected",
+        "node.yaml:6 modules[0]: 'x y' where the name of a kernel module was expected",
+        "node.yaml:7 sysctls.VM: 'VM' where a sysctl",
+        "node.yaml:7 sysctls.vm.swappiness: a list where a number",
+        "node.yaml:8 packages[0]: '--force' where the name of a Debian package",
+        "node.yaml:9 hostname: 'Node_A' where auto, keep, or a host name",
+    ):
+        assert [line for line in found if line.startswith(expected)], (expected, found)
+    assert len(found) == 17
+
+
+@pytest.mark.parametrize("key", ["files", "units"])
+def test_a_thing_that_is_listed_twice_is_a_fault(key: str) -> None:
+    item = {"files": "{path: /etc/x, content: a}", "units": "{name: x.service}"}[key]
+    assert "is listed twice" in faults_of(f"cluster: c\n{key}: [{item}, {item}]\n")[0]

@@ -17,12 +17,12 @@ PINNED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.loc
 # Network, mounts and everything under them are the test run's own, and end with it.
 PRIVATE := unshare --net --mount --propagation private
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-STYLED := protokube nodeup agent tests benchmarks examples examples/demo examples/static-pods
+STYLED := protokube nodeup agent release tests benchmarks examples examples/demo examples/static-pods
 
 # Programs under test start as they do where they are installed: with bytecode, which this variable forbids to write.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock demo test test-fast test-vm safety lint bench clean
+.PHONY: help setup lock demo test test-fast test-vm test-boot pyz deb safety lint bench clean
 
 help:
 	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make test-vm    a virtual machine with a real udev and NVMe disks (fetches Debian; minutes; not part of test)'
 	@echo 'make safety     every claim about disks against its full set of cases, as one table (minutes; a sample is in test)'
 	@echo 'make lint       ruff, mypy --strict, import contracts'
+	@echo 'make pyz        build/protokube.pyz: protokube and nodeup in one file, for Debian 12 and 13 with python3 alone'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
 	@echo 'make lock       pins the Python packages of requirements.lock to the newest releases that pyproject.toml allows'
@@ -97,6 +98,12 @@ lint: setup
 	$(BIN)/python -m ruff format --check $(wildcard $(STYLED))
 	$(BIN)/python -m mypy --strict
 	$(BIN)/lint-imports
+
+pyz: build/protokube.pyz
+
+build/protokube.pyz: $(shell find protokube nodeup templates systemd release/pyz -type f ! -name '*.pyc') pyproject.toml requirements.lock | setup
+	@echo 'Building $@ (a minute)'
+	@$(BIN)/python -m release.pyz $@
 
 bench: setup
 	$(PRIVATE) $(BIN)/python -m benchmarks

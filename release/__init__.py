@@ -1,0 +1,1 @@
+"""What is given to machines: the one-file program and the Debian package."""

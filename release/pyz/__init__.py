@@ -1,0 +1,1 @@
+"""The one-file program: protokube and nodeup with all that they need but Python itself."""

@@ -10,7 +10,17 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-OURS = ("protokube", "nodeup", "agent", "release", "tests", "benchmarks", "examples", "examples/demo", "examples/static-pods")
+OURS = (
+    "protokube",
+    "nodeup",
+    "agent",
+    "release",
+    "tests",
+    "benchmarks",
+    "examples",
+    "examples/demo",
+    "examples/static-pods",
+)
 
 
 @pytest.mark.parametrize(

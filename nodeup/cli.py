@@ -16,6 +16,7 @@ from nodeup.options import Options, read_options
 from nodeup.rounds import Run, converge, dry_run
 from nodeup.show import as_text
 from nodeup.sources import Source, load
+from protokube.core.node.asset_actions import FetchAsset
 from protokube.core.steps import Plan
 from protokube.errors import ConfigError, PermissionNeededError, ProtokubeError, ProviderError, UsageError
 from protokube.logs import log_to
@@ -89,10 +90,10 @@ def _target(options: Options, source: Source) -> AbstractContextManager[tuple[Ob
     if options.target == "image":
         from nodeup.targets.image import image_tree
 
-        return nullcontext(image_tree(source, options.root))
+        return nullcontext(image_tree(source, options.root, options.cache))
     from nodeup.targets.direct import this_machine
 
-    return this_machine(source, options.root)
+    return this_machine(source, options.root, options.cache)
 
 
 def _print(options: Options, account: Account, *, planned: bool) -> None:
@@ -105,7 +106,7 @@ def _print(options: Options, account: Account, *, planned: bool) -> None:
 def _code(run: Run, account: Account) -> int:
     if account.converged:
         return DONE
-    return NOT_NOW if any(action.kind == "fetch-asset" for action, _ in run.errors) else NOT_CONVERGED
+    return NOT_NOW if any(isinstance(action, FetchAsset) for action, _ in run.errors) else NOT_CONVERGED
 
 
 def _checked(options: Options, account: Account) -> Account:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from protokube.core.node import kernel
+from protokube.core.node.assets import ARCHITECTURES
+from protokube.core.node.containerd import PLUGIN_DIRECTORIES
 from protokube.core.node.machine import MachineFacts, OsRelease, Running
 from protokube.core.node.unit_files import PACKAGED
 from protokube.host.kubelet import InstalledKubelet
@@ -19,7 +21,6 @@ from protokube.kernel.calls import clock_synchronised
 
 PROGRAMS = ("protokube", "nodeup", "kubelet", "containerd")
 PLACES = ("/usr/bin", "/usr/local/bin")
-PLUGIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni")
 
 _GO_NAMES = {"armhf": "arm", "armel": "arm", "i386": "386", "ppc64el": "ppc64le"}
 _UNFINISHED = ("half-installed", "unpacked", "half-configured")
@@ -134,7 +135,7 @@ def _architecture(status: str) -> str:
     """The tree's architecture is that of its dpkg, whatever machine builds it; in Go's words."""
     found = re.search(r"^Package: dpkg\n(?:\S.*\n|\s.*\n)*?Architecture: (\S+)$", status, flags=re.MULTILINE)
     if found is None:
-        return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        return ARCHITECTURES.get(platform.machine(), platform.machine())
     return _GO_NAMES.get(found[1], found[1])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -10,6 +10,8 @@ from msgspec import Struct
 from nodeup.sources import Source
 from protokube.core.model import Unknown
 from protokube.core.node import clock, kernel
+from protokube.core.node.asset_actions import AssetFacts
+from protokube.core.node.assets import Asset, AssetState
 from protokube.core.node.machine import MachineFacts, TreeFacts
 from protokube.core.node.model import UnitState
 from protokube.core.node.needs import NodeupFacts
@@ -24,6 +26,13 @@ class MachineReader(Protocol):
 
     def read(self, units: Sequence[str], sysctls: Sequence[str]) -> MachineFacts:
         """All of them; `units` that a package may have brought, `sysctls` whose values matter."""
+
+
+class AssetReader(Protocol):
+    """Reads how assets stand."""
+
+    def states(self, assets: Sequence[Asset]) -> Mapping[str, AssetState]:
+        """The state of each asset, by its subject."""
 
 
 class UnitReader(Protocol):
@@ -41,6 +50,7 @@ class Readers(Struct, frozen=True):
 
     machine: MachineReader
     files: FileReader
+    assets: AssetReader
     units: UnitReader | None
 
 
@@ -69,7 +79,8 @@ class Observer:
         """Read everything."""
         machine = self._readers.machine.read(self._units, self._sysctls)
         judged = self.judge(machine)
-        return View(NodeupFacts(machine, self._tree(judged)), judged)
+        assets = AssetFacts(self._readers.assets.states(judged.assets))
+        return View(NodeupFacts(machine, self._tree(judged), assets), judged)
 
     def judge(self, machine: MachineFacts) -> Wanted:
         """The judgement of a machine's facts."""
@@ -89,7 +100,7 @@ class Observer:
         else:
             files = {**read.files, **known.files}
         node = TreeFacts(files, {**read.units, **known.units}, known.stale)
-        return View(NodeupFacts(facts.machine, node), judged)
+        return View(NodeupFacts(facts.machine, node, facts.assets), judged)
 
     def _tree(self, judged: Wanted) -> TreeFacts:
         try:

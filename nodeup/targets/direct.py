@@ -14,6 +14,7 @@ from nodeup.facts import TreeReader
 from nodeup.machine import RunningMachine
 from nodeup.observe import Observer, Readers
 from nodeup.sources import Source
+from nodeup.targets.fetching import asset_files
 from protokube.host.files import NodeFiles
 from protokube.ports import Writers
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def this_machine(source: Source, root: str) -> Iterator[tuple[Observer, Writers]]:
+def this_machine(source: Source, root: str, cache: str | None) -> Iterator[tuple[Observer, Writers]]:
     """The machine below `root`, which is the running one, to look at and to act on."""
-    files = NodeFiles(root)
+    files, assets = NodeFiles(root), asset_files(root, cache)
     with _bus(root) as bus:
-        readers = Readers(TreeReader(root, running=True), files, bus)
+        readers = Readers(TreeReader(root, running=True), files, assets, bus)
         observer = Observer(source, readers)
-        yield observer, {"files": files, "machine": RunningMachine(root), "services": bus}
+        yield observer, {"files": files, "assets": assets, "machine": RunningMachine(root), "services": bus}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from nodeup.facts import TreeReader
 from nodeup.image_check import builders_resolver
 from nodeup.observe import Observer, Readers
 from nodeup.sources import Source
+from nodeup.targets.fetching import asset_files
 from protokube.core.node.image import image_wanted
 from protokube.core.node.machine import MachineFacts
 from protokube.core.node.wanted import Wanted
@@ -15,7 +16,7 @@ from protokube.host.files import NodeFiles
 from protokube.ports import Writers
 
 
-def image_tree(source: Source, root: str) -> tuple[Observer, Writers]:
+def image_tree(source: Source, root: str, cache: str | None) -> tuple[Observer, Writers]:
     """The tree below `root`, to look at and to act on."""
 
     def more(out: Wanted, machine: MachineFacts) -> None:
@@ -23,6 +24,6 @@ def image_tree(source: Source, root: str) -> tuple[Observer, Writers]:
         if (path := builders_resolver(Path(root))) is not None:
             out.removed[path] = "the name servers of the machine that builds the image"
 
-    files = NodeFiles(root)
-    readers = Readers(TreeReader(root, running=False), files, None)
-    return Observer(source, readers, more), {"files": files}
+    files, assets = NodeFiles(root), asset_files(root, cache)
+    readers = Readers(TreeReader(root, running=False), files, assets, None)
+    return Observer(source, readers, more), {"files": files, "assets": assets}

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from protokube.core.model import Unknown
 from protokube.core.node.actions import MakeLink, RemoveFile, RestartUnit, StartUnit, WriteFile
+from protokube.core.node.asset_actions import AssetFacts, next_action
 from protokube.core.node.kernel import module_of, same_value
 from protokube.core.node.machine import MachineFacts, Running, TreeFacts
 from protokube.core.node.machine_actions import (
@@ -36,6 +37,7 @@ class NodeupFacts(Struct, frozen=True):
 
     machine: MachineFacts
     node: TreeFacts
+    assets: AssetFacts = AssetFacts()
 
 
 def needs(wanted: Wanted, facts: NodeupFacts, failed: frozenset[str] = frozenset()) -> Plan:
@@ -43,6 +45,9 @@ def needs(wanted: Wanted, facts: NodeupFacts, failed: frozenset[str] = frozenset
     out = Plan(failed=failed)
     out.add(wanted.findings)
     _packages(wanted, facts.machine, out)
+    for asset in wanted.assets:
+        if (action := next_action(asset, facts.assets.state(asset))) is not None:
+            out.step(action, "the configuration lists it")
     files = facts.node.files
     if isinstance(files, Unknown):
         out.not_known("files", files.reason)

@@ -6,12 +6,16 @@ Every value is checked as it is read; faults are collected, so that all of them 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import Fault
+from protokube.core.node.asset_settings import read_assets
+from protokube.core.node.assets import Asset
+from protokube.core.node.containerd import ContainerdSettings
+from protokube.core.node.containerd_settings import read_containerd
 
 KEYS = (
     "assets",
@@ -67,8 +71,8 @@ class NodeupSettings(Struct, frozen=True):
     cluster: str = ""
     role: str = "worker"
     kubernetes_version: str | None = None
-    assets: Sequence[Located] = ()
-    containerd: Located | None = None
+    assets: tuple[Asset, ...] = ()
+    containerd: ContainerdSettings = ContainerdSettings()
     files: tuple[ExtraFile, ...] = ()
     units: tuple[ExtraUnit, ...] = ()
     modules: tuple[str, ...] = ()
@@ -94,8 +98,8 @@ def read_settings(text: str, file: str) -> tuple[NodeupSettings, list[Fault]]:
         cluster=_matching(section, "cluster", _DNS_NAME, "a DNS name in lower case", required=True) or "",
         role=_role(section),
         kubernetes_version=_version(section),
-        assets=section.sequence("assets"),
-        containerd=section.get("containerd"),
+        assets=read_assets(section.sequence("assets"), faults),
+        containerd=read_containerd(section.get("containerd"), faults),
         files=_files(section),
         units=_units(section),
         modules=_texts(section, "modules", _MODULE, "the name of a kernel module"),

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from protokube.core.model import Rejected
 from protokube.core.node import clock, hostname, kernel, unit_files
+from protokube.core.node.assets import Asset, for_machine
+from protokube.core.node.containerd import CONFIG, containerd_files, plugin_directories
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts
 from protokube.core.node.settings import ExtraUnit, NodeupSettings
 from protokube.core.node.unit_files import CONTAINERD, FOLDER, KUBELET, NODEUP, PROTOKUBE, Enablement
@@ -58,6 +61,7 @@ class Wanted(Struct):
     enabled: list[Enablement] = field(default_factory=list)
     disabled: list[Enablement] = field(default_factory=list)
     removed: dict[str, str] = field(default_factory=dict)
+    assets: tuple[Asset, ...] = ()
     modules: dict[str, str] = field(default_factory=dict)
     sysctls: dict[str, tuple[str, str]] = field(default_factory=dict)
     hostname: tuple[str, str] | None = None
@@ -94,11 +98,11 @@ def wanted(
 
     `shipped` are the units that come with the program, by name. `protokube_config` is protokube's own file.
     """
-    out = Wanted()
-    programs = machine.programs
+    out = Wanted(assets=for_machine(settings.assets, machine.architecture))
+    programs = {**machine.programs, **_programs_of(out.assets)}
     _kernel(settings, machine, out)
     _packages(settings, machine, programs, out)
-    _containerd(machine, programs, shipped, out)
+    _containerd(settings, machine, programs, shipped, out)
     _clock(machine, out)
     _protokube(settings, machine, programs, shipped, protokube_config, out)
     _swap(settings, machine, out)
@@ -107,6 +111,19 @@ def wanted(
         out.hostname = name
         out.file(hostname.PATH, f"{name[0]}\n", name[1])
     return out
+
+
+def _programs_of(assets: tuple[Asset, ...]) -> dict[str, str]:
+    """Programs that assets bring, by name. An archive's programs go to a directory called bin."""
+    found: dict[str, str] = {}
+    for asset in assets:
+        if asset.path is not None:
+            found[asset.name] = asset.path
+        elif asset.name.startswith("containerd-"):
+            folders = [one.target for one in asset.extract if one.target.endswith("/bin/")]
+            if folders:
+                found["containerd"] = f"{folders[0]}containerd"
+    return found
 
 
 def _kernel(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
@@ -122,8 +139,9 @@ def _kernel(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> Non
 def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping[str, str], out: Wanted) -> None:
     if "containerd" not in programs and machine.containerd is None:
         out.packages["containerd"] = "the runtime that kubelet starts containers with"
+    extracted = [one.target for asset in out.assets for one in asset.extract]
     plugins = bool(machine.plugins) or "containernetworking-plugins" in machine.packages
-    if not plugins:
+    if not plugins and not any("cni" in target for target in extracted):
         out.packages["containernetworking-plugins"] = "containerd connects pods with them"
     if clock.time_package(machine.packages) is None:
         out.packages["systemd-timesyncd"] = "nothing here keeps the clock, and certificates need it"
@@ -137,17 +155,30 @@ def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping
 
 
 def _containerd(
+    settings: NodeupSettings,
     machine: MachineFacts,
     programs: Mapping[str, str],
     shipped: Mapping[str, str],
     out: Wanted,
 ) -> None:
+    extracted = [one.target.rstrip("/") for asset in out.assets for one in asset.extract]
+    if machine.containerd in (None, AFTER_INSTALLATION):
+        out.findings.wait(CONFIG, "depends on the version of containerd, which is known after its installation")
+    else:
+        files = containerd_files(
+            settings.containerd, machine.containerd, plugin_directories(machine.plugins, extracted)
+        )
+        if isinstance(files, Rejected):
+            out.findings.refuse("containerd", files.rule, files.evidence)
+            return
+        for file in files:
+            out.file(file.path, file.content, f"for containerd {machine.containerd}")
     path = _unit(CONTAINERD, machine, programs, shipped, out) if "containerd" in programs else None
     path = path or machine.packaged_units.get(CONTAINERD)
     if path is not None:
         out.enabled.append(unit_files.enablement(CONTAINERD, ("multi-user.target",), path))
     if machine.running is not None and machine.containerd is not None:
-        out.services.append(ServiceWanted(CONTAINERD, "containers run in it", reads=()))
+        out.services.append(ServiceWanted(CONTAINERD, "containers run in it", reads=(CONFIG,)))
 
 
 def _clock(machine: MachineFacts, out: Wanted) -> None:

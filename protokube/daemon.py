@@ -222,6 +222,11 @@ def summary(report: Report) -> str:
 
 def say(report: Report, before: Report | None) -> None:
     """Log the rest of a report when it has changed."""
+    for one in report.left.accepted:
+        if before is None or one not in before.left.accepted:
+            log.warning(
+                "accepted: %s: %s is overruled once, for filesystem %s", one.subject, one.rule, one.filesystem
+            )
     if before is not None and summary(report) == summary(before):
         return
     for refusal in report.left.refusals:

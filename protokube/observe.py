@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from protokube.core.action import Facet
 from protokube.core.assess import Assessment, Wanted, assess
+from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.disks.model import Disk, NoDisk, StorageFacts, Working
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
@@ -215,8 +216,9 @@ class Observer:
         return self._read({"probe": self._probe, **self._unit()})
 
     def _read_files(self) -> Mapping[str, FileState]:
-        listing = self._readers.files.listing(self.config.etcd.manifest_dir)
-        return {**listing, **self._readers.files.read(PATHS)}
+        files = self._readers.files
+        accepted = files.listing(ACCEPTED_DIR) if self.config.master else {}
+        return {**files.listing(self.config.etcd.manifest_dir), **accepted, **files.read(PATHS)}
 
     def _read_disks(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """The disks; unasked, those at work: when a tool has ended, its volume goes on with the others."""

@@ -14,6 +14,7 @@ from typing import NoReturn
 from msgspec import Struct
 
 from protokube import __version__
+from protokube.core.accept import Request
 from protokube.core.located import Located
 from protokube.core.model import Fault
 from protokube.errors import UsageError
@@ -148,14 +149,35 @@ def _only_here() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The command line of the daemon, --once and --dry-run."""
+    return _with_options(
+        _Parser(
+            prog="protokube",
+            usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]",
+            description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet. "
+            "`protokube accept --help` tells how to overrule one refusal of one volume, once.",
+            epilog=f"Every option is also a variable PROTOKUBE_… of the environment and, but for {_only_here()}, "
+            "a key of the configuration file.",
+            allow_abbrev=False,
+        )
+    )
+
+
+def _accept_parser() -> argparse.ArgumentParser:
     out = _Parser(
-        prog="protokube",
-        description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet.",
-        epilog=f"Every option is also a variable PROTOKUBE_… of the environment and, but for {_only_here()}, "
-        "a key of the configuration file.",
+        prog="protokube accept",
+        description="Overrules one refusal of one volume, once, after showing its evidence. It holds for the "
+        "filesystem that stands on the volume now, and is used up when the daemon, or --once, has acted on it.",
         allow_abbrev=False,
     )
+    out.add_argument("rule", metavar="RULE", help="the rule that refuses it, such as volume/clone")
+    out.add_argument("volume", metavar="VOLUME", help="the volume's id")
+    out.add_argument("--filesystem", metavar="UUID", required=True, help="the UUID of the filesystem on the volume")
+    out.add_argument("--yes", action="store_true", help="don't ask")
+    return _with_options(out)
+
+
+def _with_options(out: argparse.ArgumentParser) -> argparse.ArgumentParser:
     out.add_argument("--version", action="version", version=f"protokube {__version__}")
     groups = {name: out.add_argument_group(name) for name in dict.fromkeys(option.group for option in OPTIONS)}
     for option in OPTIONS:
@@ -171,9 +193,30 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
+class AcceptCommand(Struct, frozen=True):
+    """`protokube accept`: what to overrule. `yes`: without asking."""
+
+    request: Request
+    yes: bool
+
+
+def accept_command(arguments: Sequence[str]) -> AcceptCommand | None:
+    """The command to overrule a refusal, if that is what the command line says; raises UsageError."""
+    if not _is_accept(arguments):
+        return None
+    given = _accept_parser().parse_args(arguments[1:])
+    # blkid and e2fsprogs spell UUIDs in lower case, clouds and people not always.
+    return AcceptCommand(Request(given.rule, given.volume, given.filesystem.lower()), given.yes)
+
+
+def _is_accept(arguments: Sequence[str]) -> bool:
+    return arguments[:1] == ["accept"]
+
+
 def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     """The options given on the command line; raises UsageError when they can't be understood."""
-    given = vars(parser().parse_args(arguments))
+    accept = _is_accept(arguments)
+    given = vars(_accept_parser().parse_args(arguments[1:]) if accept else parser().parse_args(arguments))
     values: dict[str, Value] = {}
     for option in OPTIONS:
         raw = given[option.name.replace("-", "_")]
@@ -187,6 +230,8 @@ def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
         values[option.name] = value
     if values.get("once") and values.get("dry-run"):
         raise UsageError("--once and --dry-run exclude each other")
+    if accept and (values.get("once") or values.get("dry-run")):
+        raise UsageError("accept: --once and --dry-run are commands of their own")
     return values
 
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from protokube.cloudprovider.detect import detect_cloud
 from protokube.config.load import Settings
+from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.core.model import Fault
 from protokube.core.node.model import UnitState
@@ -191,7 +192,8 @@ def wire(
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
         services = _Bus(loop, address, wake)
     manifests = Path(settings.root, config.etcd.manifest_dir.lstrip("/"))
-    watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, *cloud_watch]
+    accepted = Path(settings.root, ACCEPTED_DIR.lstrip("/"))
+    watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, accepted, *cloud_watch]
     if services is not None:
         watch.append(Path(settings.root, BUS).parent)  # a bus that comes late is no reason to wait for the clock
 

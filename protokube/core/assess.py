@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from protokube.core.disks.accepted import read_accepted
 from protokube.core.disks.assess import assess as assess_disks
 from protokube.core.disks.model import DisksAssessment
 from protokube.core.dns.assess import assess as assess_dns
@@ -70,7 +71,7 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         closed = gate(config.etcd, node, None, None) if config.master else Gate()
         kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, closed)
         return Assessment(findings, kubelet=kubelet, wanted=Wanted(kubeconfig=_kubeconfig(config)))
-    disks = assess_disks(config.disks, storage, history.attachments, volumes)
+    disks = assess_disks(config.disks, storage, history.attachments, (volumes, read_accepted(node.files)))
     named = names_with_addresses(observed.records)
     etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named)
     etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks))

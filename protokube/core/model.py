@@ -25,10 +25,12 @@ class Fault(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True, tag=True):
-    """A refusal, with its evidence. `rule` is a stable id that people can search for."""
+    """A refusal, with its evidence. `rule` is a stable id that people can search for. `final`: no operator may
+    overrule it."""
 
     rule: str
     evidence: str
+    final: bool = False
 
 
 class Unknown(Struct, frozen=True, tag=True):

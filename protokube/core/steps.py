@@ -57,6 +57,14 @@ class InUseElsewhere(Struct, frozen=True):
     zone: str
 
 
+class AcceptedRefusal(Struct, frozen=True):
+    """A refusal that the operator has overruled once, for this filesystem, and that has not had its effect yet."""
+
+    subject: str
+    rule: str
+    filesystem: str
+
+
 class Findings(Struct):
     """A judgement's messages for people, gathered while it is made. `hints` decide nothing."""
 
@@ -64,6 +72,7 @@ class Findings(Struct):
     refusals: list[Refusal] = field(default_factory=list)
     unknown: list[UnknownPart] = field(default_factory=list)
     in_use_elsewhere: list[InUseElsewhere] = field(default_factory=list)
+    accepted: list[AcceptedRefusal] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
     def wait(self, subject: str, reason: str, *, external: bool = False) -> None:
@@ -84,6 +93,7 @@ class Findings(Struct):
         self.refusals += other.refusals
         self.unknown += [one for one in other.unknown if one not in self.unknown]
         self.in_use_elsewhere += other.in_use_elsewhere
+        self.accepted += other.accepted
         self.hints += other.hints
 
     @property

@@ -174,24 +174,21 @@ class NodeFiles:
     def unlink(self, action: Unlink) -> None:
         """Remove a link; absent is fine, anything else is an error and stays."""
         with explain(f"unlink {action.path}"):
-            try:
-                with self._folder(action.path, None, make=False) as (folder, name):
-                    if _expect(folder, name, action.path, stat.S_IFLNK):
-                        os.unlink(name, dir_fd=folder)
-                        os.fsync(folder)
-            except FileNotFoundError:
-                return  # a directory above it is missing, and so is the link
+            self._remove(action.path, stat.S_IFLNK)
 
     def remove(self, action: RemoveFile) -> None:
         """Remove a regular file; absent is fine, anything else is an error and stays."""
         with explain(f"remove {action.path}"):
-            try:
-                with self._folder(action.path, None, make=False) as (folder, name):
-                    if _expect(folder, name, action.path, stat.S_IFREG):
-                        os.unlink(name, dir_fd=folder)
-                        os.fsync(folder)
-            except FileNotFoundError:
-                return
+            self._remove(action.path, stat.S_IFREG)
+
+    def _remove(self, path: str, kind: int) -> None:
+        try:
+            with self._folder(path, None, make=False) as (folder, name):
+                if _expect(folder, name, path, kind):
+                    os.unlink(name, dir_fd=folder)
+                    os.fsync(folder)
+        except FileNotFoundError:
+            return  # a directory above it is missing, and so is the entry
 
     @contextmanager
     def _folder(self, path: str, volume: OnVolume | None, *, make: bool = True) -> Iterator[tuple[int, str]]:

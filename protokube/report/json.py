@@ -7,7 +7,7 @@ from msgspec.json import encode
 from msgspec.json import format as indent
 
 from protokube.core.dns.actions import ChangeRecords
-from protokube.core.steps import InUseElsewhere, UnknownPart
+from protokube.core.steps import AcceptedRefusal, InUseElsewhere, UnknownPart
 from protokube.report.model import Account, StepReport
 
 
@@ -59,6 +59,7 @@ class ReportJson(Struct, rename={"in_use": "held"}):
     refusals: list[RefusalJson]
     unknown: list[UnknownPart]
     in_use: list[InUseElsewhere]
+    accepted: list[AcceptedRefusal]
     notes: list[str]
 
 
@@ -78,6 +79,7 @@ def report_json(report: Account) -> ReportJson:
         refusals=[RefusalJson(one.subject, one.rule, one.evidence) for one in left.refusals],
         unknown=left.unknown,
         in_use=left.in_use_elsewhere,
+        accepted=left.accepted,
         notes=left.hints,
     )
 

@@ -25,6 +25,7 @@ def _lines(report: Account, planned: bool) -> Iterator[str]:
     for title, rows in (
         ("Waiting for", [f"{one.subject}: {one.reason}" for one in left.waiting]),
         ("Refused", [f"{one.subject}: {one.rule}: {one.evidence}" for one in left.refusals]),
+        ("Accepted, once", [f"{one.subject}: {one.rule}, for {one.filesystem}" for one in left.accepted]),
         ("Not known", [f"{one.subject}: {one.reason}" for one in left.unknown]),
         ("Good to know", left.hints),
     ):

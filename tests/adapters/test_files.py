@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
+from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
 from protokube.core.node.model import Absent, Directory, File, Link, OnVolume, OtherFile
 from protokube.errors import ProviderError
 from protokube.host.files import NodeFiles
@@ -154,6 +154,9 @@ def test_nothing_of_another_kind_is_removed_or_overwritten(files: NodeFiles, roo
         lambda: files.unlink(Unlink("/file")),
         lambda: files.unlink(Unlink("/folder")),
         lambda: files.unlink(Unlink("/pipe")),
+        lambda: files.remove(RemoveFile("/link")),
+        lambda: files.remove(RemoveFile("/folder")),
+        lambda: files.remove(RemoveFile("/pipe")),
         lambda: files.write(WriteFile("/link", content="y")),
         lambda: files.write(WriteFile("/folder", content="y")),
         lambda: files.write(WriteFile("/pipe", content="y")),
@@ -168,8 +171,10 @@ def test_nothing_of_another_kind_is_removed_or_overwritten(files: NodeFiles, roo
 
 def test_removing_what_is_absent_is_fine(files: NodeFiles, root: Path) -> None:
     files.unlink(Unlink("/a/b"))
+    files.remove(RemoveFile("/a/b"))
     root.mkdir()
     files.unlink(Unlink("/b"))
+    files.remove(RemoveFile("/b"))
     assert not list(root.iterdir())
 
 
@@ -178,6 +183,8 @@ def test_removing(files: NodeFiles, root: Path) -> None:
     files.link(MakeLink("/link", target="/file"))
     files.unlink(Unlink("/link"))
     assert [entry.name for entry in root.iterdir()] == ["file"]
+    files.remove(RemoveFile("/file"))
+    assert not list(root.iterdir())
 
 
 @pytest.mark.parametrize("path", ["/a/../b", "../b", "a", "/", "", "/a\0b"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from protokube.core.disks.accepted import Accepted
 from protokube.core.disks.actions import FormatVolume
 from protokube.core.disks.assess import GROW_BY, assess
 from protokube.core.disks.identity import Identity
@@ -259,7 +260,7 @@ def judge(observed: Observed, **config: Any) -> DisksAssessment:
     settings = config_of(**config)
     volumes = assess_volumes(settings.volumes, observed.cloud, AttachTracking(), observed.storage.mounts)
     assert volumes is not None
-    return assess(settings.disks, observed.storage, AttachTracking(), volumes)
+    return assess(settings.disks, observed.storage, AttachTracking(), (volumes, Accepted()))
 
 
 @pytest.mark.parametrize(

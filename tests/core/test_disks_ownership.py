@@ -112,7 +112,8 @@ def judge(
     cloud = replace(cloud, volumes=(*cloud.volumes, *others))
     volumes = assess(config_of().volumes, cloud, AttachTracking(), ())
     assert volumes is not None
-    return judge_ownership(volumes, volumes.ours["main"], Expected(templates()["main"], SUFFIX), (uuid, read))
+    expected = Expected(templates()["main"], SUFFIX)
+    return next(judge_ownership(volumes, volumes.ours["main"], expected, (uuid, read)), None)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from protokube.core.dns.model import ChangeKind, DnsSettings, OwnedRecord, Recor
 from protokube.core.etcd.model import EtcdPeerMember, EtcdSettings, EtcdTemplate
 from protokube.core.kubelet.model import KubeletBinary, KubeletSettings, Machine
 from protokube.core.model import GIB, Fault, Unknown
-from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
+from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
@@ -424,6 +424,11 @@ class _Files(_Port):
     def unlink(self, action: Unlink) -> None:
         with self._process.effect("unlink"):
             if isinstance(self._node.files.get(action.path), Link):
+                del self._node.files[action.path]
+
+    def remove(self, action: RemoveFile) -> None:
+        with self._process.effect("remove"):
+            if isinstance(self._node.files.get(action.path), File):
                 del self._node.files[action.path]
 
 

@@ -30,6 +30,7 @@ from protokube.ports import (
 )
 from protokube.reconcile import CLOUD_FOR, Cause, Memory
 from tests.rounds.process import Killed, Process, node_config, survive
+from tests.rounds.test_accept_rounds import accepted
 from tests.rounds.test_bootstrap_rounds import kops_volume
 from tests.rounds.world import MANIFESTS, Node, World
 
@@ -79,7 +80,7 @@ def moved() -> tuple[World, Node]:
     return world, world.node("n2")
 
 
-SCENARIOS: list[Scenario] = [fresh, slow, rebooted, grown, adopted, moved]
+SCENARIOS: list[Scenario] = [fresh, slow, rebooted, grown, adopted, moved, accepted]
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 
 

@@ -6,8 +6,11 @@ then what may be done to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
+from protokube.core.disks.accepted import Acceptance, Accepted, Ownership, used_up
 from protokube.core.disks.model import (
     Blank,
     Disk,
@@ -26,7 +29,7 @@ from protokube.core.disks.model import (
 from protokube.core.disks.ownership import judge_ownership
 from protokube.core.model import MIB, Unknown
 from protokube.core.node.model import Mount, OnVolume
-from protokube.core.steps import Findings
+from protokube.core.steps import AcceptedRefusal, Findings
 from protokube.core.volumes.model import (
     BOOTSTRAPPED_TAG,
     FILESYSTEM_TAG,
@@ -45,16 +48,22 @@ _LABEL_LENGTH = 16
 """ext4's volume name holds 16 bytes (mke2fs(8))."""
 
 
+Before = tuple[VolumesAssessment, Accepted]
+"""The judgement of the volumes, and what the operator has accepted."""
+
+
 def assess(
-    settings: DiskSettings, storage: StorageFacts, tracking: AttachTracking, volumes: VolumesAssessment
+    settings: DiskSettings, storage: StorageFacts, tracking: AttachTracking, before: Before
 ) -> DisksAssessment:
     """Judge the disk of each of this machine's volumes."""
+    volumes, accepted = before
     attached = tuple(one for one in volumes.ours.values() if _is_attached(volumes, one))
     findings = Findings()
     if isinstance(storage.mounts, Unknown):
         findings.not_known("mounts", storage.mounts.reason)
         return DisksAssessment(attached, findings=findings)
-    judge = _Judge(settings, storage.mounts, tracking, volumes, findings)
+    ownerships = {one.id: found for one in attached if (found := _ownership(settings, storage, before, one))}
+    judge = _Judge(settings, storage.mounts, tracking, volumes, ownerships, findings)
     mounted: dict[str, OnVolume] = {}
     unhealthy: set[str] = set()
     verdicts: list[Verdict] = []
@@ -68,7 +77,39 @@ def assess(
         if any(mount.target == one.target and mount_trouble(mount) for mount in storage.mounts):
             unhealthy.add(one.id)
     _report_stray(storage.mounts, volumes, findings)
-    return DisksAssessment(attached, mounted, frozenset(unhealthy), tuple(verdicts), findings)
+    ended = used_up(accepted, ownerships)
+    _report_accepted(accepted, ended, findings)
+    return DisksAssessment(attached, mounted, frozenset(unhealthy), tuple(verdicts), ownerships, ended, findings)
+
+
+def _ownership(settings: DiskSettings, storage: StorageFacts, before: Before, one: MemberVolume) -> Ownership | None:
+    """Whose filesystem a volume has; None where none can be read."""
+    volumes, accepted = before
+    expected = settings.expected(volumes.cluster_id, one.member.cluster)
+    disk = storage.disks.get(one.id)
+    match disk.content if isinstance(disk, Disk) else None:
+        case Ext4(uuid=uuid, contents=contents):
+            mounted = False
+        case Mounted():
+            contents, mounted = storage.contents.get(one.id, Unknown("not read")), True
+            found = None if isinstance(contents, Unknown) else contents.uuid
+            if found is None:
+                return None
+            uuid = found
+        case _:
+            return None
+    refused = tuple(judge_ownership(volumes, one, expected, (uuid, contents)))
+    has_data = not isinstance(contents, Unknown) and expected.layout.has_data(contents)
+    return Ownership(uuid, refused, accepted.of(one.id, uuid), has_data=has_data, mounted=mounted)
+
+
+def _report_accepted(accepted: Accepted, ended: tuple[tuple[Acceptance, str], ...], findings: Findings) -> None:
+    gone = {one for one, _ in ended}
+    findings.accepted += [
+        AcceptedRefusal(one.volume_id, one.rule, one.filesystem) for one in accepted.pending if one not in gone
+    ]
+    for path, fault in accepted.unparsable.items():
+        findings.not_known(path, f"{fault}; remove it, and accept again")
 
 
 def _is_attached(volumes: VolumesAssessment, one: MemberVolume) -> bool:
@@ -108,6 +149,7 @@ class _Judge(Struct, frozen=True):
     mounts: tuple[Mount, ...]
     tracking: AttachTracking
     volumes: VolumesAssessment
+    ownerships: Mapping[str, Ownership]
     findings: Findings
 
     def mounted(self, one: MemberVolume, disk: Disk) -> OnVolume | None:
@@ -199,8 +241,12 @@ class _Judge(Struct, frozen=True):
         return None
 
     def _filesystem(self, one: MemberVolume, disk: Disk, found: Ext4) -> Verdict | None:
+        owned = self.ownerships[one.id]
+
         def verdict(todo: Todo, reason: str) -> Verdict:
-            return Verdict(one, disk, todo, reason, found.uuid)
+            if owned.overruled:
+                reason = f"{reason}; {' and '.join(owned.overruled)}: overruled by the operator"
+            return Verdict(one, disk, todo, reason, found.uuid, warning=bool(owned.overruled))
 
         if found.needs_recovery and not found.check_failed and self._is_known(one, found):
             # After a power cut debugfs sees blocks of different times, and healthy contents look damaged. e2fsck
@@ -215,8 +261,7 @@ class _Judge(Struct, frozen=True):
             self.findings.refuse(one.id, "filesystem/damaged", evidence)
             return None
         # Ownership comes first: on another's filesystem nothing is run, whatever e2fsck says of it.
-        expected = self.settings.expected(self.volumes.cluster_id, one.member.cluster)
-        if refused := judge_ownership(self.volumes, one, expected, (found.uuid, found.contents)):
+        if refused := owned.barring:
             self.findings.refuse(one.id, refused.rule, refused.evidence)
             return None
         if found.check_failed:

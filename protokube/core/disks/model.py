@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from protokube.core.disks.accepted import Acceptance, Ownership
 from protokube.core.disks.paths import MANIFESTS
 from protokube.core.model import Unknown
 from protokube.core.node.model import Directory, File, FileState, Mount, OnVolume
@@ -211,7 +212,10 @@ class Todo(StrEnum):
 
 
 class Verdict(Struct, frozen=True):
-    """The next step on an unmounted disk, and why. `intent` and `label` are those of a filesystem to be made."""
+    """The next step on an unmounted disk, and why. `intent` and `label` are those of a filesystem to be made.
+
+    `warning`: it is taken because an operator has overruled a refusal.
+    """
 
     volume: MemberVolume
     disk: Disk
@@ -220,6 +224,7 @@ class Verdict(Struct, frozen=True):
     uuid: str
     intent: Intent | None = None
     label: str = ""
+    warning: bool = False
 
 
 class DisksAssessment(Struct, frozen=True):
@@ -227,10 +232,14 @@ class DisksAssessment(Struct, frozen=True):
 
     `attached` are the volumes whose attachment is complete. `mounted` are those whose own disk is mounted at their
     own mount point, `unhealthy` those of them whose mount has errors. `verdicts` are the other disks' next steps.
+    `ownerships`: whose filesystem each volume has, where that could be read. `used_up`: acceptances to remove, and
+    why.
     """
 
     attached: tuple[MemberVolume, ...] = ()
     mounted: Mapping[str, OnVolume] = {}
     unhealthy: frozenset[str] = frozenset()
     verdicts: tuple[Verdict, ...] = ()
+    ownerships: Mapping[str, Ownership] = {}
+    used_up: tuple[tuple[Acceptance, str], ...] = ()
     findings: Findings = field(default_factory=Findings)

@@ -6,6 +6,7 @@ Invariant: a filesystem is used only when all that can be read agrees on the clu
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from protokube.core.disks.identity import parse_identity
 from protokube.core.disks.model import Expected, VolumeContents, VolumeLayout
@@ -20,6 +21,9 @@ ETCD_MANAGER = frozenset({"myid", "pki/"})
 WRITTEN_BY_US = "# Written by protokube"
 """How every manifest begins that protokube writes."""
 
+EMPTY = "volume/unknown-filesystem"
+"""The rule that refuses an empty filesystem which protokube did not make."""
+
 _HOST = re.compile(r"//([^/:,]+)")
 """A URL's host, in a list of URLs."""
 
@@ -29,8 +33,8 @@ _SHOWN = 5
 
 def judge_ownership(
     volumes: VolumesAssessment, volume: MemberVolume, expected: Expected, found: Filesystem
-) -> Rejected | None:
-    """Judge whether a filesystem may serve a member: the reason against it, or None.
+) -> Iterator[Rejected]:
+    """Yield every reason for which a filesystem may not serve a member, the weightiest first.
 
     Contents that were read without the journal may lack entries, but have none too many: a refusal on them is right.
     """
@@ -39,55 +43,74 @@ def judge_ownership(
     # protokube writes this tag once. Another UUID means that the disk was replaced or formatted by hand.
     if tagged is not None and tagged != uuid:
         evidence = f"the filesystem's UUID is {uuid}, the volume is tagged {FILESYSTEM_TAG}={tagged}"
-        return Rejected("volume/identity", evidence)
-    # Our UUIDs follow from the volume's id. Another volume's UUID here means that its blocks were copied.
-    if clone := next((one.id for one in volumes.all if one.id != volume.id and one.uuid == uuid), None):
+        yield Rejected("volume/identity", evidence)
+    # Our UUIDs follow from the volume's id. Another volume's UUID here means that its blocks were copied; unless the
+    # identity file names this volume, since it is written after an operator has accepted the copy.
+    clone = next((one.id for one in volumes.all if one.id != volume.id and one.uuid == uuid), None)
+    if clone and not _names_volume(volume, contents):
         evidence = f"the filesystem {uuid} was made for volume {clone}: a clone or restored snapshot"
-        return Rejected("volume/clone", evidence)
+        yield Rejected("volume/clone", evidence)
     if isinstance(contents, Unknown):
         # Nothing is mounted on Unknown contents; assess() reports them, and they are judged once they are read.
-        return None
+        return
     # A directory or a link in the file's place must not pass for a volume without an identity.
     if {IDENTITY_PATH, IDENTITY_PATH + "/"} & contents.entries and IDENTITY_PATH not in contents.texts:
-        return Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read")
-    if IDENTITY_PATH in contents.texts:
-        return _judge_identity(volumes.cluster_id, volume, uuid, contents.texts[IDENTITY_PATH])
-    # Both are unmanaged entries as well, but an operator who comes from etcd-manager needs this advice instead.
-    if contents.entries >= ETCD_MANAGER:
-        evidence = (
-            "the volume was kept by etcd-manager (it holds myid and pki/), whose layout protokube doesn't take over: "
-            "save the data with `etcdctl snapshot save` on the old member, and restore it into a blank volume"
-        )
-        return Rejected("volume/foreign-data", evidence)
-    if trace := _lost_trace(contents, expected.layout):
-        return Rejected("volume/lost-root", trace)
-    if unmanaged := unmanaged_entries(contents, expected.layout):
-        more = f" and {len(unmanaged) - _SHOWN} more" if len(unmanaged) > _SHOWN else ""
-        evidence = f"the volume holds {', '.join(unmanaged[:_SHOWN])}{more}, which neither protokube nor kops makes"
-        return Rejected("volume/foreign-data", evidence)
-    return _judge_adoption(volume, uuid, contents, expected)
+        yield Rejected("volume/identity", f"{IDENTITY_PATH} is no plain file that can be read", final=True)
+    elif IDENTITY_PATH in contents.texts:
+        yield from _judge_identity(volumes.cluster_id, volume, uuid, contents.texts[IDENTITY_PATH])
+    else:
+        yield from _judge_unidentified(volume, uuid, contents, expected)
+
+
+def _names_volume(volume: MemberVolume, contents: VolumeContents | Unknown) -> bool:
+    if isinstance(contents, Unknown) or IDENTITY_PATH not in contents.texts:
+        return False
+    identity = parse_identity(contents.texts[IDENTITY_PATH])
+    return not isinstance(identity, Rejected) and identity.volume_id == volume.id
 
 
 Filesystem = tuple[str, VolumeContents | Unknown]
 """A filesystem's UUID and its contents."""
 
 
-def _judge_identity(cluster_id: str, volume: MemberVolume, uuid: str, text: str) -> Rejected | None:
+def _judge_identity(cluster_id: str, volume: MemberVolume, uuid: str, text: str) -> Iterator[Rejected]:
     identity = parse_identity(text)
     if isinstance(identity, Rejected):
-        return identity
+        yield identity
+        return
     # A volume made from a snapshot has the identity file of the snapshot's volume.
     if identity.volume_id != volume.id:
         evidence = f"{IDENTITY_PATH} says volume {identity.volume_id}: a clone or restored snapshot"
-        return Rejected("volume/clone", evidence)
+        yield Rejected("volume/clone", evidence)
     wanted = (cluster_id, volume.member.cluster, volume.member.me, uuid)
     if wanted != (identity.cluster_id, identity.etcd_cluster, identity.member, identity.filesystem):
         said = f"{identity.cluster_id}, {identity.etcd_cluster}/{identity.member}, filesystem {identity.filesystem}"
         evidence = (
             f"{IDENTITY_PATH} says {said}; tags and disk say {wanted[0]}, {wanted[1]}/{wanted[2]}, filesystem {uuid}"
         )
-        return Rejected("volume/identity", evidence)
-    return None
+        yield Rejected("volume/identity", evidence)
+
+
+def _judge_unidentified(
+    volume: MemberVolume, uuid: str, contents: VolumeContents, expected: Expected
+) -> Iterator[Rejected]:
+    """Judge a filesystem without an identity file by its entries."""
+    # Both are unmanaged entries as well, but an operator who comes from etcd-manager needs this advice instead.
+    if contents.entries >= ETCD_MANAGER:
+        evidence = (
+            "the volume was kept by etcd-manager (it holds myid and pki/), whose layout protokube doesn't take over: "
+            "save the data with `etcdctl snapshot save` on the old member, and restore it into a blank volume"
+        )
+        yield Rejected("volume/foreign-data", evidence)
+        return
+    if trace := _lost_trace(contents, expected.layout):
+        yield Rejected("volume/lost-root", trace)
+    if unmanaged := unmanaged_entries(contents, expected.layout):
+        more = f" and {len(unmanaged) - _SHOWN} more" if len(unmanaged) > _SHOWN else ""
+        evidence = f"the volume holds {', '.join(unmanaged[:_SHOWN])}{more}, which neither protokube nor kops makes"
+        yield Rejected("volume/foreign-data", evidence)
+    if refused := _judge_adoption(volume, uuid, contents, expected):
+        yield refused
 
 
 def _judge_adoption(volume: MemberVolume, uuid: str, contents: VolumeContents, expected: Expected) -> Rejected | None:
@@ -98,7 +121,7 @@ def _judge_adoption(volume: MemberVolume, uuid: str, contents: VolumeContents, e
     if is_empty(contents):
         # mkfs by hand gives another UUID. It may as well be a volume whose files were lost, so no etcd starts on it.
         evidence = f"an empty ext4 filesystem with UUID {uuid} that protokube did not make (expected {volume.uuid})"
-        return Rejected("volume/unknown-filesystem", evidence)
+        return Rejected(EMPTY, evidence)
     kops = kops_manifest(contents, volume.member, expected)
     if isinstance(kops, Rejected):
         return kops

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
 from protokube.core.disks.model import DisksAssessment, Todo, Verdict
+from protokube.core.node.actions import RemoveFile
 from protokube.core.steps import Plan
 
 
 def plan(judged: DisksAssessment, out: Plan) -> None:
-    """Plan the next action for each disk."""
+    """Plan the next action for each disk, and the removal of acceptances that are used up."""
     out.add(judged.findings)
     for verdict in judged.verdicts:
-        out.step(_action(verdict), verdict.reason, volume=verdict.volume.id)
+        out.step(_action(verdict), verdict.reason, volume=verdict.volume.id, warning=verdict.warning)
+    for acceptance, reason in judged.used_up:
+        out.step(RemoveFile(acceptance.path), f"it is used up: {reason}")
 
 
 def _action(verdict: Verdict) -> FormatVolume | CheckFilesystem | GrowFilesystem | MountVolume:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protokube.core.disks.accepted import Ownership
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import DisksAssessment, VolumeContents
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.etcd.answers import AnswerTracking
 from protokube.core.etcd.bootstrap import (
     MemberFacts,
@@ -50,7 +52,7 @@ def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, b
     findings = Findings()
     members = mounted_members(settings, facts, disks)
     suffix = settings.suffix(volumes.cluster_id)
-    judge = _Judge(settings, facts, tracking, volumes, findings)
+    judge = _Judge(settings, facts, tracking, before, findings)
     questions = dict(filter(None, (judge.question(member) for member in members)))
     awaited = frozenset(
         name
@@ -84,8 +86,13 @@ class _Judge(Struct, frozen=True):
     settings: EtcdSettings
     facts: EtcdFacts
     tracking: AnswerTracking
-    volumes: VolumesAssessment
+    before: Before
     findings: Findings
+
+    @property
+    def volumes(self) -> VolumesAssessment:
+        """The judgement of the volumes."""
+        return self.before[0]
 
     def question(self, member: MountedMember) -> tuple[str, Mapping[str, str]] | None:
         """The etcd cluster and the peer URLs to ask; None for a member that started, or that is refused."""
@@ -106,6 +113,12 @@ class _Judge(Struct, frozen=True):
             # A wrong tag or file stops no member that runs, and starts none.
             return MemberVerdict(member, keep_link=member.has_data)
         verdict = MemberVerdict(member, keep_link=True)
+        overruled = self._owned(member).overruled
+        if overruled and identity and identity.render() != member.contents.texts.get(IDENTITY_PATH):
+            # From now on the identity file says whose the volume is, whatever becomes of the acceptance.
+            reason = f"whose volume this is; {' and '.join(overruled)}: overruled by the operator"
+            identified = replace(verdict, identity=identity.render(), identity_reason=reason, warning=True)
+            return replace(identified, tags=self._tags(member))
         if identity is None:
             identity = first_identity(self.volumes.cluster_id, member)
             verdict = replace(verdict, identity=identity.render(), identity_reason="whose volume this is")
@@ -117,18 +130,21 @@ class _Judge(Struct, frozen=True):
             reason = f"etcd {started.etcd_version or 'of an unknown version'} has started"
             verdict = replace(verdict, identity=started.render(), identity_reason=reason)
             identity = started
+        known = self._known(member, identity)
+        start = initial_state(self.volumes, known, self._peer_facts(member))
+        if not isinstance(start, Start):
+            return self._not_started(verdict, start, known)
         image = image_to_run(self.settings, member, identity)
         if isinstance(image, Rejected):
             self.findings.refuse(volume.id, image.rule, image.evidence)
             return verdict
-        known = self._known(member, identity)
-        start = initial_state(self.volumes, known, self._peer_facts(member))
-        if isinstance(start, Start):
-            return self._start(verdict, start, image, known)
-        return self._not_started(verdict, start, known)
+        return self._start(verdict, start, image, known)
 
     def _identify(self, member: MountedMember) -> Identity | Rejected | None:
-        return identify(self.volumes, member, self.settings.suffix(self.volumes.cluster_id))
+        return identify(self.volumes.cluster_id, member, self._owned(member))
+
+    def _owned(self, member: MountedMember) -> Ownership:
+        return self.before[1].ownerships[member.volume.id]
 
     def _known(self, member: MountedMember, identity: Identity) -> MemberFacts:
         suffix = self.settings.suffix(self.volumes.cluster_id)
@@ -178,7 +194,7 @@ class _Judge(Struct, frozen=True):
         if not self.facts.cloud.can_tag:
             return ()
         wanted = []
-        if FILESYSTEM_TAG not in member.volume.volume.tags:
+        if member.volume.volume.tags.get(FILESYSTEM_TAG) != member.uuid:
             reason = "lets a wrong or blank disk be detected later"
             wanted.append(TagWanted(FILESYSTEM_TAG, member.uuid, reason))
         if member.has_data and not member.volume.marked_bootstrapped:

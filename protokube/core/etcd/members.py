@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from protokube.core.disks.accepted import Ownership
 from protokube.core.disks.identity import Identity, parse_identity
-from protokube.core.disks.model import DisksAssessment, Expected, VolumeContents
-from protokube.core.disks.ownership import is_kops, judge_ownership
+from protokube.core.disks.model import DisksAssessment, VolumeContents
+from protokube.core.disks.ownership import EMPTY, is_kops
 from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.etcd.model import EtcdFacts, EtcdSettings, MountedMember
 from protokube.core.model import Rejected
 from protokube.core.static_pod import image_version, manifest_image, spell_version
-from protokube.core.volumes.model import BOOTSTRAPPED_TAG, VolumesAssessment
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG
 
 
 def mounted_members(settings: EtcdSettings, facts: EtcdFacts, disks: DisksAssessment) -> tuple[MountedMember, ...]:
@@ -27,14 +30,16 @@ def mounted_members(settings: EtcdSettings, facts: EtcdFacts, disks: DisksAssess
     return tuple(members)
 
 
-def identify(volumes: VolumesAssessment, member: MountedMember, suffix: str) -> Identity | Rejected | None:
-    """Read the identity file of a mounted volume and judge the volume by it; None when there is no file yet.
+def identify(cluster_id: str, member: MountedMember, owned: Ownership) -> Identity | Rejected | None:
+    """Read the identity of a mounted volume and judge the volume by it; None when there is no identity file yet.
 
-    debugfs reads before the mount, without the journal, and may miss the newest files: so all is judged again here.
+    Where an operator has overruled every refusal, it is the identity that the volume is to have.
     """
     volume = member.volume
-    if refused := judge_ownership(volumes, volume, Expected(member.template, suffix), (member.uuid, member.contents)):
+    if refused := owned.barring:
         return refused
+    if owned.refused:
+        return _overruled_identity(cluster_id, member, owned)
     text = member.contents.texts.get(IDENTITY_PATH)
     if text is None:
         return None
@@ -45,6 +50,20 @@ def identify(volumes: VolumesAssessment, member: MountedMember, suffix: str) -> 
         evidence = f"{IDENTITY_PATH} says started: false, the volume is tagged {BOOTSTRAPPED_TAG}"
         return Rejected("volume/identity", evidence)
     return identity
+
+
+def _overruled_identity(cluster_id: str, member: MountedMember, owned: Ownership) -> Identity:
+    """The identity of a volume whose refusals were overruled.
+
+    Its member counts as having run, whatever the files say: a filesystem whose past is in doubt never starts a `new`
+    one. An empty filesystem that the operator has made himself has no past.
+    """
+    identity = first_identity(cluster_id, member)
+    old = parse_identity(member.contents.texts.get(IDENTITY_PATH, ""))
+    if not isinstance(old, Rejected):
+        identity = replace(identity, etcd_version=old.etcd_version)
+    past = owned.overruled != (EMPTY,) or member.volume.marked_bootstrapped
+    return replace(identity, started=identity.started or past)
 
 
 def first_identity(cluster_id: str, member: MountedMember) -> Identity:

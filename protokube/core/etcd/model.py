@@ -138,7 +138,8 @@ class TagWanted(Struct, frozen=True):
 class MemberVerdict(Struct, frozen=True):
     """The next steps of a mounted member, in order. A field that is None or empty needs no step, or not yet.
 
-    `identity`: write this identity file (because of `identity_reason`). `tags`: write them. `make_data_dir`: make the
+    `identity`: write this identity file (because of `identity_reason`). `warning`: an operator has overruled a
+    refusal of it. `tags`: write them. `make_data_dir`: make the
     data directory. `manifest`: write this manifest. `link`: why to link it now. `keep_link`: a link may stand.
     """
 
@@ -146,6 +147,7 @@ class MemberVerdict(Struct, frozen=True):
     keep_link: bool
     identity: str | None = None
     identity_reason: str = ""
+    warning: bool = False
     tags: tuple[TagWanted, ...] = ()
     make_data_dir: bool = False
     manifest: str | None = None

@@ -22,7 +22,7 @@ def _plan_member(verdict: MemberVerdict, out: Plan) -> None:
     member, volume = verdict.member, verdict.member.volume.id
     if verdict.identity is not None:
         action = WriteFile(member.path(IDENTITY_PATH), verdict.identity, 0o644, member.where)
-        out.step(action, verdict.identity_reason, volume=volume)
+        out.step(action, verdict.identity_reason, volume=volume, warning=verdict.warning)
     for tag in verdict.tags:
         out.step(TagVolume(volume, tag.key, tag.value), tag.reason, volume=volume)
     if verdict.make_data_dir:

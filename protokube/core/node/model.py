@@ -83,7 +83,7 @@ class OnVolume(Struct, frozen=True):
 class NodeFacts(Struct, frozen=True):
     """The machine's own files and kubelet's unit.
 
-    `files` has the paths that were asked for and every entry of the manifest folder. `unit` is None when protokube
+    `files` has the paths that were asked for and every entry of the listed directories. `unit` is None when protokube
     manages no unit.
     """
 

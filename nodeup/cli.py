@@ -68,6 +68,8 @@ def _run(options: Options) -> int:
         return _image_check(options)
     assert options.config is not None
     source = load(options.config)
+    if options.target == "cloudinit":
+        return _user_data(source)
     if os.geteuid() != 0:
         raise PermissionNeededError("needs root: it writes the system's files; try sudo")
     if not Path(options.root).is_dir():
@@ -84,6 +86,13 @@ def _run(options: Options) -> int:
         account = _checked(options, account)
     _print(options, account, planned=False)
     return _code(run, account)
+
+
+def _user_data(source: Source) -> int:
+    from nodeup.targets.cloudinit import print_user_data
+
+    print_user_data(source)
+    return DONE
 
 
 def _target(options: Options, source: Source) -> AbstractContextManager[tuple[Observer, Writers]]:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from protokube import __version__
 from protokube.errors import UsageError
 
-TARGETS = ("direct", "image")
+TARGETS = ("direct", "image", "cloudinit")
 COMMANDS = ("image-check",)
 OUTPUTS = ("text", "json")
 
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--target",
         choices=TARGETS,
         default="direct",
-        help="this machine, now (the default); or the tree of an image below --root",
+        help="this machine, now (the default); the tree of an image below --root; or user-data, which is printed",
     )
     out.add_argument("--root", metavar="DIR", help="directory below which the machine's files lie (/)")
     out.add_argument("--cache", metavar="DIR", help="where fetched files are kept")

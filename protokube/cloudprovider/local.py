@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protokube.cloudprovider.loopfile.elsewhere import Elsewhere
 from protokube.cloudprovider.loopfile.evidence import Evidence
 from protokube.cloudprovider.loopfile.volumes import ImageVolumes
 from protokube.cloudprovider.static.disks import MachineDisks
@@ -20,5 +21,6 @@ def local_cloud(
     process keeps attached disks that aren't mounted yet; they are free again when it ends.
     """
     daemon = daemon_here(node, root)
-    images = ImageVolumes(inventory, daemon, Evidence(daemon.root, manifests))
+    evidence, elsewhere = Evidence(daemon.root, manifests), Elsewhere(daemon.root, inventory.volumes)
+    images = ImageVolumes(inventory, daemon, evidence, elsewhere)
     return StaticCloud(inventory, node, daemon, addresses, (MachineDisks(inventory, node.name), images))

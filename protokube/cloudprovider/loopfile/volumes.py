@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from protokube.cloudprovider.loopfile import devices as loop
 from protokube.cloudprovider.loopfile import images
+from protokube.cloudprovider.loopfile.elsewhere import Elsewhere
 from protokube.cloudprovider.loopfile.evidence import Evidence
 from protokube.cloudprovider.loopfile.images import Look
 from protokube.cloudprovider.static.inventory import Inventory, InventoryVolume
@@ -25,6 +26,7 @@ from protokube.core.volumes.model import DiskIdentity, Obstacle
 from protokube.errors import ProviderError, VolumeDeniedError, VolumeInUseError, explain
 
 IMAGE_MISSING = "volume/image-missing"
+MEMBER_ELSEWHERE = "volume/member-elsewhere"
 _UNKNOWN_HOLDER = "an unknown holder"
 
 
@@ -34,11 +36,12 @@ class ImageVolumes:
     `daemon` is this process: only mounts below its root count as this node's.
     """
 
-    def __init__(self, inventory: Inventory, daemon: Daemon, evidence: Evidence) -> None:
+    def __init__(self, inventory: Inventory, daemon: Daemon, evidence: Evidence, elsewhere: Elsewhere) -> None:
         self._paths = {volume.id: volume.image for volume in inventory.volumes if volume.image}
         self._volumes = tuple(volume for volume in inventory.volumes if volume.image)
         self._daemon = daemon
         self._evidence = evidence
+        self._elsewhere = elsewhere
         self._kept: dict[tuple[int, int], int] = {}
         """Loop devices that this process keeps open, by the file behind them."""
 
@@ -47,7 +50,7 @@ class ImageVolumes:
         return self._volumes
 
     def look(self, remembered: Mapping[str, State]) -> Mapping[str, Seen]:
-        """See VolumeKind. Evidence is looked for only where an image is missing."""
+        """See VolumeKind. Evidence is looked for only where an image is missing or empty."""
         wanted = [volume for volume in self._volumes if volume.id in remembered]
         if not wanted:
             return {}
@@ -110,6 +113,8 @@ class ImageVolumes:
 
     def _seen(self, volume: InventoryVolume, look: Look, ours: set[tuple[int, int]], remembered: State) -> Seen:
         obstacle = self._missing(volume) if look.missing else None
+        if obstacle is None and look.pristine:
+            obstacle = self._of_another(volume)
         return Seen(
             holder=self._holder(look, ours, remembered),
             identity=DiskIdentity(backing=look.file),
@@ -130,6 +135,17 @@ class ImageVolumes:
             f"truncate -s {volume.size} {shlex.quote(path)}"
         )
         return Obstacle(reason, IMAGE_MISSING)
+
+    def _of_another(self, volume: InventoryVolume) -> Obstacle | None:
+        """The obstacle to using the empty image of a member that another volume has."""
+        shown = self._elsewhere.of(volume)
+        if not shown:
+            return None
+        reason = (
+            f"{self._paths[volume.id]}: empty, and its member has a filesystem on another volume (shown by "
+            f"{', '.join(shown)}); give the etcd tag back to that volume. To give its data up, move that file away"
+        )
+        return Obstacle(reason, MEMBER_ELSEWHERE)
 
     def _holder(self, look: Look, ours: set[tuple[int, int]], remembered: State) -> str | None:
         """The node that holds a volume, None when none does."""

@@ -49,6 +49,7 @@ _REMEDIES: Mapping[str, str] = {
         "the disk is blank, and using it means a format; if the data is lost for good, take off the two tags that "
         "the reference names"
     ),
+    "volume/member-elsewhere": "it has no filesystem: give the etcd tag back to the volume that has the data",
     "volume/multi-attach": "no filesystem here survives two machines at once: make a volume without multi-attach",
     "volume/no-cluster": _TAGS,
     "volume/no-device-name": _CLOUD,

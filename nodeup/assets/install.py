@@ -1,4 +1,4 @@
-"""Puts cached assets in their places, and says how assets stand."""
+"""Puts cached assets in their places."""
 
 from __future__ import annotations
 
@@ -11,78 +11,44 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import IO
 
 from nodeup.assets import archive, notes
 from nodeup.assets.cache import Cache
 from nodeup.assets.errors import ARCHIVE, HASH, AssetError, installing
-from nodeup.assets.fetch import Fetcher
-from nodeup.assets.notes import FileNote, Notes
+from nodeup.assets.notes import FileNote
 from nodeup.assets.place import Place, Readable, pieces_of, place
+from nodeup.assets.state import AssetReader, wanted_files
 from protokube.core.node.actions import WriteFile
-from protokube.core.node.assets import MODE, Asset, AssetState
-from protokube.errors import ProviderError
+from protokube.core.node.assets import MODE, Asset
 from protokube.host.files import NodeFiles
 
 _GZIP = b"\x1f\x8b"
 _DAMAGE = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 
 
-class AssetFiles:
-    """The assets of the machine below `root`; implements AssetWriter. Both of its actions may run side by side."""
+class Installer:
+    """Installs assets on the machine below `root`; `reserve` bytes of its filesystems stay free."""
 
-    def __init__(self, root: str, cache: Cache, fetcher: Fetcher, reserve: int) -> None:
+    def __init__(self, root: str, cache: Cache, reserve: int) -> None:
         self._root = root
         self._cache = cache
-        self._fetcher = fetcher
         self._reserve = reserve
+        self._reader = AssetReader(root, cache)
         self._noting = threading.Lock()
-
-    def states(self, assets: Sequence[Asset]) -> Mapping[str, AssetState]:
-        """How assets stand, by their subjects. A file that is noted isn't read."""
-        known = notes.load(self._root)
-        return {asset.subject: self._state(asset, known) for asset in assets}
-
-    def fetch(self, asset: Asset) -> None:
-        """Bring an asset into the cache."""
-        self._fetcher.fetch(asset)
+        """Assets are installed side by side, and noted one after the other."""
 
     def install(self, asset: Asset) -> None:
         """Put an asset's files in their places: all of them or, when one can't be written, none."""
         known = notes.load(self._root)
-        state = self._state(asset, known)
+        state = self._reader.state(asset, known)
         if state.installed:
-            files = {path: (note.sha256, note.mode) for path, note in _wanted(asset, known).items()}
+            files = {path: (note.sha256, note.mode) for path, note in wanted_files(asset, known).items()}
         elif asset.path:
             files = {asset.path: (self._install_file(asset, asset.path), MODE)}
         else:
             files = self._install_archive(asset)
         self._note(asset, files)
-
-    # --- looking -------------------------------------------------------------------------------
-
-    def _state(self, asset: Asset, known: Notes) -> AssetState:
-        cached = self._cache.has(asset.sha256)
-        wanted = _wanted(asset, known)
-        seen = [self._file(path, note, known.files.get(path)) for path, note in wanted.items()]
-        if not seen or not all(one.installed for one in seen):
-            return AssetState(cached=cached)
-        return AssetState(True, all(one.modes for one in seen), all(one.noted for one in seen), cached)
-
-    def _file(self, path: str, wanted: FileNote, note: FileNote | None) -> AssetState:
-        """How one file stands."""
-        try:
-            with place(self._root, path, make=False) as here:
-                info = here.stat()
-                if info is None:
-                    return AssetState()
-                noted = note is not None and note.fits(info)
-                found = note.sha256 if note is not None and noted else here.digest()
-        except ProviderError:
-            return AssetState()  # whatever is in the way, installing names it
-        modes = stat.S_IMODE(info.st_mode) == wanted.mode
-        return AssetState(found == wanted.sha256, modes, noted)
 
     # --- installing ----------------------------------------------------------------------------
 
@@ -156,14 +122,6 @@ class AssetFiles:
             NodeFiles(self._root).write(WriteFile(f"/{notes.PLACE}", content=content))
 
 
-def _wanted(asset: Asset, known: Notes) -> dict[str, FileNote]:
-    """The files of an asset with their hashes and modes; none for an archive that isn't noted."""
-    if asset.path:
-        return {asset.path: FileNote(asset.content, MODE, 0, 0, 0)}
-    paths = known.archives.get(notes.archive_key(asset), ())
-    return {path: known.files[path] for path in paths if path in known.files}
-
-
 @contextmanager
 def _staging(places: Sequence[Place]) -> Iterator[None]:
     """Leave no new file behind when one of them can't be written."""
@@ -197,8 +155,3 @@ def _unpacked(asset: Asset, source: IO[bytes]) -> Iterator[bytes]:
         raise AssetError(
             ARCHIVE, f"{asset.subject}: can't be unpacked: {error}; is it a .gz or .xz? compare its URL and sha256"
         ) from error
-
-
-def cache_directory(named: str | None) -> str:
-    """The cache that was named, or this machine's own."""
-    return named or str(Path("/var/cache/protokube/assets"))

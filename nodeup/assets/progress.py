@@ -43,8 +43,8 @@ class Lines:
     @contextmanager
     def download(self, name: str, url: str, done: int, total: int | None) -> Iterator[Advance]:
         """One line at its beginning."""
-        size = f" ({_size(total)})" if total is not None else ""
-        resumed = f", resumed at {_size(done)}" if done else ""
+        size = f" ({size_text(total)})" if total is not None else ""
+        resumed = f", resumed at {size_text(done)}" if done else ""
         self._say(f"fetching {name}{size} from {shown(url)}{resumed}")
         yield lambda _: None
 
@@ -54,7 +54,7 @@ class Lines:
 
     def fetched(self, name: str, size: int) -> None:
         """One line."""
-        self._say(f"fetched {name} ({_size(size)})")
+        self._say(f"fetched {name} ({size_text(size)})")
 
     def close(self) -> None:
         """Nothing is open."""
@@ -136,5 +136,6 @@ class Chosen:
             self._made.close()
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """A number of bytes for people."""
     return f"{count / MIB:.1f} MiB" if count >= MIB else f"{count} bytes"

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from nodeup.assets.cache import Cache
-from nodeup.assets.fetch import Fetcher
-from nodeup.assets.install import AssetFiles
 from nodeup.assets.limits import Limits
+from nodeup.assets.port import AssetFiles
 from nodeup.assets.progress import Lines
 from nodeup.assets.web import Trust
 from protokube.core.node.asset_actions import next_action
@@ -35,8 +33,7 @@ class Machine:
         self.root.mkdir(exist_ok=True)
         self.cache = folder / "cache"
         self.log = io.StringIO()
-        cache = Cache(str(self.cache), limits)
-        self.files = AssetFiles(str(self.root), cache, Fetcher(cache, limits, trust, Lines(self.log)), limits.reserve)
+        self.files = AssetFiles(str(self.root), str(self.cache), limits=limits, trust=trust, progress=Lines(self.log))
 
     def step(self, asset: Asset) -> str | None:
         """Do the next thing for an asset; its kind, None when nothing was left to do."""

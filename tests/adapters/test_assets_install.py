@@ -18,6 +18,7 @@ from nodeup.assets.errors import AssetError
 from nodeup.assets.notes import PLACE
 from protokube.core.node.assets import Asset, Extract
 from tests.lab.asset_files import Machine, restarted, tar
+from tests.lab.lying_server import LyingServer
 
 CONTENT = os.urandom(300_000)
 TARGET = "/usr/local/bin/kubelet"
@@ -317,6 +318,16 @@ def test_a_full_disk_is_seen_beforehand_and_leaves_nothing(machine: Machine) -> 
         assert "600000 bytes where" in str(refusal(machine, archive))
         assert machine.below() == set()
     assert machine.converge(asset) == ["install-asset"]
+
+
+@pytest.mark.root
+def test_a_cache_that_fills_up_meanwhile_is_emptied_for_the_next_mirror(machine: Machine) -> None:
+    """Nobody knows how much follows where no length is told."""
+    with LyingServer(CONTENT) as server, small(machine.cache, "100k"):
+        asset = Asset((server.url("chunked"),), server.sha256, path=TARGET)
+        refused = refusal(machine, asset)
+        assert refused.rule == "asset/space" and "the cache's disk is full: No space left on device" in str(refused)
+        assert [one.stat().st_size for one in machine.cache.iterdir()] == [0]
 
 
 @pytest.mark.root

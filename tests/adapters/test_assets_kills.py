@@ -98,6 +98,7 @@ def test_killed_at_every_effect_it_ends_the_same(tmp_path: Path, before: dict[st
                 machine.converge(asset)
         assets = served(folder, NEW)
         died = killed(machine, assets, number)
+        assert set(before) <= machine.below(), number
         for path in machine.below():
             if not path.endswith(".protokube-new"):
                 assert machine.path(path).read_bytes() in (NEW[path], before.get(path)), (number, path)

@@ -111,6 +111,12 @@ def test_a_cut_is_resumed_with_the_version_that_was_cut(server: LyingServer, mac
     assert server.requests[1][1]["If-Range"] == '"one"'
 
 
+def test_a_range_that_was_not_asked_for_is_not_taken(server: LyingServer, machine: Machine) -> None:
+    machine.converge(kubelet(server, server.url("shifted")))
+    assert server.ranges() == ["", "bytes=50000-", ""]
+    assert "don't fit" not in machine.log.getvalue()
+
+
 def test_a_later_run_goes_on_where_an_earlier_one_stopped(server: LyingServer, machine: Machine) -> None:
     asset = kubelet(server, server.url("hang"))
     refusal(machine, asset)

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from nodeup.assets.errors import AssetError
 from nodeup.observe import Observer
 from nodeup.options import Options, read_options
 from nodeup.rounds import Run, converge, dry_run
 from nodeup.show import as_text
 from nodeup.sources import Source, load
-from protokube.core.node.asset_actions import FetchAsset
 from protokube.core.steps import Plan
 from protokube.errors import ConfigError, PermissionNeededError, ProtokubeError, ProviderError, UsageError
 from protokube.logs import log_to
@@ -68,6 +68,8 @@ def _run(options: Options) -> int:
         return _image_check(options)
     assert options.config is not None
     source = load(options.config)
+    if options.command == "assets":
+        return _list_assets(options, source)
     if options.target == "cloudinit":
         return _user_data(source)
     if os.geteuid() != 0:
@@ -115,7 +117,8 @@ def _print(options: Options, account: Account, *, planned: bool) -> None:
 def _code(run: Run, account: Account) -> int:
     if account.converged:
         return DONE
-    return NOT_NOW if any(isinstance(action, FetchAsset) for action, _ in run.errors) else NOT_CONVERGED
+    later = any(isinstance(error, AssetError) and error.later for _, error in run.errors)
+    return NOT_NOW if later else NOT_CONVERGED
 
 
 def _checked(options: Options, account: Account) -> Account:
@@ -124,6 +127,16 @@ def _checked(options: Options, account: Account) -> Account:
 
     account.left.add(check_image(Path(options.root)))
     return account
+
+
+def _list_assets(options: Options, source: Source) -> int:
+    from nodeup.assets.limits import Limits
+    from nodeup.assets.listing import as_json, as_text, listing, size_asker
+    from nodeup.assets.web import system_trust
+
+    listed = listing(source.settings.assets, size_asker(Limits(), system_trust))
+    print(as_json(listed) if options.output == "json" else as_text(listed))
+    return DONE
 
 
 def _image_check(options: Options) -> int:

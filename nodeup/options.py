@@ -12,7 +12,7 @@ from protokube import __version__
 from protokube.errors import UsageError
 
 TARGETS = ("direct", "image", "cloudinit")
-COMMANDS = ("image-check",)
+COMMANDS = ("assets", "image-check")
 OUTPUTS = ("text", "json")
 
 
@@ -40,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
     out = _Parser(
         prog="nodeup",
         description="Prepares a machine to be a Kubernetes node: files, units, binaries. It never starts kubelet.",
-        epilog="`nodeup image-check --root DIR` looks for what must not be in an image.",
+        epilog="`nodeup assets --config FILE` lists what would be fetched, to mirror it beforehand. "
+        "`nodeup image-check --root DIR` looks for what must not be in an image.",
         allow_abbrev=False,
     )
     out.add_argument("--version", action="version", version=f"nodeup {__version__}")
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 def read_options(arguments: Sequence[str]) -> Options:
     """The command line's options. Raises UsageError when they don't fit together."""
     given = parser().parse_args(arguments)
-    if given.command is None and given.config is None:
+    if given.command != "image-check" and given.config is None:
         raise UsageError("--config is missing: a file or a URL that says what the machine is to become")
     if (given.target == "image" or given.command == "image-check") and given.root is None:
         raise UsageError("--root is missing: the directory that holds the image's tree")

@@ -31,6 +31,11 @@ class AssetError(ProviderError):
         self.rule = rule
         super().__init__(f"{rule}: {message}")
 
+    @property
+    def later(self) -> bool:
+        """Whether a later run may succeed without a change of the configuration."""
+        return self.rule in _WORST_FIRST
+
 
 class MirrorError(Exception):
     """One mirror doesn't serve an asset; the next one may. `rule` is the kind of failure."""

@@ -1,4 +1,4 @@
-"""What nodeup has installed, so that a later run needn't read it again: `/var/lib/protokube/assets.json`.
+"""What nodeup has installed, so that a later run needn't read it again: `/var/lib/nodeup/assets.json`.
 
 A note holds for a file as long as its size, time and inode stay the same. Without one the file is read. Only for an
 archive is a note more than a shortcut: it alone says which files the archive holds.
@@ -15,7 +15,7 @@ import msgspec
 
 from protokube.core.node.assets import Asset
 
-PLACE = "var/lib/protokube/assets.json"
+PLACE = "var/lib/nodeup/assets.json"
 
 
 class FileNote(msgspec.Struct, frozen=True):

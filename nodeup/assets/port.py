@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nodeup.assets.install import Installer
     from nodeup.assets.web import Trust
 
-CACHE = "/var/cache/protokube/assets"
+CACHE = "/var/cache/nodeup"
 """Of the machine that runs nodeup, for images as well: a cache has no place in an image."""
 
 
@@ -55,10 +55,6 @@ class AssetFiles:
     def install(self, asset: Asset) -> None:
         """Put an asset's files in their places: all of them or, when one can't be written, none."""
         self._installer.install(asset)
-
-    def close(self) -> None:
-        """End the display of progress."""
-        self._progress.close()
 
     @cached_property
     def _fetcher(self) -> Fetcher:

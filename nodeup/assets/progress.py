@@ -30,9 +30,6 @@ class Progress(Protocol):
     def fetched(self, name: str, size: int) -> None:
         """A file is in the cache."""
 
-    def close(self) -> None:
-        """Nothing more follows."""
-
 
 class Lines:
     """A line for every beginning, failure and end: for journals and pipes."""
@@ -56,9 +53,6 @@ class Lines:
         """One line."""
         self._say(f"fetched {name} ({size_text(size)})")
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
 
@@ -79,17 +73,28 @@ class Bars:
             progress.TimeRemainingColumn(),
             console=Console(file=stream),
         )
+        self._lock = threading.Lock()
         self._tasks: dict[str, rich.progress.TaskID] = {}
-        self._progress.start()
+        self._running = 0
 
     @contextmanager
     def download(self, name: str, url: str, done: int, total: int | None) -> Iterator[Advance]:  # noqa: ARG002
-        """A bar of its own, which stays when it has ended, and goes on after a cut."""
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name)
-        task = self._tasks[name]
+        """A bar of its own, which goes on after a cut. The terminal is left as it was when no download runs."""
+        with self._lock:
+            if not self._running:
+                self._progress.start()
+            self._running += 1
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name)
+            task = self._tasks[name]
         self._progress.update(task, completed=done, total=total)
-        yield lambda count: self._progress.advance(task, count)
+        try:
+            yield lambda count: self._progress.advance(task, count)
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._progress.stop()
 
     def failed(self, name: str, url: str, reason: str) -> None:
         """A line above the bars."""
@@ -97,10 +102,6 @@ class Bars:
 
     def fetched(self, name: str, size: int) -> None:
         """The full bar says it."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._progress.stop()
 
 
 class Chosen:
@@ -129,11 +130,6 @@ class Chosen:
     def fetched(self, name: str, size: int) -> None:
         """See Progress."""
         self._progress.fetched(name, size)
-
-    def close(self) -> None:
-        """See Progress."""
-        if self._made is not None:
-            self._made.close()
 
 
 def size_text(count: int) -> str:

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nodeup.assets.port import AssetFiles
 from nodeup.facts import TreeReader
 from nodeup.machine import RunningMachine
 from nodeup.observe import Observer, Readers
 from nodeup.sources import Source
-from nodeup.targets.fetching import asset_files
 from protokube.host.files import NodeFiles
 from protokube.ports import Writers
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @contextmanager
 def this_machine(source: Source, root: str, cache: str | None) -> Iterator[tuple[Observer, Writers]]:
     """The machine below `root`, which is the running one, to look at and to act on."""
-    files, assets = NodeFiles(root), asset_files(root, cache)
+    files, assets = NodeFiles(root), AssetFiles(root, cache)
     with _bus(root) as bus:
         readers = Readers(TreeReader(root, running=True), files, assets, bus)
         observer = Observer(source, readers)

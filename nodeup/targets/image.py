@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nodeup.assets.port import AssetFiles
 from nodeup.facts import TreeReader
 from nodeup.image_check import builders_resolver
 from nodeup.observe import Observer, Readers
 from nodeup.sources import Source
-from nodeup.targets.fetching import asset_files
 from protokube.core.node.image import image_wanted
 from protokube.core.node.machine import MachineFacts
 from protokube.core.node.wanted import Wanted
@@ -24,6 +24,6 @@ def image_tree(source: Source, root: str, cache: str | None) -> tuple[Observer, 
         if (path := builders_resolver(Path(root))) is not None:
             out.removed[path] = "the name servers of the machine that builds the image"
 
-    files, assets = NodeFiles(root), asset_files(root, cache)
+    files, assets = NodeFiles(root), AssetFiles(root, cache)
     readers = Readers(TreeReader(root, running=False), files, assets, None)
     return Observer(source, readers, more), {"files": files, "assets": assets}

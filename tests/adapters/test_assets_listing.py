@@ -73,7 +73,6 @@ def test_lines_for_a_journal() -> None:
         got(1 << 20)
     chosen.failed("kubelet", "https://a/kubelet?signature=x", "it answers 500")
     chosen.fetched("kubelet", 2 << 20)
-    chosen.close()
     assert out.getvalue().splitlines() == [
         "fetching kubelet (2.0 MiB) from https://a/kubelet, resumed at 1.0 MiB",
         "kubelet: https://a/kubelet: it answers 500",
@@ -95,7 +94,6 @@ def test_bars_on_a_terminal() -> None:
     with chosen.download("kubelet", "https://a/kubelet", 1 << 20, 2 << 20) as got:
         got(1 << 20)
     chosen.fetched("kubelet", 2 << 20)
-    chosen.close()
     shown = out.getvalue()
     assert "kubelet: https://a/[kubelet]: cut" in shown and "2.0/2.0 MiB" in shown
     assert isinstance(chosen._progress, Bars)

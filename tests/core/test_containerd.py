@@ -21,6 +21,11 @@ from protokube.core.node.containerd import (
     plugin_directories,
 )
 from protokube.core.node.containerd_settings import read_containerd
+from protokube.core.node.machine import MachineFacts, Running, TreeFacts
+from protokube.core.node.model import File, FileState, UnitState
+from protokube.core.node.needs import NodeupFacts, needs
+from protokube.core.node.settings import read_settings
+from protokube.core.node.wanted import wanted
 
 BOTH = ("/usr/lib/cni", "/opt/cni/bin")
 
@@ -142,3 +147,35 @@ def test_what_is_wrong_is_named(text: str, fault: str) -> None:
     settings, faults = read(text)
     assert len(faults) == 1 and fault in faults[0] and faults[0].startswith("node.yaml:1 "), faults
     assert settings.pause_image == PAUSE_IMAGE and not any(settings.mirrors.values())
+
+
+def running(config_written: float, mirrors_written: float) -> list[str]:
+    """What a machine needs whose containerd was started at 100, when its files were written then."""
+    settings, _ = read_settings(
+        "cluster: a.example\ncontainerd: {registryMirrors: {docker.io: ['https://m.example']}}\n", "node.yaml"
+    )
+    machine = MachineFacts(
+        packages={"containerd": "1.6.20~ds1-1"},
+        programs={"containerd": "/usr/bin/containerd"},
+        packaged_units={SERVICE: f"/usr/lib/systemd/system/{SERVICE}"},
+        containerd="1.6.20~ds1-1",
+        running=Running(),
+    )
+    units = dict.fromkeys(("protokube.service", "kubelet.service", "nodeup.service"), "")
+    judged = wanted(settings, machine, units, "")
+    judged.packages, judged.modules, judged.sysctls, judged.enabled, judged.disabled = {}, {}, {}, [], []
+    judged.links, judged.hostname, judged.swap_off = [], None, None
+    written = {CONFIG: config_written, "/etc/containerd/certs.d/docker.io/hosts.toml": mirrors_written}
+    files: dict[str, FileState] = {
+        file.path: File(file.content, file.mode, int(written.get(file.path, 1.0) * 1e9)) for file in judged.files
+    }
+    assert set(written) <= set(files)
+    states = {unit: UnitState("loaded", "active", "running", 100.0) for unit in judged.units}
+    plan = needs(judged, NodeupFacts(machine, TreeFacts(files, states)))
+    return [step.action.describe() for step in plan.steps]
+
+
+def test_a_changed_configuration_restarts_it_and_a_changed_mirror_does_not() -> None:
+    assert running(config_written=50.0, mirrors_written=50.0) == []
+    assert running(config_written=50.0, mirrors_written=150.0) == []
+    assert running(config_written=150.0, mirrors_written=50.0) == [f"restart {SERVICE}"]

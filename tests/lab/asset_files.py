@@ -58,7 +58,7 @@ class Machine:
     def below(self) -> set[str]:
         """Every file below the root, without the notes."""
         found = {"/" + str(one.relative_to(self.root)) for one in self.root.rglob("*") if not one.is_dir()}
-        return found - {"/var/lib/protokube/assets.json"}
+        return found - {"/var/lib/nodeup/assets.json"}
 
 
 def restarted(machine: Machine, **limits: float) -> Machine:

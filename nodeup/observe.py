@@ -44,6 +44,9 @@ class UnitReader(Protocol):
     def stale(self, units: Sequence[str]) -> frozenset[str]:
         """The units whose files have changed since systemd read them."""
 
+    def queued(self, units: Sequence[str]) -> frozenset[str]:
+        """The units that systemd has a job for."""
+
 
 class Readers(Struct, frozen=True):
     """The reading half of everything. `units` is None for an image, which has no running systemd."""
@@ -99,7 +102,7 @@ class Observer:
             files = read.files
         else:
             files = {**read.files, **known.files}
-        node = TreeFacts(files, {**read.units, **known.units}, known.stale)
+        node = TreeFacts(files, {**read.units, **known.units}, known.stale, known.queued)
         return View(NodeupFacts(facts.machine, node, facts.assets), judged)
 
     def _tree(self, judged: Wanted) -> TreeFacts:
@@ -111,11 +114,11 @@ class Observer:
         if reader is None:
             return TreeFacts(files)
         units = {unit: _state(reader, unit) for unit in judged.units}
+        known = [unit for unit, state in units.items() if not isinstance(state, Unknown)]
         try:
-            stale = reader.stale([unit for unit, state in units.items() if not isinstance(state, Unknown)])
+            return TreeFacts(files, units, reader.stale(known), reader.queued(known))
         except ProviderError as error:
             return TreeFacts(files, units, Unknown(str(error)))
-        return TreeFacts(files, units, stale)
 
 
 def _state(reader: UnitReader, unit: str) -> UnitState | Unknown:

@@ -117,7 +117,11 @@ class SystemBus:
 
     def stale(self, units: Collection[str]) -> frozenset[str]:
         """The units whose files have changed since systemd read them."""
-        return self._wait(self._stale(units), "units whose files have changed")
+        return self._wait(self._those(units, "NeedDaemonReload"), "units whose files have changed")
+
+    def queued(self, units: Collection[str]) -> frozenset[str]:
+        """The units that systemd has a job for: they are yet to be started or stopped."""
+        return self._wait(self._those(units, "Job"), "units with a job")
 
     def reload(self) -> None:
         """Let systemd read its unit files again."""
@@ -180,10 +184,13 @@ class SystemBus:
         commands = await self._get(await self._watching(unit), unit, "Service", "ExecStart")
         return str(commands[0][0]) if commands else None
 
-    async def _stale(self, units: Collection[str]) -> frozenset[str]:
+    async def _those(self, units: Collection[str], name: str) -> frozenset[str]:
+        """The units that have a property: true, or a job's number above 0."""
         bus = await self._connection()
-        answers = await asyncio.gather(*(self._get(bus, unit, "Unit", "NeedDaemonReload") for unit in units))
-        return frozenset(unit for unit, stale in zip(units, answers, strict=True) if stale)
+        answers = await asyncio.gather(*(self._get(bus, unit, "Unit", name) for unit in units))
+        return frozenset(
+            unit for unit, value in zip(units, answers, strict=True) if (value[0] if name == "Job" else value)
+        )
 
     async def _reload(self) -> None:
         await self._manager(await self._connection(), "Reload")

@@ -79,12 +79,13 @@ class MachineFacts(Struct, frozen=True):
 class TreeFacts(Struct, frozen=True):
     """Files that were asked for, and units. `units` is empty in an image.
 
-    `stale`: units whose files have changed since systemd read them.
+    `stale`: units whose files have changed since systemd read them. `queued`: units that systemd has a job for.
     """
 
     files: Mapping[str, FileState] | Unknown
     units: Mapping[str, UnitState | Unknown] = {}
     stale: frozenset[str] | Unknown = frozenset()
+    queued: frozenset[str] = frozenset()
 
     def with_file(self, path: str, state: FileState) -> TreeFacts:
         """The facts with another state of a path; Unknown files stay Unknown."""

@@ -78,6 +78,8 @@ def _packages(wanted: Wanted, machine: MachineFacts, out: Plan) -> None:
 def _tree(wanted: Wanted, files: Files, out: Plan) -> None:
     for file in wanted.files:
         state = files[file.path]
+        if _is_mask(state):
+            continue  # it is refused where the unit is enabled
         if not (isinstance(state, File) and state.text == file.content and state.mode == file.mode):
             out.step(WriteFile(file.path, content=file.content, mode=file.mode), file.reason)
     for link in wanted.links:
@@ -88,8 +90,10 @@ def _tree(wanted: Wanted, files: Files, out: Plan) -> None:
             out.step(RemoveFile(path), reason)
     written = {file.path for file in wanted.files}
     for unit in wanted.enabled:
+        if _is_mask(files[f"{FOLDER}/{unit.unit}"]):
+            out.refuse(unit.unit, "unit/masked", f"an administrator has masked it; `systemctl unmask {unit.unit}`")
         # A link that leads nowhere is no enablement: the unit's file comes first.
-        if unit.file not in written or isinstance(files[unit.file], File):
+        elif unit.file not in written or isinstance(files[unit.file], File):
             _enable(unit, files, out)
     for unit in wanted.disabled:
         for path in unit.links:
@@ -98,13 +102,13 @@ def _tree(wanted: Wanted, files: Files, out: Plan) -> None:
 
 
 def _enable(unit: Enablement, files: Files, out: Plan) -> None:
-    mask = files.get(f"{FOLDER}/{unit.unit}")
-    if isinstance(mask, Link) and mask.target == "/dev/null":
-        out.refuse(unit.unit, "unit/masked", f"an administrator has masked it; `systemctl unmask {unit.unit}`")
-        return
     for path in unit.links:
         if not isinstance(files[path], Link):
             out.step(EnableUnit(path, unit=unit.unit, target=unit.file), "each boot starts it")
+
+
+def _is_mask(state: FileState) -> bool:
+    return _leads_to(state, "/dev/null")
 
 
 def _leads_to(state: FileState, target: str) -> bool:
@@ -157,9 +161,14 @@ def _manager(wanted: Wanted, facts: NodeupFacts, files: Files, out: Plan) -> Non
     elif stale:
         out.step(DaemonReload(), f"changed: {', '.join(sorted(stale))}")
         return
+    masked = {one.subject for one in out.refusals if one.rule == "unit/masked"}
     for service in wanted.services:
         state = facts.node.units.get(service.unit)
-        if isinstance(state, Unknown) or state is None:
+        if service.unit in masked:
+            continue
+        if service.unit in facts.node.queued:
+            out.wait(service.unit, "systemd has it in its queue: it comes after nodeup's own unit", external=True)
+        elif isinstance(state, Unknown) or state is None:
             out.not_known(service.unit, state.reason if state else "systemd was not asked")
         elif service.gate and wanted.stopped:
             out.wait(service.unit, wanted.stopped)
@@ -168,9 +177,7 @@ def _manager(wanted: Wanted, facts: NodeupFacts, files: Files, out: Plan) -> Non
 
 
 def _service(service: ServiceWanted, state: UnitState, files: Files, out: Plan) -> None:
-    if state.load == "masked":
-        out.refuse(service.unit, "unit/masked", f"an administrator has masked it; `systemctl unmask {service.unit}`")
-    elif state.load == "not-found":
+    if state.load == "not-found":
         out.not_known(service.unit, "systemd knows no such unit")
     elif state.active in ("inactive", "failed"):
         out.step(StartUnit(service.unit), service.reason)

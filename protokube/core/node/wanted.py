@@ -79,7 +79,7 @@ class Wanted(Struct):
         """Every path whose state matters."""
         found = [*(file.path for file in self.files), *(link.path for link in self.links), *self.removed]
         for each in (*self.enabled, *self.disabled):
-            found += [*each.links, each.file]
+            found += [*each.links, each.file, f"{FOLDER}/{each.unit}"]
         return tuple(dict.fromkeys(found))
 
     @property

@@ -66,7 +66,7 @@ test: setup build/containerd/made
 test-fast: setup build/containerd/made
 	$(PYTEST) -n $(WORKERS) -m 'not root' $(ARGS)
 
-test-vm: setup build/vm/made
+test-vm: setup build/vm/made build/image/made
 	@test "$$(id -u)" = 0 || { echo 'make test-vm needs root' >&2; exit 1; }
 	$(PRIVATE) $(PYTEST) tests/vm $(ARGS)
 
@@ -74,6 +74,12 @@ build/vm/made: .ci/packages-vm | setup
 	@.ci/install-packages packages-vm
 	@echo 'Fetching Debian for a virtual machine into build/vm (a minute or two)'
 	@$(BIN)/python -m tests.lab.vm build/vm
+	@touch $@
+
+build/image/made: .ci/packages-vm tests/lab/image_root.py | setup
+	@.ci/install-packages packages-vm
+	@echo 'Fetching Debian for images into build/image (a minute or two)'
+	@$(BIN)/python -m tests.lab.image_root build/image
 	@touch $@
 
 # ARGS="--write" puts the figures into docs/safety.md; ARGS="power own" runs these claims alone.

@@ -55,9 +55,9 @@ mount --bind "$base/run/nspawn" /run/systemd/nspawn     # nspawn's own state
 mountpoint -q "$base/fs" || mount -t tmpfs -o mode=755 node "$base/fs"
 mkdir -p "$base/fs/upper" "$base/fs/work" "$base/fs/root"
 root="$base/fs/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/fs/upper,workdir=$base/fs/work" "$root"
+mount -t overlay overlay -o "lowerdir=$NODE_IMAGE,upperdir=$base/fs/upper,workdir=$base/fs/work" "$root"
 
-if [ ! -e "$base/fs/prepared" ]; then
+if [ ! -e "$base/fs/prepared" ] && [ $NODE_IMAGE = / ]; then
     # What this machine would start at boot is none of the node's business.
     rm -rf "$root"/etc/systemd/system/*.wants "$root"/etc/systemd/system/*.requires
     rm -rf "$root/var/lib/etcd" "$root/var/log/journal"
@@ -74,6 +74,8 @@ if [ ! -e "$base/fs/prepared" ]; then
     rm -f "$root/etc/machine-id" "$root/etc/hostname"
     systemd-id128 new > "$root/etc/machine-id"
     echo $NODE_NAME > "$root/etc/hostname"
+fi
+if [ ! -e "$base/fs/prepared" ]; then
     if [ -d "$base/files" ]; then cp -a "$base/files/." "$root/"; fi
     touch "$base/fs/prepared"
 fi
@@ -134,7 +136,8 @@ class SystemdNode:
     directories; "from:to" works too). `all_capabilities`: every capability that this machine has, as on a real
     machine; mount works without it. `seccomp=False` leaves out nspawn's and systemd's system call filters,
     which podman needs here. `delegate`: hand cgroup controllers down, which podman needs as well. `args`: more
-    arguments of systemd-nspawn.
+    arguments of systemd-nspawn. `image`: the root of another system, which is booted as it is, with its own default
+    target and all that it starts.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class SystemdNode:
         seccomp: bool = True,
         delegate: bool = False,
         args: Sequence[str] = (),
+        image: Path = Path("/"),
     ) -> None:
         self.base = base
         self.name = name
@@ -156,6 +160,7 @@ class SystemdNode:
         self._files = dict(files or {})
         self._seccomp = seccomp
         self._delegate = delegate
+        self._image = image
         self._persistent = False
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._cgroup = ""
@@ -267,7 +272,7 @@ class SystemdNode:
     # --- inside --------------------------------------------------------------------------------------
 
     def _environment(self, **more: str) -> dict[str, str]:
-        own = {"NODE_NAME": self.name, "NODE_CGROUP": self._cgroup}
+        own = {"NODE_NAME": self.name, "NODE_CGROUP": self._cgroup, "NODE_IMAGE": str(self._image)}
         seccomp = {} if self._seccomp else {"SYSTEMD_SECCOMP": "0"}
         return {**os.environ, **own, **seccomp, **more}
 

@@ -70,7 +70,7 @@ def fetch(folder: Path, requirements: Sequence[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES.split())}"]
-    _run(*command, _SUITE, str(folder / "root"), *_mirror())
+    _run(*command, _SUITE, str(folder / "root"), *mirror())
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--target", str(folder / "lib"), "--python-version", _PYTHON, "--only-binary=:all:"]
     _run(*command, *requirements)
@@ -222,7 +222,7 @@ class Vm:
             assert "error" not in answer, f"{command} {arguments}: {answer['error']}"
 
 
-def _mirror() -> list[str]:
+def mirror() -> list[str]:
     """The mirror that this machine is set up with; debootstrap's own choice where it can't be told."""
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     lines = sources.read_text().splitlines() if sources.exists() else []

@@ -99,7 +99,7 @@ class EtcdWorld:
             if data is None:
                 return None
             filesystem.etcd[relative] = data
-            filesystem.put(f"{relative}/member/", None)
+            filesystem.put(f"{relative}/member/", None, self._world.clock())
         key = env["ETCD_INITIAL_CLUSTER_TOKEN"]
         return Running(node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data)
 

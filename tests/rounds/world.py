@@ -67,12 +67,12 @@ class Filesystem(Struct):
         mtimes = {path: mtime for path, (text, mtime) in self.files.items() if text is not None}
         return VolumeContents(frozenset(self.files), texts, mtimes, uuid=self.uuid)
 
-    def put(self, path: str, text: str | None) -> None:
-        """A file, or a directory where the path ends in "/", with the directories above it."""
+    def put(self, path: str, text: str | None, at: float | None = None) -> None:
+        """A file, or a directory where the path ends in "/", with the directories above it; `at`, or now."""
         parts = path.rstrip("/").split("/")
         for depth in range(1, len(parts)):
             self.files.setdefault("/".join(parts[:depth]) + "/", (None, 0))
-        self.files[path] = (text, time.time_ns())
+        self.files[path] = (text, int((time.time() if at is None else at) * 1e9))
 
 
 class Job(Struct):
@@ -134,6 +134,8 @@ class World:
         self.attach_looks, self.stale_looks = attach_looks, stale_looks
         self.appear_looks, self.tool_looks = appear_looks, tool_looks
         self.lock = threading.RLock()
+        self.clock: Callable[[], float] = time.time
+        self.monotonic: Callable[[], float] = time.monotonic
         self.volumes: dict[str, WorldVolume] = {}
         self.nodes: dict[str, Node] = {}
         self.can_tag = True

@@ -1,0 +1,344 @@
+"""The ports of one process on a node of the world: each call is a read or an effect of that process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
+
+from protokube.cloudprovider.aws.answer import Answer
+from protokube.cloudprovider.aws.tracking import Tracking
+from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.model import Blank, Disk, Ext4, NoDisk, VolumeContents
+from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
+from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.kubelet.model import KubeletBinary, Machine
+from protokube.core.model import GIB, Unknown
+from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
+from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
+from protokube.core.volumes.model import CloudSnapshot, CloudVolume
+from protokube.errors import (
+    DeviceConflictError,
+    OutcomeUnknownError,
+    ProviderError,
+    TaggingForbiddenError,
+    VolumeDeniedError,
+    VolumeInUseError,
+)
+from tests.rounds.world import CLUSTER, KUBELET, Filesystem, Impossible, Job, WorldVolume
+
+if TYPE_CHECKING:
+    from tests.rounds.process import Process
+
+T = TypeVar("T")
+
+
+class Port:
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world, self._node = process.world, process.node
+
+
+class Cloud(Port):
+    """A cloud like EC2: who this machine is comes from another answer than the volumes, and knows what that hides."""
+
+    remote = True
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        self.tracking = Tracking(self._world.monotonic)
+        self.may_tag = True
+
+    def cluster_id(self) -> str:
+        return CLUSTER
+
+    def snapshot(self, *, volumes: bool) -> CloudSnapshot:
+        instance = self._part("instance", lambda: self._world.instance(self._node))
+        if not volumes:
+            return CloudSnapshot(instance, can_tag=self.may_tag)
+        found = self._part("volumes", self._volumes)
+        return CloudSnapshot(instance, found, self._part("peers", self._world.peers), self.may_tag)
+
+    def _part(self, name: str, read: Callable[[], T]) -> T | Unknown:
+        try:
+            with self._process.reading(name):
+                return read()
+        except ProviderError as error:
+            return Unknown(str(error))
+
+    def _volumes(self) -> tuple[CloudVolume, ...]:
+        mapping = {str(volume.device): volume.id for volume in self._world.held(self._node)}
+        answer = Answer(self._world.monotonic(), self._node.name, self._world.describe(), mapping, young=True)
+        return self.tracking.shown(answer)
+
+    def attach(self, volume_id: str) -> None:
+        with self._process.effect("attach"), self.tracking.request(volume_id) as device:
+            volume = self._world.volumes[volume_id]
+            if volume.holder is not None:
+                raise VolumeInUseError(f"{volume_id} is already attached to an instance")
+            if volume.error:
+                raise VolumeDeniedError(volume.error)
+            if device in {one.device for one in self._world.held(self._node)}:
+                raise DeviceConflictError(device, f"{device} is already in use")
+            trouble = self._world.trouble()
+            if trouble == "throttled":
+                raise ProviderError("request limit exceeded")
+            self._world.attach(self._node, volume, device)
+            if trouble == "lost":
+                raise OutcomeUnknownError("no answer")
+
+    def tag(self, volume_id: str, key: str, value: str) -> None:
+        with self._process.effect("tag"):
+            volume = self._world.volumes[volume_id]
+            if volume.holder != self._node.name:
+                raise Impossible(f"{self._node.name} tags {volume_id}, which {volume.holder} holds")
+            if not self._world.can_tag:
+                self.may_tag = False
+                raise TaggingForbiddenError("tags are forbidden here")
+            volume.tags[key] = value
+
+    def announce(self) -> None:
+        with self._process.effect("announce"):
+            if self._node.told is not None:
+                self._node.told = self._node.address
+
+    def close(self) -> None:
+        pass
+
+
+class Disks(Port):
+    def inspect(self, volumes: Sequence[CloudVolume]) -> Mapping[str, Disk | NoDisk | Unknown]:
+        with self._process.reading("inspect"):
+            found: dict[str, Disk | NoDisk | Unknown] = {}
+            for volume in volumes:
+                if error := self._process.broken.get(f"inspect {volume.id}"):
+                    found[volume.id] = Unknown(str(error))
+                else:
+                    found[volume.id] = self._world.look(self._node, self._world.volumes[volume.id])
+            self._process.seen |= {key: one.content if isinstance(one, Disk) else one for key, one in found.items()}
+            return found
+
+    def mounts(self) -> Sequence[Mount]:
+        with self._process.reading("mounts"):
+            return self._world.mounts(self._node)
+
+    def barred(self) -> Mapping[str, str]:
+        return self._node.barred
+
+    def contents(self, target: str) -> VolumeContents:
+        with self._process.reading("contents"):
+            if target not in self._node.mounts:
+                raise ProviderError(f"{target} is not mounted")
+            filesystem = self._world.volumes[self._node.mounts[target]].filesystem
+            assert filesystem is not None
+            return filesystem.contents()
+
+    def format(self, action: FormatVolume) -> None:
+        with self._process.effect("format", lambda: self._interrupted(action)):
+            volume = self._ground(action)
+            if not isinstance(self._process.seen.get(volume.id), Blank):
+                raise Impossible(f"format of {volume.id}, seen as {self._process.seen.get(volume.id)}")
+            if volume.evidence or volume.filesystem or volume.intent not in (None, action.intent):
+                raise ProviderError(f"format of {volume.id} refused: it is not blank: {volume.evidence}")
+            volume.intent = action.intent
+            made = Filesystem(action.intent.uuid, action.label, volume.size)
+            volume.job = Job("mkfs.ext4", self._world.tool_looks, made)
+
+    def _interrupted(self, action: FormatVolume) -> None:
+        """The power fails during mkfs: what it wrote last is the intent."""
+        volume = self._ground(action)
+        if volume.filesystem is None and volume.evidence is None:
+            volume.intent = action.intent
+
+    def check(self, action: CheckFilesystem) -> None:
+        with self._process.effect("check"):
+            volume, found = self._filesystem(action)
+            volume.job = Job("e2fsck", self._world.tool_looks, replace(found, checked=True))
+
+    def grow(self, action: GrowFilesystem) -> None:
+        with self._process.effect("grow", lambda: self._half_grown(action)):
+            volume, found = self._filesystem(action)
+            if not found.checked:
+                raise Impossible(f"resize2fs of {volume.id}, which was not checked")
+            volume.job = Job("resize2fs", self._world.tool_looks, replace(found, size=volume.size))
+
+    def _half_grown(self, action: GrowFilesystem) -> None:
+        """The power fails during resize2fs: the filesystem must be checked again."""
+        self._filesystem(action)[1].checked = False
+
+    def mount(self, action: MountVolume) -> None:
+        with self._process.effect("mount"):
+            volume, found = self._filesystem(action)
+            if found.used and not found.checked:
+                raise Impossible(f"mount of {volume.id}, which was not checked")
+            if action.target in self._node.mounts:
+                raise Impossible(f"{action.target} is mounted already")
+            found.used, found.checked = True, False
+            self._node.mounts[action.target] = volume.id
+
+    def _filesystem(self, action: CheckFilesystem | GrowFilesystem | MountVolume) -> tuple[WorldVolume, Filesystem]:
+        volume = self._ground(action)
+        if not isinstance(self._process.seen.get(volume.id), Ext4):
+            raise Impossible(f"{action.kind} of {volume.id}, seen as {self._process.seen.get(volume.id)}")
+        if volume.filesystem is None or volume.filesystem.uuid != action.uuid or volume.intent:
+            raise ProviderError(f"{action.kind} of {volume.id} refused: another filesystem than {action.uuid}")
+        return volume, volume.filesystem
+
+    def _ground(self, action: FormatVolume | CheckFilesystem | GrowFilesystem | MountVolume) -> WorldVolume:
+        """Prove again what every action on an unmounted disk stands on."""
+        volume = self._world.volumes[action.volume_id]
+        if volume.holder != self._node.name or volume.attaching:
+            raise Impossible(f"{action.kind} of {volume.id}, which {volume.holder} holds")
+        if (action.number, action.size) != (self._world.number(volume), volume.size):
+            raise ProviderError(f"{action.kind} of {volume.id} refused: another disk")
+        if volume.id in self._node.mounts.values():
+            raise Impossible(f"{action.kind} of {volume.id}, which is mounted")
+        if volume.job:
+            raise ProviderError(f"{action.kind} of {volume.id} refused: {volume.job.tool} is at work")
+        return volume
+
+
+class Files(Port):
+    def read(self, paths: Sequence[str]) -> Mapping[str, FileState]:
+        with self._process.reading("read"):
+            return {path: self._world.file(self._node, path) for path in paths}
+
+    def listing(self, directory: str) -> Mapping[str, FileState]:
+        with self._process.reading("listing"):
+            below = [path for path in self._node.files if path.rpartition("/")[0] == directory]
+            return {path: self._world.file(self._node, path) for path in below}
+
+    def make_directory(self, action: MakeDirectory) -> None:
+        with self._process.effect("make_directory"):
+            if action.volume:
+                self._put(action.volume, action.path + "/", None)
+
+    def write(self, action: WriteFile) -> None:
+        with self._process.effect("write", lambda: self._half_written(action)):
+            if action.volume:
+                self._put(action.volume, action.path, action.content)
+                self._on(action.volume).files.pop(_beside(action.path)[len(action.volume.target) + 1 :], None)
+            elif action.path.startswith("/mnt/"):
+                raise Impossible(f"{action.path} is written without saying which volume it lies on")
+            else:
+                self._node.files.pop(_beside(action.path), None)
+                self._node.files[action.path] = File(action.content, action.mode, int(self._world.clock() * 1e9))
+
+    def _half_written(self, action: WriteFile) -> None:
+        """Only the temporary file beside it stands, and it ends early."""
+        beside, text = _beside(action.path), action.content[: len(action.content) // 2]
+        if action.volume:
+            self._put(action.volume, beside, text)
+        else:
+            self._node.files[beside] = File(text, action.mode, int(self._world.clock() * 1e9))
+
+    def _put(self, volume: OnVolume, path: str, text: str | None) -> None:
+        self._on(volume).put(path[len(volume.target) + 1 :], text, self._world.clock())
+
+    def _on(self, volume: OnVolume) -> Filesystem:
+        id_ = self._node.mounts.get(volume.target)
+        if id_ is None or self._world.number(self._world.volumes[id_]) != volume.number:
+            raise Impossible(f"a write on {volume.target}, where {id_} is mounted")
+        filesystem = self._world.volumes[id_].filesystem
+        assert filesystem is not None
+        return filesystem
+
+    def link(self, action: MakeLink) -> None:
+        with self._process.effect("link"):
+            if self._world.on_volume(self._node, action.target) is None:
+                raise Impossible(f"{action.path} is linked to {action.target}, which isn't there")
+            self._node.files[action.path] = Link(action.target, int(self._world.clock() * 1e9))
+
+    def unlink(self, action: Unlink) -> None:
+        with self._process.effect("unlink"):
+            if isinstance(self._node.files.get(action.path), Link):
+                del self._node.files[action.path]
+
+    def remove(self, action: RemoveFile) -> None:
+        """Remove a file."""
+        with self._process.effect("remove"):
+            if isinstance(self._node.files.get(action.path), File):
+                del self._node.files[action.path]
+
+
+def _beside(path: str) -> str:
+    """Where a file is written before it is renamed."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.protokube-new"
+
+
+class Dns(Port):
+    """A hosts file: private, a record per name and type."""
+
+    private = True
+    local = False
+    watch: tuple[Path, ...] = ()
+
+    def record_sets(self, names: frozenset[str]) -> Mapping[str, RecordSet]:
+        with self._process.reading("record_sets"):
+            return {name: self._record_set(name) for name in names}
+
+    def _record_set(self, name: str) -> RecordSet:
+        owned = [
+            OwnedRecord(type_, values, 60, None)  # type: ignore[arg-type]
+            for (where, type_), values in self._node.records.items()
+            if where == name
+        ]
+        return RecordSet(name, tuple(owned))
+
+    def change(self, changes: Sequence[RecordChange]) -> None:
+        with self._process.effect("change", lambda: self._carry_out(changes[: len(changes) // 2])):
+            self._carry_out(changes)
+
+    def _carry_out(self, changes: Sequence[RecordChange]) -> None:
+        for change in changes:
+            if change.kind is ChangeKind.UPSERT:
+                self._node.records[change.name, change.type] = change.values
+            else:
+                self._node.records.pop((change.name, change.type), None)
+
+    def recover(self) -> None:
+        with self._process.effect("recover"):
+            pass
+
+
+class Etcd(Port):
+    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
+        with self._process.reading("members"):
+            if (found := self._world.etcd.members_at(peer_url)) is None:
+                raise ProviderError(f"nobody answers at {peer_url}")
+            return found
+
+
+class Probe(Port):
+    def machine(self) -> Machine:
+        with self._process.reading("machine"):
+            return Machine(8 * GIB, 2)
+
+    def kubelet(self, named: str | None = None) -> KubeletBinary | None:
+        with self._process.reading("kubelet"):
+            return None
+
+
+class Services(Port):
+    def state(self, unit: str) -> UnitState:
+        with self._process.reading("unit"):
+            assert unit == KUBELET and self._node.unit is not None
+            return self._node.unit
+
+    def program(self, unit: str) -> str | None:
+        return None
+
+    def start(self, unit: str) -> None:
+        with self._process.effect("start"):
+            late = self._process.observer.uptime() >= self._process.config.kubelet.gate_timeout
+            if not late and any(volume.attaching for volume in self._world.held(self._node)):
+                raise Impossible("kubelet is started while a volume is attaching")
+            self._node.unit = UnitState("loaded", "active", "running", started_at=self._world.clock())
+
+    def restart(self, unit: str) -> None:
+        with self._process.effect("restart"):
+            self._world.etcd.stop(self._node)
+            self._node.unit = UnitState("loaded", "active", "running", started_at=self._world.clock())

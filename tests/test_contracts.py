@@ -45,6 +45,7 @@ OFFENCES = {
     "The agent stands on the house, which knows nothing of it": ("host/files.py", "import agent.ports"),
     "The agent takes core, host and errors, and not the daemon": ("../agent/loop.py", "import protokube.config"),
     "The agent is built one way": ("../agent/core/plan.py", "import agent.ports"),
+    "aiohttp lives at the agent's edges": ("../agent/loop.py", "import aiohttp"),
     "The agent's core does no I/O and knows no clock": ("../agent/core/plan.py", "import time"),
     "nodeup stands on protokube's core, ports and host, and not on its daemon": (
         "../nodeup/facts.py",

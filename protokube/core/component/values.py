@@ -128,7 +128,8 @@ def read_duration(value: object) -> Duration:
         raise WrongValueError(str(error)) from error
 
 
-def _quantity(value: object) -> Quantity:
+def quantity(value: object) -> Quantity:
+    """A quantity from its text, or from a number."""
     text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     try:
         return Quantity(_string(text, "a quantity like 100Mi"))
@@ -139,7 +140,7 @@ def _quantity(value: object) -> Quantity:
 
 
 def _size(value: object) -> str:
-    return "" if value == "" else _quantity(value).text
+    return "" if value == "" else quantity(value).text
 
 
 def _percent(value: object) -> str:
@@ -150,7 +151,7 @@ def _percent(value: object) -> str:
 
 def quantity_or_percent(value: object) -> str:
     """A share, like 10%, or a quantity."""
-    return _percent(value) if isinstance(value, str) and value.endswith("%") else _quantity(value).text
+    return _percent(value) if isinstance(value, str) and value.endswith("%") else quantity(value).text
 
 
 # --- lists and maps ----------------------------------------------------------------------------------
@@ -219,11 +220,11 @@ KINDS: Mapping[str, Kind] = {
         "size": _size,
         "ip": _ip,
         "duration": read_duration,
-        "quantity": _quantity,
+        "quantity": quantity,
         "strings": _list_of(_string),
         "ips": _list_of(_ip),
         "map": map_of(_string),
-        "quantities": map_of(lambda value: _quantity(value).text),
+        "quantities": map_of(lambda value: quantity(value).text),
         "percents": map_of(_percent),
         "gates": map_of(_gate),
         "headers": map_of(_header, separator=":"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from protokube.core.node import kernel
 from protokube.core.node.assets import ARCHITECTURES
-from protokube.core.node.containerd import PLUGIN_DIRECTORIES
+from protokube.core.node.containerd import HEAD, MIRRORS, PLUGIN_DIRECTORIES
 from protokube.core.node.machine import MachineFacts, OsRelease, Running
 from protokube.core.node.unit_files import PACKAGED
 from protokube.host.kubelet import InstalledKubelet
@@ -49,6 +49,7 @@ class TreeReader:
             packaged_units={unit: path for unit in units if (path := self._packaged(unit)) is not None},
             containerd=self._containerd(programs.get("containerd"), packages),
             plugins=tuple(place for place in PLUGIN_DIRECTORIES if (self._at(place) / "loopback").exists()),
+            mirrors=tuple(sorted(path.parent.name for path in self._at(MIRRORS).glob("*/hosts.toml") if _ours(path))),
             machine_id=self._text("/etc/machine-id").strip() if self._running else "",
             interrupted=unfinished or any(self._at("/var/lib/dpkg/updates").glob("[0-9]*")),
             running=self._read_running(sysctls) if self._running else None,
@@ -124,6 +125,14 @@ class TreeReader:
         return (
             has_modules and not forbidden and capable is not None and bool(int(capable[1], 16) >> _CAP_SYS_MODULE & 1)
         )
+
+
+def _ours(path: Path) -> bool:
+    """Whether nodeup has written a file for containerd."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").startswith(HEAD)
+    except OSError:
+        return False
 
 
 def _os_release(text: str) -> OsRelease:

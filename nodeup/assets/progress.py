@@ -36,6 +36,7 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
 
     @contextmanager
     def download(self, name: str, url: str, done: int, total: int | None) -> Iterator[Advance]:
@@ -54,7 +55,8 @@ class Lines:
         self._say(f"fetched {name} ({size_text(size)})")
 
     def _say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        with self._lock:
+            print(line, file=self._stream, flush=True)
 
 
 class Bars:

@@ -148,6 +148,26 @@ def test_an_update_of_containerd_gets_a_file_that_it_reads(
     assert file.read_text() == before
 
 
+def test_a_registry_that_loses_its_mirrors_is_asked_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = debian(tmp_path / "root")
+    theirs = root / "etc/containerd/certs.d/theirs.example/hosts.toml"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('server = "https://theirs.example"\n')
+    config = tmp_path / "node.yaml"
+    config.write_text("cluster: a.example\ncontainerd: {registryMirrors: {docker.io: ['https://m.example']}}\n")
+    file = root / "etc/containerd/certs.d/docker.io/hosts.toml"
+    assert nodeup(capsys, tmp_path, config)[0] == 0
+    assert tomllib.loads(file.read_text())["host"] == {"https://m.example": {"capabilities": ["pull", "resolve"]}}
+    config.write_text("cluster: a.example\n")
+    code, report = nodeup(capsys, tmp_path, config)
+    assert code == 0 and "/etc/containerd/certs.d/docker.io/hosts.toml" in {one["subject"] for one in report["steps"]}
+    assert tomllib.loads(file.read_text()) == {"server": "https://registry-1.docker.io"}
+    assert nodeup(capsys, tmp_path, config)[1]["steps"] == []
+    assert theirs.read_text() == 'server = "https://theirs.example"\n'
+
+
 def update(root: Path, version: str) -> None:
     """Another version of containerd is installed by apt."""
     status = root / "var/lib/dpkg/status"

@@ -29,8 +29,10 @@ PAUSE_IMAGE = "registry.k8s.io/pause:3.10.2"
 DEFAULT_REGISTRY = "*"
 """Stands for every registry that has no mirrors of its own."""
 
+_DEFAULT_DIRECTORY = "_default"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
-_HEAD = "# Written by nodeup, which replaces it whenever it changes.\n"
+HEAD = "# Written by nodeup, which replaces it whenever it changes.\n"
+"""The first line of every file here: what bears it is ours."""
 
 # Debian's own file sets this path: its packages keep out of /opt.
 _OPT = '[plugins."io.containerd.internal.v1.opt"]\npath = "/var/lib/containerd/opt"\n'
@@ -98,19 +100,23 @@ class ContainerdFile(Struct, frozen=True):
 
 
 def containerd_files(
-    settings: ContainerdSettings, version: str | None, plugins: Sequence[str]
+    settings: ContainerdSettings, version: str | None, plugins: Sequence[str], former: Collection[str] = ()
 ) -> tuple[ContainerdFile, ...] | Rejected:
     """Every file for containerd, or why there can't be one. `plugins` are the directories of CNI plugins.
 
-    `version` is what `containerd --version` or its package says, None when it isn't installed.
+    `version` is what `containerd --version` or its package says, None when it isn't installed. `former` are the
+    directories of MIRRORS that nodeup has written before.
     """
     config = config_toml(settings.pause_image, version, plugins)
     if isinstance(config, Rejected):
         return config
+    # A registry that has lost its mirrors keeps its directory, which hides _default. So it gets what that has.
+    every = settings.mirrors.get(DEFAULT_REGISTRY, ())
+    lost = {DEFAULT_REGISTRY if name == _DEFAULT_DIRECTORY else name: every for name in former}
     # hosts.toml is read at every pull (containerd's docs/hosts.md), so a mirror never restarts containerd.
     mirrors = (
         ContainerdFile(f"{MIRRORS}/{_directory(registry)}/hosts.toml", hosts_toml(registry, urls))
-        for registry, urls in sorted(settings.mirrors.items())
+        for registry, urls in sorted({**lost, **settings.mirrors}.items())
     )
     return (ContainerdFile(CONFIG, config, SERVICE), *mirrors, ContainerdFile(CRICTL, crictl_yaml()))
 
@@ -126,12 +132,12 @@ def config_toml(pause_image: str, version: str | None, plugins: Sequence[str]) -
     release = (int(found[1]), int(found[2])) if found else None
     values = {"pause": pause_image, "mirrors": MIRRORS, "first": plugins[0]}
     if release in ((1, 6), (1, 7)):
-        return _HEAD + _VERSION_2.format_map(values)
+        return HEAD + _VERSION_2.format_map(values)
     if release is not None and release[0] == 2:
         # 2.1 deprecates bin_dir, and refuses both side by side.
         quoted = [f'"{one}"' for one in plugins]
         key = f"bin_dirs = [{', '.join(quoted)}]" if release >= (2, 1) else f"bin_dir = {quoted[0]}"
-        return _HEAD + _VERSION_3.format_map({**values, "plugins": key})
+        return HEAD + _VERSION_3.format_map({**values, "plugins": key})
     return Rejected(
         "containerd/version",
         f"containerd: version {version!r} is not known here (expected 1.6, 1.7 or 2.x); install one of these, "
@@ -152,7 +158,7 @@ def plugin_directories(present: Collection[str], extracted: Collection[str] = ()
 
 def hosts_toml(registry: str, mirrors: Sequence[str]) -> str:
     """hosts.toml of a registry: its mirrors in their order, and then the registry itself."""
-    parts = [_HEAD]
+    parts = [HEAD]
     if registry != DEFAULT_REGISTRY:
         # docker.io is a name for people; its API is elsewhere (containerd's docs/hosts.md).
         host = "registry-1.docker.io" if registry == "docker.io" else registry
@@ -167,8 +173,8 @@ def hosts_toml(registry: str, mirrors: Sequence[str]) -> str:
 
 def crictl_yaml() -> str:
     """crictl's configuration: without it crictl guesses among the sockets of three runtimes."""
-    return f"{_HEAD}runtime-endpoint: {ENDPOINT}\nimage-endpoint: {ENDPOINT}\ntimeout: 10\n"
+    return f"{HEAD}runtime-endpoint: {ENDPOINT}\nimage-endpoint: {ENDPOINT}\ntimeout: 10\n"
 
 
 def _directory(registry: str) -> str:
-    return "_default" if registry == DEFAULT_REGISTRY else registry
+    return _DEFAULT_DIRECTORY if registry == DEFAULT_REGISTRY else registry

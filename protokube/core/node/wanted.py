@@ -166,7 +166,7 @@ def _containerd(
         out.findings.wait(CONFIG, "depends on the version of containerd, which is known after its installation")
     else:
         files = containerd_files(
-            settings.containerd, machine.containerd, plugin_directories(machine.plugins, extracted)
+            settings.containerd, machine.containerd, plugin_directories(machine.plugins, extracted), machine.mirrors
         )
         if isinstance(files, Rejected):
             out.findings.refuse("containerd", files.rule, files.evidence)

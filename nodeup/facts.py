@@ -16,7 +16,7 @@ from protokube.core.node.assets import ARCHITECTURES
 from protokube.core.node.containerd import HEAD, MIRRORS, PLUGIN_DIRECTORIES
 from protokube.core.node.machine import MachineFacts, OsRelease, Running
 from protokube.core.node.unit_files import PACKAGED
-from protokube.host.kubelet import InstalledKubelet
+from protokube.host.kubelet import swap_of
 from protokube.kernel.calls import clock_synchronised
 
 PROGRAMS = ("protokube", "nodeup", "kubelet", "containerd")
@@ -84,23 +84,19 @@ class TreeReader:
         return self._asked[1]
 
     def _read_running(self, sysctls: Collection[str]) -> Running:
-        probe = InstalledKubelet(str(self._root)).machine()
         values = {key: self._text(f"/proc/sys/{kernel.sysctl_path(key)}").strip() for key in sysctls}
         known = {key: value for key, value in values.items() if self._sysctl(key).exists()}
         return Running(
-            systemd=probe.systemd,
+            systemd=self._at("/run/systemd/system").is_dir(),  # as sd_booted(3) does
             modules=frozenset(self._modules()),
             can_load=self._can_load(),
             sysctls=known,
             fixed=frozenset(key for key in known if not os.access(self._sysctl(key), os.W_OK)),
-            swap=probe.swap,
+            swap=swap_of(self._text("/proc/swaps")),
             hostname=platform.node(),
             cloud_hostname=_cloud_hostname(self._text("/run/cloud-init/instance-data.json")),
             clock=time.time(),
             synchronised=clock_synchronised(),
-            memory=probe.memory,
-            cgroup_v2=probe.cgroup_v2,
-            nameservers=probe.nameservers,
         )
 
     def _sysctl(self, key: str) -> Path:

@@ -47,7 +47,7 @@ class InstalledKubelet:
             cpus,
             systemd=Path(self._root, "run/systemd/system").is_dir(),
             cgroup_v2=self._cgroup_v2(),
-            swap=self._read("proc/swaps", _swap_of),
+            swap=self._read("proc/swaps", swap_of),
             online_cpus=self._read("sys/devices/system/cpu/online", _numbers),
             numa_nodes=self._read("sys/devices/system/node/online", _numbers),
             nameservers=self._read("etc/resolv.conf", _nameservers_of),
@@ -101,7 +101,7 @@ class InstalledKubelet:
         return done.stdout or done.stderr
 
 
-def _swap_of(text: str) -> tuple[str, ...]:
+def swap_of(text: str) -> tuple[str, ...]:
     """The swap devices and files in /proc/swaps, whose first line is a heading."""
     return tuple(line.split()[0] for line in text.splitlines()[1:] if line.strip())
 

@@ -76,7 +76,7 @@ def node(tmp_path: Path) -> Iterator[SystemdNode]:
     binds = [f"{repository}:/srv/repository"]
     machine = SystemdNode(tmp_path / "node", "node-a", files=files, binds=binds, all_capabilities=True)
     with machine.persist():
-        machine.run("sh", "-c", "rm -rf /etc/apt/sources.list.d/* /var/lib/apt/lists/*")
+        machine.run("sh", "-c", "rm -rf /etc/apt/sources.list.d/* /var/lib/apt/lists/* /usr/sbin/policy-rc.d")
         machine.run("systemctl", "set-default", "multi-user.target")
         machine.run("systemctl", "enable", "nodeup.service")
         yield machine

@@ -10,6 +10,11 @@ from protokube.core.node.machine import MachineFacts
 from protokube.core.node.settings import HOSTNAME_AUTO, HOSTNAME_KEEP
 
 PATH = "/etc/hostname"
+CLOUD_INIT_PATH = "/etc/cloud/cloud.cfg.d/99-nodeup.cfg"
+CLOUD_INIT = """\
+# Written by nodeup: a node that is renamed at a boot would register as a second one.
+preserve_hostname: true
+"""
 DEFAULTS = ("", "(none)", "localhost", "localhost.localdomain", "debian")
 """The names that a machine has before it gets one of its own: every machine of one image has them."""
 
@@ -25,8 +30,9 @@ def wanted_hostname(setting: str, machine: MachineFacts) -> tuple[str, str] | No
         return setting, "the configuration names the machine"
     if running.cloud_hostname and _USABLE.fullmatch(running.cloud_hostname):
         return running.cloud_hostname, "the cloud names the machine"
-    if running.hostname.lower() in DEFAULTS and machine.machine_id:
-        return name_of(machine.machine_id), "a default name would be that of every machine of one image"
+    own = name_of(machine.machine_id) if machine.machine_id else running.hostname
+    if running.hostname.lower() in (*DEFAULTS, own):
+        return own, "a default name would be that of every machine of one image"
     return None
 
 

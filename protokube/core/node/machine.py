@@ -27,13 +27,13 @@ class OsRelease(Struct, frozen=True):
 
 
 class Running(Struct, frozen=True):
-    """What a running system tells; None is a fact that could not be read.
+    """What a running system tells.
 
     `systemd`: it is PID 1. `modules`: loaded or built in, spelled with underscores. `can_load`: the kernel takes
     modules. `sysctls`: the current values of those that are wanted; a key that the kernel doesn't have is missing.
     `fixed`: those that can't be set here, as in a container.
     `hostname`: the kernel's. `cloud_hostname`: what cloud-init has from the cloud. `clock`: seconds since the epoch.
-    `synchronised`: the kernel says that a time service keeps the clock. `memory` in bytes.
+    `synchronised`: the kernel says that a time service keeps the clock.
     """
 
     systemd: bool = True
@@ -41,14 +41,11 @@ class Running(Struct, frozen=True):
     can_load: bool = True
     sysctls: Mapping[str, str] = {}
     fixed: frozenset[str] = frozenset()
-    swap: tuple[str, ...] | None = ()
+    swap: tuple[str, ...] = ()
     hostname: str = ""
     cloud_hostname: str | None = None
     clock: float = 0.0
     synchronised: bool | None = None
-    memory: int | None = None
-    cgroup_v2: bool | None = None
-    nameservers: tuple[str, ...] | None = None
 
 
 class MachineFacts(Struct, frozen=True):

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from protokube.core.action import ActionValue, Facet
 from protokube.core.node.actions import FileAction, FileFacts, FileWriter, MakeLink, Unlink
+from protokube.core.node.kernel import SYSCTLS, module_of
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts, TreeFacts
 from protokube.core.node.model import Absent, Link
 
@@ -96,9 +97,12 @@ class LoadModule(MachineAction, frozen=True, tag="load-module"):
         return f"load the kernel module {self.name}"
 
     def predict(self, facts: MachineFacts, now: float) -> MachineFacts:
-        """It is loaded."""
-        loaded = facts.running.modules if facts.running else frozenset()
-        return facts.with_running(modules=loaded | {self.name})
+        """It is loaded, and its sysctls are there, with values that only the kernel knows."""
+        if facts.running is None:
+            return facts
+        new = {key: "known once its module is loaded" for key in SYSCTLS if module_of(key) == self.name}
+        running = facts.running
+        return facts.with_running(modules=running.modules | {self.name}, sysctls={**new, **running.sysctls})
 
     def execute(self, port: MachineWriter) -> None:
         """Load it."""

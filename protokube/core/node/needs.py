@@ -161,6 +161,7 @@ def _manager(wanted: Wanted, facts: NodeupFacts, files: Files, out: Plan) -> Non
     elif stale:
         out.step(DaemonReload(), f"changed: {', '.join(sorted(stale))}")
         return
+    places = {each.unit: each.file for each in wanted.enabled}
     masked = {one.subject for one in out.refusals if one.rule == "unit/masked"}
     for service in wanted.services:
         state = facts.node.units.get(service.unit)
@@ -173,11 +174,13 @@ def _manager(wanted: Wanted, facts: NodeupFacts, files: Files, out: Plan) -> Non
         elif service.gate and wanted.stopped:
             out.wait(service.unit, wanted.stopped)
         else:
-            _service(service, state, files, out)
+            there = service.coming or isinstance(files.get(places.get(service.unit, "")), File)
+            _service(service, state, files, out, there=there)
 
 
-def _service(service: ServiceWanted, state: UnitState, files: Files, out: Plan) -> None:
-    if state.load == "not-found":
+def _service(service: ServiceWanted, state: UnitState, files: Files, out: Plan, *, there: bool) -> None:
+    """`there`: the unit's file is. systemd reads it when the unit is started, if it hasn't yet."""
+    if state.load == "not-found" and not there:
         out.not_known(service.unit, "systemd knows no such unit")
     elif state.active in ("inactive", "failed"):
         out.step(StartUnit(service.unit), service.reason)

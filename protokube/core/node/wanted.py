@@ -43,13 +43,15 @@ class LinkWanted(Struct, frozen=True):
 class ServiceWanted(Struct, frozen=True):
     """A unit that is to run, and the files that it reads at its start.
 
-    `gate`: it makes or uses certificates, so that it isn't started while the clock is certainly wrong.
+    `gate`: it makes or uses certificates, so that it isn't started while the clock is certainly wrong. `coming`: a
+    package that a dry run assumes to be installed brings it.
     """
 
     unit: str
     reason: str
     reads: tuple[str, ...] = ()
     gate: bool = False
+    coming: bool = False
 
 
 class Wanted(Struct):
@@ -110,6 +112,8 @@ def wanted(
     if (name := hostname.wanted_hostname(settings.hostname, machine)) is not None:
         out.hostname = name
         out.file(hostname.PATH, f"{name[0]}\n", name[1])
+        if "cloud-init" in machine.packages:
+            out.file(hostname.CLOUD_INIT_PATH, hostname.CLOUD_INIT, "cloud-init would rename the machine at a boot")
     return out
 
 
@@ -178,7 +182,8 @@ def _containerd(
     if path is not None:
         out.enabled.append(unit_files.enablement(CONTAINERD, ("multi-user.target",), path))
     if machine.running is not None and machine.containerd is not None:
-        out.services.append(ServiceWanted(CONTAINERD, "containers run in it", reads=(CONFIG,)))
+        coming = machine.containerd == AFTER_INSTALLATION
+        out.services.append(ServiceWanted(CONTAINERD, "containers run in it", reads=(CONFIG,), coming=coming))
 
 
 def _clock(machine: MachineFacts, out: Wanted) -> None:

@@ -182,8 +182,8 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
         faults.append(
             Fault("--kubelet-unit", f"{unit!r} where a unit such as kubelet.service, or none, was expected")
         )
-    timeout = values["kubelet-gate-timeout"]
-    assert isinstance(timeout, float)
+    gate_timeout, names_timeout = values["kubelet-gate-timeout"], values["etcd-names-timeout"]
+    assert isinstance(gate_timeout, float) and isinstance(names_timeout, float)
     unit_name = None if unit == "none" else unit
     folder = manifest_dir.rstrip("/") or "/"
     templates = load_templates(None if values["template-dir"] is None else str(values["template-dir"]), faults)
@@ -197,6 +197,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             image=None if values["etcd-image"] is None else str(values["etcd-image"]),
             assume_new=bool(values["etcd-bootstrap"]),
             manifest_dir=folder,
+            names_patience=names_timeout,
             dns_suffix=suffix,
             kubelet_unit=unit_name,
         ),
@@ -205,7 +206,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
         ),
         kubelet=KubeletSettings(
             unit=unit_name,
-            gate_timeout=timeout,
+            gate_timeout=gate_timeout,
             restarts_per_hour=_count(section, "kubeletRestartsPerHour", 6, faults),
             manifest_dir=folder,
             master=master,

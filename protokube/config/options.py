@@ -95,6 +95,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("template-dir", None, "etcd templates (the shipped ones)", VOLUMES, metavar="DIR"),
     Option("etcd-image", None, "etcd image (a pinned one)", VOLUMES, metavar="IMAGE"),
+    Option(
+        "etcd-names-timeout",
+        60.0,
+        "how long a new member of several waits for the others' names",
+        VOLUMES,
+        float,
+        metavar="SECONDS",
+    ),
     Option("etcd-bootstrap", False, "assume that these members never ran, where nothing tells", VOLUMES, bool),
     Option(
         "dns",

@@ -37,6 +37,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster whose members wait for the names of the others for less than a minute."""
+    with Cluster(tmp_path, three_members(), options=("--etcd-names-timeout", "8")) as cluster:
+        yield cluster
+
+
 def hosts_inside(node: TrialNode) -> dict[str, str]:
     """The address of each name, as the running container of the node's main member sees it."""
     text = Path(f"/proc/{etcd_pid(node)}/root/etc/hosts").read_text()
@@ -79,12 +86,13 @@ def test_a_cluster_forms_and_survives_the_loss_of_a_machine(cluster: Cluster) ->
     assert cluster_id(d) == identity
 
 
-def test_a_member_that_comes_late_joins_the_cluster_that_the_others_formed(cluster: Cluster) -> None:
-    a, b = (cluster.start(letter) for letter in "ab")
+def test_a_member_that_comes_late_joins_the_cluster_that_the_others_formed(hasty: Cluster) -> None:
+    a, b = (hasty.start(letter) for letter in "ab")
     until("two of three are a cluster", lambda: healthy(a, b), LIMIT)
+    assert "names of other members are missing" in a.log() + b.log()
     acknowledged(a, "early", "yes")
 
-    c = cluster.start("c")
+    c = hasty.start("c")
 
     until("the third is in", lambda: healthy(a, b, c), LIMIT)
     assert value(c, "early") == "yes"

@@ -202,7 +202,7 @@ def _boots_without_names(lab: Lab, down: Any, up: Any) -> None:
 def test_a_member_of_several_waits_for_names_and_not_for_ever(lab: Lab) -> None:
     volumes = [one for member in "abc" for one in both(member, "a,b,c")]
     lab.stop()
-    with lab.node("a", lab.inventory(lab.base, volumes), interval=5) as node:
+    with lab.node("a", lab.inventory(lab.base, volumes), interval=1, etcdNamesTimeout=8) as node:
         node.start_daemon()
         until("it waits with the link", lambda: "names of other members are missing" in node.log(), LIMIT)
         mounted = list(node.path("/mnt").glob("master-*/k8s.io/manifests/*.manifest"))

@@ -252,7 +252,7 @@ class BlockDevices:
             except ChildError as failed:
                 self._state(volume_id).end(str(failed), tool)
                 continue
-            if made is not None:
+            if made is not None and child.request["job"] == "format":
                 self._made[volume_id] = _fresh(child.request, ext4.Superblock(made))
 
     # --- acting ---
@@ -273,7 +273,7 @@ class BlockDevices:
     def mount(self, action: MountVolume) -> None:
         """Mount the disk under its lock, after checking again that it is this disk with this filesystem."""
         self._made.pop(action.volume_id, None)
-        order = {"uuid": action.uuid, "target": action.target, "root": self._root}
+        order = {"uuid": action.uuid, "target": action.target, "root": self._root, "data_dirs": self.data_dirs}
         child = Child("worker", self._order("mount", action, order), session=True)
         if not wait({action.volume_id: child}, MOUNT_LIMIT):
             with self._lock:
@@ -282,15 +282,22 @@ class BlockDevices:
                 f"mounting {action.device} ({action.volume_id}) has taken more than {MOUNT_LIMIT} s and goes on as "
                 f"process {child.pid}; see the kernel's log for the disk"
             )
-        self._raise("mount", action, child)
+        if taken_back := self._result("mount", action, child):
+            log.warning(
+                "%s: etcd's first start in %s was cut off before its first entry; its empty log is put aside, and it "
+                "starts again",
+                action.volume_id,
+                taken_back.decode().replace("\n", " and "),
+            )
 
-    def _raise(self, job: str, action: Any, child: Child) -> None:
+    def _result(self, job: str, action: Any, child: Child) -> bytes | None:
         try:
-            failure, _ = child.answer()
+            failure, made = child.answer()
         except ChildError as failed:
             raise ProviderError(f"{job} of {action.device} ({action.volume_id}): {failed}") from failed
         if failure is not None:
             raise ProviderError(f"{job} of {action.device} ({action.volume_id}) refused: {failure}")
+        return bytes(made) if made else None
 
     def _start(self, job: str, action: FormatVolume | CheckFilesystem | GrowFilesystem, more: dict[str, Any]) -> None:
         tool = TOOLS[job]

@@ -15,7 +15,7 @@ from tests.lab import guard
 from tests.safety import cases, table
 from tests.safety.claims import CLAIMS
 from tests.safety.corpus import Corpus
-from tests.safety.engine import memory, run_all
+from tests.safety.engine import Tally, memory, run_all
 
 CHECKOUT = Path(__file__).parents[2]
 UNPACKED = CHECKOUT / "build/safety"
@@ -37,13 +37,15 @@ def main() -> int:
         corpus = Corpus(folder / "corpus", options.unpacked)
         jobs = cases.everything(corpus, folder / "power", set(options.claim))
         tallies, whole = run_all(jobs, folder)
-    print(table.plain(tallies))
-    if options.missed and (gone := table.missed(tallies)):
+    # Of the other claims not all cases were run; but a violation is one.
+    shown = {key: tally if key in (options.claim or tallies) else Tally() for key, tally in tallies.items()}
+    print(table.plain(shown))
+    if options.missed and (gone := table.missed(shown)):
         print(f"\nNot detected:\n{gone}")
     if not whole:
         print("\nThe run was ended early: the table tells only of the jobs that were done.")
     if options.write and whole:
-        table.write(tallies, CHECKOUT / "docs/safety.md")
+        table.write(shown, CHECKOUT / "docs/safety.md")
     if bad := table.violations(tallies):
         print(f"\nViolations:\n{bad}")
     return 1 if bad or not whole else 0

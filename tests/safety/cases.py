@@ -25,4 +25,4 @@ def everything(corpus: Corpus, folder: Path, claims: Set[str] = frozenset()) -> 
         *swaps.jobs(),
         *gap.jobs(),
     ]
-    return [job for job in jobs if not claims or job.claim in claims]
+    return [job for job in jobs if job.answers(claims)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
@@ -20,21 +20,33 @@ class Claim:
 
 @dataclass(frozen=True)
 class Result:
-    """One case of a claim. `trouble` is empty when it held, or when the disk's content was detected."""
+    """One case of a claim. `trouble` is empty when it held, or when the disk's content was detected.
+
+    `drawn`: nothing but a drawn page told that the disk isn't blank.
+    """
 
     claim: str
     case: str
     trouble: str = ""
+    drawn: bool = False
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """Cases that share their preparation. `run` gets a folder of its own, and yields its results one by one."""
+    """Cases that share their preparation. `run` gets a folder of its own, and yields its results one by one.
+
+    `more`: claims besides the first that its results answer.
+    """
 
     claim: str
     name: str
     run: Callable[[Path], Iterable[Result]]
+    more: tuple[str, ...] = ()
+
+    def answers(self, claims: Set[str]) -> bool:
+        """Whether it answers one of some claims; no claims stands for all."""
+        return not claims or not claims.isdisjoint((self.claim, *self.more))
 
 
 def results(job: Job, scratch: Path) -> Iterator[Result]:
@@ -42,12 +54,13 @@ def results(job: Job, scratch: Path) -> Iterator[Result]:
     began = monotonic()
     try:
         for result in job.run(scratch):
+            assert job.answers({result.claim}), f"{job.name} says nothing of {result.claim} in its `more`"
             now = monotonic()
-            yield Result(result.claim, result.case, result.trouble, now - began)
+            yield replace(result, seconds=now - began)
             began = now
     except Exception:  # noqa: BLE001 - whatever it was, the table must show it
         text = traceback.format_exc().strip()
-        yield Result(job.claim, job.name, f"the case itself failed: {text}", monotonic() - began)
+        yield Result(job.claim, job.name, f"the case itself failed: {text}", seconds=monotonic() - began)
 
 
 CLAIMS = (

@@ -22,6 +22,7 @@ class Tally:
     """What the cases of one claim have said."""
 
     cases: int = 0
+    drawn: int = 0
     seconds: float = 0.0
     troubles: list[Result] = field(default_factory=list)
 
@@ -86,6 +87,7 @@ def add(tallies: Tallies, result: Result) -> None:
     """Count one result."""
     tally = tallies[result.claim]
     tally.cases += 1
+    tally.drawn += result.drawn
     tally.seconds += result.seconds
     if result.trouble:
         tally.troubles.append(result)

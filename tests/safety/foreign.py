@@ -12,6 +12,9 @@ from tests.safety.corpus import FORMATS, Corpus, Format, label, seed
 from tests.safety.images import KIB, MIB, copy, is_blank, look, loop, opaque, overlay, record, run, wipe, write
 
 _HEADS = (("head-4k", 4 * KIB), ("head-1m", MIB), ("head-16m", 16 * MIB))
+_DRAWN = "page drawn by the seed"
+"""How evidence names a page of the sample. Signatures and known places come before it."""
+_WIPED = ("head-4k", "head-1m", "head-16m", "head-1m-sparse", "head-16m-sparse")
 
 
 def judged(image: Path, *, tells_holes: bool = False) -> str:
@@ -26,7 +29,8 @@ def judged(image: Path, *, tells_holes: bool = False) -> str:
 
 def formatted(claim: str, case: str, image: Path, *, tells_holes: bool = False) -> Result:
     """A case whose disk must not pass for blank."""
-    return Result(claim, case, "" if judged(image, tells_holes=tells_holes) else "it passes for blank")
+    why_not = judged(image, tells_holes=tells_holes)
+    return Result(claim, case, "" if why_not else "it passes for blank", drawn=_DRAWN in why_not)
 
 
 def jobs(corpus: Corpus, formats: tuple[Format, ...] = FORMATS) -> list[Job]:
@@ -35,12 +39,13 @@ def jobs(corpus: Corpus, formats: tuple[Format, ...] = FORMATS) -> list[Job]:
     for one in formats:
         for size in one.sizes:
             case = f"{one.name}, {label(size)}"
-            found.append(Job("whole", case, _Disk(corpus, one, size, case).whole_and_wiped))
-            found.append(Job("tail", case, _Disk(corpus, one, size, case).tail))
-            found.append(Job("intent", case, _Disk(corpus, one, size, case).behind_an_intent))
+            disk = _Disk(corpus, one, size, case)
+            found.append(Job("whole", case, disk.whole_and_wiped, _WIPED))
+            found.append(Job("tail", case, disk.tail))
+            found.append(Job("intent", case, disk.behind_an_intent, ("intent-wiped",)))
             if size == max(one.sizes[:2]):
-                found.append(Job("untouched", case, _Disk(corpus, one, size, case).untouched))
-                found.append(Job("overwritten", case, _Disk(corpus, one, size, case).overwritten))
+                found.append(Job("untouched", case, disk.untouched, ("whole",)))
+                found.append(Job("overwritten", case, disk.overwritten, ("over-1m",)))
     return found
 
 

@@ -32,12 +32,13 @@ def member(
     more: Mapping[str, str] | None = None,
     name: str = "node-a",
     image: str = ETCD_IMAGE,
+    options: tuple[str, ...] = (),
 ) -> Iterator[TrialNode]:
     """A node whose inventory has the one volume, whose image the case has made or will be made on first use."""
     one = {"id": VOLUME, "file": f"volumes/{VOLUME}.img", "size": f"{size // MIB}MiB"}
     inventory = _write(folder, {**one, "tags": {**tags("main", spec), **(more or {})}}, nodes={name: "10.1.2.3"})
     image_of(folder).parent.mkdir(exist_ok=True)
-    with TrialNode(folder / name, inventory, name, options=("--etcd-image", image)) as node:
+    with TrialNode(folder / name, inventory, name, options=("--etcd-image", image, *options)) as node:
         yield node
 
 

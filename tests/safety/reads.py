@@ -18,21 +18,24 @@ _MOST = 60
 _SIZES = (8 * MIB, 64 * MIB, 320 * MIB, GIB, 20 * GIB)
 
 
-def jobs() -> list[Job]:
-    """All of them."""
+def jobs(most: int = _MOST) -> list[Job]:
+    """All of them; on each disk at most so many reads fail, one at a time."""
     found = [
-        Job("read-error", f"{size} bytes", _Reads(size, resumed).run) for size in _SIZES for resumed in (False, True)
+        Job("read-error", f"{size} bytes", _Reads(size, resumed, most).run)
+        for size in _SIZES
+        for resumed in (False, True)
     ]
     found += [Job("read-error", f"{size} bytes, ends early", _Short(size).run) for size in _SIZES]
-    return [*found, Job("read-error", "bad disk", bad_disk)]
+    return [*found, Job("read-error", "bad disk", bad_disk, ("blank",))]
 
 
 class _Reads:
     """Each single read of the proof fails; in this process, since no device at hand fails read by read."""
 
-    def __init__(self, size: int, resumed: bool) -> None:
+    def __init__(self, size: int, resumed: bool, most: int) -> None:
         self._size = size
         self._resumed = resumed
+        self._most = most
 
     def run(self, scratch: Path) -> Iterator[Result]:
         """One look for each of some of the places where a look reads."""
@@ -42,7 +45,7 @@ class _Reads:
         with opaque(image) as device:
             with failing(None) as places:
                 assert look(device, self._size)["state"] == "blank"
-            for place in _some(sorted(set(places))):
+            for place in _some(sorted(set(places)), self._most):
                 with failing(place):
                     state = look(device, self._size)["state"]
                 resumed = ", an interrupted format" if self._resumed else ""
@@ -50,10 +53,10 @@ class _Reads:
                 yield Result("read-error", case, "it passes for blank" if state == "blank" else "")
 
 
-def _some(places: list[int]) -> list[int]:
+def _some(places: list[int], most: int) -> list[int]:
     """At most so many of the places, the first and the last among them."""
-    step = (len(places) - 1) / (_MOST - 1)
-    return places if step <= 1 else sorted({places[round(number * step)] for number in range(_MOST)})
+    step = (len(places) - 1) / (most - 1)
+    return places if step <= 1 else sorted({places[round(number * step)] for number in range(most)})
 
 
 @contextmanager

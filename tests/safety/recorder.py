@@ -2,7 +2,8 @@
 
 qemu-storage-daemon's blklogwrites keeps a log in the format of the kernel's dm-log-writes
 (Documentation/admin-guide/device-mapper/log-writes.rst): sectors of 512 bytes, first a superblock, then entries of
-one sector (sector, count, flags, length of data), each with the data that was written.
+one sector (sector, count, flags, length of data), each with the data that was written. A flush is an entry without
+data.
 """
 
 from __future__ import annotations
@@ -22,17 +23,22 @@ from tests.safety.images import blank
 
 _SECTOR = 512
 _ENTRY = struct.Struct("<QQQQ")
+_FLUSH = 1
 _DISCARD = 4
 
 
 @dataclass(frozen=True)
 class Write:
-    """One write: where on the disk, where its data stands in the log, and where the log went on after it."""
+    """One write: where on the disk, where its data stands in the log, and where the log went on after it.
+
+    `flushed`: so many writes before it had been flushed when it came.
+    """
 
     offset: int
     length: int
     data: int
     end: int
+    flushed: int
 
 
 @contextmanager
@@ -64,15 +70,18 @@ def recorded(export: Path, size: int, log: Path) -> Iterator[None]:
 def writes(log: Path) -> list[Write]:
     """The writes of a log, in order."""
     size = log.stat().st_size
-    found = []
+    found: list[Write] = []
+    flushed = 0
     position = _SECTOR
     with log.open("rb") as file:
         while position + _SECTOR <= size:
             sector, count, flags, _ = _ENTRY.unpack(os.pread(file.fileno(), _ENTRY.size, position))
             data = position + _SECTOR
             position = data + (0 if flags & _DISCARD else count * _SECTOR)
+            if flags & _FLUSH:
+                flushed = len(found)
             if count and not flags & _DISCARD:
-                found.append(Write(sector * _SECTOR, count * _SECTOR, data, position))
+                found.append(Write(sector * _SECTOR, count * _SECTOR, data, position, flushed))
     return found
 
 

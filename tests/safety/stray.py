@@ -13,13 +13,14 @@ from tests.safety.images import GIB, KIB, MIB, blank, wipe, write
 
 _SIZES = (320 * MIB, GIB, 20 * GIB, 200 * GIB)
 _LENGTHS = {"stray-byte": 1, "stray-4k": 4 * KIB, "stray-64k": 64 * KIB, "stray-1m": MIB, "stray-16m": 16 * MIB}
+_ALSO = {"stray-1m": ("stray-1m-sparse",)}
 _TRIES = 30
 
 
 def jobs() -> list[Job]:
     """All of them, by size and length."""
     return [
-        Job(claim, f"{label(size)}", _Stray(claim, size, length).run)
+        Job(claim, f"{label(size)}", _Stray(claim, size, length).run, _ALSO.get(claim, ()))
         for size in _SIZES
         for claim, length in _LENGTHS.items()
     ]

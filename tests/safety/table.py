@@ -12,8 +12,8 @@ END = "<!-- figures of `make safety`: end -->"
 _MOST = 12
 
 
-def rows(tallies: Tallies) -> list[tuple[str, str, str, str]]:
-    """Claim, cases, violations or how many were detected, seconds of work."""
+def rows(tallies: Tallies) -> list[tuple[str, str, str, str, str]]:
+    """Claim, cases, violations or how many were detected, how many by a drawn page alone, seconds of work."""
     found = []
     for claim in CLAIMS:
         tally = tallies[claim.key]
@@ -21,11 +21,11 @@ def rows(tallies: Tallies) -> list[tuple[str, str, str, str]]:
             continue
         bad = len(tally.troubles)
         said = f"{100 * (tally.cases - bad) / tally.cases:.1f} % detected" if claim.rate else f"{bad} (never)"
-        found.append((claim.text, str(tally.cases), said, f"{tally.seconds:.0f}"))
+        found.append((claim.text, str(tally.cases), said, str(tally.drawn or ""), f"{tally.seconds:.0f}"))
     return found
 
 
-HEAD = ("claim", "cases", "violations", "seconds")
+HEAD = ("claim", "cases", "violations", "by a drawn page alone", "seconds")
 
 
 def plain(tallies: Tallies) -> str:
@@ -43,7 +43,7 @@ def plain(tallies: Tallies) -> str:
 
 def markdown(tallies: Tallies) -> str:
     """The table for the documentation."""
-    lines = [HEAD, ("---", "---:", "---:", "---:"), *rows(tallies)]
+    lines = [HEAD, ("---", "---:", "---:", "---:", "---:"), *rows(tallies)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,14 @@ from tests.safety.corpus import Corpus, of_names
 from tests.safety.engine import memory, run_one
 from tests.safety.images import MIB
 
+_PLANTED = """
+import sys
+from tests.safety import __main__, cases, claims
+trouble = sys.argv.pop()
+planted = claims.Job("blank", "planted", lambda scratch: [claims.Result("blank", "planted", trouble)])
+cases.everything = lambda *_: [planted]
+sys.exit(__main__.main())
+"""
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("safety")]
 
 _NEVER = {claim.key for claim in claims.CLAIMS if not claim.rate}
@@ -40,7 +50,7 @@ def within() -> Iterator[Path]:
 
 
 def _jobs() -> list[Job]:
-    others = [*blanks.jobs(), *adoption.jobs(), *inputs.jobs(80), *reads.jobs(), *swaps.jobs()]
+    others = [*blanks.jobs(), *adoption.jobs(), *inputs.jobs(80), *reads.jobs(12), *swaps.jobs()]
     return [job for job in others if job.name in _NAMES and job.claim != "resume"]
 
 
@@ -68,3 +78,16 @@ def test_a_case_that_breaks_down_counts_as_a_violation(within: Path) -> None:
 
     (result,) = run_one(Job("whole", "broken", broken), within)
     assert "no such tool" in result.trouble
+
+
+@pytest.mark.parametrize(("trouble", "code"), [("", 0), ("it passes for blank", 1)], ids=["none", "one"])
+def test_a_violation_fails_the_run(trouble: str, code: int) -> None:
+    checkout = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", _PLANTED, trouble], capture_output=True, text=True, cwd=checkout)
+    assert done.returncode == code, done.stderr
+    assert f"planted: {trouble}" in done.stdout or not trouble
+
+
+def test_a_result_that_its_job_does_not_promise_is_a_violation(within: Path) -> None:
+    (result,) = run_one(Job("whole", "silent", lambda _: [claims.Result("blank", "more")]), within)
+    assert result.claim == "whole" and "says nothing of blank" in result.trouble

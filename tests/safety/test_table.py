@@ -33,6 +33,11 @@ def test_a_rate_and_a_promise_are_told_apart() -> None:
     assert table.missed(found).endswith("xfs (1)")
 
 
+def test_what_only_a_drawn_page_told_is_counted() -> None:
+    found = tallies(Result("tail", "a", drawn=True), Result("tail", "b", drawn=True), Result("tail", "c"))
+    assert [row[1:4] for row in table.rows(found)] == [("3", "100.0 % detected", "2")]
+
+
 def test_what_must_never_happen_is_named_with_its_reason() -> None:
     found = tallies(Result("blank", "2097152 bytes", "not-blank: it is mounted"))
     assert "2097152 bytes: not-blank: it is mounted" in table.violations(found)

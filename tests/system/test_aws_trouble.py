@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.lab.aws_node import AwsNode, AwsRegion
-from tests.lab.trial import until
 from tests.lab.unit_node import LINKS, UNIT
 
 pytestmark = pytest.mark.root

@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import disklock, ext4, intent, mkfs, mountpoint
+from protokube.host.disk import disklock, ext4, firststart, intent, mkfs, mountpoint
 from protokube.host.disk.jobs import JobState
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.proof import behind, examine
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     class Order(TypedDict, total=False):
         """What to do: `job` is "format", "check", "grow" or "mount"; the rest is the action's ground and matter.
-        `state` is the directory of job states, `root` and `target` are for mount, `intent` and `label` for format;
-        `full` asks that every byte be read before a disk, or what lies behind a filesystem, counts as blank."""
+        `state` is the directory of job states, `root`, `target` and `data_dirs` are for mount, `intent` and `label`
+        for format; `full` asks that every byte be read before a disk, or what lies behind a filesystem, counts as
+        blank."""
 
         job: str
         volume_id: str
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         full: bool
         root: str
         target: str
+        data_dirs: frozenset[str]
 
 
 TOOLS = {"format": "mkfs.ext4", "check": "e2fsck", "grow": "resize2fs", "mount": "mount"}
@@ -65,7 +67,8 @@ class OutdatedError(RefusedError):
 def work(order: Order) -> bytes | None:
     """Take hold of the disk and do the job. RefusedError when the ground does not hold.
 
-    After a format the superblock that was made, as it was read back from the disk under its lock.
+    After a format the superblock that was made, as it was read back from the disk under its lock; after a mount the
+    data directories in which a first start of etcd was taken back, one a line.
     """
     state = JobState(order["state"], order["volume_id"])
     disk = _find(order)
@@ -145,7 +148,7 @@ def _grow(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
     _remember(disk, state, None)
 
 
-def _mount(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:  # noqa: ARG001 - held by the caller
+def _mount(order: Order, disk: BlockDisk, _: int, state: JobState) -> bytes | None:
     # The look that planned this asked blkid and wipefs too; what the mount leans on is read again from the disk.
     with disklock.open_exclusively(disk) as raw:
         superblock, record = _superblock(raw), raw.read(intent.offset(disk.size), intent.LENGTH)
@@ -163,6 +166,9 @@ def _mount(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
     if not passed and not fresh:
         raise RefusedError(f"the filesystem {superblock.uuid} was mounted or changed since e2fsck last passed it")
     mountpoint.mount(disk.node, disk.number, order["root"], order["target"])
+    volume = order["root"].rstrip("/") + order["target"]
+    taken_back = [one for one in sorted(order["data_dirs"]) if firststart.take_back(volume, one)]
+    return "\n".join(taken_back).encode() or None
 
 
 def _must_be(order: Order, disk: BlockDisk) -> ext4.Superblock:
@@ -216,8 +222,8 @@ def digest(superblock: bytes) -> str:
 
 
 def main() -> None:
-    """Do the one job ordered on standard input. To standard output goes, marshalled, an error text or None, and the
-    superblock that a format made."""
+    """Do the one job ordered on standard input. To standard output goes, marshalled, an error text or None, and what
+    `work` returns."""
     with open(0, "rb", closefd=False) as stream:
         order: Order = marshal.loads(stream.read())
     failure, made = None, None

@@ -56,7 +56,10 @@ def one_run(folder: Path) -> dict[str, float]:
 
 
 def _alone(node: TrialNode, folder: Path) -> float:
-    """The two tools that no bootstrap can do without, with the same options, on disks of the same size."""
+    """The two tools that no bootstrap can do without, as the program runs them, on disks of the same size.
+
+    The program has mkfs.ext4 write to memory, and copies what it wrote to the disk.
+    """
     script = "set -e\n"
     for one in IDS:
         image, at = folder / f"alone-{one}.img", folder / f"alone-{one}"

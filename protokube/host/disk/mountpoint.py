@@ -14,7 +14,7 @@ import os
 from protokube.kernel import calls, mountinfo
 
 _FLAGS = calls.MS_NOATIME | calls.MS_NODEV | calls.MS_NOSUID
-_OPTIONS = "errors=remount-ro,noinit_itable"
+OPTIONS = "errors=remount-ro,noinit_itable"
 """noinit_itable: a filesystem at rest writes nothing, though the kernel would like to zero unused inode tables."""
 _MODE = 0o750
 _MODE_ABOVE = 0o755
@@ -35,7 +35,7 @@ def mount(node: str, number: tuple[int, int], root: str, target: str) -> None:
             if os.fstat(bare).st_dev != os.fstat(parent).st_dev:
                 raise OSError(16, "another filesystem is mounted there", target)
             calls.set_immutable(bare)
-            calls.mount(node, f"/proc/self/fd/{bare}", "ext4", _FLAGS, _OPTIONS)
+            calls.mount(node, f"/proc/self/fd/{bare}", "ext4", _FLAGS, OPTIONS)
         finally:
             os.close(bare)
         _verify(parent, name, number, target)

@@ -23,8 +23,8 @@ _SMALLEST_BLOCK = 1024
 # Inode tables stay unwritten: the checksummed group descriptors say which inodes were never used, and the mount
 # option noinit_itable keeps the kernel from zeroing them later. The journal is zeroed by whoever writes this to a
 # disk: an old journal's blocks could be replayed after the first power cut.
-_OPTIONS = "nodiscard,lazy_itable_init=1,lazy_journal_init=1,hash_seed={uuid}"
-_ENVIRONMENT = {
+OPTIONS = "nodiscard,lazy_itable_init=1,lazy_journal_init=1,hash_seed={uuid}"
+ENVIRONMENT = {
     "E2FSPROGS_FAKE_TIME": "1",  # the filesystem's creation
     "SOURCE_DATE_EPOCH": "1",  # the same, for e2fsprogs 1.47.1 and later
     "UNIX_IO_NOZEROOUT": "1",  # zeros that mkfs.ext4 wants written are written, not left as holes
@@ -73,11 +73,11 @@ class Reference:
                 yield offset, min(CHUNK, end - offset)
 
     def _make(self, uuid: str, label: str, sector: int) -> None:
-        options = ["-q", "-E", _OPTIONS.format(uuid=uuid), "-U", uuid, "-L", label]
+        options = ["-q", "-E", OPTIONS.format(uuid=uuid), "-U", uuid, "-L", label]
         if sector > _SMALLEST_BLOCK:
             options += ["-b", _BLOCK_FOR_LARGE_SECTORS]  # a block can't be smaller than a sector
         command = [tool("mkfs.ext4"), *options, "/proc/self/fd/3"]
-        code, _, errors = Running(command, keep=self._fd, environment=_ENVIRONMENT).result()
+        code, _, errors = Running(command, keep=self._fd, environment=ENVIRONMENT).result()
         if code != os.EX_OK:
             how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
             raise MkfsError(f"mkfs.ext4 {how}: {errors.decode(errors='replace').strip()}")

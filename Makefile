@@ -3,8 +3,8 @@
 
 SHELL := /bin/bash
 PYTHON ?= python3
-# More workers than cores: many tests wait for machines to boot, and for clocks.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Two workers for a core: the tests wait for machines to boot, and for clocks, for more than half of their time.
+WORKERS ?= $(shell expr $$(nproc) \* 2)
 # Arguments for pytest: make test ARGS="-k hosts -x"
 ARGS ?=
 

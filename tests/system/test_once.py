@@ -120,7 +120,7 @@ def test_json_is_the_object_that_scripts_rely_on(node: TrialNode) -> None:
 
 
 def test_without_a_bus_the_node_does_not_converge_and_says_why(node: TrialNode) -> None:
-    report = node.report("--kubelet-unit", "kubelet.service")
+    report = node.report("--kubelet-unit", "kubelet.service", "--interval", "1")  # which bounds its pauses
     assert report["exit"] == 1 and not report["settled"]
     assert [one["subject"] for one in report["unknown"]] == ["kubelet.service"]
     assert "run/dbus/system_bus_socket" in report["unknown"][0]["reason"]

@@ -376,7 +376,7 @@ def test_a_mount_point_that_is_a_link_is_refused_before_anything_is_formatted(no
 def test_a_mount_that_hides_a_volume_is_named(node: TrialNode, over: str) -> None:
     assert node.report()["settled"]
     assert node.run("mount", "-t", "tmpfs", "tmpfs", str(node.root) + over).returncode == 0
-    report = node.report()
+    report = node.report("--interval", "1")  # which bounds its pauses
     evidence = {one["subject"]: (one["rule"], one["evidence"]) for one in report["refusals"]}
     rule, said = evidence["main-a"]
     assert rule == "mount/covered" and "tmpfs (0:" in said and over in said, report

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from nodeup.assets.errors import MirrorError
+from nodeup.assets.limits import Limits
 from protokube.config.load import check, shipped
 from protokube.core.model import Fault
+from protokube.core.node.asset_settings import url_problem
+from protokube.core.node.assets import shown
 from protokube.core.node.protokube_config import protokube_config
 from protokube.core.node.settings import NodeupSettings, read_settings
 from protokube.errors import ConfigError, ProviderError
 
-LIMIT = 30
-"""Seconds that a server may take to answer."""
-
 MOST = 1 << 20
 """Bytes: more than any configuration has."""
 
-_SCHEMES = ("https://", "http://", "file://")
+_WEB = ("https://", "http://")
 
 
 class Source(Struct, frozen=True):
@@ -31,9 +31,9 @@ class Source(Struct, frozen=True):
     units: dict[str, str]
 
 
-def load(place: str) -> Source:
+def load(place: str, limits: Limits | None = None) -> Source:
     """Read and check a configuration. Raises ConfigError with every fault, ProviderError when a URL can't be had."""
-    settings, faults = read_settings(_text(place), place)
+    settings, faults = read_settings(_text(place, limits or Limits()), shown(place))
     text, contradictions = protokube_config(settings)
     if settings.protokube is not None:
         check(settings.protokube, faults)
@@ -52,25 +52,37 @@ def shipped_units() -> dict[str, str]:
     }
 
 
-def _text(place: str) -> str:
+def _text(place: str, limits: Limits) -> str:
     try:
-        data = _download(place) if place.startswith(_SCHEMES) else Path(place).read_bytes()
-        return data.decode("utf-8")
+        return _data(place, limits).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError([Fault(place, f"can't be read: {reason}; expected a YAML file")]) from error
+        raise ConfigError([Fault(shown(place), f"can't be read: {reason}; expected a YAML file")]) from error
 
 
-def _download(url: str) -> bytes:
-    shown = url.partition("?")[0]
+def _data(place: str, limits: Limits) -> bytes:
+    if place.startswith("file://"):
+        return Path(unquote(urlsplit(place).path)).read_bytes()
+    return _download(place, limits) if place.startswith(_WEB) else Path(place).read_bytes()
+
+
+def _download(url: str, limits: Limits) -> bytes:
+    # Takes 30 ms to import, and most configurations are files.
+    from nodeup.assets.web import get, system_trust
+
+    if (problem := url_problem(url)) is not None:
+        raise ConfigError([Fault(shown(url), problem)])
+    data = bytearray()
     try:
-        with urllib.request.urlopen(url, timeout=LIMIT) as answer:
-            data: bytes = answer.read(MOST + 1)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
+        with get(url, {}, limits, system_trust) as answer:
+            if answer.status != 200:
+                raise MirrorError(f"it answers {answer.reason}")
+            for piece in answer.pieces():
+                data += piece
+                if len(data) > MOST:
+                    raise ConfigError([Fault(shown(url), "more than 1 MiB where a configuration was expected")])
+    except MirrorError as error:
         raise ProviderError(
-            f"{shown}: the configuration can't be had now: {reason}; is the server reachable?"
+            f"{shown(url)}: the configuration can't be had now: {error}; is the server reachable?"
         ) from error
-    if len(data) > MOST:
-        raise ConfigError([Fault(shown, "more than 1 MiB where a configuration was expected")])
-    return data
+    return bytes(data)

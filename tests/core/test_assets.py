@@ -10,7 +10,7 @@ from protokube.core.located import Located, parse
 from protokube.core.model import Fault
 from protokube.core.node.asset_actions import AssetFacts, FetchAsset, InstallAsset, next_action
 from protokube.core.node.asset_settings import read_assets
-from protokube.core.node.assets import Asset, AssetState, Extract, for_machine, match
+from protokube.core.node.assets import Asset, AssetState, Extract, for_machine, match, shown
 
 A, B = "a" * 64, "b" * 64
 KUBELET = Asset(("https://dl.example/kubelet",), A, path="/usr/local/bin/kubelet")
@@ -133,6 +133,19 @@ def test_actions_describe_themselves_without_secrets() -> None:
     assert InstallAsset(KUBELET).describe() == "install /usr/local/bin/kubelet (kubelet, 0755)"
     assert InstallAsset(KUBELET, noting=True).describe().startswith("note the hash of /usr/local/bin/kubelet")
     assert CNI.subject == "https://dl.example/cni.tgz"
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://a/b?X-Signature=s#t", "https://a/b"),
+        ("https://user:pass@a:1/b@c", "https://a:1/b@c"),
+        ("https://user@a?x@y", "https://a"),
+        ("file:///a@b", "file:///a@b"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, text: str) -> None:
+    assert shown(url) == text
 
 
 @pytest.mark.parametrize(

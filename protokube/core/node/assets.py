@@ -104,5 +104,5 @@ def match(asset: Asset, member: str) -> tuple[Extract, str] | None:
 
 
 def shown(url: str) -> str:
-    """A URL as messages may show it: a query may be a signature, and so a secret."""
-    return re.sub(r"[?#].*", "", url)
+    """A URL as messages may show it: without a password, and without a query, which may be a signature."""
+    return re.sub(r"[?#].*|(?<=://)[^/?#]*@", "", url)

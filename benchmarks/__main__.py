@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import protokube
-from benchmarks import aws, bootstrap, dns_zone_size, settled
+from benchmarks import aws, bootstrap, converged, dns_zone_size
 
-ALL = {"bootstrap": bootstrap.main, "settled": settled.main, "aws": aws.main, "dns_zone_size": dns_zone_size.main}
+ALL = {"bootstrap": bootstrap.main, "converged": converged.main, "aws": aws.main, "dns_zone_size": dns_zone_size.main}
 
 
 def main() -> int:

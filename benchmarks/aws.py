@@ -1,4 +1,4 @@
-"""A node on a strict EC2 with IMDSv2: how soon it is up, what trouble costs it, and what a settled round takes.
+"""A node on a strict EC2 with IMDSv2: how soon it is up, what trouble costs it, and what a converged reconcile takes.
 
 EC2 is moto's server in this process (3 to 10 ms a call), the disks are loop devices of 1 GiB. Times count from the
 start of the process; medians.
@@ -24,7 +24,7 @@ from tests.lab.trial import until
 from tests.lab.unit_node import LINKS
 
 RUNS = 3
-ROUNDS = 50
+RECONCILES = 50
 OTHERS = 1000
 OTHER_ETCD = 250
 """Etcd volumes of another cluster. With a thousand, moto takes longer for an answer than EC2 is given."""
@@ -110,11 +110,11 @@ def restart(holds: Callable[[Trial], bool]) -> float:
         return seconds
 
 
-def settled() -> None:
+def converged() -> None:
     """CPU, memory and calls; then the same with many other volumes in the region."""
     with trial() as one:
         daemon, _ = one.start()
-        _until_settled(one)
+        _until_converged(one)
         print(f"calls of a fresh bootstrap              {one.calls()}")
         pid = one.pid()
         for label, more, tags in (
@@ -127,14 +127,14 @@ def settled() -> None:
             one.region.ec2.forget()
             one.region.imds.requests.clear()
             before = _cpu(pid)
-            for _ in range(ROUNDS):
+            for _ in range(RECONCILES):
                 seen = len(one.region.ec2.calls)
                 os.kill(pid, signal.SIGUSR1)
                 until("it asked", lambda: len(one.region.ec2.calls) > seen)
                 time.sleep(0.1)
-            spent = (_cpu(pid) - before) / ROUNDS * 1000
-            print(f"CPU of a settled round{label:36} {spent:7.2f} ms")
-            print(f"  calls in {ROUNDS} rounds: {one.calls()}, IMDS {len(one.region.imds.requests)}")
+            spent = (_cpu(pid) - before) / RECONCILES * 1000
+            print(f"CPU of a converged reconcile{label:36} {spent:7.2f} ms")
+            print(f"  calls in {RECONCILES} reconciles: {one.calls()}, IMDS {len(one.region.imds.requests)}")
         status = Path(f"/proc/{pid}/status").read_text()
         kib = int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
         print(f"memory of the daemon (RSS)              {kib / 1024:7.1f} MB")
@@ -166,7 +166,7 @@ def main() -> None:
     for name, measure in rows.items():
         values = [measure() for _ in range(RUNS)]
         print(f"{name:45} {statistics.median(values):6.3f} s  (min {min(values):.3f}, max {max(values):.3f})")
-    settled()
+    converged()
 
 
 def _until(since: float, holds: Callable[[], bool]) -> float:
@@ -177,9 +177,9 @@ def _until(since: float, holds: Callable[[], bool]) -> float:
     return time.monotonic() - since
 
 
-def _until_settled(one: Trial) -> None:
-    """Settled, and what it has just changed has woken it once more."""
-    until("it is settled", lambda: " I converged" in one.log.read_text() or "\nconverged" in one.log.read_text())
+def _until_converged(one: Trial) -> None:
+    """Converged, and what it has just changed has woken it once more."""
+    until("it is converged", lambda: " I converged" in one.log.read_text() or "\nconverged" in one.log.read_text())
     time.sleep(2)
 
 

@@ -26,7 +26,7 @@ from protokube.cloudprovider.aws.errors import HINTS, VOLUME_DENIED
 from protokube.cloudprovider.aws.provider import AwsCloud
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 from protokube.dnsprovider import route53
-from tests.lab.aws import Lab, forget_credentials, one_round
+from tests.lab.aws import Lab, forget_credentials, one_reconcile
 from tests.lab.ec2 import REGION
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
@@ -67,7 +67,7 @@ def test_every_call_was_seen_by_ec2_and_is_in_the_policy(lab: Lab) -> None:
     lab.ec2.attach(lab.volume("events"), other, "/dev/xvdu")
     volume_id = lab.volume()
     cloud = AwsCloud()
-    one_round(cloud)
+    one_reconcile(cloud)
     cloud.attach(volume_id)
     for key in (FILESYSTEM_TAG, BOOTSTRAPPED_TAG):
         cloud.tag(volume_id, key, "x")
@@ -96,7 +96,7 @@ def test_looking_only_describes(lab: Lab) -> None:
     lab.ec2.attach(lab.volume(), lab.another_node(), "/dev/xvdu")
     cloud = AwsCloud()
     for _ in range(2):
-        one_round(cloud)
+        one_reconcile(cloud)
     assert {operation.startswith("Describe") for operation in lab.ec2.operations()} == {True}
 
 

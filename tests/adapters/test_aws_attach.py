@@ -26,7 +26,7 @@ from tests.lab.ec2 import REGION
 
 
 def attach(volume_id: str) -> AwsCloud:
-    """Look, and ask for a volume, as a first round does."""
+    """Look, and ask for a volume, as a first reconcile does."""
     cloud = AwsCloud()
     cloud.snapshot(volumes=True)
     cloud.attach(volume_id)

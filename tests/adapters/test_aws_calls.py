@@ -19,7 +19,7 @@ from protokube.errors import (
     ProviderError,
     TaggingForbiddenError,
 )
-from tests.lab.aws import CLUSTER, ZONE, Lab, etcd_tags, instance_of, known, one_round, only, peers_of, volumes_of
+from tests.lab.aws import CLUSTER, ZONE, Lab, etcd_tags, instance_of, known, one_reconcile, only, peers_of, volumes_of
 
 # --- the number of calls -------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ from tests.lab.aws import CLUSTER, ZONE, Lab, etcd_tags, instance_of, known, one
 def bootstrap(lab: Lab, cloud: AwsCloud, volumes: list[str]) -> None:
     """What the loop does: look, attach the next free volume, look until it's attached, and mark what it has made."""
     while True:
-        _, seen = one_round(cloud)
+        _, seen = one_reconcile(cloud)
         states = {volume.id: volume.attachment_to(lab.node) for volume in seen}
         if any(one and one.state is not AttachState.ATTACHED for one in states.values()):
             continue
@@ -57,7 +57,7 @@ def test_a_converged_snapshot_is_one_describe(lab: Lab) -> None:
     lab.ec2.forget()
     lab.imds.requests.clear()
     for number in range(1, 4):
-        one_round(cloud)
+        one_reconcile(cloud)
         assert lab.ec2.operations() == ["DescribeVolumes"] * number
     assert lab.imds.requests == [
         ("GET", "/latest/meta-data/ipv6"),
@@ -94,17 +94,17 @@ def test_what_a_successful_write_just_said_is_not_asked_for(lab: Lab, monkeypatc
 def test_a_write_that_failed_or_was_long_ago_says_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     volume_id = lab.volume()
     cloud = AwsCloud()
-    one_round(cloud)
+    one_reconcile(cloud)
     cloud.tag(volume_id, FILESYSTEM_TAG, "1-2-3")
     with pytest.raises(ProviderError):
         cloud.tag("vol-0123456789abcdef0", FILESYSTEM_TAG, "1-2-3")
-    one_round(cloud)
+    one_reconcile(cloud)
     cloud.tag(volume_id, FILESYSTEM_TAG, "1-2-3")
     cloud.attach(volume_id)
     assert only(volumes_of(cloud)).attachment_to(lab.node)
     cloud.tag(volume_id, FILESYSTEM_TAG, "1-2-3")
     monkeypatch.setattr(last, "KNOWN_FOR", 0.0)
-    one_round(cloud)
+    one_reconcile(cloud)
     assert lab.ec2.operations().count("DescribeVolumes") == 4
 
 
@@ -115,7 +115,7 @@ def test_a_snapshot_during_which_something_was_written_is_not_told_again(
     monkeypatch.setattr(last, "KNOWN_FOR", 3600.0)
     volume_id, other = lab.volume(), lab.volume("events")
     cloud = AwsCloud()
-    one_round(cloud)
+    one_reconcile(cloud)
     real = cloud._ec2.volumes
 
     def slowly(tagged: TagFilter | None = None) -> tuple[CloudVolume, ...]:
@@ -159,7 +159,7 @@ def test_other_volumes_of_the_region_cost_nothing(lab: Lab) -> None:
 def test_throttling_hides_only_what_takes_a_call_and_passes(lab: Lab) -> None:
     volume_id = lab.volume()
     cloud = AwsCloud()
-    one_round(cloud)
+    one_reconcile(cloud)
     lab.ec2.forget()
     lab.ec2.throttle(3600)
     for number in range(1, 4):
@@ -197,7 +197,7 @@ def test_of_an_instance_without_tags_the_volumes_are_known_and_the_peers_not(lab
 
 def test_peers_that_cannot_be_read_hide_nothing_else(lab: Lab) -> None:
     cloud = AwsCloud()
-    one_round(cloud)
+    one_reconcile(cloud)
     lab.ec2.attach(lab.volume(), lab.another_node(), "/dev/xvdu")
     lab.ec2.fail_next("DescribeInstances", "InternalError", "because", 500)
     told = cloud.snapshot(volumes=True)

@@ -103,7 +103,9 @@ def test_a_role_that_may_not_be_assumed_is_no_answer_of_ec2(
     assert [operation for operation, _ in calls(lab)] == ["AssumeRole", "AssumeRole", "DescribeVolumes"]
 
 
-def test_sts_is_asked_once_a_round_like_everybody(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sts_is_asked_once_a_reconcile_like_everybody(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "token").write_text("header.payload.signature")
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE_ARN)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))

@@ -38,7 +38,7 @@ class World:
         return instance(told)
 
     def live(self, seconds: float, every: float = 10.0) -> None:
-        """Ask what is known, as rounds do."""
+        """Ask what is known, as reconciles do."""
         end = self.now + seconds
         while self.now < end:
             self.own.facts()

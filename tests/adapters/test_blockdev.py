@@ -25,7 +25,7 @@ pytestmark = pytest.mark.root
 GROUP = 8 * MIB  # a block group of a filesystem with 1 KiB blocks, as small as these
 
 
-_SETTLED = """
+_CONVERGED = """
 import sys
 from pathlib import Path
 from protokube.core.disks.model import Mounted
@@ -101,13 +101,13 @@ def test_the_bare_mount_point_is_private_and_takes_no_file(here: Node, disk: Loo
         (mount / "lost").write_text("")
 
 
-def test_a_settled_inspect_starts_nothing_and_opens_no_disk(here: Node, disk: LoopDisk) -> None:
+def test_a_converged_inspect_starts_nothing_and_opens_no_disk(here: Node, disk: LoopDisk) -> None:
     disk.make_ext4()
     volume = disk.volume()
     here.look(volume)
     here.mount(volume, disk)
     done = subprocess.run(
-        [sys.executable, "-c", _SETTLED, str(here.root), str(disk.size), *map(str, disk.identity.backing or ())],
+        [sys.executable, "-c", _CONVERGED, str(here.root), str(disk.size), *map(str, disk.identity.backing or ())],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -326,7 +326,7 @@ def test_the_job_state_of_another_boot_or_gone_bad_is_none(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("module", ["probe", "worker"])
 def test_a_childs_start_loads_nothing_heavy(module: str) -> None:
-    """Most of a probe's time is the interpreter's start; a new import here is paid for each disk in each round."""
+    """Most of a probe's time is the interpreter's start; a new import is paid for each disk in each reconcile."""
     start = "import sys; sys.path.insert(0, sys.argv[1]); import protokube.host.disk.{}; print(*sys.modules)"
     command = [sys.executable, "-I", "-S", "-c", start.format(module), str(Path(__file__).parents[2])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)

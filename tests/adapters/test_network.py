@@ -148,7 +148,7 @@ def test_an_address_list_larger_than_one_answer(network: Network) -> None:
 
 
 def test_routes_of_containers_are_not_even_parsed(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network plugin makes thousands, and every round reads them."""
+    """A network plugin makes thousands, and every reconcile reads them."""
     node = network.node("10.77.0.11/24", gateway=GATEWAY)
     node.run("ip", "-batch", "-", stdin="".join(f"route add 10.80.{one}.0/24 via {GATEWAY}\n" for one in range(200)))
     parsed = []

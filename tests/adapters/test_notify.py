@@ -30,13 +30,13 @@ def pid1(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, 
 def test_every_message(pid1: tuple[str, socket.socket]) -> None:
     name, listener = pid1
     notifier = Notifier({"NOTIFY_SOCKET": name})
-    notifier.ready("settled")
+    notifier.ready("converged")
     notifier.status("waiting for main-a:\nin use by i-0abc")
     notifier.watchdog()
     notifier.stopping("SIGTERM")
     heard = [listener.recv(4096).decode() for _ in range(4)]
     assert heard == [
-        "READY=1\nSTATUS=settled",
+        "READY=1\nSTATUS=converged",
         "STATUS=waiting for main-a: in use by i-0abc",
         "WATCHDOG=1",
         "STOPPING=1\nSTATUS=SIGTERM",
@@ -54,14 +54,14 @@ def test_reloading_carries_the_time_that_systemd_compares_with(pid1: tuple[str, 
 
 def test_outside_a_unit_nothing_is_sent() -> None:
     notifier = Notifier({})
-    notifier.ready("settled")
+    notifier.ready("converged")
     notifier.watchdog()
     assert notifier.watchdog_interval is None
 
 
 def test_a_socket_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match=r"gone.*READY=1.*No such file"):
-        Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("settled")
+        Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("converged")
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ class TestEvents:
         running.wait_for("read its unit files again")
         assert running.bus.state("nonesuch.service").load == "loaded"
 
-    def test_a_settled_round_asks_once(self, node: SystemdNode, running: Running) -> None:
+    def test_a_converged_reconcile_asks_once(self, node: SystemdNode, running: Running) -> None:
         running.bus.start("steady.service")
         first = running.bus.state("steady.service")
         with counted_calls(node, "steady.service") as calls:

@@ -69,7 +69,7 @@ notifier = Notifier(os.environ)
 report["watchdog"] = notifier.watchdog_interval
 Path("/run/report.new").write_text(json.dumps(report))
 os.rename("/run/report.new", "/run/report")
-notifier.ready("settled")
+notifier.ready("converged")
 while not os.path.exists("/run/hang"):
     notifier.watchdog()
     time.sleep(0.2)

@@ -55,7 +55,7 @@ def volumes(node: CloudProvider) -> dict[str, CloudVolume]:
 
 
 def attach(node: CloudProvider, volume_id: str) -> None:
-    """Look, and ask for a volume, as a round does."""
+    """Look, and ask for a volume, as a reconcile does."""
     assert volumes(node)[volume_id].obstacle is None
     node.attach(volume_id)
 

@@ -83,9 +83,9 @@ def test_masters_that_write_at_the_same_moment_lose_nothing(opened: Opened) -> N
         for address in ("", "5", "6", "7", "8"):
             fleet.masters[id_].address = f"{id_.removeprefix('i-')}{address}"
             for _ in range(12):
-                rounds = fleet._round(fleet.masters[id_])
+                reconciles = fleet._reconcile(fleet.masters[id_])
                 before = fleet.masters[id_].failures
-                for _ in rounds:
+                for _ in reconciles:
                     pass
                 if fleet.masters[id_].failures == before:
                     break
@@ -123,7 +123,7 @@ def test_a_reading_hardly_makes_more_calls_in_a_large_zone(
         for _ in range(3):
             for id_ in fleet.living:
                 fleet.step(id_)
-                while id_ in fleet.rounds:
+                while id_ in fleet.reconciles:
                     fleet.step(id_)
     assert server.calls["ListResourceRecordSets"] == 2 * 3 * calls_a_reading
     assert server.calls["ChangeResourceRecordSets"] == 3
@@ -168,7 +168,7 @@ def test_twenty_masters_share_five_requests_a_second(monkeypatch: pytest.MonkeyP
             account.now = due[id_] + chance.uniform(0, 0.05)
             master = fleet.masters[id_]
             before = master.failures
-            for _ in fleet._round(master):
+            for _ in fleet._reconcile(master):
                 pass
             if master.failures > before:
                 tries[id_] += 1

@@ -24,7 +24,7 @@ def test_every_name_ends_with_exactly_the_living_and_is_never_empty(seed: int) -
     assert {name: values for name, values in found.items() if name not in orphans} == expected
 
 
-def test_a_settled_fleet_does_not_write() -> None:
+def test_a_converged_fleet_does_not_write() -> None:
     fleet, _ = memory_fleet()
     fleet.settle()
     writes = {id_: master.writes for id_, master in fleet.masters.items()}
@@ -59,7 +59,7 @@ def test_a_master_that_is_listed_again_in_time_keeps_its_records() -> None:
     for _ in range(8):
         for id_ in ("i-1", "i-2"):
             fleet.step(id_)
-            while id_ in fleet.rounds:
+            while id_ in fleet.reconciles:
                 fleet.step(id_)
         fleet.now += 60
     fleet.masters["i-3"].listed = True
@@ -67,14 +67,14 @@ def test_a_master_that_is_listed_again_in_time_keeps_its_records() -> None:
     assert "10.0.0.3" in fleet.addresses()[NAMING.api_internal]
 
 
-def test_removals_are_few_in_a_round() -> None:
+def test_removals_are_few_in_a_reconcile() -> None:
     fleet, zone = memory_fleet(9)
     fleet.settle()
     for id_ in ("i-2", "i-3", "i-4", "i-5", "i-6", "i-7", "i-8", "i-9"):
         fleet.die(id_, visibly=True)
     before = len(zone.records)
     fleet.step("i-1")
-    while "i-1" in fleet.rounds:
+    while "i-1" in fleet.reconciles:
         fleet.step("i-1")
     assert before - len(zone.records) == 2
 

@@ -86,7 +86,7 @@ def peers_of(cloud: AwsCloud) -> tuple[Peer, ...]:
     return known(cloud.snapshot(volumes=True).peers)
 
 
-def one_round(cloud: AwsCloud) -> tuple[Instance, tuple[CloudVolume, ...]]:
+def one_reconcile(cloud: AwsCloud) -> tuple[Instance, tuple[CloudVolume, ...]]:
     """A snapshot in which all is known."""
     told = cloud.snapshot(volumes=True)
     known(told.peers)

@@ -1,6 +1,6 @@
 """Masters that keep their names in one zone, step by step in an order that a seed decides, while some of them die.
 
-Time is the fleet's own. A master's round is a generator that stops between every call it makes; whoever drives the
+Time is the fleet's own. A master's reconcile is a generator that stops between any two calls; whoever drives the
 fleet picks which one goes on, and may kill a master at any stop. What a killed master remembered is lost.
 """
 
@@ -50,7 +50,7 @@ class Master:
 class Fleet:
     """`provider` makes each master its own; `look` tells what clients of the names get, past the provider.
 
-    A round's batches run in any order (`trouble` decides) and each may be lost, with the probability `loss`.
+    A reconcile's batches run in any order (`trouble` decides) and each may be lost, with the probability `loss`.
     """
 
     def __init__(self, size: int, provider: Callable[[], DNSProvider], look: Callable[[], Addresses]) -> None:
@@ -62,7 +62,7 @@ class Fleet:
         self.trouble = random.Random(0)
         self.loss = 0.0
         self.masters = {f"i-{i}": self._master(f"i-{i}", i - 1, str(i)) for i in range(1, size + 1)}
-        self.rounds: dict[str, Iterator[None]] = {}
+        self.reconciles: dict[str, Iterator[None]] = {}
         self.filled: set[str] = set()
 
     def _master(self, id_: str, index: int, address: str) -> Master:
@@ -73,16 +73,16 @@ class Fleet:
     # --- one step ---
 
     def step(self, id_: str) -> None:
-        """Let a master go on to its next stop, beginning a round when none is under way."""
-        if id_ not in self.rounds:
-            self.rounds[id_] = self._round(self.masters[id_])
+        """Let a master go on to its next stop, beginning a reconcile when none is under way."""
+        if id_ not in self.reconciles:
+            self.reconciles[id_] = self._reconcile(self.masters[id_])
         try:
-            next(self.rounds[id_])
+            next(self.reconciles[id_])
         except StopIteration:
-            del self.rounds[id_]
+            del self.reconciles[id_]
         self.check()
 
-    def _round(self, master: Master) -> Iterator[None]:
+    def _reconcile(self, master: Master) -> Iterator[None]:
         peers = tuple(
             Peer(one.id, one.internal, one.external, one.state, {member.cluster: member.me for member in one.members})
             for one in self.masters.values()
@@ -121,7 +121,7 @@ class Fleet:
 
     def kill(self, id_: str) -> None:
         """The process ends between two calls; it starts again with nothing remembered."""
-        self.rounds.pop(id_, None)
+        self.reconciles.pop(id_, None)
         self.masters[id_].absences = Absences()
 
     def die(self, id_: str, *, visibly: bool) -> None:
@@ -154,21 +154,21 @@ class Fleet:
 
     # --- the way to the end ---
 
-    def settle(self, rounds: int = 40, pause: float = 61.0) -> None:
-        """Whole rounds of all living masters until none of them writes for eleven minutes."""
+    def settle(self, reconciles: int = 40, pause: float = 61.0) -> None:
+        """Whole reconciles of all living masters until none of them writes for eleven minutes."""
         quiet = 0.0
-        for _ in range(rounds):
+        for _ in range(reconciles):
             before = sum(master.writes + master.failures for master in self.masters.values())
             for id_ in self.living:
                 self.step(id_)
-                while id_ in self.rounds:
+                while id_ in self.reconciles:
                     self.step(id_)
             self.now += pause
             same = before == sum(master.writes + master.failures for master in self.masters.values())
             quiet = quiet + pause if same else 0.0
             if quiet > 660:
                 return
-        raise AssertionError(f"no rest after {rounds} rounds")
+        raise AssertionError(f"no rest after {reconciles} reconciles")
 
     def expected(self) -> dict[str, frozenset[str]]:
         """What each name should hold: exactly the living masters' addresses."""

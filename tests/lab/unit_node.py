@@ -46,7 +46,7 @@ _FILES = {
 
 class UnitNode(SystemdNode):
     """The node. `config` is laid over a master's configuration with an interval of an hour, so that no poll of a
-    settled node hides a missing event."""
+    converged node hides a missing event."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class UnitNode(SystemdNode):
         """Start the daemon, and wait until all is done and kubelet has looked around."""
         started = self.run("systemctl", "start", UNIT, check=False)
         assert started.returncode == 0, self.journal(UNIT)
-        self.settled()
+        self.converged()
         self.until("kubelet is up", self.kubelets)
 
-    def settled(self, times: int = 1) -> None:
-        """Wait until the daemon has said so often that the node is settled."""
-        self.until("it is settled", lambda: self.journal(UNIT).splitlines().count("converged") >= times)
+    def converged(self, times: int = 1) -> None:
+        """Wait until the daemon has said so often that the node is converged."""
+        self.until("it is converged", lambda: self.journal(UNIT).splitlines().count("converged") >= times)
 
     def until(self, what: str, holds: Callable[[], Any]) -> Any:
         """The first true answer; when there is none, the daemon's log tells why."""

@@ -79,7 +79,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
 
 
 def node_config(**changes: object) -> NodeConfig:
-    """A master's configuration; it believes its peers at once, since rounds follow one another without delay here.
+    """A master's configuration; it believes its peers at once, since reconciles follow one another at once here.
 
     `changes` are options by name; `dns` is a provider's name, and `templates` replaces the etcd templates.
     """
@@ -158,13 +158,13 @@ class Process:
         self.memory = Memory(acting=aside()) if aside else Memory()
 
     def round(self, cause: Cause = Cause.CLOCK, passes: int = MOST_PASSES) -> Report:
-        """One round, of so many passes at most."""
+        """One reconcile, of so many passes at most."""
         left = iter(range(passes))
         stop = lambda: next(left, None) is None  # noqa: E731
         return reconcile(self.observer, self.writers, self.memory, remote_cloud=True, cause=cause, stop=stop)
 
     def rounds(self, most: int = 40) -> Report:
-        """Rounds until nothing is done or waited for any more; etcd lives in between."""
+        """Reconciles until nothing is done or waited for any more; etcd lives in between."""
         quiet = 0
         for _ in range(most):
             report = self.round()
@@ -173,10 +173,10 @@ class Process:
             quiet = 0 if report.steps or report.in_flight else quiet + 1
             if quiet == 2:  # etcd may have started after the first one
                 return report
-        raise AssertionError(f"not at rest after {most} rounds: {report.steps} {report.left}")
+        raise AssertionError(f"not at rest after {most} reconciles: {report.steps} {report.left}")
 
     def steps(self, order: Callable[[list[Step]], list[Step]] = list) -> Iterator[Step]:
-        """One round with the steps of each pass one after the other, in the order given; yields before each.
+        """One reconcile with the steps of each pass one after the other, in the order given; yields before each.
 
         `order` may leave steps out: the next pass plans them again.
         """

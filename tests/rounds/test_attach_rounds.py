@@ -1,4 +1,4 @@
-"""A disk or an attachment that never comes: said, without end to the round, and used once it comes."""
+"""A disk or an attachment that never comes: said, without end to the reconcile, and used once it comes."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def cluster(*names: str, members: str = "a,b,c", **speed: Any) -> tuple[World, l
 
 
 def together(*processes: Process, most: int = 60) -> list[Report]:
-    """Rounds in turns until all are at rest, names' patience taken as over in each."""
+    """Reconciles in turns until all are at rest, names' patience taken as over in each."""
     for _ in range(most):
         reports = [process.round() for process in processes]
         processes[0].world.etcd.tick()
@@ -101,7 +101,7 @@ def test_kubelet_waits_for_both_volumes() -> None:
     assert node.kubelet_runs
 
 
-def test_a_volume_whose_tool_ends_a_little_later_still_joins_the_round() -> None:
+def test_a_volume_whose_tool_ends_a_little_later_still_joins_the_reconcile() -> None:
     world, node = single(attach_looks=0, appear_looks=0, tool_looks=20)
     process = Process(world, node)
     process.round()
@@ -448,7 +448,7 @@ def test_a_running_member_is_not_stopped_by_a_word(edit: str) -> None:
     assert "format" not in again.effects and "write" not in again.effects
 
 
-# --- clocks and races within a round ---
+# --- clocks and races within a reconcile ---
 
 
 def test_a_volume_from_a_node_whose_clock_was_ahead() -> None:

@@ -37,7 +37,7 @@ def longest(told: Report, in_vain: int, settings: Settings) -> float:
     return max(delay_after(told, in_vain, settings) for _ in range(200))
 
 
-def test_a_settled_node_sleeps_for_the_interval(settings: Settings) -> None:
+def test_a_converged_node_sleeps_for_the_interval(settings: Settings) -> None:
     assert delay_after(report(), 0, settings) == 600
 
 
@@ -48,7 +48,7 @@ def test_the_end_of_passing_trouble_is_seen_within_seconds(settings: Settings) -
 
 
 def test_rest_is_no_try_in_vain(settings: Settings) -> None:
-    """A node that has been settled for hours looks again as soon as a new one."""
+    """A node that has been converged for hours looks again as soon as a new one."""
     in_vain = 0
     for told in [*[report()] * 100, report(broken="volumes")]:
         in_vain = tries_in_vain(told, in_vain)

@@ -32,7 +32,7 @@ class SlowProbe:
         return None
 
 
-def test_a_round_ends_without_it_while_a_tool_is_at_work() -> None:
+def test_a_reconcile_ends_without_it_while_a_tool_is_at_work() -> None:
     world = World(attach_looks=0, appear_looks=0, tool_looks=3)
     world.volume("vol-m", "a/a")
     process, probe = Process(world, world.node("n1")), SlowProbe()
@@ -46,17 +46,17 @@ def test_a_round_ends_without_it_while_a_tool_is_at_work() -> None:
     readers = replace(process.readers, probe=probe)
     observer = Observer(process.config, readers, started=time.monotonic(), wake=wake)
 
-    def one_round() -> Report:
+    def one_reconcile() -> Report:
         return reconcile(observer, process.writers, process.memory)
 
-    first = one_round()
+    first = one_reconcile()
     assert [one.step.action.kind for one in first.steps] == ["attach-volume", "format-volume"]
     assert {one.subject for one in first.left.waiting} >= {"vol-m", "kubelet"} and first.in_flight
     assert not told
 
     probe.ready.set()
     assert woken.wait(30) and told == ["the installed kubelet is known"]
-    done = [one.step.action.kind for _ in range(8) for one in one_round().steps]
+    done = [one.step.action.kind for _ in range(8) for one in one_reconcile().steps]
     assert done.count("mount-volume") == 1 and done.count("start-unit") == 1
     assert len(told) == 1, "known once and for all"
 

@@ -1,4 +1,4 @@
-"""The laws of the house, each as a test on whole rounds."""
+"""The laws of the house, each as a test on whole reconciles."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def usual_end(scenario: Scenario) -> dict[str, object]:
 
 
 def one_by_one(process: Process, order: Callable[[list[Step]], list[Step]]) -> None:
-    """Rounds whose passes run in the order given, until at rest."""
+    """Reconciles whose passes run in the order given, until at rest."""
     for _ in range(60):
         steps = sum(1 for _ in process.steps(order))
         process.world.etcd.tick()
@@ -168,7 +168,7 @@ def test_2_and_4_a_kill_around_any_effect_ends_in_the_same_place(scenario: Scena
 
 
 @each_scenario
-def test_2_memory_may_be_lost_in_every_round(scenario: Scenario) -> None:
+def test_2_memory_may_be_lost_in_every_reconcile(scenario: Scenario) -> None:
     world, node = scenario()
     process = Process(world, node)
     for _ in range(40):
@@ -321,7 +321,7 @@ def test_7_nothing_can_be_said_that_destroys() -> None:
 # --- 8 ---
 
 
-def test_8_what_was_done_and_is_not_seen_is_not_done_again_in_the_round() -> None:
+def test_8_what_was_done_and_is_not_seen_is_not_done_again_in_the_reconcile() -> None:
     """Tags, say, may be missing from the cloud's answers for a while."""
     world, node = fresh()
     process = Process(world, node)
@@ -337,7 +337,7 @@ def test_8_what_was_done_and_is_not_seen_is_not_done_again_in_the_round() -> Non
     assert process.rounds().converged
 
 
-def test_8_a_settled_round_writes_nothing_and_reads_each_thing_once() -> None:
+def test_8_a_converged_reconcile_writes_nothing_and_reads_each_thing_once() -> None:
     world, node = fresh()
     process = Process(world, node)
     process.rounds()
@@ -351,7 +351,7 @@ def test_8_a_settled_round_writes_nothing_and_reads_each_thing_once() -> None:
     }  # fmt: skip
 
 
-def test_8_a_settled_nonmaster_asks_the_cloud_once() -> None:
+def test_8_a_converged_nonmaster_asks_the_cloud_once() -> None:
     world = World()
     node = world.node("n1")
     process = Process(world, node, node_config(master=False))

@@ -131,7 +131,7 @@ def contents(steps: list[StepReport]) -> dict[str, str]:
 
 
 def happens(process: Process) -> list[StepReport]:
-    """All steps until at rest, numbered by their pass from the first round on."""
+    """All steps until at rest, numbered by their pass from the first reconcile on."""
     steps: list[StepReport] = []
     for _ in range(40):
         report = process.round()

@@ -64,7 +64,7 @@ class Slow:
         assert self.let.wait(LIMIT)
 
     def serve(self, test: Callable[[asyncio.Task[bool]], Awaitable[T]]) -> T:
-        """Run the daemon beside the test, which begins when the round hangs."""
+        """Run the daemon beside the test, which begins when the reconcile hangs."""
 
         async def both() -> T:
             serving = asyncio.create_task(daemon.serve(self.running, Notifier({})))
@@ -83,8 +83,8 @@ async def within(seconds: float, serving: asyncio.Task[bool]) -> bool | None:
     return serving.result() if done else None
 
 
-def test_a_reload_waits_for_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes: the next configuration's round would act beside it."""
+def test_a_reload_waits_for_the_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: the next configuration's reconcile would act beside it."""
     monkeypatch.setattr(daemon, "GRACE", 0.05)
     node = Slow()
 
@@ -113,7 +113,7 @@ def test_a_reload_that_waits_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> No
     node.serve(test)
 
 
-def test_the_end_comes_with_the_round_or_after_a_grace_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_comes_with_the_reconcile_or_after_a_grace_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for grace, let in ((10 * LIMIT, True), (0.05, False)):
         monkeypatch.setattr(daemon, "GRACE", grace)
         node = Slow()
@@ -127,7 +127,7 @@ def test_the_end_comes_with_the_round_or_after_a_grace_time(monkeypatch: pytest.
             assert node.running.first.done() is let
 
         node.serve(test)
-        assert node.running.first.result(LIMIT).observed, "a round that is left behind comes to its own end"
+        assert node.running.first.result(LIMIT).observed, "a reconcile that is left behind comes to its own end"
 
 
 def test_a_call_that_runs_can_not_be_taken_back() -> None:

@@ -1,4 +1,4 @@
-"""Whole rounds in which something hangs, is silent or is old: what goes on beside it, and how often it is asked."""
+"""Reconciles in which something hangs, is silent or is old: what goes on beside it, and how often it is asked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EVENTS_LINK = "/etc/kubernetes/manifests/etcd-events.manifest"
 
 def with_volumes() -> World:
     """A world with both volumes of a single member."""
-    world = World(attach_looks=0, appear_looks=0, tool_looks=0)  # a single round goes all the way
+    world = World(attach_looks=0, appear_looks=0, tool_looks=0)  # a single reconcile goes all the way
     world.volume("vol-m", "a/a")
     world.volume("vol-e", "a/a", cluster="events")
     return world
@@ -185,7 +185,7 @@ def test_while_one_batch_of_records_hangs_no_other_is_sent() -> None:
     assert process.rounds().converged
 
 
-def test_a_silent_name_server_is_asked_once_a_round() -> None:
+def test_a_silent_name_server_is_asked_once_a_reconcile() -> None:
     process = one_node()
     asked = Counter[str]()
     process.hooks["record_sets"] = lambda: asked.update(["records"])
@@ -203,7 +203,7 @@ def test_a_silent_name_server_is_asked_once_a_round() -> None:
 
 
 def leave_behind(process: ZoneProcess, zone: MemoryZone, owners: int) -> None:
-    """Let so many owners of records have been gone for long, as a settled process knows."""
+    """Let so many owners of records have been gone for long, as a converged process knows."""
     assert process.rounds().converged
     names = [f"i-gone-{number}" for number in range(owners)]
     for number, name in enumerate(names):
@@ -217,7 +217,7 @@ def gone_in(zone: MemoryZone) -> int:
     return sum(str(owner).startswith("i-gone") for _, _, owner in zone.records)
 
 
-def test_a_round_removes_so_many_records_of_gone_owners_and_says_what_is_left() -> None:
+def test_a_reconcile_removes_so_many_records_of_gone_owners_and_says_what_is_left() -> None:
     zone, process = in_zone()
     leave_behind(process, zone, 5)
     left = []
@@ -268,24 +268,24 @@ def test_a_silent_name_server_makes_nobody_forget_how_long_an_owner_is_gone() ->
 
 
 def test_what_stands_under_a_name_is_read_again_before_it_is_overwritten() -> None:
-    """The node's address changes several rounds after it last read what stands under its names."""
+    """The node's address changes several reconciles after it last read what stands under its names."""
     process = one_node()
     assert process.rounds().converged
     before = process.reads["record_sets"]
     read: list[int] = []
     process.hooks["change"] = lambda: read.append(process.reads["record_sets"] - before)
 
-    def round_(cause: Cause = Cause.CLOCK) -> Report:
+    def reconcile_(cause: Cause = Cause.CLOCK) -> Report:
         return reconcile(process.observer, process.writers, process.memory, records_every=10, cause=cause)
 
-    assert not round_().steps and process.reads["record_sets"] == before
+    assert not reconcile_().steps and process.reads["record_sets"] == before
     process.node.address = "10.0.0.99"
-    assert any(isinstance(one.step.action, ChangeRecords) for one in round_().steps)
+    assert any(isinstance(one.step.action, ChangeRecords) for one in reconcile_().steps)
     assert read == [1]
 
 
 def test_kubelet_is_started_without_a_look_at_names() -> None:
-    """A settled node reads records in some rounds only; what doesn't concern them doesn't wait for a name server."""
+    """A converged node reads records in some reconciles only; nothing else waits for a name server."""
     process = one_node()
     assert process.rounds().converged
     before = process.reads["record_sets"]

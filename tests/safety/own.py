@@ -68,9 +68,9 @@ class _Own:
     def run(self, scratch: Path) -> Iterator[Result]:
         """One node makes and uses the volume, another takes it: before and after etcd is known to have run."""
         image = members.image_of(scratch)
-        for name, following, rounds in (("a", "b", 1), ("b", "c", 2)):
+        for name, following, reconciles in (("a", "b", 1), ("b", "c", 2)):
             with members.member(scratch, self._size, name=f"node-{name}") as node:
-                for _ in range(rounds):
+                for _ in range(reconciles):
                     node.once()
                     _use(node)
                 ENDS[self._end](node, image)

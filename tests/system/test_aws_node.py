@@ -35,8 +35,8 @@ def asleep(node: AwsNode) -> None:
     def holds() -> bool:
         seen.append(last_line())
         told = re.match(r"next reconcile in ([\d.]+) s", seen[-1])
-        # Twice the same: what the round itself has changed wakes it once more, at once. And more than the second that
-        # follows a round which did something: a tool that this one began may end as the disk appears.
+        # Twice the same: what the reconcile itself has changed wakes it once more, at once. And more than the second
+        # that follows a reconcile which did something: a tool that this one began may end as the disk appears.
         return before != seen[-1] == seen[-2] and told is not None and float(told[1]) > 1.0
 
     until("the daemon sleeps", holds)
@@ -70,7 +70,7 @@ def test_a_bare_instance_becomes_a_node_when_its_disks_appear(region: AwsRegion,
         woken = {volume_id: node.woken_for(volume_id) for volume_id in node.appeared}
         for volume_id, device in node.appeared.items():
             assert names.fullmatch(device)
-            # What appears while the other disk is worked on may be found in the round that the tool's end begins.
+            # What appears while the other disk is worked on may be found in the reconcile that the tool's end begins.
             assert re.search(r"/dev/\S+ changed|the tool at work", woken[volume_id]), node.journal(UNIT)
         first, device = next(iter(node.appeared.items()))
         assert f"{device} changed" in woken[first], node.journal(UNIT)

@@ -35,7 +35,7 @@ class Race:
         self.nodes = [region.node(nitro=self.random.random() < 0.5) for _ in range(masters)]
 
     def start(self, node: AwsNode) -> None:
-        """The daemon, as boot starts it; nobody waits for its first round."""
+        """The daemon, as boot starts it; nobody waits for its first reconcile."""
         node.run("systemctl", "start", "--no-block", UNIT)
 
     def disturb(self) -> None:

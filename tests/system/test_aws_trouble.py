@@ -35,7 +35,7 @@ def delays(node: AwsNode) -> list[float]:
     return [float(one) for one in re.findall(r"next reconcile in ([\d.]+) s", node.journal(UNIT))]
 
 
-def rounds(node: AwsNode) -> int:
+def reconciles(node: AwsNode) -> int:
     return 1 + node.said("woken by ")
 
 
@@ -126,7 +126,7 @@ def test_a_volume_that_falls_back_to_available_is_reported_as_that(region: AwsRe
         region.heal(main)
         node.run("systemctl", "reload", UNIT)
         node.until("kubelet is up", node.kubelets)
-        node.settled()
+        node.converged()
         assert_it_is_a_node(region, node, main, events)
 
 
@@ -156,7 +156,7 @@ def test_an_attachment_that_the_answers_do_not_show_yet_is_not_made_up_for(regio
         assert sum(region.ec2.holder(one) is not None for one in volumes) == 1
 
 
-def test_the_calls_of_a_bootstrap_and_of_a_settled_round(region: AwsRegion) -> None:
+def test_the_calls_of_a_bootstrap_and_of_a_converged_reconcile(region: AwsRegion) -> None:
     volumes = [region.volume("main"), region.volume("events")]
     with region.node() as node:
         node.bring_up()
@@ -170,15 +170,15 @@ def test_the_calls_of_a_bootstrap_and_of_a_settled_round(region: AwsRegion) -> N
         assert calls.keys() == own.keys() | {"DescribeVolumes"}
 
         node.run("systemctl", "start", UNIT)
-        node.settled(2)
+        node.converged(2)
         for _ in range(3):
             quiet(region)
-            before, seen, woken = node.said("woken by SIGUSR1"), asked(region), rounds(node)
+            before, seen, woken = node.said("woken by SIGUSR1"), asked(region), reconciles(node)
             node.run("systemctl", "kill", "--kill-who=main", "--signal=USR1", UNIT)
             node.until("it woke", lambda: node.said("woken by SIGUSR1") > before)
             quiet(region)
             more = asked(region) - seen
-            assert more == {"DescribeVolumes": rounds(node) - woken}, "a settled round is one call"
+            assert more == {"DescribeVolumes": reconciles(node) - woken}, "a converged reconcile is one call"
         assert len(region.imds.paths("PUT")) <= 4, "a token of the node's and one of the SDK's for each process"
 
 

@@ -135,7 +135,7 @@ def test_a_standby_names_the_holders_and_takes_over_unasked(cluster: Cluster) ->
     assert (report["exit"], report["settled"], report["steps"]) == (0, True, [])
     assert holders(d) == {}
     run(d)
-    until("the standby is settled", lambda: "converged" in d.log(), LIMIT)
+    until("the standby is converged", lambda: "converged" in d.log(), LIMIT)
     said = len(d.log())
 
     b.power_cut()

@@ -25,14 +25,14 @@ def node(tmp_path: Path) -> Iterator[TrialNode]:
         yield node
 
 
-def settled(node: TrialNode, times: int = 1) -> None:
-    until(f"it has settled {times} times", lambda: node.log().count(" I converged\n") >= times)
+def converged(node: TrialNode, times: int = 1) -> None:
+    until(f"it has converged {times} times", lambda: node.log().count(" I converged\n") >= times)
 
 
 def test_a_reload_with_a_broken_inventory_changes_nothing(node: TrialNode, tmp_path: Path) -> None:
     """It is reported, the old one goes on, and a mended one is used."""
     daemon = node.start_daemon("--interval", "3600")
-    settled(node)
+    converged(node)
     inventory = tmp_path / "inventory.yaml"
     for text, said in (
         ("cluster: [\n", r"inventory\.yaml:\d+: not valid YAML"),
@@ -43,7 +43,7 @@ def test_a_reload_with_a_broken_inventory_changes_nothing(node: TrialNode, tmp_p
         inventory.write_text(text) if text else inventory.unlink()
         os.kill(daemon.pid, signal.SIGHUP)
         until("it says why", lambda: re.search(f"the new configuration is not used: .*{said}", node.log()))
-        settled(node, begun + 1)
+        converged(node, begun + 1)
 
     write_inventory(tmp_path, *both(), nodes={"node-a": "10.1.2.99"})
     os.kill(daemon.pid, signal.SIGHUP)
@@ -71,9 +71,9 @@ def test_a_deaf_pid_1_ends_no_daemon(node: TrialNode, tmp_path: Path) -> None:
     """Whatever it is to be told: ready, reloading, stopping."""
     deaf = f"NOTIFY_SOCKET={tmp_path}/nobody"
     daemon = node.spawn("daemon.log", "env", deaf, *node.arguments("--interval", "3600"))
-    settled(node)
+    converged(node)
     os.kill(daemon.pid, signal.SIGHUP)
-    settled(node, 2)
+    converged(node, 2)
     assert node.end(daemon) == 0
     for told in ("READY", "RELOADING", "STOPPING"):
         assert f"{told}=1 could not be sent" in node.log()
@@ -84,7 +84,7 @@ def test_a_reload_applies_how_to_log(node: TrialNode) -> None:
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text("logFormat: text\n")
     daemon = node.start_daemon("--interval", "3600")
-    settled(node)
+    converged(node)
     config.write_text("logFormat: json\n")
     os.kill(daemon.pid, signal.SIGHUP)
     until("it logs as JSON", lambda: re.search(r'"message": ?"converged"', node.log()))
@@ -94,7 +94,7 @@ def test_a_reload_applies_how_to_log(node: TrialNode) -> None:
 def test_a_hosts_file_that_is_rewritten_comes_back_by_an_event(node: TrialNode) -> None:
     """cloud-init does that, late in the boot."""
     daemon = node.start_daemon("--interval", "3600")
-    settled(node)
+    converged(node)
     hosts = node.root / "etc/hosts"
     until("its names are there", lambda: "etcd-a.internal.dev.example.com" in hosts.read_text())
     replaced = hosts.with_name("hosts.cloud-init")
@@ -148,7 +148,7 @@ def test_a_disk_that_hangs_does_not_hang_the_daemon(tmp_path: Path) -> None:
                 node.power_cut()
                 node.power_on()  # nothing is written there any more, so that what is cached can be dropped
                 daemon = node.start_daemon("--interval", "3600")
-                settled(node)
+                converged(node)
                 data = node.path("/mnt/master-main-a/var/etcd/data")
                 until("it watches the volume", lambda: watches(daemon.pid, data))
                 fault.hang()

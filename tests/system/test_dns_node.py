@@ -90,7 +90,7 @@ class Lab:
         )
 
     def node(self, letter: str, inventory: Path, **config: Any) -> TrialNode:
-        """A machine, switched on. Settled it polls once an hour, so that nothing but events explains what it does."""
+        """A machine, switched on. It polls once an hour, so that nothing but events explains what it does."""
         base = self.base / letter
         options = (*self.options(), "--etcd-image", ETCD_IMAGE)
         at = self.space(f"10.77.0.1{ord(letter) - ord('a') + 1}")
@@ -108,7 +108,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         yield lab
 
 
-def settled(node: TrialNode) -> bool:
+def converged(node: TrialNode) -> bool:
     """Whether the daemon has said so."""
     return " I converged\n" in node.log()
 
@@ -133,7 +133,7 @@ def test_all_addresses_of_a_cluster_change_at_once(lab: Lab) -> None:
         for node in nodes:
             run(node)
         until("the cluster forms", lambda: healthy(*nodes), LIMIT)
-        until("all are settled", lambda: all(settled(node) for node in nodes), LIMIT)
+        until("all have converged", lambda: all(converged(node) for node in nodes), LIMIT)
         acknowledged(a, "before", "the move")
         old = {"10.77.0.11", "10.77.0.12", "10.77.0.13"}
         assert lab.values(API) == old
@@ -193,7 +193,7 @@ def _boots_without_names(lab: Lab, down: Any, up: Any) -> None:
         assert "converged" not in node.journal(UNIT).splitlines()
 
         up()
-        node.settled()
+        node.converged()
         for name in (MAIN, EVENTS, API):
             assert lab.values(name) == {"10.77.0.11"}
         assert len(node.kubelets()) == 1
@@ -210,7 +210,7 @@ def test_a_member_of_several_waits_for_names_and_not_for_ever(lab: Lab) -> None:
         folder = node.path("/etc/kubernetes/manifests")
         assert not list(folder.glob("*.manifest"))
         until("its patience ends", lambda: len(list(folder.glob("*.manifest"))) == len(LINKS), LIMIT)
-        assert not settled(node)
+        assert not converged(node)
         lab.start()
         until("the records come", lambda: lab.values(API) == {"10.77.0.11"}, LIMIT)
 
@@ -218,7 +218,7 @@ def test_a_member_of_several_waits_for_names_and_not_for_ever(lab: Lab) -> None:
 def test_strangers_changes_are_repaired_in_the_next_reading(lab: Lab) -> None:
     with lab.node("a", lab.inventory(lab.base, both()), interval=1, dnsReadEvery=1) as node:
         node.start_daemon()
-        until("it is settled", lambda: settled(node), LIMIT)
+        until("it is converged", lambda: converged(node), LIMIT)
         lab.remove(MAIN)
         until("a record is there again", lambda: lab.values(MAIN) == {"10.77.0.11"}, LIMIT)
         lab.add(EVENTS, "10.99.0.1")
@@ -228,21 +228,21 @@ def test_strangers_changes_are_repaired_in_the_next_reading(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("every", "least", "most"), [(1, 8, 10), (3, 2, 4)])
-def test_settled_rounds_read_as_often_as_configured(lab: Lab, every: int, least: int, most: int) -> None:
-    """Ten rounds, one more or less, since a round may be under way when they are counted."""
+def test_converged_reconciles_read_as_often_as_configured(lab: Lab, every: int, least: int, most: int) -> None:
+    """Ten reconciles, one more or less, since a reconcile may be under way when they are counted."""
     with lab.node("a", lab.inventory(lab.base, both()), interval=1, dnsReadEvery=every) as node:
         node.start_daemon()
-        until("it is settled", lambda: settled(node), LIMIT)
+        until("it is converged", lambda: converged(node), LIMIT)
 
-        def rounds() -> int:
+        def reconciles() -> int:
             return node.log().count("woken by the clock")
 
-        began = rounds()
-        until("a round of its own", lambda: rounds() > began, LIMIT)
-        began, asked, updates = rounds(), lab.bind.asked(MAIN, "A"), lab.bind.updates()
-        until("nine rounds", lambda: rounds() >= began + 9, LIMIT)
+        began = reconciles()
+        until("a reconcile of its own", lambda: reconciles() > began, LIMIT)
+        began, asked, updates = reconciles(), lab.bind.asked(MAIN, "A"), lab.bind.updates()
+        until("nine reconciles", lambda: reconciles() >= began + 9, LIMIT)
         assert least <= lab.bind.asked(MAIN, "A") - asked <= most
-        assert lab.bind.updates() == updates, "a settled node writes nothing"
+        assert lab.bind.updates() == updates, "a converged node writes nothing"
 
 
 def test_a_dry_run_shows_records_as_a_diff(lab: Lab) -> None:
@@ -268,7 +268,7 @@ def test_who_holds_no_main_volume_writes_nothing(lab: Lab) -> None:
     inventory = lab.inventory(lab.base, both())
     with lab.node("a", inventory) as a, lab.node("b", inventory) as b, lab.node("c", inventory) as c:
         a.start_daemon()
-        until("the master is settled", lambda: settled(a), LIMIT)
+        until("the master is converged", lambda: converged(a), LIMIT)
         updates = lab.bind.updates()
         assert updates > 0
 

@@ -169,6 +169,6 @@ def test_a_daemon_after_a_kill_ends_in_the_same_place_too(node: TrialNode, tmp_p
     kill_after(node, 4, 0.02)
     before = len(node.log())
     daemon = node.start_daemon()
-    until("it is settled", lambda: "I converged" in node.log()[before:])
+    until("it is converged", lambda: "I converged" in node.log()[before:])
     assert node.end(daemon) == 0
     assert_it_ends_well(node, tmp_path, untroubled, ["daemon again"])

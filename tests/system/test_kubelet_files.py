@@ -65,16 +65,16 @@ def test_a_change_restarts_kubelet_once_and_says_why(node: Node) -> None:
 
     node.change(kubelet={"maxPods": 42})
     node.until("kubelet runs with it", lambda: node.pods() == [40, 42])
-    node.settled(2)
+    node.converged(2)
     node.change(kubelet={"maxPods": 42, "logLevel": 4})
     node.until("kubelet runs with a flag more", lambda: len(node.kubelets()) == 3)
-    node.settled(3)
+    node.converged(3)
 
     assert "--v=4" in node.kubelets()[-1]["argv"]
     assert node.said(f"kubelet restarts because {CONFIG} changed") == 1
     assert node.said(f"kubelet restarts because {ARGS} changed") == 1
     node.change()
-    node.settled(4)
+    node.converged(4)
     assert node.pods() == [40, 42, 42], "nothing has changed since"
     assert node.said("kubelet restarts because") == 2
 
@@ -96,11 +96,11 @@ def test_a_change_that_the_daemon_did_not_live_to_act_on(node: Node) -> None:
     assert node.pods() == [40]
     node.run("systemctl", "start", UNIT)
     node.until("kubelet runs with what is on disk", lambda: node.pods() == [40, 42])
-    node.settled(2)
+    node.converged(2)
     assert node.said(because) == 1
 
     node.run("systemctl", "restart", UNIT)
-    node.settled(3)
+    node.converged(3)
     assert node.pods() == [40, 42]
 
 

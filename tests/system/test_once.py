@@ -130,7 +130,7 @@ def test_without_a_bus_the_node_does_not_converge_and_says_why(node: TrialNode) 
 def test_a_second_protokube_names_the_first(node: TrialNode) -> None:
     daemon = node.start_daemon()
     until("the daemon holds its lock", (node.root / "run/protokube/lock").exists)
-    until("it is settled", lambda: "converged" in node.log())
+    until("it is converged", lambda: "converged" in node.log())
     second = node.once()
     assert second.returncode == 1
     assert "already runs on this root: pid" in second.stderr
@@ -156,7 +156,7 @@ def test_manifests_of_a_lost_volume_are_unlinked_and_come_back(node: TrialNode) 
 
 def test_signals_of_the_daemon(node: TrialNode) -> None:
     daemon = node.start_daemon()
-    until("it is settled", lambda: "I converged" in node.log())
+    until("it is converged", lambda: "I converged" in node.log())
     os.kill(daemon.pid, signal.SIGUSR1)
     until("it woke", lambda: "woken by SIGUSR1" in node.log())
     config = node.root / "etc/protokube/config.yaml"

@@ -91,7 +91,7 @@ def test_stopping_the_daemon_leaves_the_node_as_it_is(machine: Machine) -> None:
     assert_it_is_a_node(machine)
 
     machine.run("systemctl", "start", UNIT)
-    machine.settled(2)
+    machine.converged(2)
     assert machine.mounts() == mounts
     assert machine.show("MainPID", "kubelet.service") == kubelet, "a new daemon restarts no kubelet"
 
@@ -107,7 +107,7 @@ def test_a_hanging_daemon_is_replaced(tmp_path: Path) -> None:
 
         machine.run("kill", "-STOP", first)
         machine.until("systemd has another one", lambda: machine.show("MainPID") not in ("0", first))
-        machine.settled(2)
+        machine.converged(2)
 
         assert "Watchdog timeout" in machine.journal(UNIT)
         assert machine.filesystems() == uuids
@@ -122,7 +122,7 @@ def test_kill_9_of_the_daemon(machine: Machine) -> None:
     for words in ("attach main-a", "format (", "mount ", "link "):
         machine.until(f"it said {words}", lambda: machine.said(words))
         machine.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", UNIT, check=False)
-    machine.until("it is settled", lambda: machine.show("StatusText") == "converged")
+    machine.until("it is converged", lambda: machine.show("StatusText") == "converged")
     assert_it_is_a_node(machine)
     assert int(machine.show("NRestarts")) >= 1
     assert machine.said("refused") == 0, machine.journal(UNIT)
@@ -135,11 +135,11 @@ def test_a_changed_configuration_restarts_kubelet_once(machine: Machine) -> None
 
     machine.run("systemctl", "reload", UNIT)
     machine.until("kubelet has started again", lambda: len(machine.kubelets()) >= 2)
-    machine.settled(2)
+    machine.converged(2)
     assert [one["config"].get("maxPods") for one in machine.kubelets()][1:] == [42]
 
     machine.run("systemctl", "reload", UNIT)
-    machine.settled(3)
+    machine.converged(3)
     assert len(machine.kubelets()) == 2, "nothing has changed since"
     assert machine.show("MainPID") == daemon
 
@@ -148,7 +148,7 @@ def test_a_wrong_configuration_is_reported_and_the_old_one_kept(machine: Machine
     machine.bring_up()
     machine.configure(intervall=5)
     machine.run("systemctl", "reload", UNIT)
-    machine.settled(2)
+    machine.converged(2)
     assert machine.said("the new configuration is not used: ") == 1
     assert machine.said("unknown key 'intervall': did you mean 'interval'?") == 1
     assert len(machine.kubelets()) == 1
@@ -176,7 +176,7 @@ def test_a_reboot(tmp_path: Path) -> None:
 
         for _ in range(2):
             machine.reboot()
-            machine.settled()
+            machine.converged()
             machine.until("kubelet is up", machine.kubelets)
 
             assert machine.filesystems() == uuids and set(uuids) == VOLUMES
@@ -218,7 +218,7 @@ def test_a_masked_kubelet_is_reported_and_never_fought(machine: Machine) -> None
 
     machine.run("systemctl", "unmask", "kubelet.service")
     machine.until("kubelet runs", machine.kubelets)
-    machine.settled()
+    machine.converged()
 
 
 def test_the_gate_holds_kubelet_back_and_opens_loudly(machine: Machine, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_no_bus_no_kubelet_and_it_comes_later(machine: Machine) -> None:
     assert not machine.kubelets()
     machine.run("systemctl", "start", "dbus.socket")
     machine.until("kubelet runs", machine.kubelets)
-    machine.settled()
+    machine.converged()
 
 
 def test_sigterm_while_mkfs_is_at_work(machine: Machine) -> None:
@@ -272,7 +272,7 @@ def test_signals_are_those_of_a_service(machine: Machine) -> None:
     machine.bring_up()
     machine.run("systemctl", "kill", "--kill-who=main", "--signal=INT", UNIT)
     machine.until("it has ended", lambda: machine.said("SIGINT: ending"))
-    machine.settled(2)
+    machine.converged(2)
     assert_it_is_a_node(machine)
 
 

@@ -1,6 +1,6 @@
-"""What a settled daemon costs: CPU, system calls and processes of a round, allocations, memory.
+"""What a converged daemon costs: CPU, system calls and processes of a reconcile, allocations, memory.
 
-As a program of its own, with protokube's options, it counts the allocations of rounds in its own process.
+As a program of its own, with protokube's options, it counts the allocations of reconciles in its own process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.lab.trial import CHECKOUT, TrialNode, until, volume, write_inventory
 
-ROUNDS = 50
+RECONCILES = 50
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -26,24 +26,26 @@ def main() -> None:
         volumes = [volume(one, one.partition("-")[0], "a/a", "1GiB") for one in ("main-a", "events-a")]
         with TrialNode(base / "node", write_inventory(base, *volumes)) as node:
             daemon = node.start_daemon("--interval", "3600")
-            until("settled", lambda: " I converged" in node.log())
+            until("converged", lambda: " I converged" in node.log())
             time.sleep(2)
             before = _cpu(daemon.pid)
-            _rounds(node, daemon.pid, ROUNDS)
-            print(f"CPU of a settled round            {(_cpu(daemon.pid) - before) / ROUNDS * 1000:7.2f} ms")
+            _reconciles(node, daemon.pid, RECONCILES)
+            print(
+                f"CPU of a converged reconcile            {(_cpu(daemon.pid) - before) / RECONCILES * 1000:7.2f} ms"
+            )
             calls, processes = _system_calls(node, daemon.pid)
-            print(f"system calls of a settled round   {calls:7.0f}")
-            print(f"processes started by a round      {processes:7.1f}")
+            print(f"system calls of a converged reconcile   {calls:7.0f}")
+            print(f"processes started by a reconcile      {processes:7.1f}")
             print(f"memory of the daemon (RSS)        {_rss(daemon.pid):7.1f} MB")
             blocks = len(re.findall("woken by", node.log()))
-            print(f"rounds in all                     {blocks:7d}")
+            print(f"reconciles in all                     {blocks:7d}")
             node.end(daemon)
             inside = [sys.executable, str(Path(__file__).resolve()), *node.arguments()[3:]]
             print(node.run("env", f"PYTHONPATH={CHECKOUT}", *inside, timeout=120).stdout, end="")
 
 
 def allocations(arguments: list[str]) -> None:
-    """Run settled rounds in this process, and print what they allocate at their peak and what they keep."""
+    """Run converged reconciles in this process, and print what they allocate at their peak and what they keep."""
     import tracemalloc
     from concurrent.futures import Future
 
@@ -67,14 +69,14 @@ def allocations(arguments: list[str]) -> None:
     tracemalloc.reset_peak()
     run(1)
     _, peak = tracemalloc.get_traced_memory()
-    run(ROUNDS)
+    run(RECONCILES)
     after, _ = tracemalloc.get_traced_memory()
-    print(f"allocated at the peak of a round  {(peak - before) / 1024:7.0f} KiB")
-    print(f"kept by each of {ROUNDS} rounds          {(after - before) / ROUNDS:7.0f} bytes")
+    print(f"allocated at the peak of a reconcile  {(peak - before) / 1024:7.0f} KiB")
+    print(f"kept by each of {RECONCILES} reconciles          {(after - before) / RECONCILES:7.0f} bytes")
     wired.close()
 
 
-def _rounds(node: TrialNode, pid: int, count: int) -> None:
+def _reconciles(node: TrialNode, pid: int, count: int) -> None:
     for _ in range(count):
         seen = node.log().count("woken by SIGUSR1")
         os.kill(pid, signal.SIGUSR1)
@@ -95,13 +97,13 @@ def _rss(pid: int) -> float:
 
 
 def _system_calls(node: TrialNode, pid: int) -> tuple[float, float]:
-    """System calls and new processes of a round, as strace counts them over ten rounds."""
+    """System calls and new processes of a reconcile, as strace counts them over ten reconciles."""
     out = node.base / "strace"
     tracer = subprocess.Popen(
         ["strace", "-f", "-c", "-U", "name,calls", "-o", str(out), "-p", str(pid)], stderr=subprocess.DEVNULL
     )
     time.sleep(1)
-    _rounds(node, pid, 10)
+    _reconciles(node, pid, 10)
     tracer.send_signal(signal.SIGINT)
     tracer.wait(10)
     counts = {name: int(calls) for name, calls in re.findall(r"^(\w+)\s+(\d+)$", out.read_text(), re.MULTILINE)}

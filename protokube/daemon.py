@@ -133,6 +133,7 @@ class Watches:
             self._directories.watch(directory, APPEARANCE if directory.is_relative_to("/dev") else CHANGE)
         for file in self._wired.files:
             self._directories.watch(file.parent, CHANGE, names=frozenset({file.name}))
+            self._directories.watch_file(file)
 
     def follow(self, report: Report, root: str) -> None:
         """Watch what may come now: ends of tools at work, kubelet's kubeconfig, etcd in its data directories.

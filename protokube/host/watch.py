@@ -24,7 +24,7 @@ from protokube.errors import ProviderError
 from protokube.together import start
 
 _WAY = int(flags.CREATE | flags.MOVED_TO)  # events by which a part of a path appears
-_ALWAYS = int(flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR | flags.MASK_ADD)
+_ALWAYS = int(flags.DELETE_SELF | flags.MOVE_SELF | flags.MASK_ADD)
 _GONE = int(flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT | flags.IGNORED)
 _OVERFLOW = int(flags.Q_OVERFLOW)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -36,7 +36,7 @@ CHANGE = int(APPEARANCE | flags.CLOSE_WRITE | flags.MOVED_FROM | flags.DELETE)
 
 
 class _Watch(Struct):
-    """A directory to watch. `names` limits it to those entries, None means all.
+    """A directory to watch. `names` limits it to those entries, None means all. `file`: it is a file instead.
 
     The kernel watches `place` for it, by the watch descriptor `descriptor`: the directory itself, or the nearest
     parent that exists. None and -1: nothing yet.
@@ -46,6 +46,7 @@ class _Watch(Struct):
     events: int
     names: frozenset[str] | None
     armed: asyncio.Future[None]
+    file: bool = False
     place: Path | None = None
     descriptor: int = -1
     looking: bool = False
@@ -79,7 +80,7 @@ class DirectoryWatcher:
         self._closed = False
 
     def watch(
-        self, directory: Path, events: int = APPEARANCE, *, names: frozenset[str] | None = None
+        self, directory: Path, events: int = APPEARANCE, *, names: frozenset[str] | None = None, file: bool = False
     ) -> asyncio.Future[None]:
         """Watch a directory (not what lies below it); a second call for the same one replaces the first.
 
@@ -88,9 +89,13 @@ class DirectoryWatcher:
         watch = self._wanted.get(directory)
         if watch is None:
             watch = self._wanted[directory] = _Watch(directory, events, names, self._loop.create_future())
-        watch.events, watch.names = events, names
+        watch.events, watch.names, watch.file = events, names, file
         self._look(watch)
         return watch.armed
+
+    def watch_file(self, file: Path) -> asyncio.Future[None]:
+        """Watch a file itself. Where it is a mount point of its own, its directory tells nothing of its changes."""
+        return self.watch(file, CHANGE, file=True)
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -115,7 +120,7 @@ class DirectoryWatcher:
             with suppress(RuntimeError):  # the loop is closed: the program is about to end
                 self._loop.call_soon_threadsafe(self._looked, watch, found)
 
-        start("watch", partial(_open_nearest, watch.directory)).add_done_callback(looked)
+        start("watch", partial(_open_nearest, watch.directory, file=watch.file)).add_done_callback(looked)
 
     def _looked(self, watch: _Watch, found: Future[tuple[Path, int]]) -> None:
         watch.looking = False
@@ -136,7 +141,7 @@ class DirectoryWatcher:
     def _arm(self, watch: _Watch, place: Path, opened: int) -> bool:
         """Have the kernel watch the open directory. True when it is another one than before."""
         there = place == watch.directory
-        mask = (watch.events if there else _WAY) | _ALWAYS
+        mask = (watch.events if there else _WAY) | _ALWAYS | (0 if there and watch.file else int(flags.ONLYDIR))
         inotify = self._opened()
         with _explained(f"inotify_add_watch {place}", errno.ENOSPC, "raise fs.inotify.max_user_watches"):
             descriptor: int = inotify.add_watch(f"/proc/self/fd/{opened}", mask)
@@ -193,11 +198,12 @@ class DirectoryWatcher:
             yield f"{watch.place / name} changed"
 
 
-def _open_nearest(directory: Path) -> tuple[Path, int]:
-    """The directory, or the nearest parent that is there, and a descriptor of it (O_PATH)."""
-    for place in (directory, *directory.parents):
+def _open_nearest(path: Path, *, file: bool) -> tuple[Path, int]:
+    """The directory or file, or the nearest parent that is there, and a descriptor of it (O_PATH)."""
+    for place in (path, *path.parents):
+        kind = 0 if file and place == path else os.O_DIRECTORY
         try:
-            return place, os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return place, os.open(place, os.O_PATH | kind | os.O_CLOEXEC)
         except OSError as error:
             if error.errno not in _NOT_THERE or place.parent == place:
                 few = "raise the unit's LimitNOFILE" if error.errno == errno.EMFILE else "see the kernel's log"

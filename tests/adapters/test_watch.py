@@ -63,6 +63,19 @@ async def a_link_appears(tmp: Path) -> None:
         await wakes.next("nvme-vol0123")
 
 
+async def a_file_is_replaced_and_written(tmp: Path) -> None:
+    file = tmp / "hosts"
+    file.write_text("1")
+    async with watching() as (watcher, wakes):
+        await watcher.watch_file(file)
+        (tmp / "new").write_text("2")
+        (tmp / "new").rename(file)
+        await wakes.next("hosts went away")
+        await wakes.next("hosts appeared")
+        file.write_text("3")
+        await wakes.next("hosts changed")
+
+
 async def a_node_is_made_and_permitted(tmp: Path) -> None:
     async with watching() as (watcher, wakes):
         await watcher.watch(tmp)
@@ -203,6 +216,7 @@ async def lost_events_wake(tmp: Path) -> None:
         the_same_again_is_silent,
         closed_while_it_looks,
         lost_events_wake,
+        a_file_is_replaced_and_written,
     ],
 )
 def test_directories(scenario: Callable[[Path], object], tmp_path: Path) -> None:
@@ -228,6 +242,30 @@ def test_a_mount_over_the_directory(tmp_path: Path) -> None:
             await wakes.next("went away")
 
     asyncio.run(scenario())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("there", [True, False], ids=["watched before the mount", "after"])
+def test_a_file_that_is_a_mount_point_of_its_own(tmp_path: Path, there: bool) -> None:
+    """The hosts file of a container: whoever writes it outside causes no event in the directory."""
+    outside, inside = tmp_path / "outside", tmp_path / "hosts"
+    outside.write_text("1")
+    inside.write_text("")
+
+    async def scenario(_: Path) -> None:
+        async with watching() as (watcher, wakes):
+            if there:
+                await watcher.watch_file(inside)
+            subprocess.run(["mount", "--bind", outside, inside], check=True, timeout=20)
+            await watcher.watch_file(inside)
+            with outside.open("a") as file:
+                file.write("2")
+            await wakes.next("hosts changed")
+
+    try:
+        run(scenario, tmp_path)
+    finally:
+        subprocess.run(["umount", inside], check=True, timeout=20)
 
 
 @pytest.mark.root

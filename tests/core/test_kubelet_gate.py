@@ -31,7 +31,6 @@ CLOSED: dict[str, tuple[dict[str, Any], str]] = {
         "vol-2 is claimed",
     ),
     "attaching": ({"volumes": (volume(holder="n1", tags=RAN, state=AttachState.ATTACHING),)}, "vol-1 is attached"),
-    "busy": ({"volumes": (volume(holder="n1", tags=RAN, state=AttachState.BUSY),)}, "vol-1 is attached"),
     "not mounted": ({"mounts": ()}, "vol-1 is mounted"),
     "being prepared": ({"disks": state(ext4()).storage.disks, "mounts": ()}, "vol-1 is mounted"),
     "mounts unknown": ({"mounts": Unknown("x")}, "vol-1 is mounted"),
@@ -58,8 +57,9 @@ def test_the_link_must_stand_and_lead_to_our_volume(link: FileState) -> None:
     assert unit_steps(made) == [] and f"{LINK} stands" in waits(made)
 
 
-def test_what_is_detaching_or_in_use_elsewhere_does_not_close_the_gate() -> None:
-    detaching = volume("vol-2", key="events", holder="n1", state=AttachState.DETACHING)
+@pytest.mark.parametrize("state", [AttachState.DETACHING, AttachState.BUSY])
+def test_what_is_detaching_or_in_use_elsewhere_does_not_close_the_gate(state: AttachState) -> None:
+    detaching = volume("vol-2", key="events", holder="n1", state=state)
     others = volume("vol-3", "b/a,b", holder="n2")
     made = planned(ready(volumes=(volume(holder="n1", tags=RAN), detaching, others)))
     assert unit_steps(made) == ["start-unit"]

@@ -15,7 +15,8 @@ from protokube.core.dns.model import RecordSet
 from protokube.core.model import Unknown
 from protokube.core.volumes.model import Peer, PeerState
 
-# EC2's answers are eventually consistent: a running instance may be missing from one of them, or from several.
+# EC2's API is eventually consistent, and an answer without an instance doesn't show that it has ended (EC2 Developer
+# Guide, "Eventual consistency in the Amazon EC2 API"). It advises to ask again for up to minutes.
 ABSENCE = 600.0
 """Seconds between the first and the last answer without the owner."""
 

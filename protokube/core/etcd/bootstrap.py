@@ -244,7 +244,7 @@ def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
         listed = ", ".join(sorted({peer.name or "(not started)" for one in lists for peer in one}))
         evidence = f"a running cluster does not list {cluster.name} (it lists {listed}); {advice}"
         return Rejected("etcd/member-lost", evidence)
-    # A member publishes its client URLs when it has started, so it had data, and lost it.
+    # A member publishes its client URLs once it has started (etcd, EtcdServer.publish), so it had data, and lost it.
     if any(ours.client_urls for _, ours in found):
         evidence = f"a running cluster lists {cluster.name} as started, and this volume has no data; {advice}"
         return Rejected("etcd/member-lost", evidence)
@@ -263,7 +263,8 @@ def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
     born = not any(peer.client_urls for listed in lists for peer in listed)
     if born and (not cluster.ran or names == set(cluster.names.values())):
         return Start("new")
-    # etcd refuses to join with a list that differs from the cluster's (its runtime reconfiguration guide).
+    # etcd refuses to join with a list that differs from the cluster's: "the member count is unequal" (etcd's runtime
+    # reconfiguration guide).
     return Start("existing", ",".join(f"{_name_of(peer, ours, cluster.name)}={peer.peer_urls[0]}" for peer in newest))
 
 

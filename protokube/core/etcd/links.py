@@ -1,7 +1,8 @@
 """Links in kubelet's manifest folder: made last, and removed when they lead nowhere.
 
-kubelet watches the folder, not its links' targets. So it notices a new link at once. A manifest that was rewritten
-behind an old link is noticed only at the next scan (fileCheckFrequency, 20 s by default).
+kubelet watches the folder, not its links' targets (kubernetes, pkg/kubelet/config/file_linux.go). So it notices a
+new link at once. A manifest that was rewritten behind an old link is noticed only at the next scan
+(KubeletConfiguration's fileCheckFrequency, 20 s by default).
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def why_link(
 def awaits_names(settings: EtcdSettings, files: Mapping[str, FileState] | Unknown, member: MountedMember) -> bool:
     """Whether the first link waits for the names of all members.
 
-    etcd looks its peers' names up at its first start. Without them it fails, and kubelet's back-off costs more time.
+    At its first start etcd compares peer URLs by the addresses of their names (etcd, URLStringsEqual in
+    ValidateClusterAndAssignIDs). Without them it fails, and kubelet's back-off costs more time.
     """
     if len(member.volume.member.members) == 1 or not settings.names_kept or member.has_data:
         return False

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 WINDOW = 600.0
 """Seconds for which a start counts: a unit that stayed up longer is started again at once."""
-# kubelet's own unit files restart it every 10 s; a minute is the longest that a repaired node should wait for it.
+# The unit in Kubernetes's own packages restarts kubelet every 10 s (kubernetes/release, kubelet.service).
+# A minute is the longest that a repaired node should wait for it.
 LONGEST = 60.0
 HOUR = 3600.0
 

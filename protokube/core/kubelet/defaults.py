@@ -18,7 +18,8 @@ UPLINK_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 """Where systemd-resolved keeps the name servers that it asks (systemd-resolved.service(8))."""
 
 # GKE's reservation for kubelet and the container runtime: a share of each slice of the memory
-# (cloud.google.com/kubernetes-engine, "Plan node sizes"). Without one, pods can starve kubelet of memory.
+# (docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes). Without one, pods can starve kubelet of
+# memory.
 _MEMORY_SLICES = ((4 * GIB, 25), (4 * GIB, 20), (8 * GIB, 10), (112 * GIB, 6))
 _MEMORY_REST = 2
 _CPU_SLICES = ((1, 60), (1, 10), (2, 5))

@@ -34,10 +34,11 @@ def gate(
         reasons.append(f"a volume of etcd cluster {MAIN} is known in zone {volumes.instance.zone}")
     complete = {one.id for one in disks.attached}
     for one in volumes.ours.values():
-        # A volume that is being detached won't come back by waiting, so it keeps the gate open.
+        # A volume whose detachment was requested won't come back by waiting, so it keeps the gate open. While it is
+        # mounted EC2 calls it busy, and may do so for ever (EC2 API, DetachVolume).
         if one.id not in complete:
             attachment = volumes.attachment(one)
-            if attachment and attachment.state is not AttachState.DETACHING:
+            if attachment and attachment.state is AttachState.ATTACHING:
                 reasons.append(f"{one.id} is attached")
         elif one.id not in disks.mounted:
             reasons.append(f"{one.id} is mounted")

@@ -70,12 +70,13 @@ def _why_coming(one: MemberVolume, terminated: set[str], *, peers_known: bool) -
     if not volume.attachments and volume.status == "creating":
         return Coming("it is still being created")
     if not volume.attachments and volume.status == "in-use":
-        # EC2's status and attachments are read at different moments: one of them is old.
+        # EC2's API is eventually consistent (EC2 Developer Guide): status and attachments may be of different times.
         return Coming("the cloud says that it is in use, and doesn't show by which instance", external=True)
     if detaching and not holders:
         return Coming(f"it is being detached from {detaching[0].instance}")
     if holders and terminated.issuperset(holders):
-        # EC2 detaches the volumes of a terminated instance by itself, some time later.
+        # EC2 may show a volume as attached to an instance that is terminated (AWS Config's ec2-volume-inuse-check has
+        # a case for it). It is free when EC2 has detached it.
         return Coming(f"{holders[0]}, which holds it, is terminated")
     if holders and not peers_known:
         return Coming("whether its holder still runs isn't known", external=True)

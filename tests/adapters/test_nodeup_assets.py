@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from nodeup.cli import main
+from nodeup.sources import load
 from tests.lab.asset_files import tar
 from tests.lab.lying_server import LyingServer
-from tests.lab.nodeup_tree import debian, picture
+from tests.lab.nodeup_tree import Killed, Kills, debian, image_run, picture
 
 KUBELET = os.urandom(200_000)
 CNI = tar(("./bridge", b"bridge"), ("./loopback", b"loopback"))
@@ -166,6 +167,27 @@ def test_a_registry_that_loses_its_mirrors_is_asked_itself(
     assert tomllib.loads(file.read_text()) == {"server": "https://registry-1.docker.io"}
     assert nodeup(capsys, tmp_path, config)[1]["steps"] == []
     assert theirs.read_text() == 'server = "https://theirs.example"\n'
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_killed_at_every_effect_it_ends_in_the_same_place(tmp_path: Path, after: bool) -> None:
+    (tmp_path / "kubelet").write_bytes(KUBELET)
+    (tmp_path / "cni.tgz").write_bytes(CNI)
+    given = load(str(configuration(tmp_path, f"file://{tmp_path}/kubelet", f"file://{tmp_path}/cni.tgz")))
+    whole = debian(tmp_path / "w" / "root")
+    count = len(image_run(given, whole).account.steps)
+    for at in range(count):
+        root = debian(tmp_path / str(at) / "root")
+        with pytest.raises(Killed):
+            image_run(given, root, Kills(at, after=after))
+        assert image_run(given, root).account.converged
+        assert unnoted(root) == unnoted(whole), at
+        assert not image_run(given, root).account.steps
+
+
+def unnoted(root: Path) -> dict[str, tuple[str, str]]:
+    """A tree without nodeup's notes, which hold times and inodes."""
+    return {path: state for path, state in picture(root).items() if not path.startswith("var/lib/nodeup/")}
 
 
 def update(root: Path, version: str) -> None:

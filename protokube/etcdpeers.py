@@ -1,4 +1,4 @@
-"""Asks etcd's peer port who the members of its cluster are: `GET <peer url>/members`.
+"""Asks etcd's peer port who the members of its cluster are: `GET <peer url>/members`, with TLS where the URL says so.
 
 One limit holds for the whole exchange. Names are never resolved: callers give URLs with IP addresses, since the
 names may not exist yet.
@@ -11,8 +11,9 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from threading import Event, Timer
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from msgspec import Meta, MsgspecError, Struct
@@ -21,6 +22,9 @@ from msgspec.json import decode
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.core.model import MIB
 from protokube.errors import ProviderError
+
+if TYPE_CHECKING:
+    from ssl import SSLSocket
 
 log = logging.getLogger("protokube")
 
@@ -41,11 +45,19 @@ class _Listed(Struct):
 _Answer = Annotated[list[_Listed], Meta(min_length=1)]
 
 
-class HttpEtcdPeers:
-    """Peers without TLS; implements `ports.EtcdPeers`. `limit` is in seconds."""
+class PeerTls(Struct, frozen=True):
+    """What TLS needs: our certificate's directory, and the name that every peer's certificate has."""
 
-    def __init__(self, limit: float = LIMIT) -> None:
+    directory: Path
+    name: str
+
+
+class HttpEtcdPeers:
+    """The peers of one etcd cluster. `limit` is in seconds. Without `tls` only http URLs can be asked."""
+
+    def __init__(self, limit: float = LIMIT, tls: PeerTls | None = None) -> None:
         self._limit = limit
+        self._tls = tls
 
     def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
         """The peer's member list, in its order. A member that was added and never started has no client URLs, and no
@@ -64,12 +76,19 @@ class HttpEtcdPeers:
     def _get(self, url: str, late: Event) -> bytes:
         """The body of the answer to GET <url>/members."""
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.port is None:
-            raise ValueError("not an http URL with a port")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port is None:
+            raise ValueError("not an http or https URL with a port")
+        if parts.scheme == "https" and self._tls is None:
+            raise ValueError("this node has no certificate for its peers yet")
         connection = HTTPConnection(parts.hostname, parts.port, timeout=self._limit)
         try:
             connection.connect()
+            secured = None
+            if parts.scheme == "https" and self._tls is not None:
+                secured = connection.sock = _secured(connection.sock, self._tls)
             with _ended_after(self._limit, connection.sock, late):
+                if secured is not None:
+                    secured.do_handshake()
                 connection.request("GET", f"{parts.path.rstrip('/')}/members", headers={"Connection": "close"})
                 response = connection.getresponse()
                 if response.status != 200:
@@ -83,13 +102,24 @@ class HttpEtcdPeers:
         return body
 
 
+def _secured(plain: socket.socket, tls: PeerTls) -> SSLSocket:
+    """The connection with TLS, before its handshake. The peer proves the name that all peers share: its address is in
+    no certificate."""
+    import ssl  # only nodes whose etcd has TLS pay for it
+
+    context = ssl.create_default_context(cafile=str(tls.directory / "ca.crt"))
+    context.load_cert_chain(tls.directory / "tls.crt", tls.directory / "tls.key")
+    return context.wrap_socket(plain, server_hostname=tls.name, do_handshake_on_connect=False)
+
+
 @contextmanager
 def _ended_after(seconds: float, connected: socket.socket, late: Event) -> Iterator[None]:
     """End a connection after some seconds, however many bytes still trickle in."""
 
     def end() -> None:
         late.set()
-        connected.shutdown(socket.SHUT_RDWR)
+        # TLS's own shutdown would take the connection's state from under the thread that reads.
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     timer = Timer(seconds, end)
     timer.daemon = True

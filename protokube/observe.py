@@ -27,9 +27,10 @@ from protokube.core.kubelet.paths import PATHS
 from protokube.core.model import Moment, Unknown, Unread
 from protokube.core.node.model import FileState, NodeFacts
 from protokube.core.observed import Observed
+from protokube.core.pki.model import Unreadable
 from protokube.core.settings import NodeConfig
 from protokube.core.volumes.model import CloudSnapshot
-from protokube.errors import ProviderError
+from protokube.errors import ProviderError, StoreError
 from protokube.ports import Readers
 from protokube.together import Limited, start
 
@@ -131,10 +132,12 @@ class Observer:
         return self._judge(_with_units(observed, found), view.history)
 
     def newly_wanted(self, observed: Observed, history: History) -> View:
-        """The view of a predicted snapshot, with the names and members read that only the prediction wants."""
+        """The view of a predicted snapshot, with all read that only the prediction wants: names, members, and the
+        store."""
         foretold = self.config.foretold()
         view = self._judge(observed, history, foretold)
-        while (more := self._read_names(view, frozenset())) is not None:
+        reads = (self._read_certificates, self._read_authorities, self._read_names)
+        while (more := next(filter(None, (read(view, frozenset()) for read in reads)), None)) is not None:
             view = self._judge(more, view.history, foretold)
         return view
 
@@ -153,7 +156,13 @@ class Observer:
         """Read the facets, and go on as long as an assessment wants more than was read."""
         observed = self._read_independent(observed, facets)
         view = self._judge(observed, history)
-        for read in (self._read_disks, self._read_contents, self._read_names):
+        for read in (
+            self._read_disks,
+            self._read_contents,
+            self._read_certificates,
+            self._read_authorities,
+            self._read_names,
+        ):
             if (more := read(view, facets)) is not None:
                 asked = more.answers is not view.observed.answers
                 view = self._judge_new(view, more)
@@ -243,6 +252,23 @@ class Observer:
         }
         return replace(view.observed, storage=replace(storage, contents=self._read(reads)))
 
+    def _read_certificates(self, view: View, facets: frozenset[Facet]) -> Observed | None:
+        """The node's certificates, where they concern it."""
+        pki, wanted = view.observed.pki, view.judged.wanted.certificates
+        if not wanted or (pki.certificates is not None and Facet.CERTIFICATES not in facets):
+            return None
+        found = self._read({"certificates": self._readers.pki.certificates})["certificates"]
+        return replace(view.observed, pki=replace(pki, certificates=found))
+
+    def _read_authorities(self, view: View, facets: frozenset[Facet]) -> Observed | None:
+        """The store's authorities and the clock, where a certificate is to be issued."""
+        pki, cluster, reader = view.observed.pki, view.judged.wanted.authorities, self._readers.pki
+        if cluster is None or (pki.authorities is not None and Facet.AUTHORITIES not in facets):
+            return None
+        found = self._read({"authorities": partial(reader.authorities, cluster), "clock": reader.clock_in_sync})
+        pki = replace(pki, authorities=found["authorities"], clock_in_sync=found["clock"])
+        return replace(view.observed, pki=pki)
+
     def _read_names(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """Members that must be asked, and records; again when there are new ones to ask for."""
         observed, wanted = view.observed, view.judged.wanted
@@ -272,13 +298,13 @@ class Observer:
 
     def _questions(self, wanted: Wanted) -> Reads:
         return {
-            _question(cluster, url): partial(self._members, url)
+            _question(cluster, url): partial(self._members, url, cluster)
             for cluster, urls in wanted.questions.items()
             for url in urls
         }
 
-    def _members(self, url: str) -> tuple[EtcdPeerMember, ...]:
-        return tuple(self._readers.etcd.members(url))
+    def _members(self, url: str, cluster: str) -> tuple[EtcdPeerMember, ...]:
+        return tuple(self._readers.etcd.members(url, cluster))
 
 
 def _question(cluster: str, url: str) -> str:
@@ -295,6 +321,8 @@ def _snapshot(found: object) -> CloudSnapshot:
 def _known(future: Future[object]) -> object:
     try:
         return future.result()
+    except StoreError as error:
+        return Unreadable(str(error), error.rule)
     except ProviderError as error:
         return Unknown(str(error))
 

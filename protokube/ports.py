@@ -24,6 +24,8 @@ from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Unknown
 from protokube.core.node.actions import FileWriter, UnitStarter
 from protokube.core.node.model import FileState, Mount, UnitState
+from protokube.core.pki.actions import PkiWriter
+from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.volumes.actions import CloudWriter
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 
@@ -152,11 +154,29 @@ class Store(StoreReader, Protocol):
         """Replace an object that still has this version. False when it has another one, or is gone."""
 
 
+class PkiReader(Protocol):
+    """The reading half of a node's PKI."""
+
+    def certificates(self) -> Mapping[str, Certificate | Damaged | Unknown]:
+        """The certificates in the node's directory, by name."""
+
+    def clock_in_sync(self) -> bool:
+        """Whether a time service has synchronised the clock."""
+
+    def authorities(self, cluster: str) -> Authorities | NoAuthorities:
+        """The public side of a cluster's authorities. Asks the store; raises StoreError when it gives no answer."""
+
+
+class Pki(PkiReader, PkiWriter, Protocol):
+    """A node's PKI, to act on."""
+
+
 class EtcdPeers(Protocol):
     """Asks etcd's peer port who its members are."""
 
-    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
-        """The member list that the peer at a URL answers with."""
+    def members(self, peer_url: str, cluster: str) -> Sequence[EtcdPeerMember]:
+        """The member list that the peer of an etcd cluster at a URL answers with; over TLS where the URL says https,
+        with the node's peer certificate of that cluster."""
 
 
 class ServiceReader(Protocol):
@@ -193,6 +213,7 @@ class Readers(Struct, frozen=True):
     probe: KubeletProbe
     dns: DNSReader | None
     services: ServiceReader | None
+    pki: PkiReader
 
 
 Writers = Mapping[str, object]

@@ -35,6 +35,7 @@ FAMILIES = (
     "instance",
     "grow",
     "store",
+    "pki",
     "asset",
     "containerd",
     "image",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
@@ -20,6 +20,7 @@ from protokube.core.kubelet.model import KubeletSettings
 from protokube.core.kubelet.render import layer_faults
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import Fault
+from protokube.core.pki.model import PkiSettings
 from protokube.core.settings import NodeConfig
 from protokube.core.volumes.model import VolumeSettings
 from protokube.core.volumes.tags import is_dns_name
@@ -200,7 +201,10 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             names_patience=names_timeout,
             dns_suffix=suffix,
             kubelet_unit=unit_name,
+            tls=_etcd_tls(str(values["etcd-tls"]), templates, faults),
+            store_shared=values["store"] is not None,
         ),
+        pki=PkiSettings(trust_clock=bool(values["trust-clock"])),
         dns=DnsSettings(
             suffix=suffix, adopt=bool(values["dns-adopt"]), removals=_count(section, "dnsRemovals", 2, faults)
         ),
@@ -213,6 +217,12 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             **_kubelet(section),
         ),
     )
+
+
+def _etcd_tls(when: str, templates: Mapping[str, EtcdTemplate], faults: list[Fault]) -> Literal["auto", "on", "off"]:
+    if when == "on" and not all(template.supports_tls for template in templates.values()):
+        faults.append(Fault("--etcd-tls", "on, and the manifest.yaml of --template-dir has no part with $if: tls"))
+    return "on" if when == "on" else "off" if when == "off" else "auto"
 
 
 def _kubelet(section: Section | None) -> dict[str, Any]:

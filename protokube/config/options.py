@@ -105,6 +105,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("etcd-bootstrap", False, "assume that these members never ran, where nothing tells", VOLUMES, bool),
     Option(
+        "etcd-tls",
+        "auto",
+        "TLS for new etcd clusters; auto: where --store is given",
+        VOLUMES,
+        metavar="WHEN",
+        choices=("auto", "on", "off"),
+    ),
+    Option("trust-clock", False, "issue certificates although the clock isn't synchronised", VOLUMES, bool),
+    Option(
         "dns",
         None,
         "where names are kept (route53 on aws, else hosts)",
@@ -161,9 +170,11 @@ def parser() -> argparse.ArgumentParser:
     return _with_options(
         _Parser(
             prog="protokube",
-            usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]",
+            usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]\n"
+            "       protokube pki status|rotate|create|kubeconfig [options]",
             description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet. "
-            "`protokube accept --help` tells how to overrule one refusal of one volume, once.",
+            "`protokube accept --help` tells how to overrule one refusal of one volume, once; "
+            "`protokube pki --help` is about certificates.",
             epilog=f"Every option is also a variable PROTOKUBE_… of the environment and, but for {_only_here()}, "
             "a key of the configuration file.",
             allow_abbrev=False,
@@ -181,6 +192,21 @@ def _accept_parser() -> argparse.ArgumentParser:
     out.add_argument("rule", metavar="RULE", help="the rule that refuses it, such as volume/clone")
     out.add_argument("volume", metavar="VOLUME", help="the volume's id")
     out.add_argument("--filesystem", metavar="UUID", required=True, help="the UUID of the filesystem on the volume")
+    out.add_argument("--yes", action="store_true", help="don't ask")
+    return _with_options(out)
+
+
+def _pki_parser() -> argparse.ArgumentParser:
+    out = _Parser(
+        prog="protokube pki",
+        description="status shows this node's certificates and the cluster's authorities. rotate issues NAME again, "
+        "or takes the next step of an authority's replacement, or, without either, issues what lags behind the "
+        "store. create makes the first authorities. kubeconfig prints one for an administrator.",
+        allow_abbrev=False,
+    )
+    out.add_argument("verb", choices=("status", "rotate", "create", "kubeconfig"), help="what to do")
+    out.add_argument("name", metavar="NAME", nargs="?", help="with rotate: a certificate of this node")
+    out.add_argument("--authority", metavar="NAME", help="with rotate: the authority whose next step to take")
     out.add_argument("--yes", action="store_true", help="don't ask")
     return _with_options(out)
 
@@ -221,10 +247,39 @@ def _is_accept(arguments: Sequence[str]) -> bool:
     return arguments[:1] == ["accept"]
 
 
+class PkiCommand(Struct, frozen=True):
+    """`protokube pki`: what to do with which certificate or authority. `yes`: without asking."""
+
+    verb: str
+    name: str | None
+    authority: str | None
+    yes: bool
+
+
+def pki_command(arguments: Sequence[str]) -> PkiCommand | None:
+    """The command about certificates, if that is what the command line says; raises UsageError."""
+    if arguments[:1] != ["pki"]:
+        return None
+    given = _pki_parser().parse_args(arguments[1:])
+    if (given.name or given.authority) and given.verb != "rotate":
+        raise UsageError(f"pki {given.verb}: takes no certificate and no authority")
+    if given.name and given.authority:
+        raise UsageError("pki rotate: NAME and --authority exclude each other")
+    return PkiCommand(given.verb, given.name, given.authority, given.yes)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    if _is_accept(arguments):
+        return _accept_parser().parse_args(arguments[1:])
+    if arguments[:1] == ["pki"]:
+        return _pki_parser().parse_args(arguments[1:])
+    return parser().parse_args(arguments)
+
+
 def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     """The options given on the command line; raises UsageError when they can't be understood."""
-    accept = _is_accept(arguments)
-    given = vars(_accept_parser().parse_args(arguments[1:]) if accept else parser().parse_args(arguments))
+    command = arguments[0] if arguments[:1] in (["accept"], ["pki"]) else None
+    given = vars(_parse(arguments))
     values: dict[str, Value] = {}
     for option in OPTIONS:
         raw = given[option.name.replace("-", "_")]
@@ -238,8 +293,8 @@ def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
         values[option.name] = value
     if values.get("once") and values.get("dry-run"):
         raise UsageError("--once and --dry-run exclude each other")
-    if accept and (values.get("once") or values.get("dry-run")):
-        raise UsageError("accept: --once and --dry-run are commands of their own")
+    if command and (values.get("once") or values.get("dry-run")):
+        raise UsageError(f"{command}: --once and --dry-run are commands of their own")
     return values
 
 

@@ -21,13 +21,17 @@ from protokube.cloudprovider.detect import detect_cloud
 from protokube.config.load import Settings
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.tls import peer_certificate
 from protokube.core.model import Fault
 from protokube.core.node.model import UnitState
+from protokube.core.pki.model import Certificate
 from protokube.core.settings import NodeConfig
 from protokube.errors import ConfigError
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet
+from protokube.pki.directory import CertificateDirectory
+from protokube.pki.node import NodePki
 from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
 from protokube.store.place import StorePlace, find_store
 
@@ -52,11 +56,19 @@ MakeDns = Callable[[CloudProvider, Vpc], DNSProvider | None]
 class _Peers:
     """etcd's peers; the client is loaded when there is a peer to ask."""
 
-    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
-        """See ports.EtcdPeers."""
-        from protokube.etcdpeers import HttpEtcdPeers
+    def __init__(self, certificates: CertificateDirectory) -> None:
+        self._certificates = certificates
 
-        return HttpEtcdPeers().members(peer_url)
+    def members(self, peer_url: str, cluster: str) -> Sequence[EtcdPeerMember]:
+        """See ports.EtcdPeers."""
+        from protokube.etcdpeers import HttpEtcdPeers, PeerTls
+
+        name = peer_certificate(cluster)
+        ours = self._certificates.read().get(name) if peer_url.startswith("https:") else None
+        tls = None
+        if isinstance(ours, Certificate):
+            tls = PeerTls(self._certificates.top / name, ours.wanted.dns[-1])
+        return HttpEtcdPeers(tls=tls).members(peer_url)
 
 
 class _Bus:
@@ -187,6 +199,7 @@ def wire(
     disks = disks or BlockDevices(settings.root, run_dir, data_dirs, prove_every_byte=settings.prove_every_byte)
     disks.data_dirs = data_dirs  # the templates may be others than in the configuration before
     files = NodeFiles(settings.root)
+    pki = NodePki(settings.root, chosen.store.open)
     services = None
     if config.kubelet.unit is not None:
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
@@ -204,8 +217,8 @@ def wire(
 
     return Wired(
         config,
-        Readers(cloud, disks, files, _Peers(), InstalledKubelet(settings.root), dns, services),
-        {"cloud": cloud, "disks": disks, "files": files, "dns": dns, "services": services},
+        Readers(cloud, disks, files, _Peers(pki.directory), InstalledKubelet(settings.root), dns, services, pki),
+        {"cloud": cloud, "disks": disks, "files": files, "dns": dns, "services": services, "pki": pki},
         dns,
         tuple(watch),
         disks.running,

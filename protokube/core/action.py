@@ -24,6 +24,8 @@ class Facet(StrEnum):
     MEMBERS = "members"
     RECORDS = "records"
     UNIT = "unit"
+    CERTIFICATES = "certificates"
+    AUTHORITIES = "authorities"
 
 
 @runtime_checkable

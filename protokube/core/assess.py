@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from protokube.core.disks.accepted import read_accepted
 from protokube.core.disks.assess import assess as assess_disks
@@ -16,7 +17,9 @@ from protokube.core.disks.model import DisksAssessment
 from protokube.core.dns.assess import assess as assess_dns
 from protokube.core.dns.model import DnsAssessment, DnsFacts, names_with_addresses
 from protokube.core.etcd.assess import assess as assess_etcd
+from protokube.core.etcd.members import mounted_members
 from protokube.core.etcd.model import EtcdAssessment, EtcdFacts
+from protokube.core.etcd.tls import pki_needs
 from protokube.core.history import History
 from protokube.core.kubelet.assess import assess as assess_kubelet
 from protokube.core.kubelet.gate import Gate, gate
@@ -24,6 +27,8 @@ from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.model import Unknown
 from protokube.core.observed import Observed
+from protokube.core.pki.assess import assess as assess_pki
+from protokube.core.pki.model import PkiAssessment
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Findings
 from protokube.core.volumes.assess import assess as assess_volumes
@@ -36,7 +41,8 @@ class Wanted(Struct, frozen=True):
 
     `disks`: volumes whose disk to read. `contents`: mounted volumes → their mount points. `questions`: etcd cluster →
     the peer URLs to ask → the member behind each. `names`: names whose records to read. `directories`: to watch,
-    without the root prefix. `kubeconfig`: the file that tells kubelet its API server.
+    without the root prefix. `kubeconfig`: the file that tells kubelet its API server. `certificates`: whether the
+    node's certificates concern it. `authorities`: the cluster whose authorities to read from the store.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -45,6 +51,8 @@ class Wanted(Struct, frozen=True):
     names: frozenset[str] = frozenset()
     directories: tuple[str, ...] = ()
     kubeconfig: str | None = None
+    certificates: bool = False
+    authorities: str | None = None
 
 
 class Assessment(Struct, frozen=True):
@@ -53,6 +61,7 @@ class Assessment(Struct, frozen=True):
     findings: Findings = field(default_factory=Findings)
     volumes: VolumesAssessment | None = None
     disks: DisksAssessment | None = None
+    pki: PkiAssessment | None = None
     etcd: EtcdAssessment | None = None
     dns: DnsAssessment | None = None
     kubelet: KubeletAssessment = field(default_factory=KubeletAssessment)
@@ -74,11 +83,15 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     disks = assess_disks(config.disks, storage, history.attachments, (volumes, read_accepted(node.files)))
     named = names_with_addresses(observed.records)
     etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named)
-    etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks))
+    needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
+    pki = assess_pki(config.pki, observed.pki, observed.at.now, needs)
+    etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks, pki))
     dns_facts = DnsFacts(cloud, observed.records, not isinstance(storage.mounts, Unknown))
     dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
     kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
-    return Assessment(findings, volumes, disks, etcd, dns, kubelet, _wanted(config, disks, etcd, dns))
+    wanted = _wanted(config, disks, etcd, dns)
+    wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)
+    return Assessment(findings, volumes, disks, pki, etcd, dns, kubelet, wanted)
 
 
 def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dns: DnsAssessment) -> Wanted:

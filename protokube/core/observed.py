@@ -12,6 +12,7 @@ from protokube.core.etcd.model import PeerAnswers
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Moment, Unknown
 from protokube.core.node.model import NodeFacts
+from protokube.core.pki.model import PkiFacts
 from protokube.core.volumes.model import CloudSnapshot
 
 
@@ -28,3 +29,4 @@ class Observed(Struct, frozen=True):
     answers: Mapping[str, PeerAnswers | Unknown] = {}
     records: Mapping[str, RecordSet] | Unknown = {}
     kubelet: KubeletFacts = KubeletFacts()
+    pki: PkiFacts = PkiFacts()

@@ -13,6 +13,7 @@ from protokube.core.disks.plan import plan as plan_disks
 from protokube.core.dns.plan import plan as plan_dns
 from protokube.core.etcd.plan import plan as plan_etcd
 from protokube.core.kubelet.plan import plan as plan_kubelet
+from protokube.core.pki.plan import plan as plan_pki
 from protokube.core.steps import Plan
 from protokube.core.volumes.plan import plan as plan_volumes
 
@@ -25,6 +26,8 @@ def plan(judged: Assessment, failed: frozenset[str] = frozenset(), assumed: Mapp
         plan_volumes(judged.volumes, out)
     if judged.disks is not None:
         plan_disks(judged.disks, out)
+    if judged.pki is not None:
+        plan_pki(judged.pki, out)
     if judged.etcd is not None:
         plan_etcd(judged.etcd, out)
     if judged.dns is not None:

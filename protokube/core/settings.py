@@ -9,6 +9,7 @@ from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings
 from protokube.core.kubelet.model import KubeletSettings
+from protokube.core.pki.model import PkiSettings
 from protokube.core.volumes.model import VolumeSettings
 
 
@@ -21,6 +22,7 @@ class NodeConfig(Struct, frozen=True):
     etcd: EtcdSettings = EtcdSettings()
     dns: DnsSettings = DnsSettings()
     kubelet: KubeletSettings = KubeletSettings()
+    pki: PkiSettings = PkiSettings()
 
     def for_dry_run(self) -> NodeConfig:
         """The configuration for a dry run, which reads once: it doesn't wait until answers have been the same."""

@@ -6,16 +6,15 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from protokube.errors import StoreError
 from protokube.store.file import FileStore
+from tests.lab.crashes import CrashError, crashing
 
 NAME = "c/pki/v1.json"
-CALLS = ("open", "write", "fsync", "link", "rename", "unlink", "mkdir")
 
 RACE = """
 import sys
@@ -26,10 +25,6 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(store.put_if_absent("c/pki/v1.json", sys.argv[2].encode() * 100000))
 """
-
-
-class _CrashError(BaseException):
-    """The process ends here."""
 
 
 @pytest.fixture
@@ -85,32 +80,6 @@ def test_a_lock_that_another_program_keeps_ends_the_wait(directory: Path) -> Non
     assert FileStore(directory).put_if_absent(NAME, b"x")
 
 
-def crashing(monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> Callable[[], bool]:
-    """End the process before or after its call number `at` that changes the directory. Says whether it came to it."""
-    count = 0
-    crashed = False
-
-    def wrapped(name: str, real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal count, crashed
-            count += 1
-            if count == at and not after:
-                crashed = True
-                raise _CrashError(name)
-            try:
-                return real(*args, **kwargs)
-            finally:
-                if count == at:
-                    crashed = True
-                    raise _CrashError(name)
-
-        return call
-
-    for name in CALLS:
-        monkeypatch.setattr(os, name, wrapped(name, getattr(os, name)))
-    return lambda: crashed
-
-
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_point_leaves_the_old_object_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
@@ -128,7 +97,7 @@ def test_a_crash_at_any_point_leaves_the_old_object_or_the_new_one(
                 found = store.get(NAME)
                 assert found is not None
                 done.append(store.compare_and_swap(NAME, b"two" * 100, found.version))
-            except _CrashError:
+            except CrashError:
                 pass
         points += crashed()
         left = store.get(NAME)

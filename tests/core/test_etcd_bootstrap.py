@@ -262,7 +262,7 @@ def test_the_holders_of_other_members_are_asked() -> None:
         Peer("n3", ("10.0.0.3",)),
         Peer("n4", ("10.0.0.4",), members={"main": "c"}),
     )
-    assert peers_to_ask(CloudSnapshot(INSTANCE, (), peers), volumes, known(own)) == {
+    assert peers_to_ask(CloudSnapshot(INSTANCE, (), peers), volumes, known(own), maybe_tls=False) == {
         "http://10.0.0.2:2380": "b", "http://10.0.0.4:2380": "c", "http://[fd00::2]:2380": "b",
     }  # fmt: skip
-    assert peers_to_ask(CloudSnapshot(INSTANCE, (), Unknown("throttled")), volumes, known(own)) == {}
+    assert peers_to_ask(CloudSnapshot(INSTANCE, (), Unknown("throttled")), volumes, known(own), maybe_tls=False) == {}

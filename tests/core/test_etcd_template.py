@@ -42,6 +42,8 @@ def container(text: str) -> dict[str, Any]:
         ("etcd-main-new", render()),
         ("etcd-events-existing", render("events", EtcdMember("events", "b", ("b",)), state="existing", hosts=False)),
         ("etcd-main-old-image", render(image="registry.k8s.io/etcd:3.5.9-0")),
+        ("etcd-main-tls", render(tls=True)),
+        ("etcd-events-tls-old-image", render("events", image="registry.k8s.io/etcd:3.4.23-0", hosts=False, tls=True)),
         ("etcd-main-joining", render(state="existing", initial_cluster="etcd-a=http://x:2380,etcd-b=http://y:2380")),
     ],
 )
@@ -178,3 +180,53 @@ def test_a_wrong_template_is_refused(change: dict[str, object], why: str) -> Non
 def test_a_template_that_is_no_mapping() -> None:
     for text in ("", "[]", "{"):
         assert isinstance(parse_template("main", "main.yaml", text, POD), tuple)
+
+
+# --- TLS ---
+
+
+@pytest.mark.parametrize("key", ["main", "events"])
+def test_without_tls_nothing_of_it_is_in_the_manifest(key: str) -> None:
+    text = render(key)
+    assert "https" not in text and "pki" not in text and "CERT" not in text and "METRICS" not in text
+
+
+def test_with_tls_every_url_but_that_of_metrics_is_secured_and_both_spellings_of_the_switch_are_set() -> None:
+    env = manifest_env(render(tls=True))
+    plain = {name for name, value in env.items() if "http://" in value}
+    assert plain == {"ETCD_LISTEN_METRICS_URLS"} and env["ETCD_LISTEN_METRICS_URLS"] == "http://127.0.0.1:4101"
+    assert env["ETCD_INITIAL_CLUSTER"].count("=https://") == 3
+    assert env["ETCD_PEER_CERT_ALLOWED_HOSTNAME"] == "peers.etcd.internal.c.example.com"
+    assert env["ETCD_CLIENT_CERT_AUTH"] == env["ETCD_PEER_CLIENT_CERT_AUTH"] == "true"
+    switch = "PEER_SKIP_CLIENT_SAN_VERIFICATION"
+    assert env[f"ETCD_{switch}"] == env[f"ETCD_EXPERIMENTAL_{switch}"] == "true"
+
+
+def test_probes_ask_a_port_that_wants_no_certificate_and_the_directory_is_mounted_not_a_certificate_s() -> None:
+    """A link that is exchanged in a mounted directory is seen inside; one that was mounted itself is not."""
+    pod = yaml.safe_load(render(tls=True))
+    (one,) = pod["spec"]["containers"]
+    assert one["livenessProbe"]["httpGet"]["port"] == 4101 and one["startupProbe"]["tcpSocket"]["port"] == 4001
+    (mount,) = (mount for mount in one["volumeMounts"] if mount["name"] == "pki")
+    assert mount == {"name": "pki", "mountPath": "/var/lib/protokube/pki", "readOnly": True}
+    (volume,) = (volume for volume in pod["spec"]["volumes"] if volume["name"] == "pki")
+    assert volume["hostPath"] == {"path": "/var/lib/protokube/pki", "type": "Directory"}
+
+
+def test_an_operator_s_template_may_know_no_tls_and_then_needs_no_port_for_metrics() -> None:
+    lines = POD.replace("${scheme}", "http").replace("${probe_port}", "${client_port}").splitlines()
+    plain = "\n".join(line for line in lines[: lines.index("    - $if: tls")] if "$if: tls" not in line)
+    assert check_pod("m", plain) == ()
+    text = (SHIPPED / "main.yaml").read_text().replace("metricsPort: 4101\n", "")
+    template = parse_template("main", "main.yaml", text, plain)
+    assert isinstance(template, EtcdTemplate) and not template.supports_tls
+    (fault,) = parse_template("main", "main.yaml", text, POD)  # type: ignore[misc]
+    assert "metricsPort is None, expected a whole number" in str(fault)
+
+
+def test_a_template_that_begins_with_tls_and_forgets_a_part_is_refused() -> None:
+    faults = check_pod("m", POD.replace("${peers_name}", "x").replace("${probe_port}", "${client_port}"))
+    assert [str(one) for one in faults] == [
+        "m: the placeholder ${peers_name} is not used, and $if: tls is",
+        "m: the placeholder ${probe_port} is not used, and $if: tls is",
+    ]

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from tests.lab.netns import Network
+from tests.lab.netns import Namespace, Network
 from tests.lab.trial import ETCD_IMAGE, FOR_ETCD, TrialNode, both, until, write_inventory
 
 ADDRESSES = {"a": "10.77.0.11", "b": "10.77.0.12", "c": "10.77.0.13", "d": "10.77.0.14"}
@@ -37,6 +37,7 @@ class Cluster:
         self._base = base
         self._options = ("--dns", "hosts", "--etcd-image", ETCD_IMAGE, *options)
         self._stack = ExitStack()
+        self._spaces: dict[str, Namespace] = {}
         self.inventory = self.lists(volumes)
 
     def __enter__(self) -> Self:
@@ -54,8 +55,13 @@ class Cluster:
     def node(self, letter: str) -> TrialNode:
         """A machine that is switched on and runs nothing yet."""
         space = self._network.node(f"{ADDRESSES[letter]}/24")
+        self._spaces[letter] = space
         one = TrialNode(self._base / letter, self.inventory, f"node-{letter}", network=space, options=self._options)
         return self._stack.enter_context(one)
+
+    def inside(self, node: TrialNode) -> AbstractContextManager[None]:
+        """Let this thread's new sockets be the node's."""
+        return self._spaces[node.name.removeprefix("node-")].inside()
 
     def start(self, letter: str) -> TrialNode:
         """A machine on which the daemon and the static pods run."""

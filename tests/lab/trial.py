@@ -219,9 +219,14 @@ class TrialNode:
         return Path(f"/proc/{self._keeper.pid}/root{self.root}{path}")
 
     def etcdctl(self, *argv: str, port: int = 4001) -> subprocess.CompletedProcess[str]:
-        """Ask the node's own etcd."""
-        endpoint = f"--endpoints=http://127.0.0.1:{port}"
-        return self.run("env", "ETCDCTL_API=3", "etcdctl", endpoint, "--command-timeout=3s", *argv)
+        """Ask the node's own etcd, with the node's client certificate where it has one."""
+        client = self.root / "var/lib/protokube/pki/etcd-client"
+        options = [f"--endpoints=http://127.0.0.1:{port}"]
+        if client.exists():
+            files = {"cacert": "ca.crt", "cert": "tls.crt", "key": "tls.key"}
+            options = [f"--{option}={client / file}" for option, file in files.items()]
+            options.append(f"--endpoints=https://127.0.0.1:{port}")
+        return self.run("env", "ETCDCTL_API=3", "etcdctl", *options, "--command-timeout=3s", *argv)
 
     def healthy(self, port: int = 4001) -> bool:
         """Whether the node's etcd serves reads with quorum."""

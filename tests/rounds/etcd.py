@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.pki.model import Certificate
 from protokube.core.static_pod import manifest_env
 
 if TYPE_CHECKING:
@@ -48,6 +49,27 @@ class Running(Struct):
     text: str
     port: str
     data: EtcdData
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Its environment."""
+        return _env(self.text)
+
+    @property
+    def secure(self) -> bool:
+        """Whether its peer port speaks TLS."""
+        return self.data.url.startswith("https:")
+
+
+def _issuer(node: Node, file: str) -> str | None:
+    """The authority of the certificate that a file belongs to; None when the node has none."""
+    found = node.certificates.get(file.split("/")[-2])
+    return found.issuer if isinstance(found, Certificate) else None
+
+
+def _certified(node: Node, env: Mapping[str, str]) -> bool:
+    files = [value for name, value in env.items() if name.endswith("CERT_FILE")]
+    return all(_issuer(node, file) for file in files)
 
 
 class EtcdWorld:
@@ -86,6 +108,8 @@ class EtcdWorld:
 
     def _start(self, node: Node, text: str, volume: WorldVolume) -> Running | None:
         env = _env(text)
+        if not _certified(node, env):
+            return None  # etcd exits: its certificate's files are missing
         relative = env["ETCD_DATA_DIR"].lstrip("/")
         filesystem = volume.filesystem
         assert filesystem is not None
@@ -95,7 +119,7 @@ class EtcdWorld:
         initial = dict(pair.split("=", 1) for pair in env["ETCD_INITIAL_CLUSTER"].split(","))
         data = filesystem.etcd.get(relative)
         if data is None:
-            data = self._first_start(env, url, initial)
+            data = self._first_start(node, env, url, initial)
             if data is None:
                 return None
             filesystem.etcd[relative] = data
@@ -103,13 +127,17 @@ class EtcdWorld:
         key = env["ETCD_INITIAL_CLUSTER_TOKEN"]
         return Running(node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data)
 
-    def _first_start(self, env: Mapping[str, str], url: str, initial: Mapping[str, str]) -> EtcdData | None:
+    def _first_start(
+        self, node: Node, env: Mapping[str, str], url: str, initial: Mapping[str, str]
+    ) -> EtcdData | None:
         if initial.get(env["ETCD_NAME"]) != url:
             return None
         if env["ETCD_INITIAL_CLUSTER_STATE"] == "new":
             identity = f"{env['ETCD_INITIAL_CLUSTER_TOKEN']} {' '.join(sorted(initial.values()))}"
             return EtcdData(identity, url, {one: EtcdPeerMember(name, (one,), ()) for name, one in initial.items()})
         for peer in self.running.values():
+            if peer.node is not node and not self._trusted(node, peer):
+                continue
             if peer.key == env["ETCD_INITIAL_CLUSTER_TOKEN"] and peer.data.members.keys() == set(initial.values()):
                 return EtcdData(peer.data.cluster, url, dict(peer.data.members))
         return None  # `existing` and no peer that agrees: etcd exits
@@ -125,6 +153,9 @@ class EtcdWorld:
         alive = self._quorum(key, cluster)
         if not alive:
             return
+        issuers = {one.name: _issuer(one.node, one.env["ETCD_PEER_CERT_FILE"]) for one in alive if one.secure}
+        if len(set(issuers.values())) > 1:
+            self._violation(f"the peers of {key} have certificates of several authorities: {issuers}")
         leader = alive[0].data
         self.formed.setdefault(key, set()).add(cluster)
         if len(self.formed[key]) > 1:
@@ -174,10 +205,18 @@ class EtcdWorld:
                 return True
         return False
 
-    def members_at(self, url: str) -> tuple[EtcdPeerMember, ...] | None:
-        """What the peer port at an address answers; None when nobody listens there."""
-        host, _, port = url.removeprefix("http://").rpartition(":")
+    def _trusted(self, node: Node, peer: Running) -> bool:
+        """Whether a peer takes the certificate of a node's member, which must be of the same authority."""
+        file = peer.env.get("ETCD_PEER_CERT_FILE")
+        return file is None or _issuer(node, file) == _issuer(peer.node, file)
+
+    def members_at(self, url: str, asker: Node, cluster: str) -> tuple[EtcdPeerMember, ...] | None:
+        """What the peer port at an address answers a node; None when nobody there speaks with it."""
+        scheme, _, place = url.partition("://")
+        host, _, port = place.rpartition(":")
         for one in self.running.values():
             if one.node.address == host and one.port == port and one.node.up:
+                if one.secure != (scheme == "https") or not self._trusted(asker, one):
+                    return None
                 return tuple(replace(member) for member in one.data.members.values())
         return None

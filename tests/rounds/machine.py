@@ -18,6 +18,8 @@ from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB, Unknown
 from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
+from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
+from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 from protokube.errors import (
     DeviceConflictError,
@@ -27,6 +29,8 @@ from protokube.errors import (
     VolumeDeniedError,
     VolumeInUseError,
 )
+from protokube.pki.authorities import add_missing, make_first, read_authorities
+from protokube.pki.x509 import issue
 from tests.rounds.world import CLUSTER, KUBELET, Filesystem, Impossible, Job, WorldVolume
 
 if TYPE_CHECKING:
@@ -305,11 +309,42 @@ class Dns(Port):
 
 
 class Etcd(Port):
-    def members(self, peer_url: str) -> Sequence[EtcdPeerMember]:
+    def members(self, peer_url: str, cluster: str) -> Sequence[EtcdPeerMember]:
         with self._process.reading("members"):
-            if (found := self._world.etcd.members_at(peer_url)) is None:
+            if (found := self._world.etcd.members_at(peer_url, self._node, cluster)) is None:
                 raise ProviderError(f"nobody answers at {peer_url}")
             return found
+
+
+class Pki(Port):
+    """Real authorities and certificates; the store is the world's, and a node's directory is a dict of its own."""
+
+    def certificates(self) -> Mapping[str, Certificate | Damaged | Unknown]:
+        with self._process.reading("certificates"):
+            return dict(self._node.certificates)
+
+    def clock_in_sync(self) -> bool:
+        with self._process.reading("clock"):
+            return self._node.clock_in_sync
+
+    def authorities(self, cluster: str) -> Authorities | NoAuthorities:
+        with self._process.reading("authorities"):
+            found = read_authorities(self._world.store, cluster)
+            return NoAuthorities() if found is None else found.document.public()
+
+    def make_authorities(self, action: MakeAuthorities) -> None:
+        with self._process.effect("make-authorities"):
+            make = make_first if action.first else add_missing
+            make(self._world.store, action.cluster, action.names, self._world.clock())
+
+    def issue(self, action: IssueCertificate) -> None:
+        with self._process.effect("issue"):
+            found = read_authorities(self._world.store, action.cluster)
+            if found is None:
+                raise ProviderError("the store shows no authorities")
+            authority = found.document.authorities[action.wanted.authority]
+            certificate, _ = issue(action.wanted, authority, self._world.clock())
+            self._node.certificates[action.wanted.name] = certificate
 
 
 class Probe(Port):

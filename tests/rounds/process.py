@@ -22,6 +22,7 @@ from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
 from protokube.core.kubelet.model import KubeletSettings
 from protokube.core.model import Fault, Moment
+from protokube.core.pki.model import PkiSettings
 from protokube.core.plan import plan
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Step
@@ -35,7 +36,7 @@ from protokube.ports import Readers
 from protokube.reconcile import MOST_PASSES, Cause, Memory, _recorded, dry_run, reconcile
 from protokube.report.model import Report
 from protokube.together import Limited
-from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, Probe, Services
+from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, Pki, Probe, Services
 from tests.rounds.world import Node, World
 
 T = TypeVar("T")
@@ -74,6 +75,9 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "group_kubelet_layers": ("kubelet.group_layers",),
     "node_labels": ("kubelet.node_labels",),
     "master": ("kubelet.master",),
+    "etcd_tls": ("etcd.tls",),
+    "store_shared": ("etcd.store_shared",),
+    "trust_clock": ("pki.trust_clock",),
 }
 """Where an option that a test changes stands in the configuration."""
 
@@ -97,6 +101,7 @@ def node_config(**changes: object) -> NodeConfig:
         "etcd": {"templates": known, "private_names": names == "hosts", "names_kept": names != "none"},
         "dns": {"private": names == "hosts", "kept": names != "none"},
         "kubelet": {},
+        "pki": {},
     }
     for name, value in values.items():
         for place in _PLACES[name]:
@@ -109,6 +114,7 @@ def node_config(**changes: object) -> NodeConfig:
         etcd=EtcdSettings(**sections["etcd"]),
         dns=DnsSettings(**sections["dns"]),
         kubelet=KubeletSettings(**sections["kubelet"]),
+        pki=PkiSettings(**sections["pki"]),
     )
 
 
@@ -143,13 +149,15 @@ class Process:
         self.seen: dict[str, object] = {}
         self.cloud = cloud = Cloud(self)
         disks, files, dns, services = Disks(self), Files(self), Dns(self), Services(self)
-        self.readers = Readers(cloud, disks, files, Etcd(self), Probe(self), dns, services)
+        self.pki = Pki(self)
+        self.readers = Readers(cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki)
         self.writers: dict[str, object] = {
             "cloud": cloud,
             "disks": disks,
             "files": files,
             "dns": dns,
             "services": services,
+            "pki": self.pki,
         }
         reading = aside() if aside else None
         started = world.monotonic() - uptime

@@ -25,6 +25,8 @@ from protokube.ports import (
     DNSReader,
     FileReader,
     Files,
+    Pki,
+    PkiReader,
     ServiceManager,
     ServiceReader,
 )
@@ -277,6 +279,7 @@ PORTS: list[tuple[str, type, type]] = [
     ("files", Files, FileReader),
     ("dns", DNSProvider, DNSReader),
     ("services", ServiceManager, ServiceReader),
+    ("pki", Pki, PkiReader),
 ]
 
 

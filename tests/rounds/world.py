@@ -27,8 +27,9 @@ from protokube.core.disks.model import (
     VolumeContents,
     Working,
 )
-from protokube.core.model import GIB
+from protokube.core.model import GIB, Unknown
 from protokube.core.node.model import Absent, File, FileState, Link, Mount, UnitState
+from protokube.core.pki.model import Certificate, Damaged
 from protokube.core.volumes.model import (
     BOOTSTRAPPED_TAG,
     FILESYSTEM_TAG,
@@ -40,6 +41,7 @@ from protokube.core.volumes.model import (
     Peer,
     PeerState,
 )
+from tests.lab.memory_store import MemoryStore
 from tests.rounds.etcd import EtcdData, EtcdWorld
 
 CLUSTER = "c.example.com"
@@ -115,6 +117,8 @@ class Node(Struct):
     records: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     unit: UnitState | None = None
     up: bool = True
+    certificates: dict[str, Certificate | Damaged | Unknown] = field(default_factory=dict)
+    clock_in_sync: bool = True
     barred: dict[str, str] = field(default_factory=dict)
     """What bars the way to mount points."""
     told: str | None = None
@@ -138,6 +142,7 @@ class World:
         self.monotonic: Callable[[], float] = time.monotonic
         self.volumes: dict[str, WorldVolume] = {}
         self.nodes: dict[str, Node] = {}
+        self.store = MemoryStore()
         self.can_tag = True
         self.trouble: Callable[[], str | None] = lambda: None
         """What goes wrong with the next AttachVolume: `throttled`, or `lost` (carried out, and not answered)."""

@@ -36,19 +36,21 @@ from protokube.core.etcd.model import (
     TagWanted,
 )
 from protokube.core.etcd.template import render_manifest
+from protokube.core.etcd.tls import may_use_tls, member_certificates, uses_tls
 from protokube.core.etcd.versions import image_to_run, version_run
 from protokube.core.model import Rejected, Unknown
+from protokube.core.pki.model import PkiAssessment
 from protokube.core.static_pod import manifest_env
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, VolumesAssessment
 
-Before = tuple[VolumesAssessment, DisksAssessment]
+Before = tuple[VolumesAssessment, DisksAssessment, PkiAssessment]
 """The judgements of the concerns before this one."""
 
 
 def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, before: Before) -> EtcdAssessment:
     """Judge the members of this machine's mounted volumes, and find stale links."""
-    volumes, disks = before
+    volumes, disks, _ = before
     findings = Findings()
     members = mounted_members(settings, facts, disks)
     suffix = settings.suffix(volumes.cluster_id)
@@ -94,6 +96,11 @@ class _Judge(Struct, frozen=True):
         """The judgement of the volumes."""
         return self.before[0]
 
+    @property
+    def pki(self) -> PkiAssessment:
+        """The judgement of the certificates."""
+        return self.before[2]
+
     def question(self, member: MountedMember) -> tuple[str, Mapping[str, str]] | None:
         """The etcd cluster and the peer URLs to ask; None for a member that started, or that is refused."""
         identity = self._identify(member) or first_identity(self.volumes.cluster_id, member)
@@ -102,7 +109,8 @@ class _Judge(Struct, frozen=True):
         known = self._known(member, identity)
         if not needs_peers(known):
             return None
-        return member.volume.member.cluster, peers_to_ask(self.facts.cloud, self.volumes, known)
+        maybe_tls = may_use_tls(self.settings, member)
+        return member.volume.member.cluster, peers_to_ask(self.facts.cloud, self.volumes, known, maybe_tls=maybe_tls)
 
     def member(self, member: MountedMember) -> MemberVerdict:
         """Judge one mounted member: decide its next step."""
@@ -119,6 +127,9 @@ class _Judge(Struct, frozen=True):
             reason = f"whose volume this is; {' and '.join(overruled)}: overruled by the operator"
             identified = replace(verdict, identity=identity.render(), identity_reason=reason, warning=True)
             return replace(identified, tags=self._tags(member))
+        if self.settings.tls == "on" and not self._uses_tls(member):
+            evidence = "--etcd-tls is on, and this member runs without TLS, as its etcd cluster does"
+            self.findings.refuse(volume.id, "etcd/tls-mixed", evidence, serious=False)
         if identity is None:
             identity = first_identity(self.volumes.cluster_id, member)
             verdict = replace(verdict, identity=identity.render(), identity_reason="whose volume this is")
@@ -148,7 +159,10 @@ class _Judge(Struct, frozen=True):
 
     def _known(self, member: MountedMember, identity: Identity) -> MemberFacts:
         suffix = self.settings.suffix(self.volumes.cluster_id)
-        return MemberFacts(member.volume, member.template, identity, member.has_data, suffix)
+        return MemberFacts(member.volume, member.template, identity, member.has_data, suffix, self._uses_tls(member))
+
+    def _uses_tls(self, member: MountedMember) -> bool:
+        return uses_tls(self.settings, member, self.facts.answers.get(member.volume.member.cluster))
 
     def _peer_facts(self, member: MountedMember) -> PeerFacts:
         cluster = member.volume.member.cluster
@@ -176,7 +190,7 @@ class _Judge(Struct, frozen=True):
         complete = verdict.identity is None or member.has_data
         if f"{member.template.data_dir}/" not in member.contents.entries:
             verdict, complete = replace(verdict, make_data_dir=True), False
-        manifest = self._manifest(member, start, image)
+        manifest = self._manifest(member, start, image, tls=known.tls)
         if manifest != member.contents.texts.get(member.template.manifest):
             complete = False
             # The manifest tells which version ran: it is replaced only once the identity file holds that.
@@ -184,10 +198,18 @@ class _Judge(Struct, frozen=True):
                 own = member.volume.member
                 reason = f"member {own.me} of etcd cluster {own.cluster}, {start.state}"
                 verdict = replace(verdict, manifest=manifest, manifest_reason=reason)
+        if known.tls and not self._has_certificates(member, known.dns_suffix):
+            # The PKI's own findings tell why. A member that runs keeps its link.
+            self.findings.wait(member.volume.id, "its certificates are issued first")
+            complete = False
         if complete:
             link = why_link(self.settings, self.facts, member, known.dns_suffix, self.findings)
             verdict = replace(verdict, link=link)
         return verdict
+
+    def _has_certificates(self, member: MountedMember, suffix: str) -> bool:
+        wanted = member_certificates(member, suffix)
+        return all(one.name in self.pki.ready for one in wanted)
 
     def _tags(self, member: MountedMember) -> tuple[TagWanted, ...]:
         """The tags to write: the filesystem's UUID, and that etcd ran."""
@@ -202,7 +224,7 @@ class _Judge(Struct, frozen=True):
             wanted.append(TagWanted(BOOTSTRAPPED_TAG, "true", reason))
         return tuple(wanted)
 
-    def _manifest(self, member: MountedMember, start: Start, image: str) -> str:
+    def _manifest(self, member: MountedMember, start: Start, image: str, *, tls: bool) -> str:
         """Render the manifest that the volume should have.
 
         A running member keeps its manifest's initial state and cluster: etcd ignores both once it has data, and a
@@ -219,6 +241,7 @@ class _Judge(Struct, frozen=True):
                 state=start.state,
                 hosts=self.settings.private_names,
                 initial_cluster=start.initial_cluster,
+                tls=tls,
             )
 
         present = member.contents.texts.get(member.template.manifest)

@@ -43,13 +43,14 @@ class Wait(Struct, frozen=True):
 
 
 class MemberFacts(Struct, frozen=True):
-    """The facts of our own member: its volume, its identity file, its data and its names."""
+    """The facts of our own member: its volume, its identity file, its data, its names, and whether it uses TLS."""
 
     volume: MemberVolume
     template: EtcdTemplate
     identity: Identity
     has_data: bool
     dns_suffix: str
+    tls: bool = False
 
     @property
     def name(self) -> str:
@@ -59,7 +60,7 @@ class MemberFacts(Struct, frozen=True):
     @property
     def url(self) -> str:
         """The member's peer URL."""
-        return f"http://{self.name}{self.dns_suffix}:{self.template.peer_port}"
+        return f"{'https' if self.tls else 'http'}://{self.name}{self.dns_suffix}:{self.template.peer_port}"
 
 
 class PeerFacts(Struct, frozen=True):
@@ -282,10 +283,13 @@ def _name_of(peer: EtcdPeerMember, ours: EtcdPeerMember, name: str) -> str:
     return peer.name or peer.peer_urls[0].partition("//")[2].partition(".")[0]
 
 
-def peers_to_ask(cloud: CloudSnapshot, volumes: VolumesAssessment, facts: MemberFacts) -> Mapping[str, str]:
+def peers_to_ask(
+    cloud: CloudSnapshot, volumes: VolumesAssessment, facts: MemberFacts, *, maybe_tls: bool
+) -> Mapping[str, str]:
     """The peer URLs to ask, with the member behind each: the other members of our etcd cluster on other instances.
 
-    The URLs have addresses, not names: names may not be in DNS yet.
+    The URLs have addresses, not names: names may not be in DNS yet. `maybe_tls`: a cluster that runs may use TLS or
+    not, and answers one of two URLs.
     """
     if isinstance(cloud.peers, Unknown):
         return {}
@@ -296,10 +300,11 @@ def peers_to_ask(cloud: CloudSnapshot, volumes: VolumesAssessment, facts: Member
         if other.member.cluster == member.cluster and other.member.me != member.me and other.volume.attachments
     }
     return {
-        f"http://{f'[{address}]' if ':' in address else address}:{facts.template.peer_port}": me
+        f"{scheme}://{f'[{address}]' if ':' in address else address}:{facts.template.peer_port}": me
         for peer in cloud.peers
         if peer.instance != volumes.instance.id
         and (me := holders.get(peer.instance) or peer.members.get(member.cluster))
         and me != member.me
         for address in peer.internal
+        for scheme in (("https", "http") if maybe_tls else ("http",))
     }

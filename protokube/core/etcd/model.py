@@ -41,7 +41,8 @@ InitialState = Literal["new", "existing"]
 class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
     """One etcd cluster's template: the fields of `<key>.yaml`, and the pod that all etcd clusters share.
 
-    `pod` is the text of manifest.yaml, placeholders unfilled.
+    `pod` is the text of manifest.yaml, placeholders unfilled. `supports_tls`: it says what differs with TLS.
+    `metrics_port` is where etcd answers liveness probes then, since its client port asks for a certificate.
     """
 
     key: str
@@ -50,6 +51,8 @@ class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
     peer_port: int
     cpu_request: str
     pod: str
+    metrics_port: int = 0
+    supports_tls: bool = False
 
 
 class EtcdSettings(Struct, frozen=True):
@@ -59,7 +62,8 @@ class EtcdSettings(Struct, frozen=True):
     members never ran. `peers_patience`: for so long the answers of peers must stay the same before a member joins.
     `names_patience`: for so long a new manifest waits for the names of all members before it is linked without them.
     `dns_suffix` starts with a dot. `private_names`: names are kept in the node's own hosts file. `names_kept`:
-    protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet.
+    protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet. `tls`: whether new
+    etcd clusters use TLS; `auto` means where `store_shared`, that is where an operator named the store.
     """
 
     templates: Mapping[str, EtcdTemplate] = {}
@@ -73,6 +77,8 @@ class EtcdSettings(Struct, frozen=True):
     private_names: bool = True
     names_kept: bool = True
     kubelet_unit: str | None = "kubelet.service"
+    tls: Literal["auto", "on", "off"] = "off"
+    store_shared: bool = False
 
     def suffix(self, cluster_id: str) -> str:
         """The internal names' suffix, with its leading dot."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import yaml
 
 from protokube.core.disks.ownership import WRITTEN_BY_US
 from protokube.core.etcd.model import EtcdTemplate, InitialState
+from protokube.core.etcd.tls import peer_certificate, peers_name, server_certificate
 from protokube.core.model import Fault
+from protokube.core.pki.model import PKI_DIR
 from protokube.core.static_pod import image_version
 from protokube.core.untrusted_yaml import load
 from protokube.core.volumes.model import EtcdMember
@@ -25,7 +28,7 @@ _REMEMBERED = 32
 """Results that are kept of pure but slow functions: a converged reconcile parses and renders nothing again."""
 
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
-_CONDITIONS = frozenset({"livez", "no-livez", "hosts"})
+_CONDITIONS = frozenset({"livez", "no-livez", "hosts", "tls"})
 _PLACEHOLDERS = frozenset(
     {
         "pod_name",
@@ -44,6 +47,8 @@ _PLACEHOLDERS = frozenset(
         "mount_point",
     }
 )
+_TLS_PLACEHOLDERS = frozenset({"scheme", "probe_port", "metrics_port", "server_pki", "peer_pki", "peers_name", "pki"})
+"""A template of an operator that knows none of these is one without TLS."""
 _FIELDS: Mapping[str, tuple[str, type]] = {
     "clusterName": ("cluster_name", str),
     "podName": ("pod_name", str),
@@ -51,7 +56,10 @@ _FIELDS: Mapping[str, tuple[str, type]] = {
     "peerPort": ("peer_port", int),
     "dataDir": ("data_dir", str),
     "cpuRequest": ("cpu_request", str),
+    "metricsPort": ("metrics_port", int),
 }
+_OPTIONAL = {"metricsPort": 0}
+_PORTS = ("clientPort", "peerPort", "metricsPort")
 _HEADER = f"{WRITTEN_BY_US}, which keeps it; changes made here are undone.\n"
 _loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -67,6 +75,10 @@ def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | 
     found = [
         Fault(place, f"unknown key {key!r}, expected {', '.join(_FIELDS)}") for key in data if key not in _FIELDS
     ]
+    given = frozenset(data)
+    supports_tls = "tls" in _conditions(pod)
+    if not supports_tls:
+        data = _OPTIONAL | data
     for name, (_, kind) in _FIELDS.items():
         if type(data.get(name)) is not kind:
             expected = "a whole number" if kind is int else "a text"
@@ -76,15 +88,16 @@ def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | 
         found.append(Fault(place, f"dataDir is {data_dir!r}, expected a relative path of plain names"))
     found += [
         Fault(place, f"{name} is {data[name]}, expected a port from 1 to 65535")
-        for name in ("clientPort", "peerPort")
-        if type(data.get(name)) is int and not 0 < data[name] < 1 << 16
+        for name in _PORTS
+        if name in given and type(data.get(name)) is int and not 0 < data[name] < 1 << 16
     ]
     expected_name = "etcd" if key == "main" else f"etcd-{key}"
     if data.get("clusterName") != expected_name:
         found.append(Fault(place, f"clusterName is {data.get('clusterName')!r}, expected {expected_name}, as in DNS"))
     if found:
         return tuple(found)
-    return EtcdTemplate(key=key, pod=pod, **{field: data[name] for name, (field, _) in _FIELDS.items()})
+    fields: dict[str, Any] = {field: data[name] for name, (field, _) in _FIELDS.items()}
+    return EtcdTemplate(key=key, pod=pod, supports_tls=supports_tls, **fields)
 
 
 def check_pod(place: str, text: str) -> tuple[Fault, ...]:
@@ -96,10 +109,13 @@ def check_pod(place: str, text: str) -> tuple[Fault, ...]:
     conditions: set[str] = set()
     _collect(pod, used, conditions)
     found = [
-        Fault(place, f"unknown placeholder ${{{name}}}, expected {_names(_PLACEHOLDERS)}")
-        for name in sorted(used - _PLACEHOLDERS)
+        Fault(place, f"unknown placeholder ${{{name}}}, expected {_names(_PLACEHOLDERS | _TLS_PLACEHOLDERS)}")
+        for name in sorted(used - _PLACEHOLDERS - _TLS_PLACEHOLDERS)
     ]
     found += [Fault(place, f"the placeholder ${{{name}}} is not used") for name in sorted(_PLACEHOLDERS - used)]
+    if "tls" in conditions:
+        unused = sorted(_TLS_PLACEHOLDERS - used)
+        found += [Fault(place, f"the placeholder ${{{name}}} is not used, and $if: tls is") for name in unused]
     found += [
         Fault(place, f"unknown condition {name!r}, expected {_names(_CONDITIONS)}")
         for name in sorted(conditions - _CONDITIONS)
@@ -107,6 +123,14 @@ def check_pod(place: str, text: str) -> tuple[Fault, ...]:
     if not isinstance(pod, dict) or pod.get("kind") != "Pod" or pod.get("apiVersion") != "v1":
         found.append(Fault(place, "expected a v1 Pod"))
     return tuple(found)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _conditions(pod: str) -> frozenset[str]:
+    """The conditions that a pod's text uses; none when it is no YAML."""
+    conditions: set[str] = set()
+    _collect(_load("", pod)[0], set(), conditions)
+    return frozenset(conditions)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -125,8 +149,10 @@ def render_manifest(
     state: InitialState,
     hosts: bool,
     initial_cluster: str | None = None,
+    tls: bool = False,
 ) -> str:
-    """Render a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file.
+    """Render a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file, `tls` the
+    node's certificates.
 
     `initial_cluster` replaces the list of the member's tag, for a member that joins a running cluster.
     """
@@ -134,7 +160,15 @@ def render_manifest(
     def dns_name(name: str) -> str:
         return template.member_name(name) + dns_suffix
 
+    scheme = "https" if tls else "http"
     values: dict[str, str | int] = {
+        "scheme": scheme,
+        "probe_port": template.metrics_port if tls else template.client_port,
+        "metrics_port": template.metrics_port,
+        "server_pki": f"{PKI_DIR}/{server_certificate(template.key)}",
+        "peer_pki": f"{PKI_DIR}/{peer_certificate(template.key)}",
+        "peers_name": peers_name(template, dns_suffix),
+        "pki": PKI_DIR,
         "pod_name": template.pod_name,
         "image": image,
         "member_name": template.member_name(member.me),
@@ -147,13 +181,15 @@ def render_manifest(
         "initial_cluster_state": state,
         "initial_cluster": initial_cluster
         or ",".join(
-            f"{template.member_name(name)}=http://{dns_name(name)}:{template.peer_port}" for name in member.members
+            f"{template.member_name(name)}={scheme}://{dns_name(name)}:{template.peer_port}"
+            for name in member.members
         ),
         "cluster_name": template.cluster_name,
         "cpu_request": template.cpu_request,
         "mount_point": mount_point,
     }
-    conditions = {"livez" if has_livez(image) else "no-livez"} | ({"hosts"} if hosts else set())
+    conditions = {"livez" if has_livez(image) else "no-livez"}
+    conditions |= ({"hosts"} if hosts else set()) | ({"tls"} if tls else set())
     pod = _fill(_pod(template.pod), values, conditions)
     return _HEADER + yaml.dump(pod, Dumper=_dumper, sort_keys=False, default_flow_style=False, width=1000)
 

@@ -1,0 +1,68 @@
+"""A node's PKI: certificates in its directory, issued by the authorities in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from protokube.core.model import Unknown
+from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
+from protokube.core.pki.model import PKI_DIR, Authorities, Certificate, Damaged, NoAuthorities
+from protokube.errors import ProviderError, explain
+from protokube.kernel.clock import clock_in_sync
+from protokube.pki.authorities import add_missing, make_first, read_authorities
+from protokube.pki.directory import CertificateDirectory
+from protokube.ports import Store
+
+
+class NodePki:
+    """The PKI below `root`, a path of this machine; implements `ports.Pki`.
+
+    `store` opens the store when it is needed. `now` is the clock, in seconds since the epoch.
+    """
+
+    def __init__(self, root: str, store: Callable[[], Store], now: Callable[[], float] = time.time) -> None:
+        self.directory = CertificateDirectory(Path(root, PKI_DIR.lstrip("/")))
+        self._open, self._now = store, now
+        self._store: Store | None = None
+
+    def certificates(self) -> Mapping[str, Certificate | Damaged | Unknown]:
+        """See ports.PkiReader."""
+        return self.directory.read()
+
+    def clock_in_sync(self) -> bool:
+        """See ports.PkiReader."""
+        with explain("ask the kernel about its clock"):
+            return clock_in_sync()
+
+    def authorities(self, cluster: str) -> Authorities | NoAuthorities:
+        """See ports.PkiReader."""
+        found = read_authorities(self.store, cluster)
+        return NoAuthorities() if found is None else found.document.public()
+
+    def make_authorities(self, action: MakeAuthorities) -> None:
+        """See core/pki/actions.py."""
+        if action.first:
+            make_first(self.store, action.cluster, action.names, self._now())
+        else:
+            add_missing(self.store, action.cluster, action.names, self._now())
+
+    def issue(self, action: IssueCertificate) -> None:
+        """See core/pki/actions.py."""
+        wanted = action.wanted
+        found = read_authorities(self.store, action.cluster)
+        authority = found.document.authorities.get(wanted.authority) if found else None
+        if authority is None:
+            raise ProviderError(f"issue the certificate {wanted.name}: the store has no authority {wanted.authority}")
+        from protokube.pki.x509 import issue
+
+        certificate, files = issue(wanted, authority, self._now())
+        self.directory.write(certificate, files)
+
+    @property
+    def store(self) -> Store:
+        """The store, opened once."""
+        if self._store is None:
+            self._store = self._open()
+        return self._store

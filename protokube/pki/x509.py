@@ -1,0 +1,135 @@
+"""Makes authorities, certificates and keys with `cryptography`. Import it when something is issued, not before."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from protokube.core.pki.document import KeyPair, ServiceAccountKey, StoredAuthority
+from protokube.core.pki.model import AUTHORITY_LIFE, BACKDATED, LEAF_LIFE, Certificate, CertificateWanted
+from protokube.errors import ProviderError
+
+
+def make_authority(name: str, now: float) -> KeyPair:
+    """A new authority that signs itself. Its name ends with a part of its serial number, so that two differ."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    serial = x509.random_serial_number()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name[:48]}-{serial:040x}"[:64])])
+    begins, ends = _whole(now - BACKDATED), _whole(now + AUTHORITY_LIFE)
+    public = key.public_key()
+    made = (
+        x509.CertificateBuilder(subject, subject, public, serial, _time(begins), _time(ends))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return KeyPair(_fingerprint(made), begins, ends, _pem(made), _private(key))
+
+
+def make_service_account_key() -> ServiceAccountKey:
+    """A new key for service-account tokens."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return ServiceAccountKey(hashlib.sha256(public.encode()).hexdigest()[:16], public, _private(key))
+
+
+def issue(wanted: CertificateWanted, authority: StoredAuthority, now: float) -> tuple[Certificate, Mapping[str, str]]:
+    """A certificate with a new key, and its files. It ends no later than its authority.
+
+    Raises ProviderError when the authority has ended.
+    """
+    issuer = authority.active
+    begins, ends = _whole(now - BACKDATED), _whole(min(now + LEAF_LIFE, issuer.ends))
+    if ends <= now:
+        raise ProviderError(
+            f"issue the certificate {wanted.name}: its authority {wanted.authority} has ended; replace it: "
+            f"protokube pki rotate --authority {wanted.authority}"
+        )
+    signer = x509.load_pem_x509_certificate(issuer.certificate.encode())
+    signing_key = load_pem_private_key(issuer.key.encode(), None)
+    assert isinstance(signing_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    serial = x509.random_serial_number()
+    builder = (
+        x509.CertificateBuilder(
+            signer.subject, _subject(wanted), key.public_key(), serial, _time(max(begins, issuer.begins)), _time(ends)
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(_purposes(wanted)), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), critical=False)
+    )
+    if names := _names(wanted):
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    trusted = tuple(one.id for one in authority.trusted)
+    about = Certificate(wanted, f"{serial:x}", max(begins, issuer.begins), ends, issuer.id, issuer.ends, trusted)
+    return about, {
+        "tls.crt": _pem(builder.sign(signing_key, hashes.SHA256())),
+        "tls.key": _private(key),
+        "ca.crt": "".join(one.certificate for one in authority.trusted),
+    }
+
+
+def _subject(wanted: CertificateWanted) -> x509.Name:
+    organizations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, one) for one in wanted.organizations]
+    return x509.Name([*organizations, x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name)])
+
+
+def _names(wanted: CertificateWanted) -> list[x509.GeneralName]:
+    addresses = [x509.IPAddress(ipaddress.ip_address(one)) for one in wanted.addresses]
+    return [*(x509.DNSName(one) for one in wanted.dns), *addresses]
+
+
+def _purposes(wanted: CertificateWanted) -> list[x509.ObjectIdentifier]:
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH] if wanted.server else []
+    return purposes + ([ExtendedKeyUsageOID.CLIENT_AUTH] if wanted.client else [])
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _whole(seconds: float) -> float:
+    """X.509 knows no parts of a second."""
+    return float(int(seconds))
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _fingerprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()[:32]
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

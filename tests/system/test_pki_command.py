@@ -1,0 +1,163 @@
+"""`protokube pki` from outside, and a whole run that leaves no secret where it doesn't belong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.lab.trial import CLUSTER, TrialNode, both, write_inventory
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    directory = tmp_path / "store"
+    directory.mkdir(0o700)
+    return directory
+
+
+@pytest.fixture
+def node(tmp_path: Path, store: Path) -> Iterator[TrialNode]:
+    options = ("--store", f"file://{store}", "--trust-clock")
+    with TrialNode(tmp_path / "a", write_inventory(tmp_path, *both()), options=options) as node:
+        yield node
+
+
+def pki(node: TrialNode, *words: str, code: int = 0) -> str:
+    _python, _m, _protokube, *own = node.arguments()
+    done = node.run(_python, _m, _protokube, "pki", *words, *own)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def status(node: TrialNode) -> tuple[dict[str, dict[str, object]], dict[str, dict[str, object]]]:
+    found = json.loads(pki(node, "status", "-o", "json"))
+    return {one["name"]: one for one in found["certificates"]}, {
+        one["name"]: one for one in found["authorities"] or ()
+    }
+
+
+def test_a_node_s_certificates_are_shown_and_replaced(node: TrialNode) -> None:
+    assert node.once().returncode == 0
+    certificates, authorities = status(node)
+    assert sorted(certificates) == [
+        "etcd-client", "etcd-peer-events", "etcd-peer-main", "etcd-server-events", "etcd-server-main",
+    ]  # fmt: skip
+    assert sorted(authorities) == [
+        "etcd-clients",
+        "etcd-peers-events",
+        "etcd-peers-main",
+        "front-proxy",
+        "kubernetes",
+    ]
+    text = pki(node, "status")
+    assert "etcd-peer-main: ends in 365 days" in text and "etcd reads it at each handshake" in text
+
+    assert "issued etcd-client" in pki(node, "rotate", "etcd-client")
+    after, _ = status(node)
+    changed = {name for name in after if after[name]["serial"] != certificates[name]["serial"]}
+    assert changed == {"etcd-client"}
+    said = pki(node, "rotate", "etcd-cleint", code=1)
+    assert "no such certificate; it has etcd-client, " in said
+    assert node.report()["steps"] == [], "the daemon is content with what the command did"
+
+
+def test_an_authority_is_replaced_in_three_steps_and_a_lost_node_directory_follows(node: TrialNode) -> None:
+    assert node.once().returncode == 0
+    first = status(node)[1]["etcd-peers-main"]
+    stages = []
+    for _ in range(3):
+        pki(node, "rotate", "--authority", "etcd-peers-main", "--yes")
+        certificates, authorities = status(node)
+        one = authorities["etcd-peers-main"]
+        assert certificates["etcd-peer-main"]["issuer"] == one["id"]
+        folder = node.root / "var/lib/protokube/pki/etcd-peer-main"
+        assert (folder / "ca.crt").read_text().count("BEGIN") == len(one["trusted"])  # type: ignore[arg-type]
+        assert node.run("openssl", "verify", "-CAfile", f"{folder}/ca.crt", f"{folder}/tls.crt").returncode == 0
+        stages.append(one["stage"])
+        assert node.report()["steps"] == []
+    assert stages == ["bundle", "reissue", "steady"]
+    assert status(node)[1]["etcd-peers-main"]["id"] != first["id"]
+    assert "no such authority; the store has " in pki(node, "rotate", "--authority", "etcd-peer-main", code=1)
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_replaced(node: TrialNode) -> None:
+    assert node.once().returncode == 0
+    before = status(node)[1]
+    assert "say --yes" in pki(node, "rotate", "--authority", "kubernetes", code=64)
+    assert status(node)[1] == before
+
+
+def test_first_authorities_for_a_cluster_that_has_none(node: TrialNode) -> None:
+    assert "no authorities" in pki(node, "kubeconfig", code=1)
+    pki(node, "create", "--yes")
+    assert len(status(node)[1]) == 5
+    assert "already" in pki(node, "create", "--yes", code=1)
+    config = yaml.safe_load(pki(node, "kubeconfig"))
+    assert config["clusters"][0]["cluster"]["server"] == f"https://api.internal.{CLUSTER}:6443"
+    assert config["users"][0]["name"] == "kubernetes-admin"
+
+
+def test_the_clock_is_looked_at_before_anything_is_issued(tmp_path: Path, store: Path) -> None:
+    with TrialNode(
+        tmp_path / "b", write_inventory(tmp_path, *both()), options=("--store", f"file://{store}")
+    ) as node:
+        if node.once("--timeout", "3").returncode == 0:
+            pytest.fail("this machine's clock is in sync: the test needs one that isn't")
+        assert "pki/time" in pki(node, "create", "--yes", code=1)
+    assert list(store.iterdir()) == []
+
+
+def secrets_of(*folders: Path) -> set[bytes]:
+    """A line from the middle of each private key that stands below the folders, raw or inside JSON."""
+    found: set[bytes] = set()
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                text = path.read_bytes().replace(b"\\n", b"\n")
+                for body in re.findall(rb"BEGIN PRIVATE KEY-----\n(.*?)\n-----END", text, re.S):
+                    found |= {line for line in body.split(b"\n") if len(line) > 40}
+    return found
+
+
+def test_a_whole_run_leaves_no_secret_in_what_others_can_read(node: TrialNode, tmp_path: Path, store: Path) -> None:
+    said = [node.once("-v", "--log-format", "json").stderr]
+    report = node.run(*node.arguments("--dry-run", "-v", "-o", "json"))
+    said += [report.stdout, report.stderr, pki(node, "status"), pki(node, "status", "-o", "json")]
+    said.append(pki(node, "rotate", "--authority", "etcd-clients", "--yes"))
+    said.append(json.dumps(node.report("-v")))
+    secrets = secrets_of(store, node.root)
+    assert len(secrets) > 10
+
+    assert not [secret for secret in secrets for text in said if secret.decode() in text]
+    assert not any("PRIVATE" in text for text in said)
+    places = (node.path("/"), node.path("/mnt/master-main-a"), node.path("/mnt/master-events-a"), store, tmp_path)
+    for folder in places:
+        for place, folders, names in os.walk(folder):
+            if place == str(tmp_path):
+                folders[:] = [one for one in folders if one != "volumes"]  # the disks themselves were walked above
+            for path in (Path(place, name) for name in names):
+                if stat.S_ISREG(path.lstat().st_mode) and any(secret in path.read_bytes() for secret in secrets):
+                    assert path.stat().st_mode & 0o077 == 0 and path.parent.stat().st_mode & 0o077 == 0, path
+
+
+def test_with_a_key_nothing_of_the_store_can_be_read(tmp_path: Path, store: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(os.urandom(32))
+    key.chmod(0o600)
+    options = ("--store", f"file://{store}", "--trust-clock", "--store-key", str(key))
+    with TrialNode(tmp_path / "b", write_inventory(tmp_path, *both()), options=options) as node:
+        assert node.once().returncode == 0
+        assert secrets_of(store) == set() and secrets_of(node.root)
+        key.write_bytes(os.urandom(32))
+        assert "store/key" in pki(node, "rotate", "etcd-client", code=1)
+        report = node.report()
+        assert report["settled"], "a converged node doesn't read the store"

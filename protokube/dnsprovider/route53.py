@@ -128,7 +128,8 @@ class Route53:
                 found |= {name: RecordSet(name, refusal=(zone.rule, zone.evidence)) for name in ours}
             else:
                 items = self._items(zone, ours)
-                found |= {name: record_set(zone, name, items) for name in ours}
+                with self._explained(f"read {', '.join(ours)}", "route53:ListResourceRecordSets"):
+                    found |= {name: record_set(zone, name, items) for name in ours}
         return found
 
     def change(self, changes: Sequence[RecordChange]) -> None:
@@ -173,13 +174,13 @@ class Route53:
                 StartRecordName=place.name,
                 **place.within,  # type: ignore[arg-type]
             )
-        following = None
-        if answer["IsTruncated"]:
-            within = {"StartRecordType": str(answer["NextRecordType"])}
-            if "NextRecordIdentifier" in answer:
-                within["StartRecordIdentifier"] = answer["NextRecordIdentifier"]
-            following = Place(plain_name(answer["NextRecordName"]), within)
-        return Page(tuple(answer["ResourceRecordSets"]), following)
+            following = None
+            if answer["IsTruncated"]:
+                within = {"StartRecordType": str(answer["NextRecordType"])}
+                if "NextRecordIdentifier" in answer:
+                    within["StartRecordIdentifier"] = answer["NextRecordIdentifier"]
+                following = Place(plain_name(answer["NextRecordName"]), within)
+            return Page(tuple(answer["ResourceRecordSets"]), following)
 
     def _change(self, zone: Zone, changes: Sequence[RecordChange]) -> None:
         """Send one batch, made from the last reading. If that is out of date, read again and try once more."""
@@ -239,7 +240,7 @@ class Route53:
         if option is not None and "." not in option:
             with self._explained(f"look up zone {option}", "route53:GetHostedZone"):
                 zone = self._client.get_hosted_zone(Id=option)["HostedZone"]
-            return [Zone(_plain_id(option), plain_name(zone["Name"]), zone["Config"].get("PrivateZone", False))]
+                return [Zone(_plain_id(option), plain_name(zone["Name"]), zone["Config"].get("PrivateZone", False))]
         wanted = {suffix for name in names for suffix in suffixes(name)}
         self._account.read(wanted, self._page_of_zones)
         account = [zone for zone in self._account.items if zone.name in wanted]
@@ -261,14 +262,14 @@ class Route53:
                 MaxItems=str(PAGE),
                 **place.within,
             )
-        following = None
-        if "NextDNSName" in answer:  # only a cut-off answer names where to go on
-            following = Place(plain_name(answer["NextDNSName"]), {"HostedZoneId": answer["NextHostedZoneId"]})
-        zones = (
-            Zone(_plain_id(zone["Id"]), plain_name(zone["Name"]), zone["Config"].get("PrivateZone", False))
-            for zone in answer["HostedZones"]
-        )
-        return Page(tuple(zones), following)
+            following = None
+            if "NextDNSName" in answer:  # only a cut-off answer names where to go on
+                following = Place(plain_name(answer["NextDNSName"]), {"HostedZoneId": answer["NextHostedZoneId"]})
+            zones = (
+                Zone(_plain_id(zone["Id"]), plain_name(zone["Name"]), zone["Config"].get("PrivateZone", False))
+                for zone in answer["HostedZones"]
+            )
+            return Page(tuple(zones), following)
 
     def _associated(self, vpc: tuple[str, str]) -> Iterator[Zone]:
         token: dict[str, str] = {}
@@ -279,8 +280,10 @@ class Route53:
                     VPCRegion=vpc[1],  # type: ignore[arg-type]
                     **token,
                 )
-            for one in answer["HostedZoneSummaries"]:
-                yield Zone(one["HostedZoneId"], plain_name(one["Name"]), True)
+                found = [
+                    Zone(one["HostedZoneId"], plain_name(one["Name"]), True) for one in answer["HostedZoneSummaries"]
+                ]
+            yield from found
             if not answer.get("NextToken"):
                 return
             token = {"NextToken": answer["NextToken"]}
@@ -312,6 +315,11 @@ class Route53:
             kind = InvalidBatchError if code == "InvalidChangeBatch" else ProviderError
             advice = _ADVICE.get(code, "the next reconcile tries again") if code else _NO_ANSWER
             raise kind(f"Route 53: can't {what} ({permission}): {error}; {advice}") from error
+        except (LookupError, ValueError, TypeError) as error:  # botocore passes answers that lack what is required
+            raise ProviderError(
+                f"Route 53: can't {what} ({permission}): the answer can't be understood ({error!r}); "
+                "does something else than Route 53 answer there, a proxy or a login page?"
+            ) from error
 
 
 def awsclient() -> ModuleType:

@@ -93,7 +93,9 @@ class InstalledKubelet:
         if not os.access(binary, os.X_OK):
             raise ProviderError(f"{binary} is not executable; install kubelet properly")
         try:
-            done = subprocess.run([binary, option], capture_output=True, text=True, timeout=_LIMIT, check=False)
+            done = subprocess.run(
+                [binary, option], capture_output=True, errors="backslashreplace", timeout=_LIMIT, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ProviderError(f"{binary} {option}: {error}; is it the binary for this machine?") from error
         if done.returncode != 0:

@@ -21,13 +21,14 @@ from concurrent.futures import CancelledError
 from string import ascii_letters, digits
 from typing import Any, TypeVar
 
-from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
 from dbus_next.errors import AuthError, DBusError, InvalidAddressError
 from dbus_next.message import Message
+from dbus_next.signature import Variant
 
 from protokube.core.node.model import UnitState
 from protokube.errors import ProviderError
+from protokube.host.busclient import Connection
 
 log = logging.getLogger("protokube")
 
@@ -40,6 +41,8 @@ _MANAGER_PATH = "/org/freedesktop/systemd1"
 
 _UNIT_PROPERTIES = ("LoadState", "ActiveState", "SubState")
 _SERVICE_PROPERTIES = ("ExecMainStartTimestamp", "NRestarts")
+_KINDS = dict.fromkeys(_SERVICE_PROPERTIES, int)
+"""The kinds of the properties that are no text."""
 
 _ADVICE = {
     f"{_SYSTEMD}.NoSuchUnit": "install the unit's file",
@@ -85,7 +88,7 @@ class SystemBus:
         self._job_limit = job_limit
         self._on_change = on_change
         self._connecting = asyncio.Lock()
-        self._bus: _Connection | None = None
+        self._bus: Connection | None = None
         self._watched: dict[str, str] = {}  # object path → unit
         self._states: dict[str, UnitState] = {}  # those that no signal has overtaken
         self._seen: dict[str, tuple[str, str]] = {}  # the last (active, sub) that was read or announced
@@ -151,7 +154,7 @@ class SystemBus:
         bus = await self._watching(unit)
         if unit in self._states:
             # Any property would do: signals that were on their way arrive before it, and drop changed states.
-            await self._get(bus, unit, "Unit", "ActiveState")
+            await self._get(bus, unit, "Unit", "ActiveState", str)
             known = self._states.get(unit)
             if known is not None:
                 return known
@@ -162,12 +165,12 @@ class SystemBus:
             self._states[unit] = state
         return state
 
-    async def _read(self, bus: _Connection, unit: str) -> UnitState:
+    async def _read(self, bus: Connection, unit: str) -> UnitState:
         """Read a unit's whole state; systemd loads the unit for it if need be."""
         wanted = [("Unit", name) for name in _UNIT_PROPERTIES]
         if unit.endswith(".service"):
             wanted += [("Service", name) for name in _SERVICE_PROPERTIES]
-        values = await asyncio.gather(*(self._get(bus, unit, *place) for place in wanted))
+        values = await asyncio.gather(*(self._get(bus, unit, *place, _KINDS.get(place[1], str)) for place in wanted))
         of = dict(zip((name for _, name in wanted), values, strict=True))
         started = of.get("ExecMainStartTimestamp", 0)  # microseconds, 0: never
         return UnitState(
@@ -181,13 +184,16 @@ class SystemBus:
     async def _program(self, unit: str) -> str | None:
         if not unit.endswith(".service"):
             return None
-        commands = await self._get(await self._watching(unit), unit, "Service", "ExecStart")
+        commands = await self._get(await self._watching(unit), unit, "Service", "ExecStart", list)
+        if commands and not (isinstance(commands[0], list) and commands[0]):
+            raise self._misunderstood(f"ExecStart of {unit}", commands, "a list of commands")
         return str(commands[0][0]) if commands else None
 
     async def _those(self, units: Collection[str], name: str) -> frozenset[str]:
         """The units that have a property: true, or a job's number above 0."""
         bus = await self._connection()
-        answers = await asyncio.gather(*(self._get(bus, unit, "Unit", name) for unit in units))
+        kind = list if name == "Job" else bool
+        answers = await asyncio.gather(*(self._get(bus, unit, "Unit", name, kind) for unit in units))
         return frozenset(
             unit for unit, value in zip(units, answers, strict=True) if (value[0] if name == "Job" else value)
         )
@@ -197,11 +203,14 @@ class SystemBus:
 
     async def _run_job(self, method: str, unit: str) -> None:
         bus = await self._watching(unit)
-        if await self._get(bus, unit, "Unit", "NeedDaemonReload"):
+        if await self._get(bus, unit, "Unit", "NeedDaemonReload", bool):
             await self._manager(bus, "Reload")
         self._starting += 1
         try:
-            (job,) = await self._manager(bus, method, "ss", unit, "replace")
+            body = await self._manager(bus, method, "ss", unit, "replace")
+            if len(body) != 1 or not isinstance(body[0], str):
+                raise self._misunderstood(f"{method} of {unit}", body, "a job")
+            job = body[0]
             ended = self._results.setdefault(job, self._loop.create_future())
             with contextlib.suppress(asyncio.TimeoutError):
                 result = await asyncio.wait_for(ended, self._job_limit)
@@ -215,17 +224,27 @@ class SystemBus:
             if not self._starting:
                 self._results.clear()
 
-    async def _get(self, bus: _Connection, unit: str, interface: str, name: str) -> Any:
-        (variant,) = await self._call(
+    async def _get(self, bus: Connection, unit: str, interface: str, name: str, kind: type) -> Any:
+        """A property, which must be of this kind."""
+        body = await self._call(
             bus, _SYSTEMD, unit_path(unit), _PROPERTIES, "Get", "ss", f"{_SYSTEMD}.{interface}", name
         )
-        return variant.value
+        value = body[0].value if len(body) == 1 and isinstance(body[0], Variant) else body
+        if not isinstance(value, kind) or (kind is list and value is body):
+            raise self._misunderstood(f"{name} of {unit}", value, kind.__name__)
+        return value
 
-    async def _manager(self, bus: _Connection, method: str, signature: str = "", *body: str) -> list[Any]:
+    def _misunderstood(self, what: str, value: object, expected: str) -> ProviderError:
+        return ProviderError(
+            f"system bus {self._address}: {what}: an answer that can't be understood (expected {expected}, got "
+            f"{value!r}); does something else than systemd own {_SYSTEMD}?"
+        )
+
+    async def _manager(self, bus: Connection, method: str, signature: str = "", *body: str) -> list[Any]:
         return await self._call(bus, _SYSTEMD, _MANAGER_PATH, f"{_SYSTEMD}.Manager", method, signature, *body)
 
     async def _call(
-        self, bus: _Connection, to: str, path: str, interface: str, method: str, signature: str, *body: str
+        self, bus: Connection, to: str, path: str, interface: str, method: str, signature: str, *body: str
     ) -> list[Any]:
         message = Message(
             destination=to, path=path, interface=interface, member=method, signature=signature, body=list(body)
@@ -247,15 +266,15 @@ class SystemBus:
 
     # --- the connection ------------------------------------------------------------------------------
 
-    async def _connection(self) -> _Connection:
+    async def _connection(self) -> Connection:
         async with self._connecting:
             if self._bus is None:
                 self._bus = await self._connect()
             return self._bus
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         try:
-            bus = _Connection(self._address, self._lost)
+            bus = Connection(self._address, self._lost)
         except (OSError, InvalidAddressError) as error:
             raise self._unreachable(error) from error
         with contextlib.ExitStack() as opened:
@@ -279,7 +298,7 @@ class SystemBus:
             "(`--kubelet-unit none` does without them)"
         )
 
-    async def _watching(self, unit: str) -> _Connection:
+    async def _watching(self, unit: str) -> Connection:
         """The connection, hearing of this unit's changes. The bus filters: others' signals never get here."""
         bus = await self._connection()
         path = unit_path(unit)
@@ -294,7 +313,7 @@ class SystemBus:
             self._watched[path] = unit
         return bus
 
-    async def _match(self, bus: _Connection, rule: str) -> None:
+    async def _match(self, bus: Connection, rule: str) -> None:
         await self._call(bus, _BUS, "/org/freedesktop/DBus", _BUS, "AddMatch", "s", f"type='signal',{rule}")
 
     # --- signals, in the loop ------------------------------------------------------------------------
@@ -337,7 +356,7 @@ class SystemBus:
         if self._on_change is not None:
             self._on_change(reason)
 
-    def _lost(self, bus: _Connection) -> None:
+    def _lost(self, bus: Connection) -> None:
         if self._bus is bus:
             self._forget()
             self._changed("the system bus closed the connection")
@@ -352,46 +371,3 @@ class SystemBus:
         self._bus = None
         self._watched.clear()
         self._states.clear()
-
-
-class _Connection(MessageBus):
-    """dbus-next 0.2.3, with two faults corrected: sockets that stay open, and a peer that hangs up early."""
-
-    def __init__(self, address: str, lost: Callable[[_Connection], None]) -> None:
-        self._on_lost = lost
-        super().__init__(bus_address=address)
-
-    def _setup_socket(self) -> None:
-        try:
-            super()._setup_socket()  # type: ignore[no-untyped-call]
-        except OSError:
-            self._close_socket()
-            raise
-
-    async def _auth_readline(self) -> str:
-        # The original spins for ever, without yielding, when the peer closes during authentication.
-        line = b""
-        while not line.endswith(b"\r\n"):
-            byte = await self._loop.sock_recv(self._sock, 1)
-            if not byte:
-                raise EOFError("it closed the connection during authentication")
-            line += byte
-        return line[:-2].decode()
-
-    def _finalize(self, err: Exception | None = None) -> None:
-        if self._disconnected:
-            return
-        super()._finalize(err)  # type: ignore[no-untyped-call]
-        if self._disconnect_future.done():
-            self._disconnect_future.exception()  # it is never awaited
-        self._close_socket()
-        self._on_lost(self)
-
-    def _close_socket(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.close()
-        self._sock.close()
-
-    def close(self) -> None:
-        """End the connection now; calls in flight get no reply."""
-        self._finalize(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from protokube.etcdpeers import parse_members
 from protokube.host.disk import ext4, intent
 from protokube.kernel import mountinfo
 from tests.lab.disks import UUID
+from tests.safety import answers
 from tests.safety.claims import Job, Result
 from tests.safety.images import MIB, record
 from tests.safety.members import identity, kops_manifest
@@ -115,6 +117,7 @@ PARSERS: dict[str, Parser] = {
     "tsig-key": Parser(_text(lambda text: parse_keyfile(text, "key")), (), (_KEY,)),
     "hosts": Parser(_text(hosts_text.parse), (), (_HOSTS,)),
     "hosts-backup": Parser(backup.unpack, (), (backup.pack(b"old", b"new"),)),
+    **{name: Parser(*reader) for name, reader in answers.readers(ProviderError).items()},
     "mount-target": Parser(lambda data: mountinfo.Line(_mount_of(data)), (), (b"/mnt/a b", b"/mnt/\\134")),
 }
 
@@ -173,6 +176,12 @@ def jobs(examples: int = 600) -> list[Job]:
     return [Job("input", name, _Reading(name, parser, examples).run) for name, parser in PARSERS.items()]
 
 
+def replay(scratch: Path) -> Iterator[Result]:
+    """What once failed, for every parser."""
+    for name, parser in PARSERS.items():
+        yield from _Reading(name, parser, 0).again(scratch)
+
+
 class _Reading:
     def __init__(self, name: str, parser: Parser, examples: int) -> None:
         self._name = name
@@ -181,11 +190,7 @@ class _Reading:
 
     def run(self, scratch: Path) -> Iterator[Result]:
         """What once failed, then what hypothesis makes."""
-        import os
-
-        os.chdir(scratch)
-        for path in sorted((_FAILED_ONCE / self._name).glob("*")):
-            yield Result("input", f"{self._name}: {path.name}", self._trouble(path.read_bytes()))
+        yield from self.again(scratch)
         results: list[Result] = []
         strategies = [
             st.binary(max_size=400),
@@ -208,6 +213,12 @@ class _Reading:
 
         read()
         yield from results
+
+    def again(self, scratch: Path) -> Iterator[Result]:
+        """What once failed."""
+        os.chdir(scratch)
+        for path in sorted((_FAILED_ONCE / self._name).glob("*")):
+            yield Result("input", f"{self._name}: {path.name}", self._trouble(path.read_bytes()))
 
     def _trouble(self, data: bytes) -> str:
         try:

@@ -40,6 +40,11 @@ _NAMES = {
     "identity",
     "manifest",
     "etcd-peers",
+    "ec2-volumes",
+    "route53-records",
+    "dbus",
+    "debugfs",
+    "signatures",
 }
 
 
@@ -70,6 +75,13 @@ def test_disks_of_others(within: Path, name: str) -> None:
     results = [result for job in found for result in run_one(job, within)]
     assert {one.claim for one in results} >= {"whole", "intent"}
     assert [one for one in results if one.trouble and one.claim in _NEVER] == []
+
+
+def test_what_once_failed_is_read(within: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(within)
+    results = list(inputs.replay(within))
+    assert {one.case.partition(":")[0] for one in results} >= {"identity", "dbus", "route53-zones", "kubelet"}
+    assert [one for one in results if one.trouble] == []
 
 
 def test_a_case_that_breaks_down_counts_as_a_violation(within: Path) -> None:

@@ -52,7 +52,7 @@ class Signatures:
         """Whether both find this ext4 and nothing else."""
         self.wait()
         found = dict(line.partition("=")[::2] for line in self._blkid.splitlines())
-        types = {line.split()[0] for line in self._wipefs.splitlines()}
+        types = {line.split()[0] for line in self._wipefs.splitlines() if line.strip()}
         sound = self._blkid_code == self._wipefs_code == os.EX_OK and types == {"ext4"}
         return sound and found.get("TYPE") == "ext4" and found.get("UUID") == uuid and "PTTYPE" not in found
 

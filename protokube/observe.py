@@ -38,6 +38,9 @@ ALL = frozenset(Facet)
 LIMIT = 30.0
 """Seconds within which a read ends; one that hangs longer is Unknown."""
 
+FOLLOW_EVERY = 3600.0
+"""Seconds between two looks at the store's authorities on a node where nothing is to be issued."""
+
 Reads = dict[str, Callable[[], object]]
 
 Probed = tuple[KubeletBinary | None, Machine]
@@ -79,6 +82,8 @@ class Observer:
         self._probed = False
         """Whether the installed kubelet was asked. The first time takes long, so that it waits for a quiet moment."""
         self._slow: Future[dict[str, object]] | None = None
+        self._store_asked: float | None = None
+        """The uptime at which the store was last asked about authorities; None when it is to be asked next."""
         self._outlived = False
         """Whether the slow reads were begun in an earlier reconcile."""
 
@@ -119,7 +124,7 @@ class Observer:
         if unseen:
             return self.again(view, frozenset({Facet.DISKS}))
         if self._slow is None:
-            return None
+            return self._follow_authorities(view)
         if self._wake is not None and not self._slow.done() and any(map(_is_working, disks.values())):
             self._slow.add_done_callback(partial(_tell, self._wake))
             return None
@@ -131,9 +136,25 @@ class Observer:
             return self._read_on(observed, view.history, frozenset({Facet.UNIT}))
         return self._judge(_with_units(observed, found), view.history)
 
+    def ask_the_store(self) -> None:
+        """Let the next reconcile ask the store whether authorities have changed: a person has given cause for it."""
+        self._store_asked = None
+
+    def _follow_authorities(self, view: View) -> View | None:
+        """The view with the store's authorities, once an hour: an operator may have begun to replace one. A store
+        that doesn't answer is no trouble then."""
+        due = self._store_asked is None or self.uptime() - self._store_asked > FOLLOW_EVERY
+        pki = view.judged.pki
+        if not due or pki is None or not pki.ready:
+            return None
+        self._store_asked = self.uptime()
+        wanted = replace(view.judged.wanted, authorities=pki.cluster)
+        asking = replace(view, judged=replace(view.judged, wanted=wanted))
+        found = self._read_authorities(asking, frozenset({Facet.AUTHORITIES}))
+        return None if found is None else self._judge(found, view.history)
+
     def newly_wanted(self, observed: Observed, history: History) -> View:
-        """The view of a predicted snapshot, with all read that only the prediction wants: names, members, and the
-        store."""
+        """The view of a predicted snapshot, with all read that only the prediction wants."""
         foretold = self.config.foretold()
         view = self._judge(observed, history, foretold)
         reads = (self._read_certificates, self._read_authorities, self._read_names)

@@ -22,16 +22,15 @@ from protokube.config.load import Settings
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.core.etcd.tls import peer_certificate
-from protokube.core.model import Fault
+from protokube.core.model import Fault, Unknown
 from protokube.core.node.model import UnitState
-from protokube.core.pki.model import Certificate
+from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
+from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.settings import NodeConfig
 from protokube.errors import ConfigError
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.host.kubelet import InstalledKubelet
-from protokube.pki.directory import CertificateDirectory
-from protokube.pki.node import NodePki
 from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
 from protokube.store.place import StorePlace, find_store
 
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from protokube.host.systemd import SystemBus
+    from protokube.pki.node import NodePki
 
 RUN_DIR = "run/protokube"
 STATE_DIR = "var/lib/protokube"
@@ -56,19 +56,55 @@ MakeDns = Callable[[CloudProvider, Vpc], DNSProvider | None]
 class _Peers:
     """etcd's peers; the client is loaded when there is a peer to ask."""
 
-    def __init__(self, certificates: CertificateDirectory) -> None:
-        self._certificates = certificates
+    def __init__(self, pki: _Pki) -> None:
+        self._pki = pki
 
     def members(self, peer_url: str, cluster: str) -> Sequence[EtcdPeerMember]:
         """See ports.EtcdPeers."""
         from protokube.etcdpeers import HttpEtcdPeers, PeerTls
 
-        name = peer_certificate(cluster)
-        ours = self._certificates.read().get(name) if peer_url.startswith("https:") else None
-        tls = None
-        if isinstance(ours, Certificate):
-            tls = PeerTls(self._certificates.top / name, ours.wanted.dns[-1])
+        if not peer_url.startswith("https:"):
+            return HttpEtcdPeers().members(peer_url)
+        name, directory = peer_certificate(cluster), self._pki.node().directory
+        ours = directory.read().get(name)
+        tls = PeerTls(directory.top / name, ours.wanted.dns[-1]) if isinstance(ours, Certificate) else None
         return HttpEtcdPeers(tls=tls).members(peer_url)
+
+
+class _Pki:
+    """The node's PKI; it is loaded when a certificate concerns this node."""
+
+    def __init__(self, root: str, store: StorePlace) -> None:
+        self._root, self._store = root, store
+        self._made: NodePki | None = None
+
+    def node(self) -> NodePki:
+        """The PKI itself."""
+        from protokube.pki.node import NodePki
+
+        if self._made is None:
+            self._made = NodePki(self._root, self._store.open)
+        return self._made
+
+    def certificates(self) -> Mapping[str, Certificate | Damaged | Unknown]:
+        """See ports.PkiReader."""
+        return self.node().certificates()
+
+    def clock_in_sync(self) -> bool:
+        """See ports.PkiReader."""
+        return self.node().clock_in_sync()
+
+    def authorities(self, cluster: str) -> Authorities | NoAuthorities:
+        """See ports.PkiReader."""
+        return self.node().authorities(cluster)
+
+    def make_authorities(self, action: MakeAuthorities) -> None:
+        """See core/pki/actions.py."""
+        self.node().make_authorities(action)
+
+    def issue(self, action: IssueCertificate) -> None:
+        """See core/pki/actions.py."""
+        self.node().issue(action)
 
 
 class _Bus:
@@ -199,7 +235,7 @@ def wire(
     disks = disks or BlockDevices(settings.root, run_dir, data_dirs, prove_every_byte=settings.prove_every_byte)
     disks.data_dirs = data_dirs  # the templates may be others than in the configuration before
     files = NodeFiles(settings.root)
-    pki = NodePki(settings.root, chosen.store.open)
+    pki = _Pki(settings.root, chosen.store)
     services = None
     if config.kubelet.unit is not None:
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
@@ -217,7 +253,7 @@ def wire(
 
     return Wired(
         config,
-        Readers(cloud, disks, files, _Peers(pki.directory), InstalledKubelet(settings.root), dns, services, pki),
+        Readers(cloud, disks, files, _Peers(pki), InstalledKubelet(settings.root), dns, services, pki),
         {"cloud": cloud, "disks": disks, "files": files, "dns": dns, "services": services, "pki": pki},
         dns,
         tuple(watch),

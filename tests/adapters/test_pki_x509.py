@@ -106,7 +106,9 @@ def test_an_object_that_is_none_is_a_fault_without_its_content(content: bytes, s
 
 def test_the_way_to_the_daemon_loads_no_cryptography() -> None:
     code = (
-        "import sys\nfrom protokube import cli, daemon, reconciles\nfrom protokube.pki.node import NodePki\n"
+        "import sys\nfrom protokube import cli, daemon, reconciles\n"
+        "assert 'protokube.pki.node' not in sys.modules and 'protokube.store.file' not in sys.modules\n"
+        "from protokube.pki.node import NodePki\n"
         "NodePki('/nowhere', lambda: None).certificates()\n"
         "sys.exit(sorted(m for m in sys.modules if m.split('.')[0] in ('cryptography', 'botocore')) != [])"
     )

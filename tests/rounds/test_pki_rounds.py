@@ -10,8 +10,13 @@ import pytest
 from protokube.core.model import Unknown
 from protokube.core.pki.document import Document, parse_document
 from protokube.core.pki.model import Certificate
+from protokube.core.pki.rotation import rotate
 from protokube.core.static_pod import manifest_env
 from protokube.core.steps import Step
+from protokube.observe import FOLLOW_EVERY
+from protokube.pki.authorities import change
+from protokube.pki.x509 import make_authority
+from protokube.reconcile import Cause
 from protokube.report.model import Report
 from tests.rounds.process import Process, node_config, survive
 from tests.rounds.world import CLUSTER, Node, World
@@ -253,3 +258,57 @@ def test_a_certificate_that_can_t_be_read_is_not_issued_again() -> None:
     node.certificates["etcd-client"] = Unknown("an error of the disk")
     report = process.round()
     assert not report.steps and [one.subject for one in report.left.unknown] == ["certificate etcd-client"]
+
+
+def replace_authority(world: World, name: str) -> None:
+    """An operator takes the next step of an authority's replacement, on some node."""
+    change(world.store, CLUSTER, lambda known: rotate(known, name, lambda: make_authority(name, world.clock())))
+
+
+@pytest.mark.parametrize("cause", ["signal", "restart", "hour"])
+def test_a_node_follows_every_step_of_an_authority_s_replacement(cause: str) -> None:
+    world = World()
+    (node,) = masters(world, 1)
+    process = Process(world, node, CONFIG)
+    at_rest(world, [process])
+    for stage in ("bundle", "reissue", "steady"):
+        replace_authority(world, "etcd-peers-main")
+        assert not process.round().steps, "the store isn't asked in every round"
+        if cause == "restart":
+            process = Process(world, node, CONFIG)
+        elif cause == "hour":
+            process.observer.started -= FOLLOW_EVERY + 1
+        process.round(Cause.PERSON if cause == "signal" else Cause.CLOCK)
+        authority = document(world).public().known["etcd-peers-main"]
+        certificate = node.certificates["etcd-peer-main"]
+        assert isinstance(certificate, Certificate) and authority.stage.value == stage
+        assert (certificate.issuer, certificate.trusted) == (authority.id, authority.trusted)
+        assert process.round().converged
+    assert not world.etcd.violations
+
+
+def test_a_step_that_a_killed_daemon_had_half_done_is_gone_on_with() -> None:
+    for number in (1, 2):
+        for when in ("before", "after"):
+            world = World()
+            (node,) = masters(world, 1)
+            at_rest(world, [Process(world, node, CONFIG)])
+            replace_authority(world, "etcd-clients")
+            killed = Process(world, node, CONFIG, kill=(number, when))
+            assert not survive(killed, killed.rounds)
+            process = Process(world, node, CONFIG)
+            at_rest(world, [process])
+            authority = document(world).public().known["etcd-clients"]
+            for name in ("etcd-client", "etcd-server-main", "etcd-server-events"):
+                certificate = node.certificates[name]
+                assert isinstance(certificate, Certificate) and certificate.trusted == authority.trusted
+
+
+def test_a_store_that_is_down_when_nothing_is_to_be_issued_is_no_trouble() -> None:
+    world = World()
+    (node,) = masters(world, 1)
+    at_rest(world, [Process(world, node, CONFIG)])
+    world.store.trouble = lambda _call: "down"
+    restarted = Process(world, node, CONFIG)
+    assert restarted.round().converged
+    assert world.store.calls[-1] == "get"

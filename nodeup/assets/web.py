@@ -99,9 +99,12 @@ def _asked(url: str, headers: Mapping[str, str], limits: Limits, trust: Trust, m
     try:
         with _naming_failures():
             if secure:
-                connection = trust().wrap_socket(connection, server_hostname=host)
+                context = trust()
+                connection = context.wrap_socket(connection, server_hostname=host)
+                client: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, context=context)
+            else:
+                client = http.client.HTTPConnection(host, port)
             connection.settimeout(limits.stall)
-            client = http.client.HTTPConnection(host, port if parts.port else None)
             client.sock = _Measured(connection, limits)
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             # The file itself is wanted, not a form of it that some middle box packs.

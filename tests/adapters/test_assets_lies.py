@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -185,6 +186,18 @@ def test_a_trusted_certificate_serves(tmp_path: Path) -> None:
     machine = Machine(tmp_path, trust=lambda: ssl.create_default_context(cafile=own))
     with LyingServer(CONTENT, own) as server:
         assert machine.converge(kubelet(server, server.url("right"))) == ["fetch-asset", "install-asset"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("address", [("::1", 80), ("::1", 443), ("::1", 8080), ("127.0.0.1", 443)])
+def test_every_form_of_a_host_is_named_to_the_server_as_it_is_in_the_url(
+    tmp_path: Path, address: tuple[str, int]
+) -> None:
+    own = certificate(tmp_path / "own.pem", address[0]) if address[1] == 443 else None
+    machine = Machine(tmp_path, trust=lambda: ssl.create_default_context(cafile=own))
+    with LyingServer(CONTENT, own, address) as server:
+        assert machine.converge(kubelet(server, server.url("right"))) == ["fetch-asset", "install-asset"]
+        assert server.requests[0][1]["Host"] == urlsplit(server.url("right")).netloc
 
 
 def test_a_port_without_tls_is_named(server: LyingServer, machine: Machine) -> None:

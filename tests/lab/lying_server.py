@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import ipaddress
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -25,7 +26,9 @@ _RANGE = re.compile(r"bytes=(\d+)-")
 class LyingServer:
     """Serves `content` on loopback, over TLS when a certificate's file is given. `requests` has every request."""
 
-    def __init__(self, content: bytes, certificate: Path | None = None) -> None:
+    def __init__(
+        self, content: bytes, certificate: Path | None = None, address: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         self.content = content
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.ended = threading.Event()
@@ -38,11 +41,12 @@ class LyingServer:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             block_on_close = False
+            address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
             def handle_error(self, request: object, client_address: object) -> None:
                 """Clients that hang up are what most of the tests are about."""
 
-        self._http = Server(("127.0.0.1", 0), Handler)
+        self._http = Server(address, Handler)
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
@@ -70,7 +74,9 @@ class LyingServer:
     def url(self, way: str, name: str = "kubelet") -> str:
         """The URL of the file by a way of lying."""
         scheme = "https" if self._secure else "http"
-        return f"{scheme}://127.0.0.1:{self._http.server_address[1]}/{way}/{name}"
+        host, port = self._http.server_address[:2]
+        where = f"[{host!s}]" if ":" in str(host) else str(host)
+        return f"{scheme}://{where}{'' if port in (80, 443) else f':{port}'}/{way}/{name}"
 
     def ranges(self) -> list[str]:
         """The Range of every request so far, empty where there was none."""
@@ -341,7 +347,8 @@ def certificate(path: Path, *names: str) -> Path:
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.UTC)
     alternatives = [
-        x509.IPAddress(ipaddress.ip_address(name)) if name[0].isdigit() else x509.DNSName(name) for name in names
+        x509.IPAddress(ipaddress.ip_address(name)) if (name[0].isdigit() or ":" in name) else x509.DNSName(name)
+        for name in names
     ]
     made = (
         x509.CertificateBuilder()

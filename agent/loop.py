@@ -21,7 +21,7 @@ from agent.core.plan import Create, Delete, Finish, Memory, Nothing, Step, Updat
 from agent.core.pods import TERMINAL, is_deleting, key_of, phase_of, title, uid_of
 from agent.core.status import synthesized
 from agent.facts import Facts
-from agent.ports import NotFoundError, Notifies, Provider, RefusedError, Reporter, Source
+from agent.ports import NotFoundError, Notifies, Provider, RefusedError, Reporter, Source, Works
 from agent.reporting import Reports
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ProviderError
@@ -80,6 +80,8 @@ class Agent:
         """Hear, look, plan and act until cancelled. No pod ends with it."""
         tasks: list[Coroutine[Any, Any, None]] = [self._hear(source) for source in self._sources]
         tasks += [self._watch(), self._plan_for_ever(), self._reports.run()]
+        if isinstance(self._provider, Works):
+            tasks.append(self._provider.work())
         try:
             async with asyncio.TaskGroup() as group:
                 for task in tasks:
@@ -128,8 +130,7 @@ class Agent:
                     await self._follow(self._provider)
                 else:
                     await self._look()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._relook.wait(), POLL)
+                    await self._look_due(POLL)
             except ProviderError as error:
                 self._unreadable(str(error))
                 self._pause = after_failure(self._pause, self._clock(), first=self._first_pause / 10, longest=30.0)
@@ -167,7 +168,9 @@ class Agent:
 
         async def due() -> None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._relook.wait(), after)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the event.
+                async with asyncio.timeout(after):
+                    await self._relook.wait()
 
         return asyncio.ensure_future(due())
 

@@ -86,6 +86,14 @@ class Pings(Protocol):
         """Raise ProviderError when the provider can't be reached."""
 
 
+@runtime_checkable
+class Works(Protocol):
+    """Optional: a provider with work of its own, which the loop keeps running."""
+
+    async def work(self) -> None:
+        """Work until cancelled."""
+
+
 class LogOptions(Struct, frozen=True):
     """Which part of a log. `tail`: so many last lines, None for all. `follow`: go on until the container ends."""
 
@@ -132,6 +140,14 @@ class Reporter(Protocol):
         """Report that a pod is gone; idempotent."""
 
 
+class Mount(Struct, frozen=True):
+    """A path of the machine, and where the container has it."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
 class ContainerSpec(Struct, frozen=True):
     """One start of one container: of which pod, how, and which number of attempt it is. `env` is whole."""
 
@@ -140,6 +156,7 @@ class ContainerSpec(Struct, frozen=True):
     container: Container
     env: tuple[tuple[str, str], ...]
     argv: tuple[str, ...]
+    mounts: tuple[Mount, ...] = ()
 
 
 class ExecResult(Struct, frozen=True):
@@ -171,9 +188,6 @@ class Runtime(Protocol):
 
     async def remove(self, ref: ContainerId) -> None:
         """Forget an ended container; absent is fine."""
-
-    async def release(self, uid: str) -> None:
-        """Forget what belongs to a pod as a whole, once no container of it is left."""
 
     async def containers(self) -> Sequence[ContainerState]:
         """Every container of ours, complete, or a ProviderError."""

@@ -229,7 +229,8 @@ class Observer:
         return {Facet.UNIT: lambda: services.state(unit)} if services is not None and unit is not None else {}
 
     def _probe(self) -> Probed:
-        return self._readers.probe.kubelet(self._program()), self._readers.probe.machine()
+        machine = self._readers.probe.machine()
+        return (self._readers.probe.kubelet(self._program()) if self.config.kubelet.is_kubelet else None), machine
 
     def _program(self) -> str | None:
         """The program that kubelet's unit names. A silent bus is reported with the unit's state, and hides no

@@ -21,6 +21,7 @@ SHIPPED = {
         "nodeup.service",
         "containerd.service",
         "ssh-host-keys.service",
+        "virtual-kubelet.service",
     },
 }
 

@@ -35,6 +35,8 @@ class FileSource:
         self._node = node
         self._every = every
         self._limit = limit
+        self._looking: asyncio.Future[Mapping[str, bytes | Fault]] | None = None
+        """A look that hangs is waited for, and no second one is begun."""
 
     async def run(self, say: Say) -> None:
         """Say what the directory holds, now and whenever it changes."""
@@ -56,7 +58,8 @@ class FileSource:
                     self._say(say, content)
                     before = content
                 try:
-                    await asyncio.wait_for(changed.wait(), self._every)
+                    async with asyncio.timeout(self._every):
+                        await changed.wait()
                 except TimeoutError:
                     if troubles:
                         troubles.clear()
@@ -73,12 +76,17 @@ class FileSource:
 
     async def _look(self) -> Mapping[str, bytes | Fault] | str:
         """The files' content, or why the directory can't be read."""
-        look = asyncio.wrap_future(start("manifests", lambda: read_directory(self._directory)))
+        if self._looking is None:
+            self._looking = asyncio.wrap_future(start("manifests", lambda: read_directory(self._directory)))
         try:
-            return await asyncio.wait_for(asyncio.shield(look), self._limit)
+            async with asyncio.timeout(self._limit):
+                content = await asyncio.shield(self._looking)
+            self._looking = None
+            return content
         except TimeoutError:
             return f"{self._directory}: it couldn't be read within {self._limit:g} s; is a disk hanging?"
         except OSError as error:
+            self._looking = None
             return f"{self._directory}: {error.strerror}"
 
 
@@ -107,7 +115,10 @@ def read_directory(directory: Path) -> Mapping[str, bytes | Fault]:
 def _read(path: Path) -> bytes | None:
     """A regular file's content, as far as the limit and one byte beyond; None for anything else."""
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(opened, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             return None
-        return file.read(LARGEST + 1)
+        with os.fdopen(opened, "rb", closefd=False) as file:
+            return file.read(LARGEST + 1)
+    finally:
+        os.close(opened)

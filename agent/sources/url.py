@@ -60,5 +60,8 @@ class UrlSource:
                     raise ProviderError(f"GET {self._url}: 200 was expected, got {answer.status}")
                 content: bytes = answer.read(LARGEST + 1)
                 return content
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise ProviderError(f"GET {self._url}: 200 was expected, got {error.code}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ProviderError(f"GET {self._url}: {error}") from error

@@ -16,7 +16,7 @@ from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
 from protokube.core.etcd.template import check_pod, parse_template
-from protokube.core.kubelet.model import KubeletSettings
+from protokube.core.kubelet.model import AGENT_UNIT, KubeletSettings
 from protokube.core.kubelet.render import layer_faults
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import Fault
@@ -210,6 +210,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
         ),
         kubelet=KubeletSettings(
             unit=unit_name,
+            is_kubelet=unit_name != AGENT_UNIT,
             gate_timeout=gate_timeout,
             restarts_per_hour=_count(section, "kubeletRestartsPerHour", 6, faults),
             manifest_dir=folder,

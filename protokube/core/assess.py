@@ -106,4 +106,4 @@ def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dn
 
 
 def _kubeconfig(config: NodeConfig) -> str | None:
-    return KUBECONFIG_PATH if config.kubelet.unit is not None else None
+    return KUBECONFIG_PATH if config.kubelet.unit is not None and config.kubelet.is_kubelet else None

@@ -17,6 +17,7 @@ from protokube.core.model import Fault, Unknown, Unread
 from protokube.core.node.actions import RestartUnit, StartUnit
 from protokube.core.node.model import File, UnitState
 from protokube.core.observed import Observed
+from protokube.core.steps import Plan
 from tests.core.kubelet_states import LINK, UNIT, ready, unit_steps, up, waits
 from tests.core.states import INSTANCE, NOW, changed, config_of, planned
 
@@ -54,7 +55,7 @@ def test_an_unknown_unit_is_not_started() -> None:
 def test_a_kubelet_that_cannot_be_asked_is_started_with_the_files_that_stand() -> None:
     silent = ready(binary=Unknown("kubelet --version did not end within 10 s"))
     made = planned(silent)
-    assert unit_steps(made) == ["start-unit"]
+    assert unit_steps(made) == ["start-unit"], (made.steps, made.waiting, made.unknown, made.refusals)
     (step,) = [one for one in made.steps if one.action.subject == UNIT]
     assert step.warning and "with the files that stand, since kubelet can't be asked for its version" in step.reason
     assert [(one.subject, one.reason) for one in made.unknown] == [
@@ -158,6 +159,23 @@ def test_a_wrong_configuration_changes_no_file_and_starts_what_stands() -> None:
 def test_without_a_unit_nothing_is_started() -> None:
     made = planned(ready(unit=None), kubelet_unit=None)
     assert made.steps == [] and made.converged
+
+
+def test_another_unit_than_kubelet_is_started_behind_the_gate_and_without_kubelet_s_files() -> None:
+    agent: dict[str, Any] = {"kubelet_unit": "virtual-kubelet.service", "is_kubelet": False}
+
+    def actions(made: Plan) -> list[str]:
+        return [step.action.kind for step in made.steps if step.action.kind in ("start-unit", "restart-unit")]
+
+    node = ready(binary=Unknown("no answer"))
+    assert not isinstance(node.node.files, Unknown)
+    files = {path: one for path, one in node.node.files.items() if path not in (ARGS_PATH, CONFIG_PATH)}
+    made = planned(changed(node, files=files), **agent)
+    assert not {step.action.subject for step in made.steps} & {ARGS_PATH, CONFIG_PATH} and made.unknown == []
+    assert actions(made) == ["start-unit"]
+    made = planned(ready(mounts=()), **agent)
+    assert actions(made) == [] and any("vol-1 is mounted" in one.reason for one in made.waiting)
+    assert actions(planned(ready(unit=up(started_at=NOW - 2000)), **agent)) == [], "kubelet's files are newer"
 
 
 def test_the_files_wait_for_the_installed_kubelet_to_be_known() -> None:

@@ -67,6 +67,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "dns_adopt": ("dns.adopt",),
     "dns_removals": ("dns.removals",),
     "kubelet_unit": ("etcd.kubelet_unit", "kubelet.unit"),
+    "is_kubelet": ("kubelet.is_kubelet",),
     "gate_timeout": ("kubelet.gate_timeout",),
     "kubelet_restarts": ("kubelet.restarts_per_hour",),
     "kubernetes_version": ("kubelet.version",),

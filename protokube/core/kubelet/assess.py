@@ -38,6 +38,10 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     if isinstance(facts.node.files, Unknown):
         findings.not_known("files", facts.node.files.reason)
         return nothing
+    judge = _Judge(settings, facts, tracking, findings)
+    if not settings.is_kubelet:
+        unit = judge.unit(gate, startable=True, stale=None) if settings.unit is not None else None
+        return KubeletAssessment((), unit, findings)
     # To ask a binary for its version and flags takes seconds: disks don't wait for the answer.
     if isinstance(facts.kubelet.binary, Unread):
         findings.wait("kubelet", facts.kubelet.binary.reason)
@@ -51,7 +55,6 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     else:
         files, stale = (), rendered
         startable = all(isinstance(_file(facts, path), File) for path in (ARGS_PATH, CONFIG_PATH))
-    judge = _Judge(settings, facts, tracking, findings)
     unit = judge.unit(gate, startable=startable, stale=stale) if settings.unit is not None else None
     return KubeletAssessment(files, unit, findings)
 
@@ -172,12 +175,13 @@ class _Judge(Struct, frozen=True):
         """Refuse a kubelet that doesn't stay up, so that people see it while systemd restarts it."""
         up = self.facts.at.now - unit.started_at if unit.started_at is not None and unit.active == "active" else 0.0
         if unit.restarts >= _OFTEN and 0 <= up < _UP_FOR:
-            evidence = f"kubelet doesn't stay up: systemd has started it again {unit.restarts} times"
-            self.findings.refuse("kubelet", "kubelet/not-coming-up", f"{evidence}; see journalctl -u kubelet")
+            name = (self.settings.unit or "").removesuffix(".service")
+            evidence = f"{name} doesn't stay up: systemd has started it again {unit.restarts} times"
+            self.findings.refuse(name, "kubelet/not-coming-up", f"{evidence}; see journalctl -u {name}")
 
     def _restart(self, name: str, unit: UnitState) -> UnitWanted | None:
         """Restart a kubelet that was started with other files than those on disk."""
-        if unit.started_at is None or unit.active != "active":
+        if unit.started_at is None or unit.active != "active" or not self.settings.is_kubelet:
             return None
         # A file from the future tells of a clock that was set back, not of a change.
         newer = [

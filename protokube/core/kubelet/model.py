@@ -46,15 +46,22 @@ class KubeletFacts(Struct, frozen=True):
     machine: Machine | None = None
 
 
+AGENT_UNIT = "virtual-kubelet.service"
+"""Runs the node's pods without kubelet."""
+
+
 class KubeletSettings(Struct, frozen=True):
     """The operator's settings for kubelet. Times are seconds.
 
-    `unit` is None when no unit is to be started. `gate_timeout` is how long kubelet waits for volumes, counted from
-    the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files changed.
+    `unit` is None when no unit is to be started. Without `is_kubelet` it runs the pods in another way: then kubelet's
+    files are nobody's business, and it is started without them. `gate_timeout` is how long it waits for volumes,
+    counted from the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files
+    changed.
     `group_layers` are an instance group's. `faults` are the settings' faults: with any of them no file is rendered.
     """
 
     unit: str | None = "kubelet.service"
+    is_kubelet: bool = True
     gate_timeout: float = 300.0
     restarts_per_hour: int = 6
     version: str | None = None

@@ -1,0 +1,111 @@
+"""virtual-kubelet's command line: the original's, today's, ours; and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.alone import NotAloneError, alone
+from agent.cli import main
+from agent.options import read_options, seconds
+from agent.show import pods_text
+from protokube.errors import ConfigError
+from tests.agent.pods import manifest, wanted
+
+ORIGINAL = (
+    "--kubeconfig /x --namespace ns --nodename vk --os Windows --provider memory --provider-config f.toml "
+    "--taint a.b/c=d:NoExecute -t --disable-taint true --cluster-domain c --metrics-addr :1 --startup-timeout 1s"
+)
+
+
+def test_every_flag_of_the_original_is_taken() -> None:
+    options = read_options(ORIGINAL.split(), {})
+    assert (options.node, options.system, options.taint) == ("vk", "windows", "a.b/c=d:NoExecute")
+    assert (options.disable_taint, options.namespace, options.kubeconfig) == (True, "ns", "/x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "name"),
+    [
+        (["--nodename", "a"], {"DEFAULT_NODE_NAME": "b"}, "a"),
+        ([], {"DEFAULT_NODE_NAME": "b"}, "b"),
+        ([], {}, "virtual-kubelet"),
+    ],
+)
+def test_the_node_s_name(arguments: list[str], environment: dict[str, str], name: str) -> None:
+    assert read_options(arguments, environment).node == name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1m", 60), ("1h30m", 5400), ("1.5s", 1.5), ("250ms", 0.25), ("5", None), ("", None)]
+)
+def test_durations_are_go_s(text: str, expected: float | None) -> None:
+    assert seconds(text) == expected
+
+
+def test_all_faults_at_once() -> None:
+    given = "--full-resync-period x --taint =x --pod-sync-workers 0 --manifest-dir x --state-dir y --manifest-url z"
+    with pytest.raises(ConfigError) as caught:
+        read_options([*given.split(), "--manifest-url-header", "secret"], {})
+    assert len(caught.value.faults) == 7 and "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 64, "--provider: it is missing"),
+        (["--provider"], 64, "expected one argument"),
+        (["--what"], 64, "unrecognized arguments"),
+        (["--provider", "memory"], 78, "--standalone: it is missing"),
+        (["--provider", "none", "--standalone", "--dry-run"], 78, "--provider: one of memory"),
+        (["--provider", "no.such:Thing", "--standalone", "--dry-run"], 78, "No module named"),
+    ],
+)
+def test_exit_codes(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("virtual-kubelet ")
+    assert main(["help"]) == 0
+    assert "--provider-config" in capsys.readouterr().out
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "etc/kubernetes/manifests"
+    folder.mkdir(parents=True)
+    (folder / "a.yaml").write_text(json.dumps(manifest("a")))
+    own = ["--standalone", "--provider", "memory", "--root", str(tmp_path), "--nodename", "n", "--dry-run"]
+    assert main(own) == 0
+    assert capsys.readouterr().out == "create default/a-n\n"
+    assert main([*own, "-o", "json"]) == 0
+    (step,) = json.loads(capsys.readouterr().out)
+    assert (step["pod"], step["step"]) == ("default/a-n", "create")
+    assert [path.name for path in sorted(tmp_path.rglob("*")) if path.is_file()] == ["a.yaml"]
+
+
+def test_one_agent_a_directory(tmp_path: Path) -> None:
+    with alone(tmp_path, tmp_path / "state"):
+        with pytest.raises(NotAloneError, match="runs its pods already"), alone(tmp_path):
+            pass
+        with alone(tmp_path / "other"):
+            pass
+    with alone(tmp_path):
+        pass
+
+
+def test_the_table_says_what_runs_and_why_not() -> None:
+    waiting = {"reason": "CreateContainerError", "message": "/mnt/x: it isn't there"}
+    container: dict[str, Any] = {"name": "c", "ready": False, "restartCount": 3, "state": {"waiting": waiting}}
+    pod = {**wanted("a"), "status": {"phase": "Pending", "containerStatuses": [container]}}
+    assert pods_text([]) == "no pods"
+    assert pods_text([pod]).splitlines() == [
+        "NAMESPACE  NAME  PHASE    READY  RESTARTS  SOURCE",
+        "default    a-n1  Pending  0/1    3         file:web.yaml",
+        "default/a-n1: container c: CreateContainerError: /mnt/x: it isn't there",
+    ]

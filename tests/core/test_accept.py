@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from protokube.core.accept import Overruling, Request, decide
 from protokube.core.assess import assess
-from protokube.core.disks.accepted import Accepted, read_accepted
+from protokube.core.disks.accepted import Acceptance, Accepted, read_accepted
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import Blank, DiskContent, Mounted, VolumeContents
 from protokube.core.disks.overrulable import PROTECTS, why_not
@@ -20,7 +20,8 @@ from protokube.core.history import History
 from protokube.core.model import Unknown
 from protokube.core.node.model import Directory, File, FileState
 from protokube.core.observed import Observed
-from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, EtcdMember
+from protokube.core.volumes.uuid import filesystem_uuid
 from tests.core.states import (
     CLUSTER,
     NOW,
@@ -36,6 +37,7 @@ from tests.core.states import (
     planned,
     rules,
     state,
+    volume,
 )  # fmt: skip
 
 OTHER = "11111111-1111-4111-8111-111111111111"
@@ -56,8 +58,8 @@ def documented() -> list[str]:
     return re.findall(r"^#### `([a-z]+/[a-z-]+)`", REFERENCE.read_text(), flags=re.MULTILINE)
 
 
-def asked(observed: Observed, rule: str, filesystem: str = UUID, volume: str = VOLUME) -> Overruling | str:
-    return decide(Request(rule, volume, filesystem), assess(config_of(), observed, History().seen(observed)), NOW)
+def asked(observed: Observed, rule: str, filesystem: str = UUID, volume_id: str = VOLUME) -> Overruling | str:
+    return decide(Request(rule, volume_id, filesystem), assess(config_of(), observed, History().seen(observed)), NOW)
 
 
 def accepting(observed: Observed, *made: Overruling | str) -> Observed:
@@ -186,8 +188,15 @@ def test_what_cannot_be_overruled_says_why(case: str) -> None:
     assert isinstance(told, str) and why in told
 
 
+def test_what_is_final_stays_refused_whatever_a_file_says() -> None:
+    observed = state(ext4(contents=contents(f"{IDENTITY_PATH}/")))
+    (refusal,) = [one for one in planned(observed).refusals if one.subject == VOLUME]
+    forged = Acceptance(refusal.rule, VOLUME, UUID, (refusal.evidence,), NOW)
+    assert rules(planned(changed(observed, files={forged.path: File(forged.render(), 0o600, 0)}))) == [refusal.rule]
+
+
 def test_a_volume_that_is_not_here_is_accepted_where_it_is() -> None:
-    told = asked(state(ext4()), "volume/clone", volume="vol-7")
+    told = asked(state(ext4()), "volume/clone", volume_id="vol-7")
     assert isinstance(told, str) and "expected one of vol-1" in told
 
 
@@ -235,6 +244,21 @@ def test_it_is_used_up_by_its_effect() -> None:
     assert kinds(after, made.acceptance.path) == ["remove-file"] and after.accepted == []
     unmounted = planned(accepting(state(ext4(contents=contents(*DATA, identity=MINE))), made))
     assert kinds(unmounted, made.acceptance.path) == [], "what was read without the journal proves no absence"
+
+
+def test_a_copy_beside_its_original_is_used_up_as_well() -> None:
+    """The UUID stays that of the original: the identity file alone says that the copy is accepted."""
+    original = volume("vol-9", "b/a,b", holder="n2")
+    uuid = filesystem_uuid(CLUSTER, EtcdMember("main", "b", ("a", "b")), "vol-9")
+    both = (volume(spec="a/a,b", holder="n1"), original)
+    copied = Identity(CLUSTER, "main", "a", VOLUME, uuid, "3.6.6", True)
+    before = changed(state(ext4(uuid=uuid, contents=contents(uuid=uuid))), volumes=both)
+    assert rules(planned(before)) == ["volume/clone"]
+    made = asked(before, "volume/clone", uuid)
+    assert isinstance(made, Overruling)
+    after = changed(on_mount(contents(*DATA, identity=copied, uuid=uuid)), volumes=both)
+    done = planned(accepting(after, made))
+    assert rules(done) == [] and kinds(done, made.acceptance.path) == ["remove-file"]
 
 
 def test_it_ends_with_the_filesystem() -> None:

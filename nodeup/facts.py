@@ -93,7 +93,7 @@ class TreeReader:
             sysctls=known,
             fixed=frozenset(key for key in known if not os.access(self._sysctl(key), os.W_OK)),
             swap=swap_of(self._text("/proc/swaps")),
-            hostname=platform.node(),
+            hostname=os.uname().nodename,  # platform.node() remembers its first answer
             cloud_hostname=_cloud_hostname(self._text("/run/cloud-init/instance-data.json")),
             clock=time.time(),
             synchronised=clock_synchronised(),

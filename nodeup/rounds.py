@@ -76,11 +76,11 @@ def dry_run(observer: Observer, now: float) -> Run:
 
 
 def _without(current: Plan, done: list[StepReport]) -> Plan:
-    """The plan without what this run has done already: systemd starts a unit later that comes after nodeup's own."""
+    """The plan without what this run has done already: it had no effect, or one that didn't last."""
     actions = {one.step.action for one in done if one.status is Status.DONE}
     for step in current.steps:
         if step.action in actions:
-            current.wait(step.action.subject, f"{step.action.describe()}: asked for, and not seen yet", external=True)
+            current.wait(step.action.subject, f"{step.action.describe()}: done, and not to be seen")
     current.steps = [step for step in current.steps if step.action not in actions]
     return current
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from protokube.core.action import Action
@@ -30,8 +30,7 @@ def as_text(account: Account, *, root: Path, planned: bool, whole: bool) -> str:
 def _lines(account: Account, root: Path, planned: bool, whole: bool) -> Iterator[str]:
     steps, left = account.steps, account.left
     if steps:
-        verb = "would be taken, in this order" if planned else "taken"
-        yield f"{len(steps)} step{'' if len(steps) == 1 else 's'} {verb}:" if not planned else _promise(steps)
+        yield f"{len(steps)} step{'' if len(steps) == 1 else 's'} taken:" if not planned else _promise(steps, root)
     for title, kinds in SECTIONS:
         mine = [one for one in steps if one.step.action.kind in kinds]
         if mine:
@@ -50,9 +49,9 @@ def _lines(account: Account, root: Path, planned: bool, whole: bool) -> Iterator
     yield _verdict(account, planned)
 
 
-def _promise(steps: Iterable[StepReport]) -> str:
-    count = len(list(steps))
-    return f"nodeup would take {count} step{'' if count == 1 else 's'} on this machine. Nothing was changed yet."
+def _promise(steps: Sequence[StepReport], root: Path) -> str:
+    where = "on this machine" if root == Path("/") else f"in {root}"
+    return f"nodeup would take {len(steps)} step{'' if len(steps) == 1 else 's'} {where}. Nothing was changed yet."
 
 
 def _verdict(account: Account, planned: bool) -> str:

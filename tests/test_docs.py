@@ -128,12 +128,16 @@ def test_what_no_file_may_hold_is_said_where_a_file_s_keys_are_told_of() -> None
         ]
 
 
-def test_every_room_is_shown_and_every_one_shown_is_there() -> None:
-    shown = re.findall(r"^  ([a-z]+(?:\.py|/)) ", ARCHITECTURE, flags=re.MULTILINE)
+@pytest.mark.parametrize("house", ["protokube", "nodeup"])
+def test_every_room_is_shown_and_every_one_shown_is_there(house: str) -> None:
+    plan = re.search(rf"^{house}/\n((?:  .*\n)+)", ARCHITECTURE, flags=re.MULTILINE)
+    assert plan is not None
+    shown = re.findall(r"^  ([a-z_]+(?:\.py|/)) ", plan[1], flags=re.MULTILINE)
     assert len(shown) == len(set(shown))
-    house = CHECKOUT / "protokube"
-    modules = {path.name for path in house.glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert set(shown) == modules | {f"{path.parent.name}/" for path in house.glob("*/__init__.py")}
+    folder = CHECKOUT / house
+    modules = {path.name for path in folder.glob("*.py")} - {"__init__.py", "__main__.py"}
+    packages = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    assert set(shown) == modules | packages
 
 
 def test_where_to_find_what_names_files_that_are_there() -> None:

@@ -20,7 +20,7 @@ def image_tree(source: Source, root: str, cache: str | None) -> tuple[Observer, 
     """The tree below `root`, to look at and to act on."""
 
     def more(out: Wanted, machine: MachineFacts) -> None:
-        image_wanted(out, machine, source.units)
+        image_wanted(out, machine, source.settings, source.units)
         if (path := builders_resolver(Path(root))) is not None:
             out.removed[path] = "the name servers of the machine that builds the image"
 

@@ -131,6 +131,13 @@ def test_the_tree_is_judged_by_itself_and_not_by_the_machine_that_builds_it(tmp_
     assert machine.packages == {"dpkg": "1.22"}
 
 
+def test_an_image_has_no_name(tmp_path: Path) -> None:
+    root = debian(tmp_path / "root")
+    account = image_run(source(tmp_path, f"{CONFIG}hostname: node-a\n"), root).account
+    assert [(one.subject, one.rule) for one in account.left.refusals] == [("hostname", IDENTITY)]
+    assert not (root / "etc/hostname").exists()
+
+
 def test_units_start_programs_where_they_are(tmp_path: Path) -> None:
     root = debian(tmp_path / "root")
     (root / "usr/local/bin").mkdir(parents=True)

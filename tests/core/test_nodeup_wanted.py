@@ -194,6 +194,13 @@ def test_a_stopped_unit_starts_and_one_whose_file_is_newer_restarts() -> None:
     ]
 
 
+def test_a_unit_that_systemd_starts_next_is_not_started_again() -> None:
+    """At a boot containerd and protokube come after nodeup's own unit."""
+    node = tree(judged()).with_unit("containerd.service", UnitState("loaded", "inactive", "dead"))
+    found = plan(node=replace(node, queued=frozenset({"containerd.service"})))
+    assert not found.steps and found.converged and "containerd.service" in found.hints[0]
+
+
 def test_a_changed_unit_file_is_read_again_first() -> None:
     node = replace(tree(judged(), written=2000.0), stale=frozenset({"protokube.service"}))
     assert described(plan(node=node)) == ["let systemd read its unit files again"]

@@ -105,6 +105,7 @@ def test_a_bare_machine_becomes_a_node_and_stays_one(node: SystemdNode) -> None:
     node.run("systemctl", "start", "--no-block", "multi-user.target")
     wait_for_kubelet(node)
     until("nodeup is done", lambda: state(node, "nodeup.service") == "active", LIMIT)
+    assert node.run("systemctl", "show", "-P", "NRestarts", "nodeup.service").stdout == "0\n"
     units = ("containerd.service", "protokube.service", "kubelet.service", "extra.service")
     assert {unit: state(node, unit) for unit in units} == dict.fromkeys(units, "active")
     assert node.run("dpkg-query", "-W", "-f", "${Version}", "containerd").stdout == VERSION
@@ -131,8 +132,26 @@ def test_a_bare_machine_becomes_a_node_and_stays_one(node: SystemdNode) -> None:
     node.reboot()
     wait_for_kubelet(node)
     until("nodeup is done", lambda: state(node, "nodeup.service") == "active", LIMIT)
+    assert node.run("systemctl", "show", "-P", "NRestarts", "nodeup.service").stdout == "0\n"
     assert {unit: state(node, unit) for unit in units} == dict.fromkeys(units, "active")
     said = node.run("journalctl", "--no-pager", "-b", "-o", "cat", "-u", "nodeup.service").stdout
     assert "Prepared: there was nothing left to do." in said
     assert node.run("systemctl", "show", "-P", "LoadState", "swap.target").stdout.strip() == "masked"
     assert "ordering cycle" not in node.run("journalctl", "--no-pager", "-b").stdout
+
+
+def test_a_dpkg_that_was_cut_off_is_finished_and_units_start_at_once_by_hand(node: SystemdNode) -> None:
+    node.run("sh", "-c", "dpkg --unpack /srv/repository/containerd*.deb")
+    said = node.run("nodeup", "--config", "/etc/protokube/nodeup.yaml").stdout
+    assert "✓ finish dpkg's interrupted work — dpkg was interrupted" in said
+    assert "✓ start protokube.service" in said and said.endswith("\nPrepared.\n")
+    status = node.run("dpkg-query", "-W", "-f", "${Status} ${Version}", "containerd").stdout
+    assert status == f"install ok installed {VERSION}"
+    assert {unit: state(node, unit) for unit in ("containerd.service", "extra.service")} == {
+        "containerd.service": "active",
+        "extra.service": "active",
+    }
+    node.path("/etc/protokube/nodeup.yaml").write_text(CONFIG.replace("3600", "1800"))
+    said = node.run("nodeup", "--config", "/etc/protokube/nodeup.yaml").stdout
+    assert "restart protokube.service — its configuration has changed since it was started" in said
+    assert "restart containerd.service" not in said

@@ -117,6 +117,7 @@ def becomes_a_node(node: SystemdNode, *, starts: int = 1) -> None:
         until("kubelet has started", lambda: kubelets() == starts, LIMIT)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{states()}\n{node.run('journalctl', '--no-pager', '-b').stdout}") from None
+    assert node.run("systemctl", "show", "-P", "NRestarts", "nodeup.service").stdout == "0\n", node.journal("nodeup")
     wanted = node.run("systemctl", "show", "-P", "WantedBy", "-P", "RequiredBy", "kubelet.service").stdout
     assert wanted.strip() == ""
     assert "start kubelet.service" in node.journal("protokube.service")

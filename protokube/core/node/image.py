@@ -6,11 +6,13 @@ Sources: machine-id(5), cloud-init's `clean`, image-builder's sysprep role, virt
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from protokube.core.node import hostname, unit_files
 from protokube.core.node.machine import MachineFacts
+from protokube.core.node.settings import HOSTNAME_AUTO, HOSTNAME_KEEP, NodeupSettings
 from protokube.core.node.wanted import Wanted
 
 IDENTITY, SECRET = "image/identity", "image/secret"
@@ -108,8 +110,11 @@ def secret_in(path: str, data: bytes) -> str | None:
     return None
 
 
-def image_wanted(out: Wanted, machine: MachineFacts, units: dict[str, str]) -> None:
+def image_wanted(out: Wanted, machine: MachineFacts, settings: NodeupSettings, units: Mapping[str, str]) -> None:
     """Add what an image is to have: no identity, and the means to get one at the first boot."""
+    if settings.hostname not in (HOSTNAME_AUTO, HOSTNAME_KEEP):
+        evidence = f"each machine of the image would be named {settings.hostname}; leave `hostname` out"
+        out.findings.refuse("hostname", IDENTITY, evidence)
     # Empty, not `uninitialized`: that starts systemd's first-boot mode, which asks questions on the console.
     out.file(MACHINE_ID, "", "each machine gets an id of its own", 0o444)
     out.removed |= REMOVED

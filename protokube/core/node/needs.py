@@ -168,7 +168,7 @@ def _manager(wanted: Wanted, facts: NodeupFacts, files: Files, out: Plan) -> Non
         if service.unit in masked:
             continue
         if service.unit in facts.node.queued:
-            out.wait(service.unit, "systemd has it in its queue: it comes after nodeup's own unit", external=True)
+            out.hints.append(f"systemd starts {service.unit} next: it has a job for it")
         elif isinstance(state, Unknown) or state is None:
             out.not_known(service.unit, state.reason if state else "systemd was not asked")
         elif service.gate and wanted.stopped:

@@ -15,7 +15,7 @@ from nodeup.assets.errors import AssetError
 from nodeup.observe import Observer
 from nodeup.options import Options, read_options
 from nodeup.rounds import Run, converge, dry_run
-from nodeup.show import as_text
+from nodeup.show import as_text, promise
 from nodeup.sources import Source, load
 from protokube.core.steps import Plan
 from protokube.errors import ConfigError, PermissionNeededError, ProtokubeError, ProviderError, UsageError
@@ -79,14 +79,15 @@ def _run(options: Options) -> int:
     with _target(options, source) as (observer, writers):
         if options.dry_run:
             run = dry_run(observer, time.time())
-            _print(options, run.account, planned=True)
+            intro = promise(run.machine, source.settings, Path(options.root))
+            _print(options, run.account, intro)
             return WORK_FOUND if options.detailed_exitcode and run.account.steps else DONE
         with _alone(Path(options.root)):
             run = converge(observer, writers)
     account = run.account
     if options.target == "image":
         account = _checked(options, account)
-    _print(options, account, planned=False)
+    _print(options, account)
     return _code(run, account)
 
 
@@ -107,11 +108,11 @@ def _target(options: Options, source: Source) -> AbstractContextManager[tuple[Ob
     return this_machine(source, options.root, options.cache)
 
 
-def _print(options: Options, account: Account, *, planned: bool) -> None:
+def _print(options: Options, account: Account, intro: str | None = None) -> None:
     if options.output == "json":
         print(as_json(account))
     else:
-        print(as_text(account, root=Path(options.root), planned=planned, whole=options.verbose))
+        print(as_text(account, root=Path(options.root), whole=options.verbose, intro=intro))
 
 
 def _code(run: Run, account: Account) -> int:

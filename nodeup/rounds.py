@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from nodeup.observe import Observer
 from protokube.apply import Outcome, apply
 from protokube.core.action import Action
+from protokube.core.node.machine import MachineFacts
 from protokube.core.node.needs import needs
 from protokube.core.steps import Plan, Step
 from protokube.errors import ProtokubeError, ProviderError
@@ -31,10 +32,13 @@ class NoEndError(ProtokubeError):
 
 
 class Run:
-    """A run's outcome: its account, and the errors that ended its steps."""
+    """A run's outcome: its account, the machine's facts, and the errors that ended steps."""
 
-    def __init__(self, account: Account, errors: tuple[tuple[Action, ProviderError], ...] = ()) -> None:
+    def __init__(
+        self, account: Account, machine: MachineFacts, errors: tuple[tuple[Action, ProviderError], ...] = ()
+    ) -> None:
         self.account = account
+        self.machine = machine
         self.errors = errors
 
 
@@ -48,7 +52,7 @@ def converge(observer: Observer, writers: Writers, begun: Callable[[Step], None]
         failed = frozenset(action.subject for action, _ in errors)
         current = _without(needs(view.wanted, view.facts, failed), done)
         if not current.steps:
-            return Run(Account(tuple(done), current), tuple(errors))
+            return Run(Account(tuple(done), current), view.facts.machine, tuple(errors))
         for step in current.steps:
             begun(step)
         for outcome in apply(writers, current.steps, acting):
@@ -61,11 +65,12 @@ def converge(observer: Observer, writers: Writers, begun: Callable[[Step], None]
 def dry_run(observer: Observer, now: float) -> Run:
     """The whole way on predicted facts. It holds nothing that could write."""
     view = observer.look()
+    found = view.facts.machine
     steps: list[StepReport] = []
     for number in range(1, MOST_PASSES + 1):
         current = needs(view.wanted, view.facts)
         if not current.steps:
-            return Run(Account(tuple(steps), current))
+            return Run(Account(tuple(steps), current), found)
         facts = view.facts
         for step in current.steps:
             steps.append(StepReport(number, step, Status.PLANNED))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from protokube.core.action import Action
 from protokube.core.node.actions import WriteFile
+from protokube.core.node.machine import MachineFacts
+from protokube.core.node.settings import NodeupSettings
+from protokube.core.steps import Refusal
 from protokube.report.model import Account, Status, StepReport
 
 SECTIONS = (
@@ -22,15 +25,24 @@ SECTIONS = (
 _MARKS = {Status.PLANNED: "·", Status.DONE: "✓", Status.FAILED: "✗", Status.LOST: "–"}
 
 
-def as_text(account: Account, *, root: Path, planned: bool, whole: bool) -> str:
-    """The account on about one page. `whole`: new files are shown too."""
-    return "\n".join(_lines(account, root, planned, whole))
+def promise(machine: MachineFacts, settings: NodeupSettings, root: Path) -> str:
+    """What a dry run is about, in a sentence."""
+    what = "This machine" if machine.running is not None else f"The tree in {root}"
+    image = "" if machine.running is not None else "an image of "
+    role = "a control-plane node" if settings.control_plane else "a worker"
+    return f"{what} ({machine.os.name}, {machine.architecture}) would become {image}{role} of {settings.cluster}."
 
 
-def _lines(account: Account, root: Path, planned: bool, whole: bool) -> Iterator[str]:
-    steps, left = account.steps, account.left
+def as_text(account: Account, *, root: Path, whole: bool, intro: str | None = None) -> str:
+    """The account on about one page. `intro` introduces a dry run. `whole`: new files are shown too."""
+    return "\n".join(_lines(account, root, whole, intro))
+
+
+def _lines(account: Account, root: Path, whole: bool, intro: str | None) -> Iterator[str]:
+    steps, left, planned = account.steps, account.left, intro is not None
     if steps:
-        yield f"{len(steps)} step{'' if len(steps) == 1 else 's'} taken:" if not planned else _promise(steps, root)
+        count = f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
+        yield f"{intro} It takes {count}. Nothing was changed yet." if planned else f"{count} taken:"
     for title, kinds in SECTIONS:
         mine = [one for one in steps if one.step.action.kind in kinds]
         if mine:
@@ -39,7 +51,8 @@ def _lines(account: Account, root: Path, planned: bool, whole: bool) -> Iterator
             yield from _step(one, root, planned, whole)
     for title, rows in (
         ("Waiting for", [f"{one.subject}: {one.reason}" for one in left.waiting]),
-        ("Refused", [f"{one.subject}: {one.rule}: {one.evidence}" for one in left.refusals]),
+        ("Refused", [_refusal(one) for one in left.refusals if one.serious]),
+        ("Not right, but no obstacle", [_refusal(one) for one in left.refusals if not one.serious]),
         ("Not known", [f"{one.subject}: {one.reason}" for one in left.unknown]),
         ("Good to know", left.hints),
     ):
@@ -49,9 +62,8 @@ def _lines(account: Account, root: Path, planned: bool, whole: bool) -> Iterator
     yield _verdict(account, planned)
 
 
-def _promise(steps: Sequence[StepReport], root: Path) -> str:
-    where = "on this machine" if root == Path("/") else f"in {root}"
-    return f"nodeup would take {len(steps)} step{'' if len(steps) == 1 else 's'} {where}. Nothing was changed yet."
+def _refusal(one: Refusal) -> str:
+    return f"{one.subject}: {one.rule}: {one.evidence}"
 
 
 def _verdict(account: Account, planned: bool) -> str:

@@ -42,6 +42,7 @@ FAMILIES = (
     "unit",
     "files",
     "sysctl",
+    "packages",
     "time",
     "user-data",
 )

@@ -117,8 +117,10 @@ def test_a_dry_run_fits_on_a_page_and_shows_what_changes(tree: Path, capsys: pyt
     assert image(tree, "--dry-run") == 0
     page = capsys.readouterr().out
     assert len(page.splitlines()) < 100
+    debian_12 = f"The tree in {tree} (Debian GNU/Linux 12 (bookworm), arm64)"
+    assert page.startswith(f"{debian_12} would become an image of a control-plane node of dev.example.com. It takes ")
     assert "-kernel.panic = 0" in page and "+kernel.panic = 10" in page
-    assert "a-secret" not in page and "dev.example.com" not in page
+    assert "a-secret" not in page and "cluster: dev.example.com" not in page
     sections = [line for line in page.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert sections == ["Files:", "Units that each boot starts:"]
     assert image(tree, "--dry-run", "--verbose") == 0

@@ -235,9 +235,14 @@ def test_an_unsynchronised_clock_is_told_and_waited_for_at_boot_with_a_limit() -
 
 
 def test_packages_that_are_missing_are_installed_together() -> None:
-    machine = replace(MACHINE, packages={}, programs={}, plugins=(), containerd=None)
+    machine = replace(MACHINE, packages={"dpkg": "1"}, programs={}, plugins=(), containerd=None)
     found = plan(machine, "packages: [jq]\n")
     assert described(found)[0] == "install containerd, containernetworking-plugins, jq, systemd-timesyncd (apt)"
+
+
+def test_a_system_without_dpkg_is_told_so() -> None:
+    found = plan(replace(MACHINE, packages={}, containerd="2.1.4"))
+    assert [one.rule for one in found.refusals] == ["packages/no-dpkg"] and not found.converged
 
 
 @pytest.mark.parametrize("name", ["chrony", "ntpsec", "openntpd"])

@@ -29,7 +29,7 @@ class World(Struct):
     """What is left when a process is killed."""
 
     files: dict[str, FileState] = field(default_factory=dict)
-    packages: dict[str, str] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=lambda: {"dpkg": "1"})
     programs: set[str] = field(default_factory=lambda: {"protokube", "nodeup", "kubelet"})
     units: set[str] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)

@@ -61,7 +61,12 @@ def needs(wanted: Wanted, facts: NodeupFacts, failed: frozenset[str] = frozenset
 
 def _packages(wanted: Wanted, machine: MachineFacts, out: Plan) -> None:
     names = tuple(sorted(wanted.packages))
-    if machine.running is not None:
+    if names and not machine.packages:
+        evidence = (
+            f"{machine.os.name} has no dpkg; install {', '.join(names)} in its own way, or list them in `assets`"
+        )
+        out.refuse("packages", "packages/no-dpkg", evidence)
+    elif machine.running is not None:
         if names or machine.interrupted:
             reasons = [f"{name}: {wanted.packages[name]}" for name in names]
             reasons += ["dpkg was interrupted"] * machine.interrupted

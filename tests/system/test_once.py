@@ -108,6 +108,7 @@ def test_json_is_the_object_that_scripts_rely_on(node: TrialNode) -> None:
         "refusals",
         "unknown",
         "held",
+        "accepted",
         "notes",
     }
     assert report["version"] == 1

@@ -68,6 +68,8 @@ GOOD = {"path": "/bin/x", "sha256": A, "urls": "['https://a/x']"}
         ({"path": "bin/x"}, "an absolute path"),
         ({"path": "/bin/../x"}, "an absolute path"),
         ({"path": "/bin/"}, "an absolute path"),
+        ({"path": "/run/x"}, "on a disk (not below /run and the like)"),
+        ({"path": None, "archive": "'https://a/x.tgz'", "extract": "{'x': /dev/}"}, "on a disk"),
         ({"arch": "x86_64"}, "one of amd64, arm64"),
         ({"archive": "'https://a/x.tgz'"}, "either `path` (a file) or `archive`"),
         ({"path": None}, "either `path` (a file) or `archive`"),

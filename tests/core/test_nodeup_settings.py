@@ -82,3 +82,11 @@ hostname: Node_A
 def test_a_thing_that_is_listed_twice_is_a_fault(key: str) -> None:
     item = {"files": "{path: /etc/x, content: a}", "units": "{name: x.service}"}[key]
     assert "is listed twice" in faults_of(f"cluster: c\n{key}: [{item}, {item}]\n")[0]
+
+
+def test_a_file_and_an_asset_for_one_path_would_take_turns() -> None:
+    text = f"""cluster: a.example
+assets: [{{path: /usr/local/bin/tool, sha256: {"a" * 64}, urls: ['https://a.example/tool']}}]
+files: [{{path: /usr/local/bin/tool, content: x}}]
+"""
+    assert faults_of(text) == ["node.yaml:3 files: /usr/local/bin/tool is the path of an asset as well"]

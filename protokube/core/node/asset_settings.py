@@ -15,6 +15,7 @@ KEYS = ("archive", "arch", "extract", "path", "sha256", "unpackedSha256", "urls"
 
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _SCHEMES = ("https", "http", "file")
+_NEVER = ("/proc/", "/sys/", "/dev/", "/run/")
 _COMPRESSED = (".gz", ".xz", ".tgz", ".txz")
 
 
@@ -130,10 +131,12 @@ def _path(section: Section, item: Located, *, directory: bool = False) -> str | 
     if text is None:
         return None
     plain = text.rstrip("/") if directory else text
-    if text.isprintable() and plain.startswith("/") and plain != "/" and posixpath.normpath(plain) == plain:
+    good = text.isprintable() and plain.startswith("/") and plain != "/" and posixpath.normpath(plain) == plain
+    if good and not f"{plain}/".startswith(_NEVER):
         return text
+    rest = "" if directory else " or a slash at its end"
     section.faults.append(
-        item.expected("an absolute path without '..'" + (" or a slash at its end" * (not directory)))
+        item.expected(f"an absolute path without '..'{rest}, on a disk (not below /run and the like)")
     )
     return None
 

@@ -216,6 +216,10 @@ def _no_path_twice(section: Section, settings: NodeupSettings) -> None:
     """One path, one content: two writers would take turns for ever."""
     _no_twins(section, "files", [file.path for file in settings.files])
     _no_twins(section, "units", [unit.name for unit in settings.units])
+    fetched = {asset.path for asset in settings.assets}
+    for file in settings.files:
+        if file.path in fetched:
+            section.faults.append(section.items["files"].fault(f"{file.path} is the path of an asset as well"))
 
 
 def _no_twins(section: Section, key: str, names: Collection[str]) -> None:

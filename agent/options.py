@@ -73,6 +73,12 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
             faults.append(Fault(option, f"an absolute path was expected, got {path!r}"))
     if given.manifest_url is not None and not given.manifest_url.startswith(("http://", "https://")):
         faults.append(Fault("--manifest-url", f"http:// or https:// was expected, got {given.manifest_url!r}"))
+    configured = ("file", "http") if given.manifest_url is not None else ("file",)
+    faults += [
+        Fault("--forget-source", f"{name} is configured: remove its manifests instead")
+        for name in given.forget_source
+        if name in configured
+    ]
     if faults:
         raise ConfigError(faults)
     node = given.nodename or environment.get("DEFAULT_NODE_NAME")

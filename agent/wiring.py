@@ -78,14 +78,20 @@ def _systemd(options: Options) -> Provider:
     return _local(SystemdRuntime(), options)
 
 
+def _podman(options: Options) -> Provider:
+    from agent.runtimes.podman import PodmanRuntime
+
+    return _local(PodmanRuntime(), options)
+
+
 def _memory(_: Options) -> Provider:
     from agent.providers.memory import MemoryProvider
 
     return MemoryProvider()
 
 
-_BUILT_IN: dict[str, Callable[[Options], Provider]] = {"memory": _memory, "systemd": _systemd}
-LOCAL = ("systemd",)
+_BUILT_IN: dict[str, Callable[[Options], Provider]] = {"memory": _memory, "podman": _podman, "systemd": _systemd}
+LOCAL = ("podman", "systemd")
 """Those whose pods are kept in records."""
 
 

@@ -7,9 +7,15 @@ import sys
 from pathlib import Path
 
 import protokube
-from benchmarks import aws, bootstrap, converged, dns_zone_size
+from benchmarks import agent, aws, bootstrap, converged, dns_zone_size
 
-ALL = {"bootstrap": bootstrap.main, "converged": converged.main, "aws": aws.main, "dns_zone_size": dns_zone_size.main}
+ALL = {
+    "bootstrap": bootstrap.main,
+    "converged": converged.main,
+    "aws": aws.main,
+    "dns_zone_size": dns_zone_size.main,
+    "agent": agent.main,
+}
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -27,6 +27,9 @@ LARGEST = 10 << 20
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
+Reading = Callable[[bytes, str], "Pod | tuple[Fault, ...]"]
+
+
 class Heard(Struct, frozen=True):
     """What a source's content says: pods by UID, owners whose pods can't be told, and every fault."""
 
@@ -35,8 +38,10 @@ class Heard(Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
 
 
-def pods_of_files(files: Mapping[str, bytes | Fault], node: str) -> Heard:
+def pods_of_files(files: Mapping[str, bytes | Fault], node: str, read: Reading | None = None) -> Heard:
     """Read the files of a directory: file name → content, or why it couldn't be read.
+
+    `read` is `read_pod`, or one that remembers what it has read.
 
     A file that can't be used holds its owner's pod: it goes on as it is. kubelet ends it; see kubernetes#116880 and
     #88402 for what becomes of nodes then. Of two files with one pod's name the first by file name runs.
@@ -47,12 +52,12 @@ def pods_of_files(files: Mapping[str, bytes | Fault], node: str) -> Heard:
     faults: list[Fault] = []
     for name, content in sorted(files.items()):
         owner = f"file:{name}"
-        read = (content,) if isinstance(content, Fault) else read_pod(content, name)
-        if isinstance(read, tuple):
-            faults += read
+        found = (content,) if isinstance(content, Fault) else (read or read_pod)(content, name)
+        if isinstance(found, tuple):
+            faults += found
             held.add(owner)
             continue
-        pod = static_pod(read, node=node, owner=owner, place=owner)
+        pod = static_pod(found, node=node, owner=owner, place=owner)
         if (first := names.get(key_of(pod))) is not None or uid_of(pod) in pods:
             other = first or "another file"
             faults.append(Fault(name, f"pod {title(pod)} is in {other} already; that one runs: remove one of them"))

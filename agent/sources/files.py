@@ -12,7 +12,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.core.static import LARGEST, pods_of_files
+from agent.core.model import Pod
+from agent.core.static import LARGEST, pods_of_files, read_pod
 from agent.ports import Say
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ProviderError
@@ -37,6 +38,8 @@ class FileSource:
         self._limit = limit
         self._looking: asyncio.Future[Mapping[str, bytes | Fault]] | None = None
         """A look that hangs is waited for, and no second one is begun."""
+        self._read: dict[str, tuple[bytes, Pod | tuple[Fault, ...]]] = {}
+        """File name → content and what it says: only a changed file is parsed again."""
 
     async def run(self, say: Say) -> None:
         """Say what the directory holds, now and whenever it changes."""
@@ -71,8 +74,15 @@ class FileSource:
         if isinstance(content, str):
             say(Unknown(content))
             return
-        heard = pods_of_files(content, self._node)
+        self._read = {name: one for name, one in self._read.items() if name in content}
+        heard = pods_of_files(content, self._node, self._read_pod)
         say(heard.pods, heard.held, heard.faults)
+
+    def _read_pod(self, content: bytes, name: str) -> Pod | tuple[Fault, ...]:
+        known = self._read.get(name)
+        if known is None or known[0] != content:
+            known = self._read[name] = (content, read_pod(content, name))
+        return known[1]
 
     async def _look(self) -> Mapping[str, bytes | Fault] | str:
         """The files' content, or why the directory can't be read."""

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.lab import inside
 from tests.lab.systemd_node import SystemdNode
 from tests.lab.trial import CHECKOUT, until
@@ -42,7 +40,7 @@ class AgentNode(SystemdNode):
         folder = self.path(MANIFESTS)
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / f".{name}.new"
-        new.write_text(content if isinstance(content, str) else yaml.safe_dump(dict(content)))
+        new.write_text(content if isinstance(content, str) else json.dumps(content))
         new.rename(folder / name)
 
     def take(self, name: str) -> None:

@@ -57,11 +57,12 @@ class UnitNode(SystemdNode):
         files: Mapping[str, str] | None = None,
         binds: Sequence[str | Path] = (),
         netns: str | None = None,
+        **more: Any,
     ) -> None:
         self.config = {"master": True, "interval": 3600, "etcdImage": ETCD_IMAGE, **config}
         own = {"/etc/protokube/config.yaml": json.dumps(self.config)}
         all_files = _FILES | own | dict(files or {})
-        super().__init__(base, name, files=all_files, binds=binds, netns=netns, all_capabilities=True)
+        super().__init__(base, name, files=all_files, binds=binds, netns=netns, all_capabilities=True, **more)
 
     def bring_up(self) -> None:
         """Start the daemon, and wait until all is done and kubelet has looked around."""

@@ -49,8 +49,8 @@ def test_durations_are_go_s(text: str, expected: float | None) -> None:
 def test_all_faults_at_once() -> None:
     given = "--full-resync-period x --taint =x --pod-sync-workers 0 --manifest-dir x --state-dir y --manifest-url z"
     with pytest.raises(ConfigError) as caught:
-        read_options([*given.split(), "--manifest-url-header", "secret"], {})
-    assert len(caught.value.faults) == 7 and "secret" not in str(caught.value)
+        read_options([*given.split(), "--manifest-url-header", "secret", "--forget-source", "file"], {})
+    assert len(caught.value.faults) == 8 and "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

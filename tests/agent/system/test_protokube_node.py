@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.lab.agent_node import FILES, UNIT
-from tests.lab.trial import FOR_ETCD, both, write_inventory
+from tests.lab.podman import PODMAN_FILES, make_image
+from tests.lab.trial import ETCD_IMAGE, FOR_ETCD, both, write_inventory
 from tests.lab.unit_node import LOOPS, UnitNode
 
 pytestmark = pytest.mark.root
@@ -22,7 +23,8 @@ LINK = "/etc/kubernetes/manifests/etcd.manifest"
 class EtcdNode(UnitNode):
     """protokube and the agent on one machine. Every look counts the etcds of a member: two are a failure."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, provider: str) -> None:
+        self._provider = provider
         self._store = base / "store"
         write_inventory(self._store, *both(size=FOR_ETCD))
         config = {
@@ -30,9 +32,14 @@ class EtcdNode(UnitNode):
             "inventory": "/store/inventory.yaml",
             "node": "node-a",
             "kubeletUnit": UNIT,
-            "etcdImage": "host:3.4.23",
+            "etcdImage": "host:3.4.23" if provider == "systemd" else ETCD_IMAGE,
         }
-        super().__init__(base / "node", "node-a", config, files=FILES, binds=[*LOOPS, f"{self._store}:/store"])
+        binds = [*LOOPS, f"{self._store}:/store"]
+        if provider == "systemd":
+            super().__init__(base / "node", "node-a", config, files=FILES, binds=binds)
+        else:
+            files, binds = FILES | PODMAN_FILES, [*binds, "/dev/fuse"]
+            super().__init__(base / "node", "node-a", config, files=files, binds=binds, seccomp=False, delegate=True)
 
     def etcds(self) -> list[str]:
         """The data directories of the etcds that run; never one of them twice."""
@@ -64,14 +71,16 @@ class EtcdNode(UnitNode):
             self.run("kill", "-KILL", pid, check=False)
 
     def up(self) -> None:
+        if self._provider == "podman":
+            make_image(self, ETCD_IMAGE, "/usr/bin/etcd")
         self.run("systemctl", "start", "protokube.service")
         self.until("etcd serves", self.healthy)
         self.until("both members run", lambda: len(self.etcds()) == 2)
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[EtcdNode]:
-    node = EtcdNode(tmp_path)
+@pytest.fixture(params=["systemd", "podman"])
+def node(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[EtcdNode]:
+    node = EtcdNode(tmp_path, request.param)
     node.persist()
     try:
         with node:

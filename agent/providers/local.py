@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -160,13 +161,21 @@ class LocalProvider:
                 async for uid in self._runtime.changes():
                     self._stale()
                     self._wake(uid)
-                    if self._trouble is not None:
-                        await self._read()
             except ProviderError as error:
                 self._fail(error)
-            await asyncio.sleep(1.0)
-            self._stale()
+            await self._read_again()
             self._wake(None)
+
+    async def _read_again(self) -> None:
+        """Read the runtime until it answers: changes may have been missed meanwhile."""
+        pause = Pause()
+        while True:
+            pause = after_failure(pause, self._around.clock(), first=0.1, longest=30.0)
+            await asyncio.sleep(pause.until - self._around.clock())
+            self._stale()
+            with suppress(ProviderError):
+                await self._read()
+                return
 
     def _begin(self, record: Record) -> None:
         if self._tasks is None:

@@ -30,7 +30,9 @@ class World:
         self.broken: str | None = None
         self.answers: dict[str, bool] = {}
         """Exec probes: container → whether they pass."""
-        self.listeners: list[asyncio.Queue[str | None]] = []
+        self.dark: str | None = None
+        """Why the runtime can't be read."""
+        self.listeners: list[asyncio.Queue[str | ProviderError | None]] = []
 
     def up(self) -> list[str]:
         """The running containers by name."""
@@ -40,6 +42,12 @@ class World:
         """Have a running container exit."""
         (ref,) = [ref for ref, state in self.states.items() if state.up and ref.container == container]
         self.set(ref, EXITED, code, ran)
+
+    def lose(self, reason: str) -> None:
+        """Have the runtime be unreadable from now on; who listens is told."""
+        self.dark = reason
+        for queue in self.listeners:
+            queue.put_nowait(ProviderError(reason))
 
     def reboot(self) -> None:
         """Everything that ran is gone."""
@@ -111,6 +119,8 @@ class FakeRuntime:
         await self._point()
 
     async def containers(self) -> Sequence[ContainerState]:
+        if self._world.dark is not None:
+            raise ProviderError(self._world.dark)
         return [replace(state) for state in self._world.states.values()]
 
     async def exec(self, ref: ContainerId, argv: Sequence[str], limit: float) -> ExecResult:
@@ -120,11 +130,14 @@ class FakeRuntime:
         yield str(ref).encode()
 
     async def changes(self) -> AsyncIterator[str | None]:
-        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        queue: asyncio.Queue[str | ProviderError | None] = asyncio.Queue()
         self._world.listeners.append(queue)
         try:
             while True:
-                yield await queue.get()
+                event = await queue.get()
+                if isinstance(event, ProviderError):
+                    raise event
+                yield event
         finally:
             self._world.listeners.remove(queue)
 

@@ -223,6 +223,23 @@ def test_a_liveness_probe_restarts_and_a_startup_probe_gates(machine: Machine) -
     run(test())
 
 
+@pytest.mark.parametrize("some", [True, False], ids=["with pods", "without pods"])
+def test_a_runtime_that_is_lost_is_waited_for_and_nothing_is_done_meanwhile(machine: Machine, some: bool) -> None:
+    async def test() -> None:
+        pods = [wanted("a", owner="file:a")] if some else []
+        kept, source = Kept(), Spoken(pods=pods)
+        async with running(machine.provider(), source, reporter=kept) as agent:
+            await until("it runs", lambda: len(machine.world.up()) == len(pods))
+            machine.world.lose("the bus is gone")
+            await until("it is noticed", lambda: not agent.facts.readable)
+            source.say([*pods, wanted("b", owner="file:b")])
+            machine.world.dark = None
+            await until("it goes on", lambda: len(machine.world.up()) == len(pods) + 1)
+            assert len(machine.world.started) == len(pods) + 1
+
+    run(test())
+
+
 def test_a_container_that_ignores_its_end_is_killed_and_a_shorter_grace_shortens(machine: Machine) -> None:
     async def test() -> None:
         pod, kept = wanted(), Kept()

@@ -46,7 +46,8 @@ class Elsewhere:
     def of(self, volume: InventoryVolume) -> tuple[str, ...]:
         """The paths that show the volume's member on another one. Raises ProviderError when that can't be read."""
         member = etcd_member(volume.tags)
-        if not isinstance(member, EtcdMember):
+        # Elsewhere a blank volume with a new id replaces a lost one: the other members tell whether it may join.
+        if not isinstance(member, EtcdMember) or len(member.members) > 1:
             return ()
         with explain(f"look for the member of {volume.id} on other volumes"):
             return tuple(

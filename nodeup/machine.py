@@ -88,7 +88,8 @@ class RunningMachine:
 
     def _run(self, program: str, *arguments: str, limit: int, advice: str) -> None:
         try:
-            argv = [tool(program), *arguments]
+            inside = [] if self._root == Path("/") else [tool("chroot"), str(self._root)]
+            argv = [*inside, program if inside else tool(program), *arguments]
         except ToolMissingError as error:
             raise ProviderError(f"{program}: {error}") from error
         called = " ".join([program, *(one for one in arguments if one not in _APT_OPTIONS)])

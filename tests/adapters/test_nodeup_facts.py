@@ -113,6 +113,20 @@ def test_a_sysctl_that_the_kernel_refuses_is_told(key: str, value: str, said: st
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("root", ["/", "/proc/self/root"])
+def test_a_module_that_isn_t_there_is_told(root: str) -> None:
+    """Below another root its own modprobe is asked."""
+    with pytest.raises(ProviderError, match=r"modprobe no-such-module: exit code 1: .*no-such-module"):
+        RunningMachine(root).load_module("no-such-module")
+
+
+@pytest.mark.root
+def test_a_root_without_the_program_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="modprobe overlay: exit code 127"):
+        RunningMachine(str(tmp_path)).load_module("overlay")
+
+
+@pytest.mark.root
 def test_swap_that_is_none_is_told(tmp_path: Path) -> None:
     file = tmp_path / "swap"
     file.touch()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from protokube.core.node.settings import ExtraFile, ExtraUnit, NodeupSettings, read_settings
+from protokube.core.node.protokube_config import protokube_config
+from protokube.core.node.settings import KEYS, ExtraFile, ExtraUnit, NodeupSettings, read_settings
 
 
 def faults_of(text: str) -> list[str]:
@@ -12,10 +16,10 @@ def faults_of(text: str) -> list[str]:
 
 
 def test_a_cluster_is_all_that_a_worker_needs() -> None:
-    settings, faults = read_settings("cluster: dev.example.com\n", "node.yaml")
+    read, faults = read_settings("cluster: dev.example.com\n", "node.yaml")
     assert not faults
-    assert settings == NodeupSettings("cluster: dev.example.com\n", "dev.example.com")
-    assert (settings.role, settings.hostname, settings.control_plane) == ("worker", "auto", False)
+    assert read == NodeupSettings("cluster: dev.example.com\n", "dev.example.com")
+    assert (read.role, read.hostname, read.control_plane) == ("worker", "auto", False)
 
 
 def test_every_key_is_read() -> None:
@@ -31,15 +35,15 @@ packages: [jq, curl=7.88.1-10]
 hostname: node-a
 protokube: {interval: 30}
 """
-    settings, faults = read_settings(text, "node.yaml")
+    read, faults = read_settings(text, "node.yaml")
     assert not faults
-    assert settings.control_plane and settings.kubernetes_version == "1.36.2"
-    assert settings.files == (ExtraFile("/etc/motd", "hello\n", 0o600),)
-    assert settings.units == (ExtraUnit("extra.service", "[Service]\n", True), ExtraUnit("other.timer"))
-    assert settings.modules == ("nf-conntrack",)
-    assert settings.sysctls == {"vm.max_map_count": "1048576", "net.ipv4.tcp_rmem": "4096 87380 6291456"}
-    assert settings.packages == ("jq", "curl=7.88.1-10") and settings.hostname == "node-a"
-    assert settings.protokube is not None and settings.protokube.plain() == {"interval": 30}
+    assert read.control_plane and read.kubernetes_version == "1.36.2"
+    assert read.files == (ExtraFile("/etc/motd", "hello\n", 0o600),)
+    assert read.units == (ExtraUnit("extra.service", "[Service]\n", True), ExtraUnit("other.timer"))
+    assert read.modules == ("nf-conntrack",)
+    assert read.sysctls == {"vm.max_map_count": "1048576", "net.ipv4.tcp_rmem": "4096 87380 6291456"}
+    assert read.packages == ("jq", "curl=7.88.1-10") and read.hostname == "node-a"
+    assert read.protokube is not None and read.protokube.plain() == {"interval": 30}
 
 
 def test_all_faults_are_found_at_once_each_with_its_line() -> None:
@@ -78,15 +82,44 @@ hostname: Node_A
     assert len(found) == 17
 
 
-@pytest.mark.parametrize("key", ["files", "units"])
-def test_a_thing_that_is_listed_twice_is_a_fault(key: str) -> None:
-    item = {"files": "{path: /etc/x, content: a}", "units": "{name: x.service}"}[key]
-    assert "is listed twice" in faults_of(f"cluster: c\n{key}: [{item}, {item}]\n")[0]
-
-
 def test_a_file_and_an_asset_for_one_path_would_take_turns() -> None:
     text = f"""cluster: a.example
 assets: [{{path: /usr/local/bin/tool, sha256: {"a" * 64}, urls: ['https://a.example/tool']}}]
 files: [{{path: /usr/local/bin/tool, content: x}}]
 """
     assert faults_of(text) == ["node.yaml:3 files: /usr/local/bin/tool is the path of an asset as well"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "files: [{path: /etc/x, content: a}, {path: /etc/x, content: b}]",
+        "units: [{name: x.service}, {name: x.service}]",
+        "units: [{name: x.service}]\nfiles: [{path: /etc/systemd/system/x.service, content: a}]",
+    ],
+)
+def test_a_path_has_one_writer(text: str) -> None:
+    assert [fault.endswith(" is listed twice") for fault in faults_of(f"cluster: c\n{text}\n")] == [True]
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["path", "content", "mode", "name", "enabled", "urls", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), values, max_size=6) | values)
+@settings(max_examples=200, deadline=None)
+def test_whatever_stands_in_the_file_is_read_or_told(document: object) -> None:
+    """A fault names its line; nothing else comes of bad input."""
+    read, faults = read_settings(yaml.safe_dump(document, allow_unicode=True), "node.yaml")
+    assert all(fault.place.startswith("node.yaml:") and fault.message for fault in faults)
+    if not faults:
+        assert read.cluster and not protokube_config(read)[1]

@@ -26,7 +26,7 @@ RUNNING = Running(
     clock=clock.BUILT + 1,
     synchronised=True,
 )
-PACKAGES = {"containerd": "1.7.24", "containernetworking-plugins": "1", "systemd-timesyncd": "257"}
+PACKAGES = {"kmod": "30", "containerd": "1.7.24", "containernetworking-plugins": "1", "systemd-timesyncd": "257"}
 MACHINE = MachineFacts(
     packages=PACKAGES,
     programs={name: f"/usr/bin/{name}" for name in ("protokube", "nodeup", "kubelet", "containerd")},
@@ -129,6 +129,15 @@ def test_a_running_machine_is_corrected(changes: dict[str, object], expected: li
     out = judged(machine)
     node = replace(before, files={**dict.fromkeys(out.paths, Absent()), **before.files})  # type: ignore[dict-item]
     assert described(plan(machine, node=node)) == expected
+
+
+def test_a_module_waits_for_the_program_that_loads_it() -> None:
+    machine = running(modules=frozenset({"overlay"}))
+    packages = {name: version for name, version in PACKAGES.items() if name != "kmod"}
+    found = plan(replace(machine, packages=packages))
+    assert described(found) == ["install kmod (apt)"]
+    assert [one.subject for one in found.waiting] == ["br_netfilter"]
+    assert not plan(replace(MACHINE, packages=packages)).steps, "and isn't needed where nothing is to be loaded"
 
 
 def test_a_sysctl_waits_for_its_module() -> None:

@@ -26,7 +26,7 @@ from protokube.core.node.machine_actions import (
 )
 from protokube.core.node.model import Absent, File, FileState, Link, UnitState
 from protokube.core.node.unit_files import FOLDER, Enablement
-from protokube.core.node.wanted import ServiceWanted, Wanted
+from protokube.core.node.wanted import KMOD, ServiceWanted, Wanted
 from protokube.core.steps import Plan
 
 Files = Mapping[str, FileState]
@@ -124,7 +124,9 @@ def _running(wanted: Wanted, running: Running, out: Plan) -> None:
     for name, reason in wanted.modules.items():
         if name in running.modules:
             continue
-        if running.can_load:
+        if KMOD in wanted.packages:
+            out.wait(name, "modprobe comes with the package kmod")
+        elif running.can_load:
             out.step(LoadModule(name), reason)
         else:
             out.hints.append(f"the kernel module {name} is not there, and this kernel loads none: {reason}")

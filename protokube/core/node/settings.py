@@ -6,7 +6,7 @@ Every value is checked as it is read; faults are collected, so that all of them 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -32,6 +32,8 @@ KEYS = (
     "units",
 )
 ROLES = ("control-plane", "worker")
+UNITS = "/etc/systemd/system"
+"""Where the units of a machine's administrator lie."""
 HOSTNAME_AUTO, HOSTNAME_KEEP = "auto", "keep"
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -214,17 +216,15 @@ def _sysctls(section: Section) -> dict[str, str]:
 
 def _no_path_twice(section: Section, settings: NodeupSettings) -> None:
     """One path, one content: two writers would take turns for ever."""
-    _no_twins(section, "files", [file.path for file in settings.files])
-    _no_twins(section, "units", [unit.name for unit in settings.units])
     fetched = {asset.path for asset in settings.assets}
-    for file in settings.files:
-        if file.path in fetched:
-            section.faults.append(section.items["files"].fault(f"{file.path} is the path of an asset as well"))
-
-
-def _no_twins(section: Section, key: str, names: Collection[str]) -> None:
     seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            section.faults.append(section.items[key].fault(f"{name} is listed twice"))
-        seen.add(name)
+    for key, paths in (
+        ("files", [file.path for file in settings.files]),
+        ("units", [f"{UNITS}/{unit.name}" for unit in settings.units]),
+    ):
+        for path in paths:
+            if path in fetched:
+                section.faults.append(section.items[key].fault(f"{path} is the path of an asset as well"))
+            elif path in seen:
+                section.faults.append(section.items[key].fault(f"{path} is listed twice"))
+            seen.add(path)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from protokube.core.node.settings import ExtraUnit
+from protokube.core.node.settings import UNITS, ExtraUnit
 
-FOLDER = "/etc/systemd/system"
+FOLDER = UNITS
 PRESETS_PATH = "/etc/systemd/system-preset/10-protokube.preset"
 PROTOKUBE, NODEUP, KUBELET, CONTAINERD = (
     "protokube.service",

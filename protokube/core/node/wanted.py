@@ -21,6 +21,7 @@ from protokube.core.steps import Findings
 
 PROTOKUBE_CONFIG = "/etc/protokube/config.yaml"
 NODEUP_CONFIG = "/etc/protokube/nodeup.yaml"
+KMOD = "kmod"
 
 
 class FileWanted(Struct, frozen=True):
@@ -147,6 +148,14 @@ def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping
     plugins = bool(machine.plugins) or "containernetworking-plugins" in machine.packages
     if not plugins and not any("cni" in target for target in extracted):
         out.packages["containernetworking-plugins"] = "containerd connects pods with them"
+    running = machine.running
+    if (
+        running is not None
+        and running.can_load
+        and out.modules.keys() - running.modules
+        and KMOD not in machine.packages
+    ):
+        out.packages[KMOD] = "it loads kernel modules"
     if clock.time_package(machine.packages) is None:
         out.packages["systemd-timesyncd"] = "nothing here keeps the clock, and certificates need it"
     for name in settings.packages:

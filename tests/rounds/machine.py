@@ -212,6 +212,7 @@ class Files(Port):
     def listing(self, directory: str) -> Mapping[str, FileState]:
         with self._process.reading("listing"):
             below = [path for path in self._node.files if path.rpartition("/")[0] == directory]
+            below = [path for path in below if not path.endswith(".protokube-new")]
             return {path: self._world.file(self._node, path) for path in below}
 
     def make_directory(self, action: MakeDirectory) -> None:
@@ -227,6 +228,7 @@ class Files(Port):
             elif action.path.startswith("/mnt/"):
                 raise Impossible(f"{action.path} is written without saying which volume it lies on")
             else:
+                self._expect(action.path, File)
                 self._node.files.pop(_beside(action.path), None)
                 self._node.files[action.path] = File(action.content, action.mode, int(self._world.clock() * 1e9))
 
@@ -253,18 +255,27 @@ class Files(Port):
         with self._process.effect("link"):
             if self._world.on_volume(self._node, action.target) is None:
                 raise Impossible(f"{action.path} is linked to {action.target}, which isn't there")
+            self._expect(action.path, Link)
             self._node.files[action.path] = Link(action.target, int(self._world.clock() * 1e9))
 
     def unlink(self, action: Unlink) -> None:
         with self._process.effect("unlink"):
-            if isinstance(self._node.files.get(action.path), Link):
-                del self._node.files[action.path]
+            self._take_away(action.path, Link)
 
     def remove(self, action: RemoveFile) -> None:
         """Remove a file."""
         with self._process.effect("remove"):
-            if isinstance(self._node.files.get(action.path), File):
-                del self._node.files[action.path]
+            self._take_away(action.path, File)
+
+    def _take_away(self, path: str, kind: type[File] | type[Link]) -> None:
+        self._expect(path, kind)
+        self._node.files.pop(path, None)
+
+    def _expect(self, path: str, kind: type[File] | type[Link]) -> None:
+        """Nothing of another kind is replaced or removed."""
+        found = self._node.files.get(path)
+        if found is not None and not isinstance(found, kind):
+            raise ProviderError(f"{path} is a {type(found).__name__}, and not a {kind.__name__}: left alone")
 
 
 def _beside(path: str) -> str:

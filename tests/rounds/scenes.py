@@ -193,7 +193,7 @@ def _shared(scene: Scene) -> str:
 
 
 def alone() -> list[Beginning]:
-    """Scenes of one node and one volume or two, whose states are all explored."""
+    """Scenes of one node."""
     return [
         *map(_serving, (bare, late, restarted, larger, kept_by_kops, handed_on)),
         Beginning("foreign", _foreign, ["n1"], _only_events("n1")),

@@ -1,4 +1,4 @@
-"""A fixed part of the exhaustive rounds; `make safety` leaves from all states (its claim `rounds`).
+"""A fixed part of the exhaustive rounds; `make safety` leaves from more of the states (its claim `rounds`).
 
 Faults planted by hand, and what found them, each at the first state:
 

@@ -349,7 +349,7 @@ def test_8_a_converged_reconcile_writes_nothing_and_reads_each_thing_once() -> N
     report = process.round()
     assert report.converged and process.effects == []
     assert process.reads == {
-        "instance": 1, "volumes": 1, "peers": 1, "mounts": 1, "inspect": 1, "contents": 2, "listing": 1,
+        "instance": 1, "volumes": 1, "peers": 1, "mounts": 1, "inspect": 1, "contents": 2, "listing": 2,
         "read": 1, "unit": 1, "kubelet": 1, "machine": 1, "record_sets": 1,
     }  # fmt: skip
 

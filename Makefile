@@ -32,6 +32,8 @@ help:
 	@echo 'make safety     every claim about disks against its full set of cases, as one table (minutes; a sample is in test)'
 	@echo 'make lint       ruff, mypy --strict, import contracts'
 	@echo 'make pyz        build/protokube.pyz: protokube and nodeup in one file, for Debian 12 and 13 with python3 alone'
+	@echo 'make deb        build/protokube_VERSION_ARCH.deb: the same as a Debian package'
+	@echo 'make test-boot  stock Debians become nodes at their first boot and in image builds (fetches them; minutes)'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
 	@echo 'make lock       pins the Python packages of requirements.lock to the newest releases that pyproject.toml allows'
@@ -111,7 +113,23 @@ build/protokube.pyz: $(shell find protokube nodeup templates systemd release/pyz
 	@echo 'Building $@ (a minute)'
 	@$(BIN)/python -m release.pyz $@
 
-bench: setup
+deb: build/protokube.deb
+
+build/protokube.deb: build/protokube.pyz $(wildcard release/deb/*)
+	@ln -sf "$$(basename "$$($(BIN)/python -m release.deb $< build)")" $@ && readlink -f $@
+
+# Stock Debian 12 and 13 with cloud-init: first boots, image builds, the one file and the package.
+test-boot: setup build/boot/made build/protokube.pyz build/protokube.deb
+	@test "$$(id -u)" = 0 || { echo 'make test-boot needs root' >&2; exit 1; }
+	$(PRIVATE) $(PYTEST) tests/boot $(ARGS)
+
+build/boot/made: .ci/packages-vm .ci/packages-boot tests/lab/stock.py | setup
+	@.ci/install-packages packages-vm && .ci/install-packages packages-boot
+	@echo 'Fetching Debian 12 and 13 into build/boot (minutes)'
+	@$(BIN)/python -m tests.lab.stock build/boot
+	@touch $@
+
+bench: setup build/protokube.pyz
 	$(PRIVATE) $(BIN)/python -m benchmarks
 
 clean:

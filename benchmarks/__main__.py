@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import protokube
-from benchmarks import agent, aws, bootstrap, converged, dns_zone_size
+from benchmarks import agent, aws, bootstrap, converged, dns_zone_size, pyz
 
 ALL = {
     "bootstrap": bootstrap.main,
@@ -15,6 +15,7 @@ ALL = {
     "aws": aws.main,
     "dns_zone_size": dns_zone_size.main,
     "agent": agent.main,
+    "pyz": pyz.main,
 }
 
 

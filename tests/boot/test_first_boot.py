@@ -53,6 +53,7 @@ def test_a_container(suite: str, tmp_path: Path) -> None:
             netns=space.name,
             all_capabilities=True,
             image=stock.ROOTS / suite,
+            bare=True,
         ).persist()
         with site, machine:
             becomes_a_node_and_stays_one(machine, site, tmp_path)

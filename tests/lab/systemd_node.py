@@ -137,7 +137,7 @@ class SystemdNode:
     machine; mount works without it. `seccomp=False` leaves out nspawn's and systemd's system call filters,
     which podman needs here. `delegate`: hand cgroup controllers down, which podman needs as well. `args`: more
     arguments of systemd-nspawn. `image`: the root of another system, which is booted as it is, with its own default
-    target and all that it starts.
+    target and all that it starts. `bare`: nothing of this checkout is shown to it.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class SystemdNode:
         delegate: bool = False,
         args: Sequence[str] = (),
         image: Path = Path("/"),
+        bare: bool = False,
     ) -> None:
         self.base = base
         self.name = name
@@ -166,7 +167,7 @@ class SystemdNode:
         self._cgroup = ""
         network = f"/run/netns/{netns}" if netns and "/" not in netns else netns
         self._args = [f"--network-namespace-path={network}" if network else "--private-network"]
-        self._args += _program()
+        self._args += [] if bare else _program()
         self._args += [f"--bind={bind}" for bind in binds]
         self._args += ["--capability=all"] if all_capabilities else []
         self._args += args

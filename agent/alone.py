@@ -23,10 +23,11 @@ class NotAloneError(ProtokubeError):
     """Another agent or a kubelet works on the same directory."""
 
 
-def kubelet_on(directory: Path, root: Path) -> int | None:
+def kubelet_on(directory: Path) -> int | None:
     """The pid of a kubelet that runs the pods of this directory, None when there is none.
 
-    One whose directory can't be told counts: two runners of one directory run every pod twice.
+    Paths are seen as the kubelet sees them: one in a container has a directory of its own under the same name. One of
+    this very root whose directory can't be told counts: two runners of one directory run every pod twice.
     """
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
@@ -35,11 +36,10 @@ def kubelet_on(directory: Path, root: Path) -> int | None:
             if (entry / "comm").read_text().strip() != "kubelet":
                 continue
             arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if _runs(arguments, directory, entry / "root"):
+                return int(entry.name)
         except OSError:
             continue  # it has ended
-        there = _static_pod_path(arguments, root)
-        if there is None or _same(there, directory):
-            return int(entry.name)
     return None
 
 
@@ -63,25 +63,25 @@ def alone(*directories: Path) -> Iterator[None]:
         yield
 
 
-def _static_pod_path(arguments: list[str], root: Path) -> Path | None:
-    """Where a kubelet takes its static pods from; None when its configuration can't be read."""
+def _runs(arguments: list[str], directory: Path, root: Path) -> bool:
+    """Whether a kubelet with these arguments, in this root, takes its static pods from the directory."""
     config = None
     for number, one in enumerate(arguments):
         name, _, value = one.partition("=")
         value = value or (arguments[number + 1] if number + 1 < len(arguments) else "")
         if name == _FLAG:
-            return root / value.lstrip("/")
+            return _same(root / value.lstrip("/"), directory)
         if name == "--config":
             config = root / value.lstrip("/")
     if config is None:
-        return Path("/nonexistent")  # without a flag and a file it runs no static pods
+        return False  # without a flag and a file it runs no static pods
     try:
         tree = load(config.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
+        return _same(root, Path("/"))
     path = tree.get("staticPodPath") if isinstance(tree, dict) else None
-    return root / str(path).lstrip("/") if path else Path("/nonexistent")
+    return bool(path) and _same(root / str(path).lstrip("/"), directory)
 
 
 def _same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
+    return one.exists() and other.exists() and one.samefile(other)

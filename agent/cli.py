@@ -91,7 +91,7 @@ def _command(options: Options) -> int:
 def _run(options: Options) -> int:
     if options.provider in LOCAL and os.geteuid() != 0:
         raise PermissionNeededError("needs root: it runs the machine's pods; try sudo")
-    if (pid := kubelet_on(options.manifest_dir, options.root)) is not None:
+    if (pid := kubelet_on(options.manifest_dir)) is not None:
         raise NotAloneError(
             f"{options.manifest_dir}: kubelet (pid {pid}) runs its pods; where there is a kubelet, use that"
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.alone import NotAloneError, alone
+from agent.alone import NotAloneError, alone, kubelet_on
 from agent.cli import main
 from agent.options import read_options, seconds
 from agent.show import pods_text
@@ -97,6 +98,28 @@ def test_one_agent_a_directory(tmp_path: Path) -> None:
             pass
     with alone(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("form", ["flag", "file", "unreadable", "another", "none"])
+def test_a_kubelet_on_the_same_directory_is_found(tmp_path: Path, form: str) -> None:
+    folder, config = tmp_path / "manifests", tmp_path / "config.yaml"
+    folder.mkdir()
+    config.write_text("a: [" if form == "unreadable" else f"staticPodPath: {folder}\n")
+    arguments = {
+        "flag": [f"--pod-manifest-path={folder}"],
+        "another": ["--pod-manifest-path", str(tmp_path)],
+        "none": [],
+    }.get(form, ["--config", str(config)])
+    program = tmp_path / "kubelet"
+    program.write_text("#!/bin/sh\necho up; read end\n")
+    program.chmod(0o755)
+    with subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as kubelet:
+        assert kubelet.stdout is not None and kubelet.stdin is not None
+        kubelet.stdout.readline()
+        expected = None if form in ("another", "none") else kubelet.pid
+        assert kubelet_on(folder) == expected
+        kubelet.stdin.close()
+    assert kubelet_on(folder) is None
 
 
 def test_the_table_says_what_runs_and_why_not() -> None:

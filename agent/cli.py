@@ -17,7 +17,7 @@ from agent.core.plan import Memory, plan
 from agent.facts import Facts
 from agent.loop import Agent
 from agent.options import Options, parser, read_options
-from agent.ports import Source, Works
+from agent.ports import Closes, Source, Works
 from agent.show import plan_text, pods_text, reported, step_json
 from agent.sources.forgotten import Forgotten
 from agent.wiring import LOCAL, make_provider, make_reporter, make_sources, records, reports
@@ -112,7 +112,11 @@ async def _serve(options: Options) -> None:
     sources = [*make_sources(options), *(Forgotten(name) for name in options.forget)]
     agent = Agent(provider, sources, make_reporter(options), workers=options.workers, resync=options.resync)
     Notifier(os.environ).ready("running pods")
-    await agent.run()
+    try:
+        await agent.run()
+    finally:
+        if isinstance(provider, Closes):
+            await provider.close()
 
 
 async def _dry_run(options: Options) -> list[dict[str, object]]:

@@ -94,6 +94,14 @@ class Works(Protocol):
         """Work until cancelled."""
 
 
+@runtime_checkable
+class Closes(Protocol):
+    """Optional: a provider that holds something open."""
+
+    async def close(self) -> None:
+        """Let go, at the agent's end."""
+
+
 class LogOptions(Struct, frozen=True):
     """Which part of a log. `tail`: so many last lines, None for all. `follow`: go on until the container ends."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.clock import wall_time
 from agent.options import Options
 from agent.ports import Provider, Runtime, Source
 from agent.providers.local import LocalProvider
@@ -84,14 +85,25 @@ def _podman(options: Options) -> Provider:
     return _local(PodmanRuntime(), options)
 
 
+def _process(options: Options) -> Provider:
+    from agent.runtimes.process import ProcessRuntime
+
+    return _local(ProcessRuntime(options.root, options.root / RUN_DIR / "containers", wall_time), options)
+
+
 def _memory(_: Options) -> Provider:
     from agent.providers.memory import MemoryProvider
 
     return MemoryProvider()
 
 
-_BUILT_IN: dict[str, Callable[[Options], Provider]] = {"memory": _memory, "podman": _podman, "systemd": _systemd}
-LOCAL = ("podman", "systemd")
+_BUILT_IN: dict[str, Callable[[Options], Provider]] = {
+    "memory": _memory,
+    "podman": _podman,
+    "process": _process,
+    "systemd": _systemd,
+}
+LOCAL = ("podman", "process", "systemd")
 """Those whose pods are kept in records."""
 
 

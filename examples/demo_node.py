@@ -21,12 +21,11 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import yaml
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from tests.lab.static_pods import Pod, read_pod  # noqa: E402 - the checkout must be on the path first
 
 LIMIT = 60.0
 """Seconds after which any stage counts as failed. All of them together take about five."""
@@ -57,6 +56,23 @@ def until(what: str, look: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.01)
     raise DemoError(f"{what}: not within {LIMIT:.0f} s")
+
+
+class Pod(NamedTuple):
+    """What the demo shows of a static pod."""
+
+    name: str
+    member: str
+    port: int
+
+
+def read_pod(text: str) -> Pod:
+    """The pod of one of etcd's manifests."""
+    pod = yaml.safe_load(text)
+    (container,) = pod["spec"]["containers"]
+    ports = {one["name"]: one["hostPort"] for one in container["ports"]}
+    env = {one["name"]: one["value"] for one in container["env"]}
+    return Pod(pod["metadata"]["name"], env["ETCD_NAME"], ports["clientport"])
 
 
 class Node:
@@ -174,17 +190,17 @@ def is_alive(process: subprocess.Popen[bytes]) -> bool:
 
 
 def run_etcd(node: Node) -> dict[str, float]:
-    title("Kubelet's part: etcd starts from its manifests")
+    title("virtual-kubelet, in kubelet's place: etcd starts from its manifests")
     since = time.monotonic()
     pods = node.start(
-        "static-pods",
-        [sys.executable, str(HERE / "static-pods"), "--root", str(node.root), "--work", str(node.scratch / "pods")],
+        "virtual-kubelet",
+        [sys.executable, "-m", "agent", "--standalone", "--provider", "process", "--root", str(node.root)],
     )
     round_trips = {}
     for pod in node.manifests().values():
-        port = pod.port("clientport")
+        port = pod.port
         until(f"{pod.name} healthy", partial(answers, pods, port))
-        done(f"{dict(pod.env)['ETCD_NAME']} is healthy on 127.0.0.1:{port}", time.monotonic() - since)
+        done(f"{pod.member} is healthy on 127.0.0.1:{port}", time.monotonic() - since)
         begun = time.monotonic()
         put_and_get(port, "protokube", f"was here, on {pod.name}")
         round_trips[pod.name] = time.monotonic() - begun
@@ -278,10 +294,10 @@ def report(node: Node, round_trips: Mapping[str, float]) -> None:
         address, *names = line.split()
         rows += [("name", "" if name != names[0] else address, name) for name in names]
     for pod in node.manifests().values():
-        port, took = pod.port("clientport"), round_trips[pod.name] * 1000
+        port, took = pod.port, round_trips[pod.name] * 1000
         health = "healthy" if healthy(port) else "NOT HEALTHY"
         text = f"{node.version}, {health}, port {port}, put and get in {took:.0f} ms"
-        rows.append(("etcd", dict(pod.env)["ETCD_NAME"], text))
+        rows.append(("etcd", pod.member, text))
     before = ""
     order = ("disk", "mount", "manifest", "name", "etcd")
     for kind, subject, text in sorted(rows, key=lambda row: order.index(row[0])):
@@ -315,7 +331,7 @@ def inside(scratch: Path, keep: bool) -> int:
         return 0
     except (DemoError, OSError, subprocess.SubprocessError) as problem:
         print(f"\n{RED}✗ {problem}{PLAIN}", flush=True)
-        for log in sorted((*scratch.glob("*.log"), *scratch.glob("pods/*.log"))):
+        for log in sorted((*scratch.glob("*.log"), *scratch.glob("root/run/protokube/agent/containers/*.log"))):
             print(f"--- {log.name}, its end:\n{log.read_text(errors='replace')[-3000:]}", flush=True)
         return 1
     except KeyboardInterrupt:

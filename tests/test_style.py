@@ -19,7 +19,6 @@ OURS = (
     "benchmarks",
     "examples",
     "examples/demo",
-    "examples/static-pods",
 )
 
 

@@ -126,6 +126,10 @@ class LocalProvider:
         async for part in self._runtime.logs(ref, options):
             yield part
 
+    async def close(self) -> None:
+        """Let go of the runtime."""
+        await self._runtime.close()
+
     # --- its work ------------------------------------------------------------------------------------
 
     async def work(self) -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for the part of kubelet that runs static pods, for tests and the demo: etcd's manifests, no more.
+"""A stand-in for the part of kubelet that runs static pods, for tests: etcd's manifests, no more.
 
 Every file of the manifest folder that doesn't start with a dot is a pod. Its command runs from the machine's own
 /usr, in a mount namespace and a root file system of its own: it sees what the manifest mounts and nothing else of
@@ -11,8 +11,7 @@ ended, one that exits is started again. Images, probes and resources are not its
         pods.sync()                             # one look; call it again, or run() in a thread
         pods.log("etcd")                        # what the pod of etcd.manifest has printed
 
-or, as a process of its own: `examples/static-pods --root DIR --work DIR` (or python -m tests.lab.static_pods). Needs
-root and util-linux.
+or, as a process of its own: `python -m tests.lab.static_pods --root DIR --work DIR`. Needs root and util-linux.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from agent.ports import ExecResult
 from protokube.errors import ProviderError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MOST = 1 << 20
+_MOST = 16 << 20
+"""Bytes of output that are kept; the rest is read and dropped."""
 
 
 async def run(argv: Sequence[str], limit: float, env: Mapping[str, str] | None = None) -> ExecResult:
@@ -19,8 +20,10 @@ async def run(argv: Sequence[str], limit: float, env: Mapping[str, str] | None =
     assert process.stdout is not None
     try:
         async with asyncio.timeout(limit):
-            output = await process.stdout.read(_MOST)
-            return ExecResult(await process.wait(), output)
+            output = bytearray()
+            while part := await process.stdout.read(1 << 16):
+                output += part[: _MOST - len(output)]
+            return ExecResult(await process.wait(), bytes(output))
     except TimeoutError:
         raise ProviderError(f"{argv[0]}: it didn't end within {limit:g} s") from None
     finally:

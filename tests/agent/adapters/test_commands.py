@@ -1,0 +1,33 @@
+"""Programs run to their end, or to our limit."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agent.runtimes.commands import follow, run
+from protokube.errors import ProviderError
+
+
+def test_all_of_the_output_is_read_however_it_comes() -> None:
+    done = asyncio.run(run(["sh", "-c", "printf a; head -c 300000 /dev/zero; printf b >&2; exit 3"], 60.0))
+    assert done.code == 3 and len(done.output) == 300002
+    assert done.output.startswith(b"a") and done.output.endswith(b"b")
+
+
+def test_one_that_does_not_end_is_killed() -> None:
+    with pytest.raises(ProviderError, match="it didn't end within"):
+        asyncio.run(run(["sleep", "1000"], 0.1))
+
+
+def test_one_that_is_not_installed_is_said() -> None:
+    with pytest.raises(ProviderError, match="is its package installed"):
+        asyncio.run(run(["/nonexistent/podman"], 1.0))
+
+
+def test_output_is_followed() -> None:
+    async def test() -> bytes:
+        return b"".join([part async for part in follow(["sh", "-c", "echo a; echo b"])])
+
+    assert asyncio.run(test()) == b"a\nb\n"

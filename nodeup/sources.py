@@ -61,9 +61,18 @@ def _text(place: str, limits: Limits) -> str:
 
 
 def _data(place: str, limits: Limits) -> bytes:
-    if place.startswith("file://"):
-        return Path(unquote(urlsplit(place).path)).read_bytes()
-    return _download(place, limits) if place.startswith(_WEB) else Path(place).read_bytes()
+    if place.startswith(_WEB):
+        return _download(place, limits)
+    path = unquote(urlsplit(place).path) if place.startswith("file://") else place
+    with Path(path).open("rb") as file:
+        data = file.read(MOST + 1)
+    if len(data) > MOST:
+        raise _too_much(place)
+    return data
+
+
+def _too_much(place: str) -> ConfigError:
+    return ConfigError([Fault(shown(place), "more than 1 MiB where a configuration was expected")])
 
 
 def _download(url: str, limits: Limits) -> bytes:
@@ -80,7 +89,7 @@ def _download(url: str, limits: Limits) -> bytes:
             for piece in answer.pieces():
                 data += piece
                 if len(data) > MOST:
-                    raise ConfigError([Fault(shown(url), "more than 1 MiB where a configuration was expected")])
+                    raise _too_much(url)
     except MirrorError as error:
         raise ProviderError(
             f"{shown(url)}: the configuration can't be had now: {error}; is the server reachable?"

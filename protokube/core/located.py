@@ -18,6 +18,8 @@ from protokube.core.model import Fault
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE_LIMIT = 100_000
+_SHOWN = 100
+"""Characters of a text that a message shows."""
 
 
 class Located(Struct, frozen=True):
@@ -60,7 +62,9 @@ def show(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    return repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}… ({len(value)} characters)"
+    return str(value)
 
 
 def parse(text: str, file: str) -> tuple[Located | None, list[Fault]]:

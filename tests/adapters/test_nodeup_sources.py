@@ -59,3 +59,10 @@ def test_a_file_s_url_and_a_wrong_one(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["--config", f"file://{tmp_path}/absent"]) == 78
     with LyingServer(CONFIG) as server:
         assert main(["--config", server.url("404")]) == 75
+
+
+def test_a_file_that_never_ends_is_a_fault() -> None:
+    for place in ("/dev/zero", "file:///dev/zero"):
+        with pytest.raises(ConfigError) as caught:
+            load(place)
+        assert f"{place}: more than 1 MiB where a configuration was expected" in str(caught.value)

@@ -82,6 +82,11 @@ hostname: Node_A
     assert len(found) == 17
 
 
+def test_a_fault_shows_the_beginning_of_a_long_text() -> None:
+    (fault,) = faults_of(f"cluster: a.example\nrole: {'x' * 5000}\n")
+    assert fault == f"node.yaml:2 role: '{'x' * 100}'… (5000 characters) where control-plane or worker was expected"
+
+
 def test_a_file_and_an_asset_for_one_path_would_take_turns() -> None:
     text = f"""cluster: a.example
 assets: [{{path: /usr/local/bin/tool, sha256: {"a" * 64}, urls: ['https://a.example/tool']}}]

@@ -127,6 +127,18 @@ def test_a_private_key_is_refused_and_not_shown(content: str) -> None:
     assert "MHcC" not in refused.evidence
 
 
+@pytest.mark.parametrize("place", ["files: [{path: /etc/key, content: %s}]", "protokube: {node: %s}"])
+def test_a_private_key_is_found_however_yaml_spells_it(place: str) -> None:
+    refused = made(CONFIG + place % json.dumps(KEY).replace(" KEY", "\\x20KEY") + "\n")
+    assert isinstance(refused, Rejected) and refused.rule == "user-data/secret"
+
+
+@pytest.mark.parametrize("length", range(14, 22))
+def test_a_text_that_begins_like_a_key_may_end_anywhere(length: int) -> None:
+    encoded = base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode()[:length]
+    assert isinstance(made(f"{CONFIG}files: [{{path: /etc/x, content: {encoded}}}]\n"), str)
+
+
 def test_a_certificate_and_a_bootstrap_token_are_no_such_secret() -> None:
     certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
     encoded = base64.b64encode(certificate.encode()).decode()

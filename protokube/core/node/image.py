@@ -115,6 +115,12 @@ def image_wanted(out: Wanted, machine: MachineFacts, settings: NodeupSettings, u
     if settings.hostname not in (HOSTNAME_AUTO, HOSTNAME_KEEP):
         evidence = f"each machine of the image would be named {settings.hostname}; leave `hostname` out"
         out.findings.refuse("hostname", IDENTITY, evidence)
+    of_one_machine = {MACHINE_ID, *REMOVED}
+    for file in settings.files:
+        if file.path in of_one_machine:
+            evidence = "each machine of the image would have the same; take it out of `files`"
+            out.findings.refuse(file.path, IDENTITY, evidence)
+    out.files = [file for file in out.files if file.path not in of_one_machine]
     # Empty, not `uninitialized`: that starts systemd's first-boot mode, which asks questions on the console.
     out.file(MACHINE_ID, "", "each machine gets an id of its own", 0o444)
     out.removed |= REMOVED

@@ -52,7 +52,7 @@ def needs(wanted: Wanted, facts: NodeupFacts, failed: frozenset[str] = frozenset
     if isinstance(files, Unknown):
         out.not_known("files", files.reason)
         return out
-    _tree(wanted, files, out)
+    _tree(wanted, files, out, image=facts.machine.running is None)
     if facts.machine.running is not None:
         _running(wanted, facts.machine.running, out)
         _manager(wanted, facts, files, out)
@@ -80,7 +80,7 @@ def _packages(wanted: Wanted, machine: MachineFacts, out: Plan) -> None:
         )
 
 
-def _tree(wanted: Wanted, files: Files, out: Plan) -> None:
+def _tree(wanted: Wanted, files: Files, out: Plan, *, image: bool) -> None:
     for file in wanted.files:
         state = files[file.path]
         if _is_mask(state):
@@ -97,6 +97,10 @@ def _tree(wanted: Wanted, files: Files, out: Plan) -> None:
     for unit in wanted.enabled:
         if _is_mask(files[f"{FOLDER}/{unit.unit}"]):
             out.refuse(unit.unit, "unit/masked", f"an administrator has masked it; `systemctl unmask {unit.unit}`")
+        elif image and _comes_from_nowhere(unit, wanted, files):
+            out.refuse(
+                unit.unit, "unit/missing", "this tree has no such unit; install its package, or give `content`"
+            )
         # A link that leads nowhere is no enablement: the unit's file comes first.
         elif unit.file not in written or isinstance(files[unit.file], File):
             _enable(unit, files, out)
@@ -104,6 +108,14 @@ def _tree(wanted: Wanted, files: Files, out: Plan) -> None:
         for path in unit.links:
             if isinstance(files[path], Link):
                 out.step(DisableUnit(path, unit=unit.unit), "protokube alone starts it, when the node is ready")
+
+
+def _comes_from_nowhere(unit: Enablement, wanted: Wanted, files: Files) -> bool:
+    """Whether nothing brings a unit's file. An instance of a template has none of its own."""
+    targets = {one.target for asset in wanted.assets for one in asset.extract}
+    brought = {file.path for file in wanted.files} | targets
+    here = not isinstance(files[unit.file], Absent) or unit.file in brought or f"{FOLDER}/" in targets
+    return not here and "@" not in unit.unit
 
 
 def _enable(unit: Enablement, files: Files, out: Plan) -> None:

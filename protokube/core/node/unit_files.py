@@ -83,6 +83,11 @@ def stays_active(content: str) -> bool:
     return not oneshot or bool({"yes", "true", "on", "1"} & set(_values(content, "RemainAfterExit")))
 
 
+def installed_in(content: str) -> list[str]:
+    """The units and names that a unit's [Install] section leads to."""
+    return [name for key in ("WantedBy", "RequiredBy", "Alias") for name in _values(content, key)]
+
+
 def _values(content: str, key: str) -> list[str]:
-    found = re.findall(rf"^{key}=(.*)$", content, flags=re.MULTILINE)
+    found = re.findall(rf"^[ \t]*{key}[ \t]*=(.*)$", content, flags=re.MULTILINE)
     return [word for line in found for word in line.split()]

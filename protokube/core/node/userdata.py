@@ -11,7 +11,7 @@ import json
 import posixpath
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 from msgspec import Struct
@@ -43,8 +43,8 @@ _COMMANDS = [
     ["systemctl", "enable", NODEUP],
     ["systemctl", "start", "--no-block", NODEUP],
 ]
-_PEM = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]+")
-"""Base64 of what begins with `-----BEGIN `, as kubeconfigs hold keys."""
+_PEM = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/]{4})*")
+"""Base64 of what begins with `-----BEGIN `, as kubeconfigs hold keys; whole groups of four, which can be decoded."""
 
 
 class _File(Struct, frozen=True):
@@ -85,13 +85,24 @@ def user_data(settings: NodeupSettings, units: Mapping[str, str], fetcher: str) 
 
 
 def _secret(settings: NodeupSettings) -> str | None:
-    """What the configuration holds that user-data must not. Its text holds what it writes into files, too."""
-    plain = settings.text.encode()
-    decoded = (base64.b64decode(found + "=" * (-len(found) % 4)) for found in _PEM.findall(settings.text))
-    for text in (plain, *decoded):
-        if what := secret_in("", text):
-            return f"the configuration holds {what}"
+    """What the configuration holds that user-data must not."""
+    # YAML may spell a text in several ways: `-----BEGIN PRIVATE\x20KEY-----`. What it means counts as well.
+    contents = [*(file.content for file in settings.files), *(unit.content or "" for unit in settings.units)]
+    protokube = settings.protokube.plain() if settings.protokube is not None else None
+    for text in (settings.text, *contents, *_texts_in(protokube)):
+        for data in (text.encode(), *(base64.b64decode(found) for found in _PEM.findall(text))):
+            if what := secret_in("", data):
+                return f"the configuration holds {what}"
     return None
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    """Every text in a YAML value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)
 
 
 def _program(assets: Sequence[Asset]) -> Asset | Rejected:

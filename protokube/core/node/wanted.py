@@ -109,12 +109,12 @@ def wanted(
     _clock(machine, out)
     _protokube(settings, machine, programs, shipped, protokube_config, out)
     _swap(settings, machine, out)
-    _extras(settings, machine, out)
     if (name := hostname.wanted_hostname(settings.hostname, machine)) is not None:
         out.hostname = name
         out.file(hostname.PATH, f"{name[0]}\n", name[1])
         if "cloud-init" in machine.packages:
             out.file(hostname.CLOUD_INIT_PATH, hostname.CLOUD_INIT, "cloud-init would rename the machine at a boot")
+    _extras(settings, machine, out)
     return out
 
 
@@ -271,7 +271,11 @@ def _kubelet_takes_swap(settings: NodeupSettings) -> bool:
 
 
 def _extras(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
-    ours = {file.path for file in out.files}
+    ours = {*(file.path for file in out.files), *(link.path for link in out.links)}
+    for asset in out.assets:
+        if asset.path in ours:
+            out.findings.refuse(asset.path, "files/ours", "nodeup writes this file itself; take it out of `assets`")
+    out.assets = tuple(asset for asset in out.assets if asset.path not in ours)
     for file in settings.files:
         if file.path in ours:
             out.findings.refuse(file.path, "files/ours", "nodeup writes this file itself; take it out of `files`")
@@ -286,6 +290,10 @@ def _extras(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> Non
 
 
 def _extra_unit(unit: ExtraUnit, path: str, machine: MachineFacts, out: Wanted) -> None:
+    strange = [name for name in unit_files.installed_in(unit.content or "") if "/" in name]
+    if strange:
+        out.findings.refuse(path, "unit/install", f"[Install] names {strange[0]!r} (expected a unit); correct it")
+        return
     if unit.content is not None:
         out.file(path, unit.content, "the configuration lists it")
     if not unit.enabled:

@@ -38,7 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = read_options(sys.argv[1:] if arguments is None else list(arguments))
         log_to(sys.stderr, logging.DEBUG if options.verbose else logging.INFO if _at_boot() else logging.WARNING)
-        return _run(options)
+        code = _run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # `nodeup --dry-run | head`: the reader has enough. Python's exit would complain of what is left to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOT_CONVERGED
     except UsageError as error:
         return _tell(error, USAGE, "; see nodeup --help")
     except ConfigError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -152,3 +154,12 @@ def test_one_nodeup_per_root(tree: Path, capsys: pytest.CaptureFixture[str]) -> 
         os.close(folder)
     assert "another nodeup is at work" in capsys.readouterr().err
     assert image(tree) == 0
+
+
+def test_a_reader_that_has_enough_is_no_traceback(tree: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "nodeup", "image-check", "--root", str(tree)]
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, b"")

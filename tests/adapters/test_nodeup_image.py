@@ -178,6 +178,14 @@ def test_the_check_finds_every_trace_of_a_machine(tmp_path: Path, trace: object)
     assert [(one.subject, one.rule) for one in found] == [(f"/{pattern.replace('*', 'x')}", getattr(trace, "rule"))]  # noqa: B009
 
 
+@pytest.mark.parametrize("path", ["root/.docker/config.json", "var/lib/kubelet/config.json"])
+def test_the_check_finds_the_passwords_of_registries(tmp_path: Path, path: str) -> None:
+    """Both are where kubelet looks for them: kubernetes.io, "Pull an Image from a Private Registry"."""
+    root = tmp_path / "root"
+    put(root, path, "{}\n")
+    assert [(one.subject, one.rule) for one in check_image(root).refusals] == [(f"/{path}", SECRET)]
+
+
 def test_the_check_finds_keys_and_tokens_by_their_looks(tmp_path: Path) -> None:
     root = tmp_path / "root"
     key = "-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\n"

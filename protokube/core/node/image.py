@@ -74,6 +74,7 @@ TRACES = (
     Trace("var/lib/kubelet/pki/*", SECRET, "a node's certificates and keys", _STOPPED),
     Trace("var/lib/kubelet/kubeconfig", SECRET, "a node's way into its cluster", _STOPPED),
     Trace("var/lib/kubelet/bootstrap-kubeconfig", SECRET, "a node's way into its cluster", _STOPPED),
+    Trace("var/lib/kubelet/config.json", SECRET, "registries' passwords", _GONE),
     Trace("var/lib/kubelet/pods/*", IDENTITY, "a node's pods", _STOPPED),
     Trace("etc/kubernetes/*.conf", SECRET, "a way into a cluster", _GONE),
     Trace("etc/kubernetes/pki/*", SECRET, "a cluster's certificates and keys", _GONE),
@@ -83,11 +84,12 @@ TRACES = (
     Trace("var/lib/containerd/io.containerd.grpc.v1.cri/*/*", IDENTITY, "containers and pods that ran", _STOPPED),
     Trace("root/.ssh/authorized_keys", SECRET, "who may log in as root", _GONE),
     Trace("home/*/.ssh/authorized_keys", SECRET, "who may log in", _GONE),
-    Trace("root/.ssh/id_*", SECRET, "somebody's SSH key", _GONE),
-    Trace("home/*/.ssh/id_*", SECRET, "somebody's SSH key", _GONE),
+    Trace("root/.ssh/id_*", SECRET, "a person's SSH key", _GONE),
+    Trace("home/*/.ssh/id_*", SECRET, "a person's SSH key", _GONE),
     Trace("root/.*_history", SECRET, "commands as they were typed, with what stood in them", _GONE),
     Trace("home/*/.*_history", SECRET, "commands as they were typed, with what stood in them", _GONE),
     Trace("root/.kube/config", SECRET, "a way into a cluster", _GONE),
+    Trace("root/.docker/config.json", SECRET, "registries' passwords", _GONE),
     Trace("root/.aws/credentials", SECRET, "a way into a cloud", _GONE),
 )
 

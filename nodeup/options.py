@@ -71,6 +71,8 @@ def read_options(arguments: Sequence[str]) -> Options:
         raise UsageError("--config is missing: a file or a URL that says what the machine is to become")
     if (given.target == "image" or given.command == "image-check") and given.root is None:
         raise UsageError("--root is missing: the directory that holds the image's tree")
+    if given.root == "":  # a script's unset variable is no wish for this machine
+        raise UsageError("--root is empty (expected a directory); leave it out for this machine itself")
     return Options(
         given.command,
         given.config,

@@ -58,6 +58,8 @@ def server() -> Iterator[str]:
         (["--config", "x", "--target", "moon"], "invalid choice"),
         (["--config", "x", "--target", "image"], "--root is missing"),
         (["image-check"], "--root is missing"),
+        (["image-check", "--root", ""], "--root is empty"),
+        (["--config", "/nowhere/node.yaml", "--root", ""], "--root is empty"),
         (["image-check", "--root", "/nowhere/at/all"], "/nowhere/at/all: not a directory"),
         (["--confg=x"], "unrecognized arguments"),
     ],

@@ -18,6 +18,7 @@ from protokube.core.model import Fault
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE_LIMIT = 100_000
+_MOST_DEEP = 100
 _SHOWN = 100
 """Characters of a text that a message shows."""
 
@@ -110,6 +111,8 @@ class _Walker:
             raise yaml.composer.ComposerError(
                 None, None, "an alias leads back to itself, or to far too much", node.start_mark
             )
+        if len(self._above) >= _MOST_DEEP:
+            raise yaml.composer.ComposerError(None, None, f"more than {_MOST_DEEP} levels deep", node.start_mark)
         self._above.add(id(node))
         try:
             return Located(self._value(node, path), self._file, line, path)

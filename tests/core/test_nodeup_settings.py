@@ -87,6 +87,11 @@ def test_a_fault_shows_the_beginning_of_a_long_text() -> None:
     assert fault == f"node.yaml:2 role: '{'x' * 100}'… (5000 characters) where control-plane or worker was expected"
 
 
+def test_a_configuration_that_is_far_too_deep_is_a_fault() -> None:
+    (fault,) = faults_of("cluster: a.example\nprotokube: " + "{a: " * 900 + "1" + "}" * 900)
+    assert fault == "node.yaml:2: not valid YAML: more than 100 levels deep"
+
+
 def test_a_file_and_an_asset_for_one_path_would_take_turns() -> None:
     text = f"""cluster: a.example
 assets: [{{path: /usr/local/bin/tool, sha256: {"a" * 64}, urls: ['https://a.example/tool']}}]

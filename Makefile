@@ -17,7 +17,7 @@ PINNED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.loc
 # Network, mounts and everything under them are the test run's own, and end with it.
 PRIVATE := unshare --net --mount --propagation private
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-STYLED := protokube nodeup agent release tests benchmarks examples examples/demo
+STYLED := protokube nodeup release tests benchmarks examples examples/demo
 
 # Programs under test start as they do where they are installed: with bytecode, which this variable forbids to write.
 unexport PYTHONDONTWRITEBYTECODE

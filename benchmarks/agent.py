@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent.core.model import Pod
-from agent.loop import Agent
-from agent.providers.memory import MemoryProvider
-from agent.reporters.file import FileReporter
-from agent.sources.files import FileSource
+from protokube.agent.core.model import Pod
+from protokube.agent.loop import Agent
+from protokube.agent.providers.memory import MemoryProvider
+from protokube.agent.reporters.file import FileReporter
+from protokube.agent.sources.files import FileSource
 
 MANY = 500
 

@@ -194,7 +194,7 @@ def run_etcd(node: Node) -> dict[str, float]:
     since = time.monotonic()
     pods = node.start(
         "virtual-kubelet",
-        [sys.executable, "-m", "agent", "--standalone", "--provider", "process", "--root", str(node.root)],
+        [sys.executable, "-m", "protokube.agent", "--standalone", "--provider", "process", "--root", str(node.root)],
     )
     round_trips = {}
     for pod in node.manifests().values():

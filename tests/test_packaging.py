@@ -77,7 +77,7 @@ def test_the_wheel_carries(folder: str, wheel: Path) -> None:
 def test_the_wheel_carries_the_program_and_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
-    assert tops == {"protokube", "nodeup", "agent", f"protokube-{__version__}.dist-info"}
+    assert tops == {"protokube", "nodeup", f"protokube-{__version__}.dist-info"}
 
 
 def test_the_installed_command_knows_its_version(installed: Path, tmp_path: Path) -> None:

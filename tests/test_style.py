@@ -13,7 +13,6 @@ BIN = Path(sys.executable).parent
 OURS = (
     "protokube",
     "nodeup",
-    "agent",
     "release",
     "tests",
     "benchmarks",

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from msgspec.structs import replace
 
-from agent.core.lifecycle import EXITED, RUNNING, ContainerId, ContainerState
-from agent.core.model import Pod
-from agent.core.pods import key_of
-from agent.ports import ContainerSpec, ExecResult, LogOptions
+from protokube.agent.core.lifecycle import EXITED, RUNNING, ContainerId, ContainerState
+from protokube.agent.core.model import Pod
+from protokube.agent.core.pods import key_of
+from protokube.agent.ports import ContainerSpec, ExecResult, LogOptions
 from protokube.errors import ProviderError
 
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from typing import Any
 
-from agent.core.model import Pod
-from agent.core.pods import uid_of
-from agent.loop import Agent
-from agent.ports import Provider, Say
+from protokube.agent.core.model import Pod
+from protokube.agent.core.pods import uid_of
+from protokube.agent.loop import Agent
+from protokube.agent.ports import Provider, Say
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ProviderError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.core.model import Pod
-from agent.core.names import static_pod
+from protokube.agent.core.model import Pod
+from protokube.agent.core.names import static_pod
 
 UIDS = [f"{number:08d}-2222-3333-4444-555555555555" for number in range(1000)]
 

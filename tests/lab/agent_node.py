@@ -15,7 +15,7 @@ UNIT = "virtual-kubelet.service"
 MANIFESTS = "/etc/kubernetes/manifests"
 FILES = {
     f"/etc/systemd/system/{UNIT}": (CHECKOUT / "systemd" / UNIT).read_text(),
-    "/usr/bin/virtual-kubelet": f'#!/bin/sh\ncd {inside.CHECKOUT} && exec {inside.PYTHON} -m agent "$@"\n',
+    "/usr/bin/virtual-kubelet": f'#!/bin/sh\ncd {inside.CHECKOUT} && exec {inside.PYTHON} -m protokube.agent "$@"\n',
     f"/etc/systemd/system/{UNIT}.d/quick.conf": "[Service]\nRestartSec=100ms\n",
 }
 

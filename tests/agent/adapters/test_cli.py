@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent.alone import NotAloneError, alone, kubelet_on
-from agent.cli import main
-from agent.options import read_options, seconds
-from agent.show import pods_text
+from protokube.agent.alone import NotAloneError, alone, kubelet_on
+from protokube.agent.cli import main
+from protokube.agent.options import read_options, seconds
+from protokube.agent.show import pods_text
 from protokube.errors import ConfigError
 from tests.agent.pods import manifest, wanted
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent.runtimes.commands import follow, run
+from protokube.agent.runtimes.commands import follow, run
 from protokube.errors import ProviderError
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from agent.core.model import Pod
-from agent.ports import Source
-from agent.sources.files import FileSource
-from agent.sources.url import UrlSource
+from protokube.agent.core.model import Pod
+from protokube.agent.ports import Source
+from protokube.agent.sources.files import FileSource
+from protokube.agent.sources.url import UrlSource
 from protokube.core.model import Fault, Unknown
 from tests.agent.harness import until
 from tests.agent.pods import manifest

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent.core.model import Pod
-from agent.core.pods import uid_of
-from agent.ports import LogOptions
-from agent.providers.local import LocalProvider
-from agent.records import Record, Records
-from agent.volumes import Volumes
+from protokube.agent.core.model import Pod
+from protokube.agent.core.pods import uid_of
+from protokube.agent.ports import LogOptions
+from protokube.agent.providers.local import LocalProvider
+from protokube.agent.records import Record, Records
+from protokube.agent.volumes import Volumes
 from protokube.core.model import Unknown
 from tests.agent.fake_runtime import FakeRuntime, World
 from tests.agent.harness import Kept, Spoken, running, settled, until

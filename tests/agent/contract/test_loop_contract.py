@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from agent.core.model import Pod
-from agent.core.pods import uid_of
-from agent.ports import NotFoundError, RefusedError
-from agent.providers.memory import MemoryProvider
+from protokube.agent.core.model import Pod
+from protokube.agent.core.pods import uid_of
+from protokube.agent.ports import NotFoundError, RefusedError
+from protokube.agent.providers.memory import MemoryProvider
 from protokube.core.model import Unknown
 from protokube.errors import ProviderError
 from tests.agent.harness import Kept, Spoken, running, settled, until

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from agent.providers.memory import MemoryProvider
+from protokube.agent.providers.memory import MemoryProvider
 from tests.agent.harness import Spoken, running, settled, until
 from tests.agent.pods import wanted
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.core.backoff import Pause
-from agent.core.expand import arguments, environment
-from agent.core.lifecycle import (
+from protokube.agent.core.backoff import Pause
+from protokube.agent.core.expand import arguments, environment
+from protokube.agent.core.lifecycle import (
     EXITED,
     RUNNING,
     ContainerId,
@@ -23,9 +23,9 @@ from agent.core.lifecycle import (
     Verdict,
     decide,
 )
-from agent.core.model import Container, Probe, Spec, TcpSocket, spec_of
-from agent.core.probes import Tallies, count, due, verdict
-from agent.core.status import Seen, phase_of, pod_status, qos_class
+from protokube.agent.core.model import Container, Probe, Spec, TcpSocket, spec_of
+from protokube.agent.core.probes import Tallies, count, due, verdict
+from protokube.agent.core.status import Seen, phase_of, pod_status, qos_class
 from tests.agent.pods import manifest
 
 

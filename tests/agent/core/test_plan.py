@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent.core.backoff import Pause, after_exit, after_failure
-from agent.core.equal import Difference, difference
-from agent.core.model import Pod
-from agent.core.plan import Create, Delete, Finish, Memory, Nothing, Update, View, Wait, plan, rivals_of
+from protokube.agent.core.backoff import Pause, after_exit, after_failure
+from protokube.agent.core.equal import Difference, difference
+from protokube.agent.core.model import Pod
+from protokube.agent.core.plan import Create, Delete, Finish, Memory, Nothing, Update, View, Wait, plan, rivals_of
 from tests.agent.pods import UIDS, wanted
 
 POD = wanted(uid=UIDS[1])

@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.model import Pod
-from agent.core.names import static_pod
-from agent.core.pods import annotation, uid_of
-from agent.core.static import Heard, pods_of_answer, pods_of_files, read_pod
+from protokube.agent.core.model import Pod
+from protokube.agent.core.names import static_pod
+from protokube.agent.core.pods import annotation, uid_of
+from protokube.agent.core.static import Heard, pods_of_answer, pods_of_files, read_pod
 from protokube.core.model import Fault
 from tests.agent.pods import UIDS, manifest
 

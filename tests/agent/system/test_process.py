@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent.clock import wall_time
-from agent.providers.local import LocalProvider
-from agent.records import Records
-from agent.runtimes.process import ProcessRuntime
-from agent.volumes import Volumes
+from protokube.agent.clock import wall_time
+from protokube.agent.providers.local import LocalProvider
+from protokube.agent.records import Records
+from protokube.agent.runtimes.process import ProcessRuntime
+from protokube.agent.volumes import Volumes
 from tests.agent.harness import Kept, Spoken, running, until
 from tests.agent.pods import wanted
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from agent.http.webconfig import WebConfig
-from agent.providers.web import WebProvider
+from protokube.agent.http.webconfig import WebConfig
+from protokube.agent.providers.web import WebProvider
 
 CUT = b""
 """An answer that never comes: the connection is closed at once."""

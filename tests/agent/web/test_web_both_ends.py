@@ -9,13 +9,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from agent.core.pods import uid_of
-from agent.http.webconfig import WebConfig
-from agent.http.webserver import WebServer
-from agent.machine import Machine
-from agent.ports import LogOptions
-from agent.providers.memory import MemoryProvider
-from agent.providers.web import WebProvider
+from protokube.agent.core.pods import uid_of
+from protokube.agent.http.webconfig import WebConfig
+from protokube.agent.http.webserver import WebServer
+from protokube.agent.machine import Machine
+from protokube.agent.ports import LogOptions
+from protokube.agent.providers.memory import MemoryProvider
+from protokube.agent.providers.web import WebProvider
 from tests.agent.harness import Kept, Spoken, running, until
 from tests.agent.pods import wanted
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from agent.http.webconfig import read_config
-from agent.ports import LogOptions, NotFoundError
-from agent.providers.web import WebProvider
+from protokube.agent.http.webconfig import read_config
+from protokube.agent.ports import LogOptions, NotFoundError
+from protokube.agent.providers.web import WebProvider
 from protokube.errors import ConfigError, ProviderError
 from tests.agent.web.raw import CUT, answer, asked
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from agent.core.model import Json
-from agent.http.webserver import WebServer
-from agent.machine import Machine
-from agent.ports import NodeFacts, RefusedError
-from agent.providers.memory import MemoryProvider
+from protokube.agent.core.model import Json
+from protokube.agent.http.webserver import WebServer
+from protokube.agent.machine import Machine
+from protokube.agent.ports import NodeFacts, RefusedError
+from protokube.agent.providers.memory import MemoryProvider
 from protokube.errors import ProviderError
 from tests.agent.web.raw import said
 

@@ -1,0 +1,7 @@
+"""python -m protokube.agent."""
+
+import sys
+
+from protokube.agent.cli import main
+
+sys.exit(main())

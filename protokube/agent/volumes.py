@@ -1,0 +1,79 @@
+"""The files that a container sees: hostPath volumes are checked as their type says, emptyDir volumes are made.
+
+Paths of pods lie below `root`, which is / on a machine of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from protokube.agent.core.model import Container, HostPath, Spec, Volume
+from protokube.agent.ports import Mount
+from protokube.errors import ProviderError, explain
+
+_KINDS = {
+    "Directory": (stat.S_ISDIR, "directory"),
+    "File": (stat.S_ISREG, "regular file"),
+    "Socket": (stat.S_ISSOCK, "socket"),
+    "CharDevice": (stat.S_ISCHR, "character device"),
+    "BlockDevice": (stat.S_ISBLK, "block device"),
+}
+
+
+class Volumes:
+    """Finds and makes volumes. `kept` holds emptyDir volumes, `memory` those of medium Memory."""
+
+    def __init__(self, root: Path, kept: Path, memory: Path) -> None:
+        self._root = root
+        self._places = {"": kept, "Memory": memory}
+
+    def mounts(self, uid: str, spec: Spec, container: Container) -> Sequence[Mount]:
+        """The container's mounts, the outer ones first. Raises ProviderError for a path that isn't as asked for."""
+        volumes = {volume.name: volume for volume in spec.volumes}
+        made = []
+        for mount in container.volume_mounts:
+            source = self._source(uid, volumes[mount.name])
+            if mount.sub_path:
+                source = source / mount.sub_path
+                with explain(f"make {source}"):
+                    if not source.exists():
+                        source.mkdir(parents=True)
+            made.append(Mount(str(source), os.path.normpath(mount.mount_path), mount.read_only))
+        return sorted(made, key=lambda mount: mount.target)
+
+    def release(self, uid: str) -> None:
+        """Remove what was made for a pod. Raises ProviderError."""
+        for place in self._places.values():
+            with explain(f"remove {place / uid}"):
+                if (place / uid).exists():
+                    shutil.rmtree(place / uid)
+
+    def _source(self, uid: str, volume: Volume) -> Path:
+        if volume.host_path is not None:
+            return self._host_path(volume.host_path)
+        medium = str((volume.empty_dir or {}).get("medium", ""))
+        place = self._places.get(medium, self._places[""]) / uid / volume.name
+        with explain(f"make {place}"):
+            place.mkdir(parents=True, exist_ok=True)
+            place.chmod(0o777)  # as in Kubernetes: any user of the container may write
+        return place
+
+    def _host_path(self, asked: HostPath) -> Path:
+        path = self._root / asked.path.lstrip("/")
+        with explain(f"hostPath {path}"):
+            if asked.type == "DirectoryOrCreate":
+                path.mkdir(parents=True, exist_ok=True, mode=0o755)
+            elif asked.type == "FileOrCreate":
+                path.touch(exist_ok=True, mode=0o644)
+            kind = asked.type.removesuffix("OrCreate")
+            try:
+                mode = path.stat().st_mode
+            except FileNotFoundError:
+                raise ProviderError(f"hostPath {path}: it isn't there") from None
+        if kind in _KINDS and not _KINDS[kind][0](mode):
+            raise ProviderError(f"hostPath {path}: it is no {_KINDS[kind][1]}")
+        return path

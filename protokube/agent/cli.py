@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from protokube import __version__
 from protokube.agent.alone import NotAloneError, alone, kubelet_on
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _level(options: Options) -> int:
     if options.verbose:
         return logging.DEBUG
-    return logging.WARNING if options.dry_run or options.command != "run" else logging.INFO
+    return logging.INFO if options.command in ("run", "serve-web") and not options.dry_run else logging.WARNING
 
 
 def _command(options: Options) -> int:
@@ -78,6 +78,8 @@ def _command(options: Options) -> int:
         return DONE
     if not options.provider:
         raise UsageError("--provider: it is missing; name what runs the pods, such as systemd")
+    if options.command == "serve-web":
+        return _serve_web(options)
     if not options.standalone:
         fault = "it is missing; there is no API server to report to in this version"
         raise ConfigError([Fault("--standalone", fault)])
@@ -101,11 +103,34 @@ def _run(options: Options) -> int:
     return DONE
 
 
-async def _serve(options: Options) -> None:
+def _serve_web(options: Options) -> int:
+    from protokube.agent.http.serving import serve  # loads aiohttp
+
+    async def run() -> None:
+        _end_by_signal()
+        provider = make_provider(options)
+        try:
+            await serve(provider, options.serving, Notifier(os.environ).ready)
+        finally:
+            if isinstance(provider, Closes):
+                await provider.close()
+
+    if options.provider in LOCAL and os.geteuid() != 0:
+        raise PermissionNeededError("needs root: it runs the machine's pods; try sudo")
+    with alone(options.state_dir) if options.provider in LOCAL else nullcontext(), suppress(asyncio.CancelledError):
+        asyncio.run(run())
+    return DONE
+
+
+def _end_by_signal() -> None:
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+async def _serve(options: Options) -> None:
+    _end_by_signal()
     provider = make_provider(options)
     kind = ", ".join(one for one in ("changes", "ping", "capacity", "container_logs") if hasattr(provider, one))
     log.info("provider %s (%s); node %s", options.provider, kind or "polled", options.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from protokube.agent.http.webconfig import Serving
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, UsageError
 
@@ -47,6 +49,7 @@ class Options(Struct, frozen=True):
     disable_taint: bool
     kubeconfig: str | None
     namespace: str
+    serving: Serving
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,6 +82,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         for name in given.forget_source
         if name in configured
     ]
+    serving = _serving(given, environment, faults)
     if faults:
         raise ConfigError(faults)
     node = given.nodename or environment.get("DEFAULT_NODE_NAME")
@@ -105,7 +109,40 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         disable_taint=given.disable_taint == "true",
         kubeconfig=given.kubeconfig or environment.get("KUBECONFIG"),
         namespace=given.namespace,
+        serving=serving,
     )
+
+
+def _serving(given: argparse.Namespace, environment: Mapping[str, str], faults: list[Fault]) -> Serving:
+    listen = given.listen or f"127.0.0.1:{environment.get('PORT', '3000')}"
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        faults.append(Fault("--listen", f"ADDRESS:PORT was expected, got {listen!r}"))
+        host, port = "127.0.0.1", "0"
+    files = (given.token_file, given.tls_cert_file, given.tls_key_file, given.client_ca_file)
+    for option, path in zip(
+        ("--token-file", "--tls-cert-file", "--tls-key-file", "--client-ca-file"), files, strict=True
+    ):
+        if path is not None and not Path(path).is_file():
+            faults.append(Fault(option, f"{path}: there is no such file"))
+    if (given.tls_cert_file is None) != (given.tls_key_file is None):
+        faults.append(Fault("--tls-cert-file", "it goes together with --tls-key-file; give both, or neither"))
+    if given.client_ca_file is not None and given.tls_cert_file is None:
+        faults.append(Fault("--client-ca-file", "it needs --tls-cert-file: without TLS nobody shows a certificate"))
+    if given.command == "serve-web" and not _is_loopback(host) and not (given.token_file or given.client_ca_file):
+        faults.append(
+            Fault(
+                "--listen", f"{host} can be reached by others; say with --token-file or --client-ca-file who may ask"
+            )
+        )
+    return Serving(host.strip("[]"), int(port), *files)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,13 +152,13 @@ def parser() -> argparse.ArgumentParser:
         description="Runs pods on a machine without kubelet. Where a kubelet exists, kubelet is the answer.",
         allow_abbrev=False,
     )
-    made.add_argument("command", nargs="?", default="run", choices=("run", "pods", "version", "help"))
+    made.add_argument("command", nargs="?", default="run", choices=("run", "pods", "serve-web", "version", "help"))
     original = made.add_argument_group("as in the original")
     original.add_argument("--kubeconfig", metavar="FILE", help="config file ($KUBECONFIG, ~/.kube/config)")
     original.add_argument("--namespace", default="", help="kubernetes namespace (default: all)")
     original.add_argument("--nodename", metavar="NAME", help="node name ($DEFAULT_NODE_NAME, host name)")
     original.add_argument("--os", default="Linux", metavar="OS", help="operating system (Linux/Windows)")
-    original.add_argument("--provider", metavar="NAME", help="memory, systemd, podman, or module:Class (required)")
+    original.add_argument("--provider", metavar="NAME", help="memory, systemd, podman, web, module:Class (required)")
     original.add_argument("--provider-config", metavar="FILE", help="the provider's configuration file")
     original.add_argument("--taint", metavar="KEY[=VALUE][:EFFECT]", help="apply taint to node")
     original.add_argument("--disable-taint", nargs="?", const="true", default="false", choices=("true", "false"))
@@ -143,6 +180,12 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("-o", "--output", default="text", choices=("text", "json"))
     ours.add_argument("-v", "--verbose", action="store_true", help="log every call")
     ours.add_argument("--log-format", default="text", choices=("text", "json"))
+    web = made.add_argument_group("serve-web: the provider behind HTTP")
+    web.add_argument("--listen", metavar="ADDRESS:PORT", help="where to listen (127.0.0.1, port $PORT or 3000)")
+    web.add_argument("--token-file", metavar="FILE", help="the token that who asks must show")
+    web.add_argument("--tls-cert-file", metavar="FILE", help="the server's certificate")
+    web.add_argument("--tls-key-file", metavar="FILE", help="its key")
+    web.add_argument("--client-ca-file", metavar="FILE", help="the authority of those who may ask")
     return made
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Sequence
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from protokube.agent.clock import wall_time
+from protokube.agent.http.webconfig import read_config
 from protokube.agent.options import Options
 from protokube.agent.ports import Provider, Runtime, Source
 from protokube.agent.providers.local import LocalProvider
@@ -97,11 +102,34 @@ def _memory(_: Options) -> Provider:
     return MemoryProvider()
 
 
+def _web(options: Options) -> Provider:
+    config = read_config(_provider_config(options), os.environ, options.provider_config or "--provider-config")
+    from protokube.agent.providers.web import WebProvider
+
+    return WebProvider(config)
+
+
+def _provider_config(options: Options) -> Mapping[str, object]:
+    """The provider's configuration file: YAML, or TOML by its suffix. Raises ConfigError."""
+    path = options.provider_config
+    if path is None:
+        return {}
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        value = tomllib.loads(text) if path.endswith(".toml") else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError([Fault(path, str(error))]) from error
+    if not isinstance(value, dict):
+        raise ConfigError([Fault(path, f"a map was expected, got {value!r}")])
+    return value
+
+
 _BUILT_IN: dict[str, Callable[[Options], Provider]] = {
     "memory": _memory,
     "podman": _podman,
     "process": _process,
     "systemd": _systemd,
+    "web": _web,
 }
 LOCAL = ("podman", "process", "systemd")
 """Those whose pods are kept in records."""

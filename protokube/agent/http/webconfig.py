@@ -1,4 +1,4 @@
-"""How a provider behind HTTP is reached: its URL, certificates and token, from a file and the environment."""
+"""How a provider behind HTTP is reached: its URL, certificates and token; and where one is served."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ class WebConfig(Struct, frozen=True):
         if self.cert_file is not None:
             context.load_cert_chain(self.cert_file, self.key_file)
         return context
+
+
+class Serving(Struct, frozen=True):
+    """Where `serve-web` listens, and who may ask there."""
+
+    host: str
+    port: int
+    token_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    client_ca_file: str | None = None
 
 
 def read_config(given: Mapping[str, object], environ: Mapping[str, str], place: str) -> WebConfig:

@@ -18,7 +18,7 @@ def check_image(root: Path) -> Plan:
     out = Plan()
     for trace in TRACES:
         for path in sorted(root.glob(trace.pattern)):
-            if not _blank(path, trace):
+            if not _blank(path, trace) and not _behind_a_link(path, root):
                 where = f"/{path.relative_to(root)}"
                 out.refuse(where, trace.rule, f"{trace.what} is in the image; {trace.remedy}")
     refused = {refusal.subject for refusal in out.refusals}
@@ -51,8 +51,15 @@ def _blank(path: Path, trace: Trace) -> bool:
         return False
 
 
+def _behind_a_link(path: Path, root: Path) -> bool:
+    """Whether a directory above the path is a link: what stands behind it may be outside of the tree."""
+    return any(parent.is_symlink() for parent in path.parents if parent != root and parent.is_relative_to(root))
+
+
 def _files(root: Path) -> Iterator[Path]:
     for place in SEARCHED:
+        if _behind_a_link(root / place / "any", root):
+            continue
         for folder, _, names in os.walk(root / place):
             for name in names:
                 path = Path(folder, name)

@@ -71,7 +71,11 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         faults.append(Fault("--taint", f"KEY[=VALUE][:EFFECT] was expected, got {given.taint!r}"))
     if given.pod_sync_workers < 1:
         faults.append(Fault("--pod-sync-workers", f"at least 1 was expected, got {given.pod_sync_workers}"))
-    for option, path in (("--manifest-dir", given.manifest_dir), ("--state-dir", given.state_dir)):
+    for option, path in (
+        ("--root", given.root),
+        ("--manifest-dir", given.manifest_dir),
+        ("--state-dir", given.state_dir),
+    ):
         if not path.startswith("/"):
             faults.append(Fault(option, f"an absolute path was expected, got {path!r}"))
     if given.manifest_url is not None and not given.manifest_url.startswith(("http://", "https://")):

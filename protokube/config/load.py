@@ -24,7 +24,7 @@ from protokube.core.pki.model import PkiSettings
 from protokube.core.settings import NodeConfig
 from protokube.core.volumes.model import VolumeSettings
 from protokube.core.volumes.tags import is_dns_name
-from protokube.errors import ConfigError
+from protokube.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -87,6 +87,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Sett
     given = from_arguments(arguments)
     faults: list[Fault] = []
     surroundings = from_environment(environment, faults)
+    for name, source in (("--root", given), ("PROTOKUBE_ROOT", surroundings)):
+        if source.get("root") == "":  # a variable that a script forgot to set must not mean this machine
+            raise UsageError(f"{name}: expected a directory, got an empty text; / is this machine's root")
     root = str(given.get("root") or surroundings.get("root") or "/")
     named = given.get("config") or surroundings.get("config")
     path = Path(str(named)) if named else Path(root, DEFAULT_CONFIG)

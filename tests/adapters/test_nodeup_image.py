@@ -186,6 +186,15 @@ def test_the_check_finds_the_passwords_of_registries(tmp_path: Path, path: str) 
     assert [(one.subject, one.rule) for one in check_image(root).refusals] == [(f"/{path}", SECRET)]
 
 
+def test_the_check_follows_no_directory_out_of_the_tree(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "etc").mkdir(parents=True)
+    put(outside, "kubelet.conf", "-----BEGIN EC PRIVATE KEY-----\n")
+    put(outside, "manifests/etcd.manifest", "{}")
+    (root / "etc/kubernetes").symlink_to(outside)
+    assert check_image(root).refusals == []
+
+
 def test_the_check_finds_keys_and_tokens_by_their_looks(tmp_path: Path) -> None:
     root = tmp_path / "root"
     key = "-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\n"

@@ -61,6 +61,7 @@ def test_all_faults_at_once() -> None:
         (["--provider"], 64, "expected one argument"),
         (["--what"], 64, "unrecognized arguments"),
         (["--provider", "memory"], 78, "--standalone: it is missing"),
+        (["--root", "", "--provider", "memory"], 78, "--root: an absolute path was expected, got ''"),
         (["--provider", "none", "--standalone", "--dry-run"], 78, "--provider: one of memory"),
         (["--provider", "no.such:Thing", "--standalone", "--dry-run"], 78, "No module named"),
     ],

@@ -167,7 +167,9 @@ def test_a_packed_file_is_unpacked_and_both_hashes_are_checked(
 
 
 @pytest.mark.parametrize(
-    "packed", [b"plain", gzip.compress(CONTENT)[:-20], gzip.compress(b"x") + b"trailing rubbish"]
+    "packed",
+    [b"plain", gzip.compress(CONTENT)[:-20], gzip.compress(b"x") + b"trailing rubbish"],
+    ids=["plain", "cut off", "with more behind"],
 )
 def test_one_that_cannot_be_unpacked(machine: Machine, packed: bytes) -> None:
     urls, sha256 = served(machine, "tool", packed)
@@ -224,6 +226,7 @@ def special(name: str, kind: bytes) -> tarfile.TarInfo:
         (b"no archive at all", "not a readable tar archive"),
         (tar(("bridge", CONTENT))[:-5000], "not a readable tar archive"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "packed",
 )
 def test_an_archive_that_leads_elsewhere_is_refused_as_a_whole(machine: Machine, packed: bytes, problem: str) -> None:
     refused = refusal(machine, cni(machine, packed))

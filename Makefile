@@ -123,8 +123,8 @@ test-boot: setup build/boot/made build/protokube.pyz build/protokube.deb
 	@test "$$(id -u)" = 0 || { echo 'make test-boot needs root' >&2; exit 1; }
 	$(PRIVATE) $(PYTEST) tests/boot $(ARGS)
 
-build/boot/made: .ci/packages-boot tests/lab/stock.py | setup
-	@.ci/install-packages packages-boot
+build/boot/made: .ci/packages-vm .ci/packages-boot tests/lab/stock.py | setup
+	@.ci/install-packages packages-vm && .ci/install-packages packages-boot
 	@echo 'Fetching Debian 12 and 13 into build/boot (minutes)'
 	@$(BIN)/python -m tests.lab.stock build/boot
 	@touch $@

@@ -19,17 +19,19 @@ ROOTS = Path(__file__).parents[2] / "build/boot"
 SUITES = ("bookworm", "trixie")
 _PACKAGES = """systemd systemd-sysv dbus udev e2fsprogs iproute2 python3 util-linux kmod mount ca-certificates
 cloud-init containerd containernetworking-plugins systemd-timesyncd openssh-server"""
+_KERNEL = "linux-image-cloud-amd64"
 
 
 def fetch(folder: Path) -> None:
-    """Get both roots; one that is whole is kept."""
+    """Get both roots; one that is whole is kept. The one that boots in a virtual machine has a kernel."""
     folder.mkdir(parents=True, exist_ok=True)
     for suite in SUITES:
         root = folder / suite
         if root.exists():
             continue
+        packages = [*_PACKAGES.split(), *([_KERNEL] if suite == SUITES[0] else [])]
         command = ["mmdebstrap", "--quiet", "--variant=minbase", '--aptopt=APT::Sandbox::User "root"']
-        command += [f"--include={','.join(_PACKAGES.split())}", suite, str(folder / f"{suite}.part"), *mirror()]
+        command += [f"--include={','.join(packages)}", suite, str(folder / f"{suite}.part"), *mirror()]
         subprocess.run(["rm", "-rf", folder / f"{suite}.part"], check=True)
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         (folder / f"{suite}.part").rename(root)

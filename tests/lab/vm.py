@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-BOOT_LIMIT = 240.0
+BOOT_LIMIT = 900.0
 _SLOTS = 4
 _PACKAGES = """systemd systemd-sysv dbus udev e2fsprogs iproute2 python3 util-linux kmod mount
 linux-image-cloud-amd64"""
@@ -77,8 +77,13 @@ def fetch(folder: Path, requirements: Sequence[str]) -> None:
     (folder / "made").touch()
 
 
-def make_image(root: Path, files: Mapping[str, str], trees: Mapping[str, Path], image: Path) -> Path:
-    """A bootable disk from a Debian root. `files` are path → text; `trees` are path → directory to copy there."""
+def make_image(
+    root: Path, files: Mapping[str, str], trees: Mapping[str, Path], image: Path, *, stock: bool = False
+) -> Path:
+    """A bootable disk from a Debian root. `files` are path → text; `trees` are path → directory to copy there.
+
+    `stock`: nothing is masked, and the machine has no identity yet, as an image that a cloud starts.
+    """
     units = "/etc/systemd/system"
     own = {"/opt/agent.py": _AGENT, f"{units}/agent.service": _AGENT_UNIT, "/etc/fstab": "", "/etc/hostname": "vm\n"}
     for path, text in {**own, **files}.items():
@@ -92,11 +97,12 @@ def make_image(root: Path, files: Mapping[str, str], trees: Mapping[str, Path], 
     wants = root / f"{units}/multi-user.target.wants".lstrip("/")
     wants.mkdir(parents=True, exist_ok=True)
     links = {wants / "agent.service": "../agent.service", root / "etc/systemd/system/default.target": _TARGET}
-    links |= {root / "etc/systemd/system" / unit: "/dev/null" for unit in _UNWANTED.split()}
+    if not stock:
+        links |= {root / "etc/systemd/system" / unit: "/dev/null" for unit in _UNWANTED.split()}
     for link, target in links.items():
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-    (root / "etc/machine-id").write_text(_run("systemd-id128", "new"))
+    (root / "etc/machine-id").write_text("" if stock else _run("systemd-id128", "new"))
     image.unlink(missing_ok=True)
     _run("truncate", "-s", "3G", str(image))
     _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1", "-d", str(root), str(image))
@@ -114,7 +120,7 @@ class Vm:
         self._image = image
         self._kernel = kernel
         self._tap = tap
-        self._disks: list[tuple[Path, str]] = []
+        self.disks: list[tuple[Path, str]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
 
@@ -141,7 +147,7 @@ class Vm:
         command += ["-device", "virtio-net-pci,netdev=net0", "-qmp", f"unix:{self._base}/qmp,server=on,wait=off"]
         for slot in range(_SLOTS):
             command += ["-device", f"pcie-root-port,id=port{slot},chassis={slot + 1},slot={slot + 1}"]
-        for slot, (image, serial) in enumerate(self._disks):
+        for slot, (image, serial) in enumerate(self.disks):
             command += ["-drive", f"if=none,id=disk{slot},file={image},format=raw"]
             command += ["-device", f"nvme,drive=disk{slot},serial={serial},bus=port{slot}"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -153,12 +159,12 @@ class Vm:
 
     def plug_in_disk(self, image: Path, serial: str) -> None:
         """Plug an NVMe disk in, as EBS does."""
-        slot = len(self._disks)
+        slot = len(self.disks)
         node = f"hot{slot}"
         back = {"node-name": node, "driver": "raw", "file": {"driver": "file", "filename": str(image)}}
         self._qmp("blockdev-add", back)
         self._qmp("device_add", {"driver": "nvme", "drive": node, "serial": serial, "bus": f"port{slot}"})
-        self._disks.append((image, serial))
+        self.disks.append((image, serial))
 
     def run(self, command: str, *, check: bool = True) -> str:
         """Run a shell command in the machine; its output."""

@@ -119,7 +119,7 @@ build/protokube.deb: build/protokube.pyz $(wildcard release/deb/*)
 	@ln -sf "$$(basename "$$($(BIN)/python -m release.deb $< build)")" $@ && readlink -f $@
 
 # Stock Debian 12 and 13 with cloud-init: first boots, image builds, the one file and the package.
-test-boot: setup build/boot/made build/protokube.pyz build/protokube.deb
+test-boot: setup build/boot/made build/mkosi/made build/protokube.pyz build/protokube.deb
 	@test "$$(id -u)" = 0 || { echo 'make test-boot needs root' >&2; exit 1; }
 	$(PRIVATE) $(PYTEST) tests/boot $(ARGS)
 
@@ -127,6 +127,12 @@ build/boot/made: .ci/packages-vm .ci/packages-boot tests/lab/stock.py | setup
 	@.ci/install-packages packages-vm && .ci/install-packages packages-boot
 	@echo 'Fetching Debian 12 and 13 into build/boot (minutes)'
 	@$(BIN)/python -m tests.lab.stock build/boot
+	@touch $@
+
+build/mkosi/made: .ci/packages-mkosi tests/lab/mkosi_image.py docs/image-builds.md build/protokube.pyz | setup
+	@.ci/unpack-packages packages-mkosi build/mkosi trixie
+	@echo 'Building an image with mkosi into build/mkosi (minutes)'
+	@$(BIN)/python -m tests.lab.mkosi_image build/mkosi >build/mkosi/log 2>&1 || { cat build/mkosi/log; exit 1; }
 	@touch $@
 
 bench: setup build/protokube.pyz

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -10,14 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests.lab import stock
 from tests.lab.documents import blocks
 from tests.lab.first_boot import KUBELET, Checks
+from tests.lab.mkosi_image import IMAGE, PAGE, documented
 from tests.lab.netns import Network
 from tests.lab.site import ADDRESS, BITS, MACHINE
 from tests.lab.systemd_node import SystemdNode
@@ -26,7 +24,6 @@ from tests.lab.unit_node import LOOPS
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-PAGE = "image-builds.md"
 NAMES = ("main-a", "events-a")
 
 
@@ -35,18 +32,6 @@ class Container(SystemdNode):
 
     def run(self, command: str, *, check: bool = True) -> str:  # type: ignore[override]
         return super().run("sh", "-c", command, check=check).stdout
-
-
-def documented(mirror: Path, where: str, *, package: bool) -> dict[str, Any]:
-    """The page's configuration, with a directory as its mirror. `package`: the .deb has brought the program."""
-    config: dict[str, Any] = yaml.safe_load(blocks(PAGE, "yaml")[0])
-    for asset in config["assets"]:
-        name = asset["urls"][0].rpartition("/")[2]
-        asset["sha256"] = hashlib.sha256((mirror / name).read_bytes()).hexdigest()
-        asset["urls"] = [f"file://{where}/{name}"]
-    if package:
-        del config["assets"][:2]
-    return config
 
 
 @pytest.fixture
@@ -58,10 +43,14 @@ def mirror(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=stock.SUITES)
+@pytest.fixture(params=[*stock.SUITES, "mkosi"])
 def image(request: pytest.FixtureRequest, tmp_path: Path, mirror: Path) -> Iterator[Path]:
-    """A tree that mmdebstrap made, after the page's hook."""
-    (tmp_path / "image.yaml").write_text(json.dumps(documented(mirror, str(mirror), package=False)))
+    """A tree that mmdebstrap made, after the page's hook; or one that mkosi has made with the page's files."""
+    if request.param == "mkosi":
+        assert IMAGE.exists(), "`make test-boot` builds it"
+        yield IMAGE
+        return
+    (tmp_path / "image.yaml").write_text(json.dumps(documented(mirror, str(mirror))))
     (builder, *_) = blocks(PAGE, "sh")
     hook = builder.partition("--customize-hook='")[2].partition("'")[0]
     assert hook.startswith("nodeup ")
@@ -78,7 +67,12 @@ def inventory(name: str) -> dict[str, str]:
     """What one machine gets at its first boot."""
     volumes = [{**volume(one, one.removesuffix("-a"), "a/a"), "file": f"/srv/{one}.img"} for one in NAMES]
     document = {"cluster": CLUSTER, "zone": "local", "nodes": [{"name": name, "internalAddress": MACHINE}]}
-    return {"/etc/protokube/inventory.yaml": json.dumps({**document, "volumes": volumes})}
+    # The lab has set up the network, of which networkd knows nothing: it would wait two minutes for it.
+    online = "/etc/systemd/system/systemd-networkd-wait-online.service.d/lab.conf"
+    return {
+        "/etc/protokube/inventory.yaml": json.dumps({**document, "volumes": volumes}),
+        online: "[Service]\nExecStart=\nExecStart=/bin/true\n",
+    }
 
 
 def test_machines_of_one_image_become_nodes_of_their_own(image: Path, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,9 +188,17 @@ class _Reading:
         self._parser = parser
         self._examples = examples
 
-    def run(self, scratch: Path) -> Iterator[Result]:
+    def run(self, scratch: Path) -> list[Result]:
         """What once failed, then what hypothesis makes."""
-        yield from self.again(scratch)
+        with chdir(scratch):  # some parsers keep files where they are
+            return [*self._again(), *self._made()]
+
+    def again(self, scratch: Path) -> list[Result]:
+        """What once failed."""
+        with chdir(scratch):
+            return list(self._again())
+
+    def _made(self) -> list[Result]:
         results: list[Result] = []
         strategies = [
             st.binary(max_size=400),
@@ -212,11 +220,9 @@ class _Reading:
             results.append(Result("input", f"{self._name}: {data[:200]!r}", trouble))
 
         read()
-        yield from results
+        return results
 
-    def again(self, scratch: Path) -> Iterator[Result]:
-        """What once failed."""
-        os.chdir(scratch)
+    def _again(self) -> Iterator[Result]:
         for path in sorted((_FAILED_ONCE / self._name).glob("*")):
             yield Result("input", f"{self._name}: {path.name}", self._trouble(path.read_bytes()))
 

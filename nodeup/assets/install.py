@@ -125,12 +125,11 @@ class Installer:
 @contextmanager
 def _staging(places: Sequence[Place]) -> Iterator[None]:
     """Leave no new file behind when one of them can't be written."""
-    try:
-        yield
-    except BaseException:
+    with ExitStack() as undo:
         for one in places:
-            one.abandon()
-        raise
+            undo.callback(one.abandon)
+        yield
+        undo.pop_all()
 
 
 def _same(here: Place, size: int, content: Readable) -> str:

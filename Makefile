@@ -113,13 +113,17 @@ build/protokube.pyz: $(shell find protokube nodeup templates systemd release/pyz
 	@echo 'Building $@ (a minute)'
 	@$(BIN)/python -m release.pyz $@
 
+# The same once more, in other surroundings: a test compares them.
+build/again/protokube.pyz: build/protokube.pyz
+	@umask 077 && TZ=Pacific/Kiritimati PYTHONHASHSEED=7 $(BIN)/python -m release.pyz $@
+
 deb: build/protokube.deb
 
 build/protokube.deb: build/protokube.pyz $(wildcard release/deb/*)
 	@ln -sf "$$(basename "$$($(BIN)/python -m release.deb $< build)")" $@ && readlink -f $@
 
 # Stock Debian 12 and 13 with cloud-init: first boots, image builds, the one file and the package.
-test-boot: setup build/boot/made build/mkosi/made build/protokube.pyz build/protokube.deb
+test-boot: setup build/boot/made build/mkosi/made build/protokube.deb build/again/protokube.pyz
 	@test "$$(id -u)" = 0 || { echo 'make test-boot needs root' >&2; exit 1; }
 	$(PRIVATE) $(PYTEST) tests/boot $(ARGS)
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import tomllib
 import zipapp
 import zipfile
@@ -55,8 +56,9 @@ def build(target: Path) -> None:
         shutil.copyfile(Path(__file__).with_name("launcher.py"), app / "__main__.py")
         (app / PAYLOAD).write_bytes(payload)
         (app / IDENTITY).write_text(hashlib.sha256(payload).hexdigest()[:16])
+        local = time.mktime((2020, 1, 1, 0, 0, 0, 0, 0, -1))  # a zip holds local time: the same in every zone
         for path in app.iterdir():
-            os.utime(path, (EPOCH, EPOCH))
+            os.utime(path, (local, local))
             path.chmod(0o644)
         target.parent.mkdir(parents=True, exist_ok=True)
         zipapp.create_archive(app, target, INTERPRETER)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ def run_all(jobs: Sequence[Job], within: Path, workers: int = os.cpu_count() or 
     """
     global _jobs, _within
     _jobs, _within = jobs, within  # the workers are forked, and find them there
+    assert threading.active_count() == 1, "threads that idle here are missing in the workers: their calls would hang"
     tallies = {claim.key: Tally() for claim in CLAIMS}
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         futures = [pool.submit(_by_number, number) for number in range(len(jobs))]

@@ -143,7 +143,7 @@ class Part:
             raise MirrorError(f"{more} bytes where {free} are free in {self._path.parent}{keep}", SPACE)
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end. On a full disk what has come is thrown away, so that others can go on."""
+        """Add bytes at the end. A full disk discards the partial file, so that other downloads go on."""
         with _full():
             try:
                 view = memoryview(data)

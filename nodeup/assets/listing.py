@@ -1,4 +1,4 @@
-"""Lists what would be fetched, so that it can be mirrored beforehand. Only sizes are asked for."""
+"""Lists the assets of a configuration, for a mirror. It asks the servers for sizes alone."""
 
 from __future__ import annotations
 

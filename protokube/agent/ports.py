@@ -139,7 +139,7 @@ class Source(Protocol):
 
 
 class Reporter(Protocol):
-    """Tells somebody of pods. A ProviderError is tried again, for ever."""
+    """Reports pods. The loop repeats a report that raised ProviderError until it is accepted."""
 
     async def pod(self, pod: Pod) -> None:
         """Report a pod with its status; idempotent."""

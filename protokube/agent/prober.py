@@ -19,7 +19,7 @@ _ENOUGH = 256
 async def probe(
     handler: Handler, container: Container, host: str, limit: float, execute: Execute
 ) -> tuple[bool, str]:
-    """Whether a probe passes, and what came of it. Never raises for a probe that fails."""
+    """Run a probe once: whether it passes, and why not. A failing probe raises nothing."""
     try:
         async with asyncio.timeout(limit):
             if handler.exec is not None:

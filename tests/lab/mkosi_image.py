@@ -54,7 +54,7 @@ def build(folder: Path) -> None:
         shutil.copy(CHECKOUT / "build/protokube.pyz", work / name)
     (work / "nodeup").chmod(0o755)
     (work / "mirror/kubelet").write_text(KUBELET)
-    # In the sandbox of its scripts mkosi shows the folder as /work/src.
+    # mkosi(1), SRCDIR: its scripts see the folder under this path of its sandbox, on every machine.
     (work / "image.yaml").write_text(json.dumps(documented(work / "mirror", "/work/src/mirror")))
     (work / "mkosi.conf").write_text(blocks(PAGE, "ini")[0])
     finalize = work / "mkosi.finalize"

@@ -49,6 +49,14 @@ class OutcomeUnknownError(ProviderError):
     """The call was sent, and no usable answer came: it may have been carried out."""
 
 
+class EtcdRefusedError(ProviderError):
+    """etcd answered a request with an error. `reason` is its own text, `code` that of gRPC."""
+
+    def __init__(self, reason: str, code: int, message: str) -> None:
+        self.reason, self.code = reason, code
+        super().__init__(message)
+
+
 class DeviceConflictError(ProviderError):
     """The cloud says that a device name is in use already. `device` is that name; another one may be free."""
 

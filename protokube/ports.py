@@ -172,11 +172,14 @@ class Pki(PkiReader, PkiWriter, Protocol):
 
 
 class EtcdPeers(Protocol):
-    """Asks etcd's peer port who its members are."""
+    """Asks etcd's peer port who its members are, and what it runs."""
 
     def members(self, peer_url: str, cluster: str) -> Sequence[EtcdPeerMember]:
         """The member list that the peer of an etcd cluster at a URL answers with; over TLS where the URL says https,
         with the node's peer certificate of that cluster."""
+
+    def version(self, peer_url: str, cluster: str) -> str:
+        """The version of etcd that the peer at a URL runs."""
 
 
 class ServiceReader(Protocol):

@@ -37,6 +37,7 @@ from protokube.store.place import StorePlace, find_store
 if TYPE_CHECKING:
     import asyncio
 
+    from protokube.etcdclient.peers import HttpEtcdPeers
     from protokube.host.systemd import SystemBus
     from protokube.pki.node import NodePki
 
@@ -61,14 +62,22 @@ class _Peers:
 
     def members(self, peer_url: str, cluster: str) -> Sequence[EtcdPeerMember]:
         """See ports.EtcdPeers."""
-        from protokube.etcdpeers import HttpEtcdPeers, PeerTls
+        return self._asking(peer_url, cluster).members(peer_url)
+
+    def version(self, peer_url: str, cluster: str) -> str:
+        """See ports.EtcdPeers."""
+        return self._asking(peer_url, cluster).version(peer_url)
+
+    def _asking(self, peer_url: str, cluster: str) -> HttpEtcdPeers:
+        from protokube.etcdclient.peers import HttpEtcdPeers
+        from protokube.etcdclient.transport import Tls
 
         if not peer_url.startswith("https:"):
-            return HttpEtcdPeers().members(peer_url)
+            return HttpEtcdPeers()
         name, directory = peer_certificate(cluster), self._pki.node().directory
         ours = directory.read().get(name)
-        tls = PeerTls(directory.top / name, ours.wanted.dns[-1]) if isinstance(ours, Certificate) else None
-        return HttpEtcdPeers(tls=tls).members(peer_url)
+        tls = Tls(directory.top / name, ours.wanted.dns[-1]) if isinstance(ours, Certificate) else None
+        return HttpEtcdPeers(tls=tls)
 
 
 class _Pki:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,56 +14,8 @@ import pytest
 
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.errors import ProviderError
-from protokube.etcdpeers import HttpEtcdPeers, parse_members
-
-START_LIMIT = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Etcd:
-    """One real member, alone in its cluster."""
-
-    def __init__(self, folder: Path) -> None:
-        self.peer = f"http://127.0.0.1:{free_port()}"
-        self.client = f"http://127.0.0.1:{free_port()}"
-        self._log = (folder / "etcd.log").open("wb")
-        self._process = subprocess.Popen(
-            ["etcd"],
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env={
-                "PATH": os.environ["PATH"],
-                "ETCD_NAME": "etcd-a",
-                "ETCD_DATA_DIR": str(folder / "data"),
-                "ETCD_LISTEN_PEER_URLS": self.peer,
-                "ETCD_LISTEN_CLIENT_URLS": self.client,
-                "ETCD_ADVERTISE_CLIENT_URLS": self.client,
-                "ETCD_INITIAL_ADVERTISE_PEER_URLS": self.peer,
-                "ETCD_INITIAL_CLUSTER": f"etcd-a={self.peer}",
-                "ETCD_UNSUPPORTED_ARCH": os.uname().machine,
-            },
-        )
-        self.ctl("endpoint", "health", f"--command-timeout={START_LIMIT}s", "--dial-timeout=10s")
-
-    def ctl(self, *words: str) -> None:
-        subprocess.run(
-            ["etcdctl", f"--endpoints={self.client}", *words],
-            env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3"},
-            check=True,
-            capture_output=True,
-            timeout=START_LIMIT + 10,
-        )
-
-    def close(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
-        self._log.close()
+from protokube.etcdclient.peers import HttpEtcdPeers, parse_members, parse_version
+from tests.lab.etcd_process import Etcd, answering, free_port, http
 
 
 @pytest.fixture
@@ -77,41 +26,6 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
         yield member
     finally:
         member.close()
-
-
-@contextlib.contextmanager
-def answering(answer: bytes | None) -> Iterator[str]:
-    """A port that gives one answer to every connection; with None it accepts and says nothing until it is closed."""
-    server = socket.create_server(("127.0.0.1", 0))
-    kept: list[socket.socket] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            kept.append(connection)
-            if answer is not None:
-                connection.recv(1 << 16)
-                with contextlib.suppress(OSError):  # an answer that is too long is not read to its end
-                    connection.sendall(answer)
-                connection.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        server.shutdown(socket.SHUT_RDWR)
-        server.close()
-        thread.join(10)
-        for connection in kept:
-            connection.close()
-
-
-def http(body: bytes, status: str = "200 OK") -> bytes:
-    return f"HTTP/1.0 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def test_a_member_is_listed_with_its_urls(etcd: Etcd) -> None:
@@ -138,6 +52,18 @@ def test_a_list_that_comes_in_chunks_is_read_whole(etcd: Etcd) -> None:
     etcd.ctl("member", "add", "etcd-b", f"--peer-urls={','.join(urls)}")
     listed = {member.peer_urls for member in HttpEtcdPeers().members(etcd.peer)}
     assert listed == {(etcd.peer,), tuple(sorted(urls))}
+
+
+def test_a_peer_tells_its_version(etcd: Etcd) -> None:
+    assert HttpEtcdPeers().version(etcd.peer) == "3.4.23"
+
+
+def test_a_version_is_read_strictly() -> None:
+    assert parse_version(b'{"etcdserver":"3.6.0-rc.1","etcdcluster":"3.5.0"}') == "3.6.0"
+    wrong = (b"{}", b'{"etcdserver":"new"}', b'{"etcdserver":3}', b"[]", b'{"etcdserver":"3.5.%s"}' % (b"9" * 99))
+    for body in wrong:
+        with pytest.raises(ValueError, match=r"^not (etcd's versions|a version of etcd)"):
+            parse_version(body)
 
 
 def test_the_client_port_of_etcd_is_no_peer_port(etcd: Etcd) -> None:

@@ -16,13 +16,14 @@ from protokube.core.dns.model import ChangeKind, RecordChange
 from protokube.dnsprovider.rfc2136 import Rfc2136, load_server
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError
-from protokube.etcdpeers import HttpEtcdPeers
+from protokube.etcdclient.peers import HttpEtcdPeers
 from protokube.logs import set_up_logging
-from tests.adapters.test_etcd_peers import MEMBER, answering, free_port, http
+from tests.adapters.test_etcd_peers import MEMBER
 from tests.adapters.test_systemd import Running
 from tests.lab.aws import Lab
 from tests.lab.bind import Bind
 from tests.lab.disks import LoopDisk, Node
+from tests.lab.etcd_process import answering, free_port, http
 from tests.lab.route53 import Fault, Route53Server
 from tests.lab.systemd_node import SystemdNode
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.core.pki.model import Certificate
-from protokube.core.static_pod import manifest_env
+from protokube.core.static_pod import image_version, manifest_env, manifest_image, spell_version
 
 if TYPE_CHECKING:
     from tests.rounds.world import Node, World, WorldVolume
@@ -212,11 +212,20 @@ class EtcdWorld:
 
     def members_at(self, url: str, asker: Node, cluster: str) -> tuple[EtcdPeerMember, ...] | None:
         """What the peer port at an address answers a node; None when nobody there speaks with it."""
+        one = self._listening(url, asker)
+        return None if one is None else tuple(replace(member) for member in one.data.members.values())
+
+    def version_at(self, url: str, asker: Node, cluster: str) -> str | None:
+        """The version that runs at an address; None when nobody there speaks with the node."""
+        one = self._listening(url, asker)
+        return None if one is None else spell_version(image_version(manifest_image(one.text) or ""))
+
+    def _listening(self, url: str, asker: Node) -> Running | None:
         scheme, _, place = url.partition("://")
         host, _, port = place.rpartition(":")
         for one in self.running.values():
             if one.node.address == host and one.port == port and one.node.up:
                 if one.secure != (scheme == "https") or not self._trusted(asker, one):
                     return None
-                return tuple(replace(member) for member in one.data.members.values())
+                return one
         return None

@@ -326,6 +326,12 @@ class Etcd(Port):
                 raise ProviderError(f"nobody answers at {peer_url}")
             return found
 
+    def version(self, peer_url: str, cluster: str) -> str:
+        with self._process.reading("version"):
+            if (found := self._world.etcd.version_at(peer_url, self._node, cluster)) is None:
+                raise ProviderError(f"nobody answers at {peer_url}")
+            return found
+
 
 class Pki(Port):
     """Real authorities and certificates; the store is the world's, and a node's directory is a dict of its own."""

@@ -28,7 +28,7 @@ from protokube.core.static_pod import manifest_env, manifest_image
 from protokube.core.volumes.tags import parse_spec
 from protokube.dnsprovider import backup, hosts_text
 from protokube.errors import ProviderError
-from protokube.etcdpeers import parse_members
+from protokube.etcdclient.peers import parse_members
 from protokube.host.disk import ext4, intent
 from protokube.kernel import mountinfo
 from tests.lab.disks import UUID

@@ -18,7 +18,8 @@ from protokube.core.etcd.tls import peer_certificate, server_certificate
 from protokube.core.pki.actions import IssueCertificate
 from protokube.core.pki.model import ETCD_CLIENTS, Certificate, CertificateWanted, etcd_peers
 from protokube.errors import ProviderError
-from protokube.etcdpeers import HttpEtcdPeers, PeerTls
+from protokube.etcdclient.peers import HttpEtcdPeers
+from protokube.etcdclient.transport import Tls
 from protokube.pki.node import NodePki
 from protokube.store.file import FileStore
 from tests.lab.cluster import (
@@ -139,7 +140,7 @@ def test_a_stranger_with_a_certificate_of_the_same_authority_is_no_peer(
     a, b, c = (cluster.start(letter) for letter in "abc")
     until("the cluster forms", lambda: healthy(a, b, c), LIMIT)
     url = f"https://{ADDRESSES['a']}:2380"
-    ours = PeerTls(a.root / "var/lib/protokube/pki" / peer_certificate("main"), PEERS)
+    ours = Tls(a.root / "var/lib/protokube/pki" / peer_certificate("main"), PEERS)
     alien = CertificateWanted(
         "alien", etcd_peers("main"), "alien", dns=("etcd-a.internal.dev.example.com",), server=True, client=True
     )
@@ -150,9 +151,9 @@ def test_a_stranger_with_a_certificate_of_the_same_authority_is_no_peer(
         for wanted in (alien, server_only, of_clients):
             files = stranger(tmp_path / "elsewhere", store, wanted)
             with pytest.raises(ProviderError):
-                HttpEtcdPeers(tls=PeerTls(files, PEERS)).members(url)
+                HttpEtcdPeers(tls=Tls(files, PEERS)).members(url)
         with pytest.raises(ProviderError, match="CERTIFICATE_VERIFY_FAILED"):
-            HttpEtcdPeers(tls=PeerTls(ours.directory, "peers.of.another.cluster")).members(url)
+            HttpEtcdPeers(tls=Tls(ours.directory, "peers.of.another.cluster")).members(url)
 
 
 def test_certificates_are_exchanged_under_load_without_a_restart(cluster: Cluster, store: Path) -> None:

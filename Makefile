@@ -61,7 +61,7 @@ lock:
 demo: setup
 	@$(BIN)/python examples/demo
 
-test: setup build/containerd/made
+test: setup build/containerd/made build/etcd/made
 	@test "$$(id -u)" = 0 || { echo 'make test needs root (make test-fast does not)' >&2; exit 1; }
 	$(PRIVATE) $(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
 
@@ -94,6 +94,12 @@ build/containerd/made: .ci/packages-containerd .ci/unpack-packages | setup
 	@echo 'Fetching containerd 1.6, 1.7 and 2.1 into build/containerd'
 	@set -e; for suite in bookworm trixie sid; do \
 	  .ci/unpack-packages packages-containerd build/containerd/$$suite $$suite; done
+	@touch $@
+
+# etcd 3.5 of two releases, beside the machine's own 3.4: upgrades, and restores with etcdutl.
+build/etcd/made: .ci/packages-etcd .ci/unpack-packages | setup
+	@echo 'Fetching etcd 3.5 of Debian 13 and sid into build/etcd'
+	@set -e; for suite in trixie sid; do .ci/unpack-packages packages-etcd build/etcd/$$suite $$suite; done
 	@touch $@
 
 build/safety/made: .ci/packages-safety .ci/unpack-packages | setup

@@ -154,6 +154,26 @@ class Store(StoreReader, Protocol):
         """Replace an object that still has this version. False when it has another one, or is gone."""
 
 
+class BulkStore(Store, Protocol):
+    """A store that also takes objects too big for memory, and gives them up again.
+
+    Nothing of them is ever held in memory as a whole. `path` is a file of this machine.
+    """
+
+    def put_file_if_absent(self, name: str, path: Path) -> bool:
+        """Make an object of a file's content. False when there is one already."""
+
+    def get_file(self, name: str, path: Path) -> bool:
+        """Write an object's content to a new file, for root alone. False when the store says that there is none.
+
+        The file may be incomplete when this raises.
+        """
+
+    def delete(self, name: str) -> None:
+        """Delete a backup's object; one that is gone is fine. Any other object's name is a ValueError: nothing else
+        is ever deleted."""
+
+
 class PkiReader(Protocol):
     """The reading half of a node's PKI."""
 

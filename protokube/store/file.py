@@ -4,6 +4,9 @@ Writers hold a lock on the directory (flock). A new object is written beside and
 which fails when the name is taken: so it is never half there, even where a file system ignores locks. A changed
 object is renamed over the old one, under the lock. Every file and directory is synchronised before a call returns.
 A crash leaves at most a temporary file behind; the next writer removes it.
+
+A big object is copied to a temporary file of its own before the lock is taken, so that nobody waits for the copy. Its
+writer holds a lock on that file: one without a holder was left by a crash.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,13 +24,15 @@ from pathlib import Path
 
 from protokube.errors import StoreError
 from protokube.ports import StoredObject
-from protokube.store.names import check_name, check_prefix
+from protokube.store.names import check_deletable, check_name, check_prefix
 
 LOCK_LIMIT = 10.0
 """Seconds to wait for other writers, each of which takes milliseconds."""
 
 _LOCK = ".lock"
 _NEW = ".new"
+_BIG = ".big-"
+_PART = 1 << 20
 _LOOK_AGAIN = 0.02
 
 
@@ -63,16 +70,45 @@ class FileStore:
         """See ports.Store."""
         path = self._directory / check_name(name)
         with _explained("write", path), self._locked() as new:
-            _make_directories(path.parent, self._directory)
             _write(new, content)
+            return self._link(new, path)
+
+    def put_file_if_absent(self, name: str, path: Path) -> bool:
+        """See ports.BulkStore."""
+        target = self._directory / check_name(name)
+        with _explained("write", target):
+            self._ready()
+            new = self._directory / f"{_BIG}{secrets.token_hex(8)}"
+            with path.open("rb") as source, open(_created(new), "wb") as copy:
+                fcntl.flock(copy, fcntl.LOCK_EX)
+                try:
+                    shutil.copyfileobj(source, copy, _PART)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                    with self._locked():
+                        return self._link(new, target)
+                finally:
+                    new.unlink(missing_ok=True)
+
+    def get_file(self, name: str, path: Path) -> bool:
+        """See ports.BulkStore."""
+        source = self._directory / check_name(name)
+        with _explained("read", source):
             try:
-                os.link(new, path)
-            except FileExistsError:
+                opened = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                self._must_be_there()
                 return False
-            finally:
-                new.unlink()
-            _synchronise(path.parent)
+            with open(opened, "rb") as file, open(_created(path), "wb") as copy:
+                shutil.copyfileobj(file, copy, _PART)
             return True
+
+    def delete(self, name: str) -> None:
+        """See ports.BulkStore."""
+        path = self._directory / check_deletable(name)
+        with _explained("delete", path), self._locked(), suppress(FileNotFoundError):
+            path.unlink()
+            _synchronise(path.parent)
 
     def compare_and_swap(self, name: str, content: bytes, version: str) -> bool:
         """See ports.Store."""
@@ -88,6 +124,24 @@ class FileStore:
             _synchronise(path.parent)
             return True
 
+    def _link(self, new: Path, path: Path) -> bool:
+        """Give a complete temporary file its name, unless that is taken."""
+        _make_directories(path.parent, self._directory)
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            return False
+        finally:
+            new.unlink()
+        _synchronise(path.parent)
+        return True
+
+    def _ready(self) -> None:
+        """Make the directory, where that is allowed; else it must be there."""
+        self._must_be_there()
+        if self._make:
+            _make_directories(self._directory, Path("/"))
+
     def _must_be_there(self) -> None:
         if not self._make and not self._directory.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such directory; make it, or mount the file system that has it")
@@ -95,14 +149,13 @@ class FileStore:
     @contextmanager
     def _locked(self) -> Iterator[Path]:
         """Hold the writers' lock, and get the temporary file's path."""
-        self._must_be_there()
-        if self._make:
-            _make_directories(self._directory, Path("/"))
+        self._ready()
         held = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             self._wait_for(held)
             new = self._directory / _NEW
             new.unlink(missing_ok=True)  # a crash has left it: all who write one hold the lock
+            _remove_abandoned(self._directory)
             yield new
         finally:
             os.close(held)
@@ -139,8 +192,21 @@ def _read(path: Path) -> bytes:
         return file.read()
 
 
+def _created(path: Path) -> int:
+    """A new file, for root alone."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove the copies of big objects whose writers are gone."""
+    for path in directory.glob(f"{_BIG}*"):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
 def _write(path: Path, content: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+    with open(_created(path), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

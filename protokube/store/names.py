@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+BACKUPS = "backups"
+"""The part of a cluster's objects whose names begin with `<cluster>/backups/`."""
+
 _NAME = re.compile(r"(?:[A-Za-z0-9_:-][A-Za-z0-9._:-]*/)*[A-Za-z0-9_:-][A-Za-z0-9._:-]*")
 
 
@@ -21,3 +24,11 @@ def check_prefix(prefix: str) -> str:
             raise ValueError(f"{prefix!r} is no prefix: it ends without a slash")
         check_name(prefix[:-1])
     return prefix
+
+
+def check_deletable(name: str) -> str:
+    """The name. Raises ValueError unless it is the name of an object of a backup, `<cluster>/backups/…/…`."""
+    parts = check_name(name).split("/")
+    if len(parts) < 4 or parts[1] != BACKUPS:
+        raise ValueError(f"{name!r} is no name of a backup's object, and nothing else is ever deleted")
+    return name

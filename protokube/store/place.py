@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from protokube.core.model import Fault
 from protokube.errors import ConfigError
-from protokube.ports import Store
+from protokube.ports import BulkStore
 from protokube.store.sealed import SealedStore, read_key
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -33,11 +33,11 @@ class StorePlace(Struct, frozen=True):
         """Without the key."""
         return f"StorePlace({self.directory or f's3://{self.bucket}/{self.prefix}'})"
 
-    def open(self) -> Store:
+    def open(self) -> BulkStore:
         """The store. Touches nothing yet; botocore is imported with its first request."""
         return SealedStore(self._adapter(), self.key)
 
-    def _adapter(self) -> Store:
+    def _adapter(self) -> BulkStore:
         if self.directory is not None:
             from protokube.store.file import FileStore
 

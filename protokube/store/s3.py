@@ -13,12 +13,14 @@ import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
+from protokube.core.model import GIB, MIB
 from protokube.errors import StoreConflictError, StoreError
 from protokube.ports import StoredObject
-from protokube.store.names import check_name, check_prefix
+from protokube.store.names import check_deletable, check_name, check_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 TRIES = 5
 """How often a write is tried while S3 answers that others are under way."""
 
+LARGEST = 5 * GIB
+"""The largest object that one PutObject may make (userguide, "Uploading objects")."""
+
 _LONGEST_PAUSE = 0.2
 _DEFAULT_REGION = "us-east-1"
 _ADVICE = {
     "NoSuchBucket": "make the bucket, or correct --store",
-    "AccessDenied": "the instance profile needs s3:GetObject, s3:PutObject and s3:ListBucket there; without the last "
-    "one S3 doesn't tell an absent object from a forbidden one",
+    "AccessDenied": "the instance profile needs s3:GetObject, s3:PutObject and s3:ListBucket there, and for backups "
+    "s3:DeleteObject; without s3:ListBucket S3 doesn't tell an absent object from a forbidden one",
     "InvalidAccessKeyId": "check the instance profile, or the credentials in the environment",
     "SignatureDoesNotMatch": "check the credentials in the environment, and the clock",
     "ExpiredToken": "check the credentials in the environment, and the clock",
@@ -46,6 +51,10 @@ class _RefusedError(Exception):
     def __init__(self, code: str, status: int) -> None:
         self.code, self.status = code, status
         super().__init__(code)
+
+
+def _body(content: bytes | Path) -> AbstractContextManager[bytes | IO[bytes]]:
+    return content.open("rb") if isinstance(content, Path) else nullcontext(content)
 
 
 class S3Store:
@@ -94,7 +103,45 @@ class S3Store:
         """See ports.Store."""
         return self._put(name, content, {"IfMatch": version})
 
-    def _put(self, name: str, content: bytes, condition: Mapping[str, str]) -> bool:
+    def put_file_if_absent(self, name: str, path: Path) -> bool:
+        """See ports.BulkStore."""
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise StoreError(f"PutObject {self._key(name)}: {path}: {error.strerror}") from error
+        if size > LARGEST:
+            raise StoreError(
+                f"PutObject {self._key(name)}: {path} has {size} bytes (expected at most {LARGEST}, S3's limit); "
+                "compact and defragment etcd, or use a file: store"
+            )
+        return self._put(name, path, {"IfNoneMatch": "*"})
+
+    def get_file(self, name: str, path: Path) -> bool:
+        """See ports.BulkStore."""
+        what = f"GetObject {self._key(name)}"
+        try:
+            with self._asking(what) as client:
+                answer = client.get_object(Bucket=self._bucket, Key=self._key(name))
+                made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with open(made, "wb") as file:
+                    for part in answer["Body"].iter_chunks(MIB):
+                        file.write(part)
+            return True
+        except _RefusedError as refused:
+            if refused.code == "NoSuchKey":
+                return False
+            raise self._failed(what, refused) from refused
+
+    def delete(self, name: str) -> None:
+        """See ports.BulkStore."""
+        key = self._prefix + check_deletable(name)
+        try:
+            with self._asking(f"DeleteObject {key}") as client:
+                client.delete_object(Bucket=self._bucket, Key=key)
+        except _RefusedError as refused:
+            raise self._failed(f"DeleteObject {key}", refused) from refused
+
+    def _put(self, name: str, content: bytes | Path, condition: Mapping[str, str]) -> bool:
         key = self._key(name)
         for left in reversed(range(TRIES)):
             try:
@@ -114,10 +161,10 @@ class S3Store:
             "are under way; the next reconcile tries again"
         )
 
-    def _put_once(self, key: str, content: bytes, condition: Mapping[str, Any]) -> None:
-        with self._asking(f"PutObject {key}") as client:
+    def _put_once(self, key: str, content: bytes | Path, condition: Mapping[str, Any]) -> None:
+        with self._asking(f"PutObject {key}") as client, _body(content) as body:
             answer = client.put_object(
-                Bucket=self._bucket, Key=key, Body=content, ServerSideEncryption="AES256", **condition
+                Bucket=self._bucket, Key=key, Body=body, ServerSideEncryption="AES256", **condition
             )
         if not answer.get("ServerSideEncryption"):
             raise StoreError(

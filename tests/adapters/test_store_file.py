@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,43 @@ def test_a_crash_at_any_point_leaves_the_old_object_or_the_new_one(
         if not crashed():
             break
     assert points > 12
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_while_a_file_is_put_leaves_all_of_it_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    big, name = tmp_path / "big", "c/backups/main/one.db"
+    big.write_bytes(b"x" * (3 << 20))
+    points = 0
+    for at in range(1, 100):
+        directory = tmp_path / f"{at}"
+        store = FileStore(directory, make=True)
+        with monkeypatch.context() as patch:
+            crashed = crashing(patch, at, after=after)
+            with suppress(CrashError):
+                store.put_file_if_absent(name, big)
+        points += crashed()
+        assert store.list("c/") in ([], [name])
+        if store.list("c/"):
+            assert store.get_file(name, tmp_path / f"got-{at}")
+            assert (tmp_path / f"got-{at}").read_bytes() == big.read_bytes()
+        assert store.put_if_absent(NAME, b"the next writer cleans up")
+        assert [path.name for path in directory.glob(".*")] == [".lock"]
+        if not crashed():
+            break
+    assert points > 5
+
+
+def test_a_copy_under_way_is_left_alone_and_keeps_nobody_waiting(directory: Path, store: FileStore) -> None:
+    store.put_if_absent(NAME, b"x")
+    copy = directory / ".big-of-another-writer"
+    with copy.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert store.put_if_absent("c/pki/v2.json", b"x")
+        assert copy.exists()
+    assert store.put_if_absent("c/pki/v3.json", b"x")
+    assert not copy.exists()
 
 
 def test_processes_that_race_for_one_object_make_one(directory: Path) -> None:

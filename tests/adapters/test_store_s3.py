@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from protokube.errors import StoreConflictError, StoreError
-from protokube.store.s3 import TRIES, S3Store
+from protokube.store.s3 import LARGEST, TRIES, S3Store
 from tests.lab.aws import forget_credentials
 from tests.lab.s3 import Fault, S3Server
 
@@ -90,3 +92,23 @@ def test_a_long_list_comes_in_pages(server: S3Server, store: S3Store) -> None:
     server.fill(BUCKET, [f"p/c/tokens/{number:04}" for number in range(1003)])
     assert store.list("c/tokens/") == [f"c/tokens/{number:04}" for number in range(1003)]
     assert server.calls["GET"] == 2
+
+
+def test_an_object_that_s3_would_not_take_is_refused_before_it_is_sent(
+    server: S3Server, store: S3Store, tmp_path: Path
+) -> None:
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", LARGEST + 1)
+    with pytest.raises(StoreError, match="S3's limit"):
+        store.put_file_if_absent("c/backups/main/one.db", tmp_path / "huge")
+    assert server.calls["PUT"] == 0
+
+
+def test_a_file_that_meets_other_writes_is_sent_again_from_its_beginning(
+    server: S3Server, store: S3Store, tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(b"x" * 3_000_000)
+    server.faults += [CONFLICT] * (TRIES - 1)
+    assert store.put_file_if_absent("c/backups/main/one.db", tmp_path / "big")
+    assert server.content(BUCKET, "p/c/backups/main/one.db") == b"x" * 3_000_000
+    assert server.headers[-1]["HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION"] == "AES256"

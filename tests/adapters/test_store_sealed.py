@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from protokube.errors import ConfigError, StoreKeyError
 from protokube.store.file import FileStore
 from protokube.store.place import find_store
-from protokube.store.sealed import SEALED, SealedStore, read_key
+from protokube.store.sealed import SEALED, SEALED_PARTS, SealedStore, read_key
 
 NAME = "c/pki/v1.json"
 KEY = bytes(range(32))
@@ -64,6 +65,54 @@ def test_a_flipped_or_cut_off_byte_is_found(inner: FileStore, at: int) -> None:
     for name in ("c/damaged", "c/short"):
         with pytest.raises(StoreKeyError):
             store.get(name)
+
+
+BACKUP = "c/backups/main/one.db"
+PART = (1 << 20) + 16
+
+
+def sealed_file(inner: FileStore, folder: Path, size: int = 3 << 20) -> bytes:
+    """A file that was sealed, as the store has it."""
+    (folder / "plain").write_bytes(os.urandom(size))
+    SealedStore(inner, KEY).put_file_if_absent(BACKUP, folder / "plain")
+    assert inner.get_file(BACKUP, folder / "sealed")
+    return (folder / "sealed").read_bytes()
+
+
+@pytest.mark.parametrize("key", [None, bytes(32)], ids=["no key", "another key"])
+def test_the_wrong_key_opens_no_file(inner: FileStore, tmp_path: Path, key: bytes | None) -> None:
+    assert sealed_file(inner, tmp_path).startswith(SEALED_PARTS)
+    with pytest.raises(StoreKeyError, match=BACKUP):
+        SealedStore(inner, key).get_file(BACKUP, tmp_path / "got")
+
+
+def test_a_file_that_is_not_sealed_isn_t_taken(inner: FileStore, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"planted")
+    inner.put_file_if_absent(BACKUP, tmp_path / "plain")
+    with pytest.raises(StoreKeyError, match="not encrypted"):
+        SealedStore(inner, KEY).get_file(BACKUP, tmp_path / "got")
+
+
+@pytest.mark.parametrize("damage", ["cut", "head alone", "swapped", "left out", "flipped", "renamed", "longer"])
+def test_no_part_of_a_sealed_file_is_missing_moved_or_changed(inner: FileStore, tmp_path: Path, damage: str) -> None:
+    whole = sealed_file(inner, tmp_path)
+    at = len(SEALED_PARTS) + 7
+    head, one, two, last = whole[:at], whole[at : at + PART], whole[at + PART : at + 2 * PART], whole[at + 2 * PART :]
+    damaged = {
+        "cut": head + one + two,
+        "head alone": head,
+        "swapped": head + two + one + last,
+        "left out": head + two + last,
+        "flipped": head + one + two[:-1] + bytes([two[-1] ^ 1]) + last,
+        "renamed": whole,
+        "longer": whole + b"x",
+    }[damage]
+    (tmp_path / "damaged").write_bytes(damaged)
+    name = "c/backups/main/two.db"
+    inner.delete(BACKUP)
+    inner.put_file_if_absent(name if damage == "renamed" else BACKUP, tmp_path / "damaged")
+    with pytest.raises(StoreKeyError):
+        SealedStore(inner, KEY).get_file(name if damage == "renamed" else BACKUP, tmp_path / "got")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protokube.ports import Store
+from protokube.ports import BulkStore
 from protokube.store.file import FileStore
 from protokube.store.s3 import S3Store
 from protokube.store.sealed import SealedStore
@@ -21,7 +21,7 @@ BUCKET = "masters"
 class Backend:
     """A kind of store. `open` gives one client more; `break_down` makes every following call fail."""
 
-    def __init__(self, open_: Callable[[], Store], break_down: Callable[[], None]) -> None:
+    def __init__(self, open_: Callable[[], BulkStore], break_down: Callable[[], None]) -> None:
         self.open, self.break_down = open_, break_down
 
 
@@ -48,7 +48,7 @@ def s3_backend(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
 
         def break_down() -> None:
             server.conflict_every = 0
-            faults = [Fault("InternalError", 500, method) for method in ("GET", "PUT")]
+            faults = [Fault("InternalError", 500, method) for method in ("GET", "PUT", "DELETE")]
             server.faults += faults * 20
 
         yield Backend(lambda: S3Store(BUCKET, "some/where/"), break_down)

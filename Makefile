@@ -22,7 +22,7 @@ STYLED := protokube nodeup release tests benchmarks examples examples/demo
 # Programs under test start as they do where they are installed: with bytecode, which this variable forbids to write.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock demo test test-fast test-vm test-boot pyz deb safety lint bench clean
+.PHONY: help setup lock demo test test-fast test-vm test-boot test-cluster pyz deb safety lint bench clean
 
 help:
 	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
@@ -34,6 +34,7 @@ help:
 	@echo 'make pyz        build/protokube.pyz: protokube and nodeup in one file, for Debian 12 and 13 with python3 alone'
 	@echo 'make deb        build/protokube_VERSION_ARCH.deb: the same as a Debian package'
 	@echo 'make test-boot  stock Debians become nodes at their first boot and in image builds (fetches them; minutes)'
+	@echo 'make test-cluster  a real Kubernetes on nodes in namespaces (builds it from Debian sources: 17 minutes of CPU, once)'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
 	@echo 'make lock       pins the Python packages of requirements.lock to the newest releases that pyproject.toml allows'
@@ -143,6 +144,18 @@ build/mkosi/made: .ci/packages-mkosi tests/lab/mkosi_image.py docs/image-builds.
 	@.ci/unpack-packages packages-mkosi build/mkosi trixie
 	@echo 'Building an image with mkosi into build/mkosi (minutes)'
 	@$(BIN)/python -m tests.lab.mkosi_image build/mkosi >build/mkosi/log 2>&1 || { cat build/mkosi/log; exit 1; }
+	@touch $@
+
+# A real Kubernetes, containerd and network plugins, on machines with a real systemd in namespaces.
+test-cluster: setup build/kubernetes/made
+	@test "$$(id -u)" = 0 || { echo 'make test-cluster needs root' >&2; exit 1; }
+	$(PRIVATE) $(PYTEST) tests/cluster $(ARGS)
+
+build/kubernetes/made: .ci/packages-kubernetes .ci/build-kubernetes .ci/unpack-packages tests/lab/kubernetes.py tests/lab/container_image.py tests/lab/pod_program.go | setup
+	@.ci/unpack-packages packages-kubernetes build/kubernetes bookworm
+	@echo 'Building Kubernetes from Debian sources into build/kubernetes (17 minutes of CPU; once)'
+	@.ci/build-kubernetes build/kubernetes
+	@$(BIN)/python -m tests.lab.kubernetes build/kubernetes
 	@touch $@
 
 bench: setup build/protokube.pyz

@@ -39,6 +39,7 @@ MACHINE_CHECKOUT = Path(__file__).resolve().parents[2]
 
 _BOOT = r"""
 set -eu
+eval "$NODE_BEFORE"
 cgroups() {
     # The machine keeps its own cgroup mounts: this is a private mount namespace.
     umount -R /sys/fs/cgroup 2>/dev/null || true
@@ -137,7 +138,8 @@ class SystemdNode:
     machine; mount works without it. `seccomp=False` leaves out nspawn's and systemd's system call filters,
     which podman needs here. `delegate`: hand cgroup controllers down, which podman needs as well. `args`: more
     arguments of systemd-nspawn. `image`: the root of another system, which is booted as it is, with its own default
-    target and all that it starts. `bare`: nothing of this checkout is shown to it.
+    target and all that it starts. `bare`: nothing of this checkout is shown to it. `before`: shell code that
+    the node's first process, which becomes nspawn, runs while it still has the machine's cgroup mounts.
     """
 
     def __init__(
@@ -154,6 +156,7 @@ class SystemdNode:
         args: Sequence[str] = (),
         image: Path = Path("/"),
         bare: bool = False,
+        before: str = "",
     ) -> None:
         self.base = base
         self.name = name
@@ -162,6 +165,7 @@ class SystemdNode:
         self._seccomp = seccomp
         self._delegate = delegate
         self._image = image
+        self._before = before
         self._persistent = False
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._cgroup = ""
@@ -274,6 +278,7 @@ class SystemdNode:
 
     def _environment(self, **more: str) -> dict[str, str]:
         own = {"NODE_NAME": self.name, "NODE_CGROUP": self._cgroup, "NODE_IMAGE": str(self._image)}
+        own["NODE_BEFORE"] = self._before
         seccomp = {} if self._seccomp else {"SYSTEMD_SECCOMP": "0"}
         return {**os.environ, **own, **seccomp, **more}
 

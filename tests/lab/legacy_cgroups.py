@@ -1,0 +1,75 @@
+"""cgroup v1 for the containers of a node: a subtree of each of the machine's hierarchies, that ends with the node.
+
+The node's systemd lives on v2, whose controllers a machine with v1 mounts doesn't have. So the node's first process
+is put into cgroups of its own (`BEFORE`): they are the roots that its cgroup namespace shows. `SETUP` then makes one
+more mount namespace in the node, which has v1 hierarchies at /sys/fs/cgroup, and in which containerd and kubelet run.
+What is mounted in the node shows up in it. Its /proc/sys can be written, except for what belongs to the whole machine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.lab.trial import until
+
+CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
+_TOP = Path("/sys/fs/cgroup")
+
+BEFORE = f"""
+for controller in {" ".join(CONTROLLERS)}; do mkdir -p /sys/fs/cgroup/$controller/$NODE_CGROUP; done
+for file in cpuset.cpus cpuset.mems; do
+    cat /sys/fs/cgroup/cpuset/$file > /sys/fs/cgroup/cpuset/$NODE_CGROUP/$file
+done
+for controller in {" ".join(CONTROLLERS)}; do echo $$ > /sys/fs/cgroup/$controller/$NODE_CGROUP/cgroup.procs; done
+"""
+
+MOUNTS = "/run/legacy/mounts"
+"""The mount namespace, for nsenter --mount."""
+
+_INSIDE = f"""
+mount -t tmpfs -o mode=755 cgroups /sys/fs/cgroup
+for controller in {" ".join(CONTROLLERS[:-1])}; do
+    mkdir /sys/fs/cgroup/$controller
+    mount -t cgroup -o $controller cgroup /sys/fs/cgroup/$controller
+done
+mkdir /sys/fs/cgroup/systemd
+mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+mount -t proc proc /proc
+# kubelet sets these for the whole machine. They are files here.
+for line in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \\
+    kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
+    file=/run/legacy/$(basename ${{line%=*}})
+    echo ${{line#*=}} > $file
+    mount --bind $file /proc/sys/${{line%=*}}
+done
+mount --make-rshared /
+"""
+
+SETUP = f"""#!/bin/sh
+set -eu
+[ -e /dev/kmsg ] || mknod /dev/kmsg c 1 11
+mkdir -p /run/legacy
+mount --bind /run/legacy /run/legacy
+mount --make-private /run/legacy
+touch {MOUNTS}
+exec unshare --mount={MOUNTS} --propagation slave sh -euc '{_INSIDE}'
+"""
+
+
+def missing() -> list[str]:
+    """The hierarchies that this machine doesn't have."""
+    return [one for one in CONTROLLERS if not (_TOP / one / "cgroup.procs").exists()]
+
+
+def remove(cgroup: str) -> None:
+    """Remove what is left of a node's cgroups; the kernel empties them a moment after the last process."""
+
+    def gone() -> bool:
+        left = [_TOP / one / cgroup for one in CONTROLLERS if (_TOP / one / cgroup).exists()]
+        for one in left:
+            removal = ["find", str(one), "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]
+            subprocess.run(removal, capture_output=True, check=False, timeout=60)
+        return not left
+
+    until(f"the cgroups {cgroup} are gone", gone)

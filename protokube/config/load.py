@@ -191,9 +191,12 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     unit_name = None if unit == "none" else unit
     folder = manifest_dir.rstrip("/") or "/"
     templates = load_templates(None if values["template-dir"] is None else str(values["template-dir"]), faults)
-    master = bool(values["master"])
+    master, control_plane = bool(values["master"]), bool(values["control-plane"])
+    if control_plane and not master:
+        faults.append(Fault("--control-plane", "true without --master (expected: both, or neither)"))
     return NodeConfig(
         master=master,
+        control_plane=control_plane,
         volumes=VolumeSettings(None if cluster_id is None else str(cluster_id), frozenset(templates)),
         disks=DiskSettings(may_format=not values["no-format"], layouts=templates, dns_suffix=suffix),
         etcd=EtcdSettings(
@@ -218,6 +221,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             restarts_per_hour=_count(section, "kubeletRestartsPerHour", 6, faults),
             manifest_dir=folder,
             master=master,
+            control_plane=control_plane,
             **_kubelet(section),
         ),
     )

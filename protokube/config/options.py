@@ -71,6 +71,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("interval", 60.0, "seconds between reconciles on a converged node", RUN, float, metavar="SECONDS"),
     Option("timeout", 600.0, "with --once: give up after so long", RUN, float, metavar="SECONDS"),
     Option("master", False, "this is a control-plane node: volumes, etcd, api names", NODE, bool),
+    Option("control-plane", False, "run the control plane on this node; needs --master", NODE, bool),
     Option("cloud", None, "cloud provider (default: detected)", NODE, metavar="NAME", choices=("local", "aws")),
     Option(
         "inventory",

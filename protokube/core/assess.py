@@ -23,6 +23,7 @@ from protokube.core.etcd.tls import pki_needs
 from protokube.core.history import History
 from protokube.core.kubelet.assess import assess as assess_kubelet
 from protokube.core.kubelet.gate import Gate, gate
+from protokube.core.kubelet.identity import certificates as kubelet_certificates
 from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.model import Unknown
@@ -84,10 +85,13 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     named = names_with_addresses(observed.records)
     etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named)
     needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
+    if config.control_plane:
+        needs = replace(needs, wanted=(*needs.wanted, *kubelet_certificates(volumes.instance)))
     pki = assess_pki(config.pki, observed.pki, observed.at.now, needs)
     etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks, pki))
     dns_facts = DnsFacts(cloud, observed.records, not isinstance(storage.mounts, Unknown))
     dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
+    kubelet_node = replace(kubelet_node, certificates=pki.ready)
     kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
     wanted = _wanted(config, disks, etcd, dns)
     wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)

@@ -14,9 +14,11 @@ from protokube.core.volumes.model import VolumeSettings
 
 
 class NodeConfig(Struct, frozen=True):
-    """The node's configuration, by concern. `master`: this is a control-plane node."""
+    """The node's configuration, by concern. `master`: this is a control-plane node. `control_plane`: the API server
+    and all that belongs to it run here, too."""
 
     master: bool = False
+    control_plane: bool = False
     volumes: VolumeSettings = VolumeSettings()
     disks: DiskSettings = DiskSettings()
     etcd: EtcdSettings = EtcdSettings()

@@ -12,6 +12,7 @@ from msgspec import Struct
 from protokube.core.component.schema import choose_version
 from protokube.core.kubelet.backoff import UnitTracking
 from protokube.core.kubelet.gate import Gate
+from protokube.core.kubelet.identity import CLIENT, SERVING, directory, kubeconfig
 from protokube.core.kubelet.model import FileWanted, KubeletAssessment, KubeletNode, KubeletSettings, UnitWanted
 from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
@@ -38,6 +39,9 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     if isinstance(facts.node.files, Unknown):
         findings.not_known("files", facts.node.files.reason)
         return nothing
+    if _awaits_identity(settings, facts):
+        findings.wait("kubelet", "its certificates are awaited", external=True)
+        return nothing
     judge = _Judge(settings, facts, tracking, findings)
     if not settings.is_kubelet:
         unit = judge.unit(gate, startable=True, stale=None) if settings.unit is not None else None
@@ -49,7 +53,7 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     rendered = _render(settings, facts, facts.instance, findings)
     if isinstance(rendered, KubeletFiles):
         findings.hints += [f"kubelet: {note}" for note in rendered.notes]
-        files = tuple(_differing(facts, rendered))
+        files = tuple(_differing(facts, rendered, _kubeconfig(settings, facts)))
         # One pass writes, the next one starts: no action leans on another of its pass.
         startable, stale = not files, None
     else:
@@ -98,7 +102,9 @@ def kubelet_files(
             node_ips=instance.internal,
             provider_id=instance.provider_id,
             master=settings.master,
-            kubeconfig_present=not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
+            kubeconfig_present=_kubeconfig(settings, facts) is not None
+            or not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
+            identity=settings.control_plane and SERVING in facts.certificates,
             manifest_dir=settings.manifest_dir,
             machine=facts.kubelet.machine,
             known_flags=binary.flags if binary else None,
@@ -110,8 +116,25 @@ def _file(facts: KubeletNode, path: str) -> object:
     return Absent() if isinstance(facts.node.files, Unknown) else facts.node.files.get(path, Absent())
 
 
-def _differing(facts: KubeletNode, rendered: KubeletFiles) -> Iterator[FileWanted]:
-    for path, text in ((ARGS_PATH, rendered.args_file), (CONFIG_PATH, rendered.config_file)):
+def _awaits_identity(settings: KubeletSettings, facts: KubeletNode) -> bool:
+    """Whether kubelet's files wait for its first certificates; no longer than for volumes, and it starts without."""
+    if not settings.control_plane or {CLIENT, SERVING} <= facts.certificates:
+        return False
+    return isinstance(_file(facts, KUBECONFIG_PATH), Absent) and facts.at.uptime < settings.gate_timeout
+
+
+def _kubeconfig(settings: KubeletSettings, facts: KubeletNode) -> str | None:
+    """The kubeconfig that protokube writes; None where another hand brings it, or its certificate is missing."""
+    if not settings.control_plane or CLIENT not in facts.certificates:
+        return None
+    return kubeconfig(f"https://127.0.0.1:{settings.api_port}", directory(CLIENT))
+
+
+def _differing(facts: KubeletNode, rendered: KubeletFiles, kubeconfig: str | None) -> Iterator[FileWanted]:
+    wanted = {ARGS_PATH: rendered.args_file, CONFIG_PATH: rendered.config_file}
+    if kubeconfig is not None:
+        wanted[KUBECONFIG_PATH] = kubeconfig
+    for path, text in wanted.items():
         state = _file(facts, path)
         if isinstance(state, File) and state.text == text:
             continue
@@ -186,7 +209,7 @@ class _Judge(Struct, frozen=True):
         # A file from the future tells of a clock that was set back, not of a change.
         newer = [
             path
-            for path in (ARGS_PATH, CONFIG_PATH)
+            for path in (ARGS_PATH, CONFIG_PATH, *([KUBECONFIG_PATH] if self.settings.control_plane else []))
             if isinstance(state := _file(self.facts, path), File)
             and unit.started_at < state.mtime_ns / 1e9 <= self.facts.at.now
         ]

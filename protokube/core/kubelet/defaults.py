@@ -67,6 +67,13 @@ def _is_loopback(address: str) -> bool:
     return address.startswith("127.") or address == "::1"
 
 
+def of_identity(client: str, serving: str) -> Iterator[Derived]:
+    """Derive what kubelet's own API shows and trusts, from the directories of its two certificates."""
+    yield Derived("tlsCertFile", f"{serving}/tls.crt", "the certificate that was issued here")
+    yield Derived("tlsPrivateKeyFile", f"{serving}/tls.key", "the certificate that was issued here")
+    yield Derived("authentication.x509.clientCAFile", f"{client}/ca.crt", "the API server shows a certificate")
+
+
 def of_node(
     node_ips: Sequence[str], provider_id: str | None, master: bool, cloud_provider: bool, version: Version
 ) -> Iterator[Derived]:

@@ -58,6 +58,8 @@ class KubeletSettings(Struct, frozen=True):
     counted from the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files
     changed.
     `group_layers` are an instance group's. `faults` are the settings' faults: with any of them no file is rendered.
+    With `control_plane` its certificates and its kubeconfig are made here: it talks to this machine's API server, at
+    `api_port`.
     """
 
     unit: str | None = "kubelet.service"
@@ -71,16 +73,22 @@ class KubeletSettings(Struct, frozen=True):
     node_labels: Mapping[str, str] = {}
     manifest_dir: str = "/etc/kubernetes/manifests"
     master: bool = False
+    control_plane: bool = False
+    api_port: int = 6443
     faults: tuple[Fault, ...] = ()
 
 
 class KubeletNode(Struct, frozen=True):
-    """The facts that kubelet is judged by: the moment, this machine, its files and unit, and the binary."""
+    """The facts that kubelet is judged by: the moment, this machine, its files and unit, and the binary.
+
+    `certificates` are the names of this node's certificates that may be used.
+    """
 
     at: Moment
     instance: Instance | Unknown
     node: NodeFacts
     kubelet: KubeletFacts
+    certificates: frozenset[str] = frozenset()
 
 
 class FileWanted(Struct, frozen=True):

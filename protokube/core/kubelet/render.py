@@ -16,7 +16,8 @@ from protokube.core.component.layers import Setting, Settings, merge, read_layer
 from protokube.core.component.model import Layer
 from protokube.core.component.place import place_settings
 from protokube.core.component.schema import NEWEST, Version, parse_version, spell
-from protokube.core.kubelet.defaults import Derived, of_machine, of_node
+from protokube.core.kubelet.defaults import Derived, of_identity, of_machine, of_node
+from protokube.core.kubelet.identity import CLIENT, SERVING, directory
 from protokube.core.kubelet.labels import label_faults, node_name_fault
 from protokube.core.kubelet.machine import machine_faults
 from protokube.core.kubelet.model import Machine
@@ -33,7 +34,8 @@ class KubeletInput(Struct, frozen=True):
 
     `version`: as in "1.36.2"; None when neither a binary nor the configuration tells. `layers`: the lowest first.
     `node_labels` lie beneath all of them. `node_ips`: internal addresses, the preferred one first.
-    `known_flags`: what the installed kubelet's --help lists, without dashes; None when there is none to ask.
+    `identity`: its certificates are issued on this node. `known_flags`: what the installed kubelet's --help lists,
+    without dashes; None when there is none to ask.
     """
 
     version: str | None
@@ -44,6 +46,7 @@ class KubeletInput(Struct, frozen=True):
     provider_id: str | None = None
     master: bool = False
     kubeconfig_present: bool = False
+    identity: bool = False
     manifest_dir: str = "/etc/kubernetes/manifests"
     machine: Machine | None = None
     known_flags: frozenset[str] | None = None
@@ -116,6 +119,8 @@ def _read(layer: Layer, version: Version | None) -> tuple[Settings, tuple[Fault,
 def _derived(given: KubeletInput, version: Version, configured: Settings) -> Iterator[Derived]:
     if given.machine is not None:
         yield from of_machine(given.machine)
+    if given.identity:
+        yield from of_identity(directory(CLIENT), directory(SERVING))
     cloud = bool(_value(configured, "cloudProvider"))
     yield from of_node(given.node_ips, given.provider_id, given.master, cloud, version)
 

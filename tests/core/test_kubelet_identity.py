@@ -1,0 +1,91 @@
+"""kubelet's certificates and kubeconfig on a control-plane node."""
+
+from __future__ import annotations
+
+import yaml
+from msgspec.structs import replace
+
+from protokube.core.kubelet.assess import assess
+from protokube.core.kubelet.backoff import UnitTracking
+from protokube.core.kubelet.gate import Gate
+from protokube.core.kubelet.identity import CLIENT, SERVING, certificates, kubeconfig, node_user
+from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
+from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.model import Moment
+from protokube.core.node.model import File
+from protokube.core.observed import Observed
+from tests.core.kubelet_states import ready, up
+from tests.core.states import INSTANCE, NOW, changed, config_of
+
+BOTH = frozenset({CLIENT, SERVING})
+PKI = "/var/lib/protokube/pki"
+
+
+def judged(
+    observed: Observed, names: frozenset[str] = BOTH, uptime: float = 5.0, *, control_plane: bool = True
+) -> KubeletAssessment:
+    settings = replace(config_of().kubelet, master=True, control_plane=control_plane)
+    facts = KubeletNode(Moment(NOW, uptime), INSTANCE, observed.node, observed.kubelet, names)
+    return assess(settings, facts, UnitTracking(), Gate())
+
+
+def texts(made: KubeletAssessment) -> dict[str, str]:
+    return {one.path: one.text for one in made.files}
+
+
+def test_the_certificates_are_the_nodes_own() -> None:
+    client, serving = certificates(INSTANCE)
+    user = f"system:node:{INSTANCE.name}"
+    assert (
+        (client.common_name, client.organizations)
+        == (user, ("system:nodes",))
+        == (node_user(INSTANCE.name), ("system:nodes",))
+    )
+    assert client.client and not client.server and not client.dns
+    assert serving.server and not serving.client and serving.dns == (INSTANCE.name,)
+    assert serving.addresses == INSTANCE.internal
+
+
+def test_a_kubeconfig_names_files_and_holds_no_certificate() -> None:
+    read = yaml.safe_load(kubeconfig("https://127.0.0.1:6443", "/pki/kubelet"))
+    (cluster,), (user,), (context,) = read["clusters"], read["users"], read["contexts"]
+    assert cluster["cluster"] == {"server": "https://127.0.0.1:6443", "certificate-authority": "/pki/kubelet/ca.crt"}
+    assert user["user"] == {"client-certificate": "/pki/kubelet/tls.crt", "client-key": "/pki/kubelet/tls.key"}
+    assert context["name"] == read["current-context"]
+    assert context["context"] == {"cluster": cluster["name"], "user": user["name"]}
+
+
+def test_all_files_are_written_at_once_when_the_certificates_are_there() -> None:
+    made = texts(judged(changed(ready(), files={})))
+    assert set(made) == {ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH}
+    assert f"--kubeconfig={KUBECONFIG_PATH}" in made[ARGS_PATH]
+    config = yaml.safe_load(made[CONFIG_PATH])
+    assert config["tlsCertFile"] == f"{PKI}/{SERVING}/tls.crt"
+    assert config["tlsPrivateKeyFile"] == f"{PKI}/{SERVING}/tls.key"
+    assert config["authentication"] == {"x509": {"clientCAFile": f"{PKI}/{CLIENT}/ca.crt"}}
+    assert "authorization" not in config, "kubelet's own default asks the API server"
+    assert "https://127.0.0.1:6443" in made[KUBECONFIG_PATH]
+
+
+def test_kubelet_waits_for_its_first_certificates_no_longer_than_for_volumes() -> None:
+    bare = changed(ready(), files={})
+    for names in (frozenset[str](), frozenset({CLIENT}), frozenset({SERVING})):
+        early = judged(bare, names)
+        assert not early.files and early.unit is None
+        assert [one.reason for one in early.findings.waiting] == ["its certificates are awaited"]
+    late = judged(bare, frozenset(), uptime=1000.0)
+    assert KUBECONFIG_PATH not in texts(late) and "--kubeconfig" not in texts(late)[ARGS_PATH]
+
+
+def test_a_changed_kubeconfig_restarts_a_running_kubelet() -> None:
+    made = judged(changed(ready(), files={}))
+    stands = {one.path: File(one.text, 0o644, int((NOW - 1000) * 1e9)) for one in made.files}
+    assert judged(changed(ready(), files=stands, unit=up())).unit is None
+    newer = stands | {KUBECONFIG_PATH: replace(stands[KUBECONFIG_PATH], mtime_ns=int((NOW - 5) * 1e9))}
+    restarted = judged(changed(ready(), files=newer, unit=up())).unit
+    assert restarted is not None and restarted.restart and KUBECONFIG_PATH in restarted.reason
+
+
+def test_a_node_without_a_control_plane_gets_no_identity() -> None:
+    made = texts(judged(changed(ready(), files={}), control_plane=False))
+    assert set(made) == {ARGS_PATH, CONFIG_PATH} and "tlsCertFile" not in made[CONFIG_PATH]

@@ -3,7 +3,7 @@
 The node's systemd lives on v2, whose controllers a machine with v1 mounts doesn't have. So the node's first process
 is put into cgroups of its own (`BEFORE`): they are the roots that its cgroup namespace shows. `SETUP` then makes one
 more mount namespace in the node, which has v1 hierarchies at /sys/fs/cgroup, and in which containerd and kubelet run.
-What is mounted in the node shows up in it. Its /proc/sys can be written, except for what belongs to the whole machine.
+What is mounted in the node shows up in it. Its /proc/sys can be written, but for what is the whole machine's.
 """
 
 from __future__ import annotations

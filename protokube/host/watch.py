@@ -194,7 +194,7 @@ class DirectoryWatcher:
         elif not there:
             if watch.directory.is_relative_to(watch.place / name):  # only a part of its path says when to look again
                 self._look(watch)
-        elif mask & watch.events and (watch.names is None or name in watch.names) and not _in_the_making(name):
+        elif mask & watch.events and (watch.names is None or name in watch.names) and not _beside(name):
             yield f"{watch.place / name} changed"
 
 
@@ -227,9 +227,10 @@ def _explained(what: str, full: int, advice: str) -> Iterator[None]:
         raise ProviderError(f"{what}: {error.strerror}; {remedy}") from error
 
 
-def _in_the_making(name: str) -> bool:
-    """Whether the name is a temporary one, as protokube writes beside a file: only the rename into place is news."""
-    return name.startswith(".") and name.endswith((".new", "-new"))
+def _beside(name: str) -> bool:
+    """Whether the name is a temporary one, as protokube writes beside a file, or that of a lock, as virtual-kubelet
+    has in the manifest folder: only the rename into place is news."""
+    return name.startswith(".") and name.endswith((".new", "-new", ".lock"))
 
 
 def wake_at_exit(loop: asyncio.AbstractEventLoop, pid: int, wake: Callable[[str], None], reason: str) -> None:

@@ -144,12 +144,13 @@ async def another_directory_under_the_same_name(tmp: Path) -> None:
 
 
 async def what_is_written_beside_its_place_is_no_news(tmp: Path) -> None:
-    """As protokube itself writes: files, links, and what the local cloud remembers. The rename into place is."""
+    """As protokube itself writes: files, links, what the local cloud remembers, locks. The rename into place is."""
     async with watching() as (watcher, wakes):
         await watcher.watch(tmp, CHANGE)
         for temporary in (".etcd.manifest.protokube-new", ".main-a.img.state.new"):
             (tmp / temporary).write_text("x")
             (tmp / temporary).rename(tmp / "there")
+        (tmp / ".virtual-kubelet.lock").touch()
         (tmp / ".hidden.img").touch()
         await wakes.next("hidden")
         assert set(wakes.heard) == {f"{tmp}/there changed", f"{tmp}/.hidden.img changed"}

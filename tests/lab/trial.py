@@ -191,10 +191,14 @@ class TrialNode:
         return self.spawn("daemon.log", *self.arguments(*options))
 
     def start_pods(self) -> subprocess.Popen[bytes]:
-        """Run the static pods of the manifest folder; they log below pods/."""
-        work = str(self.base / "pods")
-        module = [sys.executable, "-m", "tests.lab.static_pods", "--root", str(self.root), "--work", work]
-        return self.spawn("pods.log", *module)
+        """Run the static pods of the manifest folder as virtual-kubelet's children; it logs to pods.log."""
+        agent = [sys.executable, "-m", "protokube.agent", "--standalone", "--provider", "process"]
+        return self.spawn("pods.log", *agent, "--nodename", self.name, "--root", str(self.root))
+
+    def pod_logs(self) -> str:
+        """What the static pods have printed since they were last started."""
+        logs = sorted(self.root.glob("run/protokube/agent/containers/*.log"))
+        return "".join(f"{log.name}:\n{log.read_text(errors='replace')}\n" for log in logs)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL, for this process alone; what it has started goes on."""

@@ -146,9 +146,7 @@ class Recording:
 def read_back(node: TrialNode) -> set[int]:
     """Write a key as soon as etcd takes it; then the keys that it has of the client's."""
     done = node.run(sys.executable, "-c", _READER, _URL)
-    assert done.returncode == 0, (
-        f"etcd doesn't take a write: {done.stderr[-300:]}\n{node.log('pods/etcd.log')[-2000:]}"
-    )
+    assert done.returncode == 0, f"etcd doesn't take a write: {done.stderr[-300:]}\n{node.pod_logs()[-2000:]}"
     return set(json.loads(done.stdout))
 
 

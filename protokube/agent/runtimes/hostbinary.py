@@ -30,7 +30,7 @@ def refusals(pod: Pod) -> Iterator[str]:
     spec = spec_of(pod)
     if not spec.host_network:
         yield "spec.hostNetwork: true was expected: there is only the host's network here"
-    yield from _security(pod["spec"].get("securityContext") or {}, "spec.securityContext")
+    yield from security_refusals(pod)
     for one in spec.all_containers():
         if one.image != "host" and not one.image.startswith(("/", "host:")):
             yield (
@@ -39,6 +39,12 @@ def refusals(pod: Pod) -> Iterator[str]:
             )
         elif not one.image.startswith("/") and not (*one.command, *one.args):
             yield f"container {one.name}: command: it is missing"
+
+
+def security_refusals(pod: Pod) -> Iterator[str]:
+    """What of the pod's security contexts can't be kept."""
+    yield from _security(pod["spec"].get("securityContext") or {}, "spec.securityContext")
+    for one in spec_of(pod).all_containers():
         yield from _security(one.security_context, f"container {one.name}: securityContext")
 
 

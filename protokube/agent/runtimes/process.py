@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -18,11 +19,17 @@ from msgspec.structs import replace
 from protokube.agent.core.lifecycle import EXITED, RUNNING, ContainerId, ContainerState
 from protokube.agent.core.model import Pod, spec_of
 from protokube.agent.ports import ContainerSpec, ExecResult, LogOptions
-from protokube.agent.runtimes.commands import PATH, follow, run
+from protokube.agent.runtimes.commands import follow, run
+from protokube.agent.runtimes.hostbinary import security_refusals, user_of
+from protokube.agent.runtimes.ownroot import READY, Place, inhabitants, label
 from protokube.errors import ProviderError, explain
 
 _LAST_GRACE = 10.0
 """Seconds that containers have when the agent ends."""
+_MAKING = 60.0
+"""Seconds that a root may take to be made: a disk may hang."""
+_LOOKS = (0.0, 0.05, 0.2, 1.0, 3.0)
+"""Pauses between looks at processes that were killed; the last one is repeated."""
 
 
 class ProcessRuntime:
@@ -38,38 +45,51 @@ class ProcessRuntime:
         self._processes: dict[ContainerId, asyncio.subprocess.Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: asyncio.Queue[str | None] = asyncio.Queue()
+        self._label = ""
 
     def refuse(self, pod: Pod) -> Sequence[str]:
-        """Pods with a network of their own, and containers without a command."""
+        """Pods with a network of their own or rights that can't be kept, and containers without a command."""
         spec = spec_of(pod)
         reasons = (
             [] if spec.host_network else ["spec.hostNetwork: true was expected: there is only the host's network"]
         )
         bare = [one.name for one in spec.all_containers() if not (*one.command, *one.args)]
-        return [*reasons, *(f"container {name}: command: it is missing; no images run here" for name in bare)]
+        reasons += [f"container {name}: command: it is missing; no images run here" for name in bare]
+        return [*reasons, *security_refusals(pod)]
 
     async def open(self) -> None:
-        """Nothing to prepare: no container outlives its agent."""
+        """End what an agent before us has left. Raises ProviderError while some of it hasn't ended."""
+        with explain(f"make {self._work}"):
+            self._work.mkdir(parents=True, exist_ok=True)
+            self._label = label(self._work)
+        if left := await _ended(self._label, looks=len(_LOOKS)):
+            raise ProviderError(f"processes {left} of an earlier agent's containers haven't ended; see what they do")
+        with explain(f"clear {self._work}"):
+            for path in self._work.glob("protokube-*"):
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink()
 
     async def start(self, spec: ContainerSpec) -> None:
-        """Start a container in a mount namespace and a root of its own."""
+        """Start a container in a mount namespace and a root of its own, and wait until it is in there."""
         if spec.id in self._states:
             return
         rootfs = self._work / str(spec.id)
         with explain(f"make {rootfs}"):
             rootfs.mkdir(parents=True, exist_ok=True)
             log = self._log(spec.id).open("ab")
-        inside = _script(spec, self._root, rootfs)
+        place = Place(f"{self._label}{spec.id}", rootfs, self._root)
+        own = _as_user(spec)
+        if spec.container.working_dir:
+            own += ["env", "-C", spec.container.working_dir]
+        command = place.command(spec.argv, spec.env, spec.mounts, own=own)
         with log:
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *("unshare", "--mount", "--propagation", "private", "sh", "-euc", inside),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
-            except OSError as error:
-                raise ProviderError(f"unshare: {error.strerror}; install util-linux") from error
+                process = await _started(command, log.fileno())
+            except ProviderError:
+                await self.remove(spec.id)
+                raise
         self._processes[spec.id] = process
         self._states[spec.id] = ContainerState(spec.id, RUNNING, self._wall(), handle=f"process://{process.pid}")
         task = asyncio.create_task(self._wait(spec.id, process))
@@ -127,9 +147,13 @@ class ProcessRuntime:
     async def close(self) -> None:
         """End every container."""
         await asyncio.gather(*(self.stop(ref, _LAST_GRACE) for ref in list(self._processes)))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LAST_GRACE)
 
     async def _wait(self, ref: ContainerId, process: asyncio.subprocess.Process) -> None:
+        """A container has ended when the last of its processes has: the others are killed with the first one."""
         code = await process.wait()
+        await _ended(f"{self._label}{ref}")
         self._processes.pop(ref, None)
         if ref in self._states:
             exit_code, number = (128 - code, -code) if code < 0 else (code, None)
@@ -142,28 +166,50 @@ class ProcessRuntime:
         return self._work / f"{ref}.log"
 
 
-def _script(spec: ContainerSpec, root: Path, rootfs: Path) -> str:
-    """The shell script that makes the container's file system at `rootfs` and becomes its command."""
-    at, here = shlex.quote, shlex.quote(str(rootfs))
-    lines = [f"mount -t tmpfs -o mode=0755 tmpfs {here}", f"cd {here}", "mkdir etc usr dev proc"]
-    for place in (Path("/bin"), Path("/sbin"), Path("/lib"), Path("/lib32"), Path("/lib64"), Path("/libx32")):
-        if place.is_symlink():
-            lines.append(f"ln -s {at(str(place.readlink()))} {place.name}")
-        elif place.is_dir():
-            lines.append(f"mkdir {place.name}; mount --bind {place} {place.name}")
-    lines += ["mount --bind /usr usr", "mount --rbind /dev dev", "mount --rbind /proc proc"]
-    lines += ["mount -o remount,bind,ro usr", "echo hosts: files dns >etc/nsswitch.conf"]
-    resolver = at(str(root / "etc/resolv.conf"))
-    lines.append(f"test ! -f {resolver} || cp {resolver} etc/resolv.conf")
-    for mount in spec.mounts:
-        source, target = at(mount.source), at(mount.target.lstrip("/"))
-        parent = at(str(Path(mount.target.lstrip("/")).parent))
-        lines.append(f"if test -d {source}; then mkdir -p {target}; else mkdir -p {parent}; touch {target}; fi")
-        lines.append(f"mount --bind {source} {target}")
-        if mount.read_only:
-            lines.append(f"mount -o remount,bind,ro {target}")
-    environment = [f"{name}={value}" for name, value in (("PATH", PATH), *spec.env)]
-    work = ["env", "-C", spec.container.working_dir] if spec.container.working_dir else []
-    # pdeathsig: a container never outlives its agent, not even one that is killed.
-    end = ["env", "-i", *environment, "setpriv", "--pdeathsig", "KILL", "chroot", ".", *work, *spec.argv]
-    return "\n".join([*lines, f"exec {shlex.join(end)}"])
+async def _started(command: Sequence[str], log: int) -> asyncio.subprocess.Process:
+    """Start a container's command, and wait until its program is in its root. Raises ProviderError."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.PIPE
+        )
+    except OSError as error:
+        raise ProviderError(f"{command[0]}: {error.strerror}; install util-linux") from error
+    assert process.stderr is not None
+    said, ready = b"", False
+    try:
+        async with asyncio.timeout(_MAKING):
+            said = await process.stderr.read()
+        ready = said.endswith(READY)
+    except TimeoutError:
+        raise ProviderError(f"its root couldn't be made within {_MAKING:g} s; is a disk hanging?") from None
+    finally:
+        if not ready:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    if not ready:
+        code = await process.wait()
+        reason = said.decode(errors="replace").strip() or f"exit code {code}"
+        raise ProviderError(f"its root can't be made: {reason}")
+    return process
+
+
+async def _ended(name: str, *, looks: int | None = None) -> list[int]:
+    """Kill all processes in the roots of that name; return those that are left after so many looks."""
+    look = 0
+    while left := await asyncio.to_thread(inhabitants, name):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if look == looks:
+            break
+        await asyncio.sleep(_LOOKS[min(look, len(_LOOKS) - 1)])
+        look += 1
+    return left
+
+
+def _as_user(spec: ContainerSpec) -> list[str]:
+    user, group = (user_of(spec.pod, spec.container, field) for field in ("runAsUser", "runAsGroup"))
+    if user is None and group is None:
+        return []
+    # With its user a process loses the signal that it asked for.
+    return ["setpriv", f"--reuid={user or 0}", f"--regid={group or 0}", "--clear-groups", "--pdeathsig", "KILL"]

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from protokube.agent.core.pods import uid_of
 from protokube.agent.http.webconfig import WebConfig
 from protokube.agent.http.webserver import WebServer
 from protokube.agent.machine import Machine
-from protokube.agent.ports import LogOptions
+from protokube.agent.ports import LogOptions, NotFoundError
 from protokube.agent.providers.memory import MemoryProvider
 from protokube.agent.providers.web import WebProvider
 from tests.agent.harness import Kept, Spoken, running, until
@@ -84,6 +85,18 @@ def test_pods_stay_while_the_server_is_away() -> None:
                 await until("the new one runs", lambda: (uid_of(other), "Running") in reporter.told)
             assert (served.memory.calls["create_pod"], served.memory.calls["delete_pod"]) == (2, 0)
             assert (uid_of(pod), "gone") not in reporter.told
+
+    asyncio.run(test())
+
+
+def test_both_ends_agree_on_what_is_gone() -> None:
+    """W9 and W11."""
+
+    async def test() -> None:
+        async with both_ends() as (provider, _):
+            assert await provider.get_pod("default", "web") is None
+            with pytest.raises(NotFoundError):
+                await provider.delete_pod(wanted())
 
     asyncio.run(test())
 

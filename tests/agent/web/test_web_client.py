@@ -18,21 +18,7 @@ from protokube.agent.ports import LogOptions, NotFoundError
 from protokube.agent.providers.web import WebProvider
 from protokube.errors import ConfigError, ProviderError
 from tests.agent.web.raw import CUT, answer, asked
-
-POD: dict[str, Any] = {
-    "kind": "Pod",
-    "apiVersion": "v1",
-    "metadata": {
-        "name": "web",
-        "namespace": "default",
-        "uid": "11111111-2222-3333-4444-555555555555",
-        "creationTimestamp": None,
-        "labels": {"app": "w"},
-    },
-    "spec": {"containers": [{"name": "c", "image": "nginx:1", "ports": [{"containerPort": 80}]}]},
-    "status": {},
-}
-BYTES = json.dumps(POD, separators=(",", ":")).encode()
+from tests.agent.web.vectors import BASIC, BODY, LINES, POD, TARGETS
 
 Call = Callable[[WebProvider], Awaitable[Any]]
 
@@ -64,7 +50,7 @@ def outcome(call: Call, *answers: bytes) -> tuple[Any, int, list[float]]:
     return asyncio.run(test())
 
 
-def request_of(call: Call, reply: bytes = answer("200 OK", BYTES), user: str | None = None) -> tuple[str, bytes]:
+def request_of(call: Call, reply: bytes = answer("200 OK", BODY), user: str | None = None) -> tuple[str, bytes]:
     async def test() -> tuple[str, bytes]:
         async with asked(reply, user=user) as (provider, raw, _):
             await call(provider)
@@ -76,16 +62,16 @@ def request_of(call: Call, reply: bytes = answer("200 OK", BYTES), user: str | N
 @pytest.mark.parametrize(
     ("call", "line"),
     [
-        (lambda p: p.create_pod(POD), "POST /createPod HTTP/1.1"),  # W1
-        (lambda p: p.update_pod(POD), "PUT /updatePod HTTP/1.1"),  # W2
-        (lambda p: p.delete_pod(POD), "DELETE /deletePod HTTP/1.1"),  # W3
+        (lambda p: p.create_pod(POD), LINES["W1"]),  # W1
+        (lambda p: p.update_pod(POD), LINES["W2"]),  # W2
+        (lambda p: p.delete_pod(POD), LINES["W3"]),  # W3
     ],
 )
 def test_a_write_has_the_bytes_of_the_go_client(call: Call, line: str) -> None:
     head, body = request_of(call)
-    assert head.startswith(line + "\r\n")
-    assert body == BYTES
-    assert "Content-Type: application/json\r\n" in head and f"Content-Length: {len(BYTES)}\r\n" in head
+    assert head.startswith(f"{line} HTTP/1.1\r\n")
+    assert body == BODY
+    assert "Content-Type: application/json\r\n" in head and f"Content-Length: {len(BODY)}\r\n" in head
 
 
 def test_creation_time_and_status_are_sent_even_if_a_source_has_none() -> None:
@@ -94,21 +80,17 @@ def test_creation_time_and_status_are_sent_even_if_a_source_has_none() -> None:
     assert json.loads(body) == {"metadata": metadata, "spec": {}, "status": {}}
 
 
-NAMED = "?namespace=default&name=web"
-LOGS = "/getContainerLogs?namespace=default&podName=web&containerName=c"
-
-
 @pytest.mark.parametrize(
     ("call", "target", "reply"),
     [
-        (get_pod, "/getPod" + NAMED, BYTES),  # W4
-        (lambda p: lines(p, tail=10), LOGS + "&tail=10", b""),  # W5
-        (get_pods, "/getPods", b"[]"),  # W6
+        (get_pod, TARGETS["W4"], BODY),  # W4
+        (lambda p: lines(p, tail=10), TARGETS["W5"], b""),  # W5
+        (get_pods, TARGETS["W6"], b"[]"),  # W6
         (lambda p: p.capacity(), "/capacity", b"{}"),
         (
-            lambda p: p.get_pod_status("d e", "a b&c/ü"),
-            "/getPodStatus?namespace=d+e&name=a+b%26c%2F%C3%BC",
-            b"{}",
+            lambda p: p.get_pod("d e", "a b&c/ü"),
+            TARGETS["W7"],
+            BODY.replace(b'"web","namespace":"default"', '"a b&c/ü","namespace":"d e"'.encode()),
         ),  # W7
     ],
 )
@@ -123,7 +105,7 @@ def test_a_question_has_the_target_of_the_go_client(call: Call, target: str, rep
 def test_user_and_password_of_the_url_are_shown() -> None:  # W8
     config = read_config({}, {"WEB_ENDPOINT_URL": "http://u:p@127.0.0.1:3000"}, "env")
     head, _ = request_of(get_pods, answer("200 OK", b"[]"), config.user)
-    assert "Authorization: Basic dTpw\r\n" in head
+    assert f"{BASIC}\r\n" in head
 
 
 MEANINGS: list[tuple[str, Call, bytes, Any]] = [
@@ -146,7 +128,7 @@ def test_what_an_answer_means(call: Call, reply: bytes, expected: Any) -> None:
 
 
 def test_json_is_read_under_any_content_type() -> None:  # W25
-    result, _, _ = outcome(get_pod, answer("200 OK", BYTES, "text/plain; charset=utf-8"))
+    result, _, _ = outcome(get_pod, answer("200 OK", BODY, "text/plain; charset=utf-8"))
     assert result["metadata"]["name"] == "web"
 
 
@@ -158,7 +140,7 @@ ERRORS: list[tuple[str, Call, bytes, str]] = [
     ("W16: a long body is cut", get_pods, answer("503 Busy", b"x" * 9999), "GET /getPods: 503 Busy: xxx"),
     ("W26: 204 to a list", get_pods, answer("204 No Content"), "expected an array of Pod objects, got 204"),
     ("W27: 200 and nothing", get_pods, answer("200 OK"), "expected JSON, got an empty body"),
-    ("another pod than asked for", lambda p: p.get_pod("x", "web"), answer("200 OK", BYTES), "got default/web"),
+    ("another pod than asked for", lambda p: p.get_pod("x", "web"), answer("200 OK", BODY), "got default/web"),
     ("no name", get_pod, answer("200 OK", b'{"metadata":{}}'), "expected a Pod with metadata.name"),
     ("not JSON", get_pods, answer("200 OK", b"<html>"), "expected JSON, got <html>"),
     ("400 is final", get_pods, answer("400 Bad Request", b"no"), "400 Bad Request: no"),
@@ -211,7 +193,7 @@ def test_a_write_whose_connection_is_closed_is_sent_again_with_its_body() -> Non
     async def test() -> None:
         async with asked(CUT, CUT, answer("200 OK")) as (provider, raw, pauses):
             await provider.create_pod(POD)
-            assert [body for _, body in raw.seen] == [BYTES] * 3
+            assert [body for _, body in raw.seen] == [BODY] * 3
             assert len(pauses) == 2
 
     asyncio.run(test())

@@ -5,68 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import web
 
-from protokube.agent.core.model import Json
-from protokube.agent.http.webserver import WebServer
-from protokube.agent.machine import Machine
-from protokube.agent.ports import NodeFacts, RefusedError
+from protokube.agent.ports import RefusedError
 from protokube.agent.providers.memory import MemoryProvider
 from protokube.errors import ProviderError
-from tests.agent.web.raw import said
+from tests.agent.web.serving import Moody, answers, served
+from tests.agent.web.vectors import BODY, read, write
 
-# W1 as the Go client sends it; W2 and W3 differ in the first line alone.
-BODY = (
-    b'{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web","namespace":"default",'
-    b'"uid":"11111111-2222-3333-4444-555555555555","creationTimestamp":null,"labels":{"app":"w"}},'
-    b'"spec":{"containers":[{"name":"c","image":"nginx:1","ports":[{"containerPort":80}],'
-    b'"resources":{"requests":{"cpu":"100m"}}}],"restartPolicy":"Always"},"status":{}}'
-)
 OTHER = BODY.replace(b"11111111-", b"99999999-")
-AGENT = ("User-Agent: Go-http-client/1.1",)
-
-
-def write(line: str, body: bytes = BODY) -> bytes:
-    length = f"Content-Length: {len(body)}"
-    head = [f"{line} HTTP/1.1", "Host: h", *AGENT, length, "Content-Type: application/json", "Accept-Encoding: gzip"]
-    return "\r\n".join([*head, "", ""]).encode() + body
-
-
-def read(target: str, *more: str) -> bytes:
-    head = [f"GET {target} HTTP/1.1", "Host: h", *AGENT, "Content-Type: application/json", "Accept-Encoding: gzip"]
-    return "\r\n".join([*head, *more, "", ""]).encode()
-
-
-Ask = Callable[[bytes], Awaitable[tuple[str, bytes]]]
-
-
-@asynccontextmanager
-async def served(
-    provider: MemoryProvider, node: NodeFacts | None = None, token: str | None = None
-) -> AsyncIterator[Ask]:
-    runner = web.AppRunner(WebServer(provider, node or Machine(), token, held=0.01).application())
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    try:
-        yield lambda request: said(port, request)
-    finally:
-        await runner.cleanup()
-
-
-def answers(
-    *requests: bytes, provider: MemoryProvider | None = None, token: str | None = None
-) -> list[tuple[str, bytes]]:
-    async def test() -> list[tuple[str, bytes]]:
-        async with served(provider or MemoryProvider(), token=token) as ask:
-            return [await ask(one) for one in requests]
-
-    return asyncio.run(test())
 
 
 def test_the_go_clients_bytes_are_taken() -> None:
@@ -144,30 +93,6 @@ def test_a_providers_error_is_told(error: Exception, status: str, text: bytes) -
 
     provider.obstacle = obstacle
     assert answers(write("POST /createPod"), provider=provider) == [(status, text)]
-
-
-class Moody:
-    """A node whose provider fails now and then."""
-
-    def __init__(self) -> None:
-        self.down = True
-
-    async def capacity(self) -> dict[str, str]:
-        return {"cpu": self._say("4")}
-
-    async def node_conditions(self) -> Sequence[Json]:
-        return [{"type": "Ready", "status": self._say("True")}]
-
-    async def node_addresses(self) -> Sequence[Json]:
-        return [{"type": "InternalIP", "address": self._say("10.1.2.3")}]
-
-    def operating_system(self) -> str:
-        return "windows"
-
-    def _say(self, value: str) -> str:
-        if self.down:
-            raise ProviderError("no answer")
-        return value
 
 
 def test_questions_about_the_node_are_always_answered() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from protokube.core.action import Facet
 from protokube.core.assess import Assessment, Wanted, assess
+from protokube.core.backup.model import BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.disks.model import Disk, NoDisk, StorageFacts, Working
 from protokube.core.dns.model import RecordSet
@@ -84,6 +85,8 @@ class Observer:
         self._slow: Future[dict[str, object]] | None = None
         self._store_asked: float | None = None
         """The uptime at which the store was last asked about authorities; None when it is to be asked next."""
+        self._backups: dict[str, Future[dict[str, object]]] = {}
+        """The questions about backups that are under way, by etcd cluster."""
         self._outlived = False
         """Whether the slow reads were begun in an earlier reconcile."""
 
@@ -124,7 +127,7 @@ class Observer:
         if unseen:
             return self.again(view, frozenset({Facet.DISKS}))
         if self._slow is None:
-            return self._follow_authorities(view)
+            return self._follow_authorities(view) or self._follow_backups(view)
         if self._wake is not None and not self._slow.done() and any(map(_is_working, disks.values())):
             self._slow.add_done_callback(partial(_tell, self._wake))
             return None
@@ -152,6 +155,37 @@ class Observer:
         asking = replace(view, judged=replace(view.judged, wanted=wanted))
         found = self._read_authorities(asking, frozenset({Facet.AUTHORITIES}))
         return None if found is None else self._judge(found, view.history)
+
+    def _follow_backups(self, view: View) -> View | None:
+        """The view with the answers about backups that are due.
+
+        A store may be slow or gone: nothing waits for it, where there is somebody to wake.
+        """
+        cluster = view.judged.wanted.backups[0]
+        for member in view.judged.wanted.backup_answers:
+            if member.etcd not in self._backups:
+                read = partial(self._readers.backups.answers, cluster, member)
+                key = f"backups of {member.etcd}"
+                self._backups[member.etcd] = start(key, partial(self._limited_read, key, read))
+        if self._wake is None:
+            wait(self._backups.values())
+        ended = {etcd: future for etcd, future in self._backups.items() if future.done()}
+        for etcd, future in self._backups.items():
+            if etcd not in ended and self._wake is not None:
+                future.add_done_callback(partial(_tell_of_backups, self._wake))
+        if not ended:
+            return None
+        answers: dict[str, BackupAnswers | Unknown] = dict(view.observed.backups.answers)
+        for etcd, future in ended.items():
+            del self._backups[etcd]
+            (found,) = future.result().values()
+            assert isinstance(found, BackupAnswers | Unknown)
+            answers[etcd] = found
+        facts = replace(view.observed.backups, answers=answers)
+        return self._judge(replace(view.observed, at=self._moment(), backups=facts), view.history)
+
+    def _limited_read(self, key: str, read: Callable[[], object]) -> dict[str, object]:
+        return {found: _known(future) for found, future in self._limited.run({key: read}).items()}
 
     def newly_wanted(self, observed: Observed, history: History) -> View:
         """The view of a predicted snapshot, with all read that only the prediction wants."""
@@ -183,6 +217,7 @@ class Observer:
             self._read_certificates,
             self._read_authorities,
             self._read_names,
+            self._read_backups,
         ):
             if (more := read(view, facets)) is not None:
                 asked = more.answers is not view.observed.answers
@@ -291,6 +326,18 @@ class Observer:
         pki = replace(pki, authorities=found["authorities"], clock_in_sync=found["clock"])
         return replace(view.observed, pki=pki)
 
+    def _read_backups(self, view: View, facets: frozenset[Facet]) -> Observed | None:
+        """The work on this machine's backups. Answers from before a change don't count any more."""
+        facts, (_, members) = view.observed.backups, view.judged.wanted.backups
+        if not members or (facts.work is not None and Facet.BACKUPS not in facets):
+            return None
+        etcds = [one.etcd for one in members]
+        found = self._read({"backups": lambda: self._readers.backups.work(etcds)})["backups"]
+        work: Mapping[str, BackupWork | Unknown]
+        work = dict.fromkeys(etcds, found) if isinstance(found, Unknown) else found  # type: ignore[assignment]
+        answers = {} if Facet.BACKUPS in facets else facts.answers
+        return replace(view.observed, backups=replace(facts, work=work, answers=answers))
+
     def _read_names(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """Members that must be asked, and records; again when there are new ones to ask for."""
         observed, wanted = view.observed, view.judged.wanted
@@ -372,6 +419,10 @@ def _is_working(disk: Disk | NoDisk | Unknown | None) -> bool:
 
 def _tell(wake: Callable[[str], None], _: Future[dict[str, object]]) -> None:
     wake("the installed kubelet is known")
+
+
+def _tell_of_backups(wake: Callable[[str], None], _: Future[dict[str, object]]) -> None:
+    wake("the store has answered about backups")
 
 
 def _with_mounts(storage: StorageFacts, found: object) -> StorageFacts:

@@ -9,12 +9,14 @@ stands with the actions that it carries out, in the concern's `actions.py`; only
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
+from protokube.core.backup.actions import BackupWriter
+from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
 from protokube.core.disks.actions import DiskWriter
 from protokube.core.disks.model import Disk, NoDisk, VolumeContents
 from protokube.core.dns.actions import RecordWriter
@@ -191,6 +193,21 @@ class Pki(PkiReader, PkiWriter, Protocol):
     """A node's PKI, to act on."""
 
 
+class BackupReader(Protocol):
+    """The reading half of a node's backups of etcd."""
+
+    def work(self, etcds: Iterable[str]) -> Mapping[str, BackupWork | Unknown]:
+        """The work on each etcd cluster's backups on this machine. Asks nobody."""
+
+    def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
+        """The backups of a member's etcd cluster in the store, and whether the member leads. Raises StoreError when
+        the store gives no answer."""
+
+
+class Backups(BackupReader, BackupWriter, Protocol):
+    """A node's backups of etcd, to act on."""
+
+
 class EtcdPeers(Protocol):
     """Asks etcd's peer port who its members are, and what it runs."""
 
@@ -237,6 +254,7 @@ class Readers(Struct, frozen=True):
     dns: DNSReader | None
     services: ServiceReader | None
     pki: PkiReader
+    backups: BackupReader
 
 
 Writers = Mapping[str, object]

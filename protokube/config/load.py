@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
+from protokube.config.backup import backup_settings
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
 from protokube.core.component.model import Layer
 from protokube.core.component.schema import parse_version
@@ -42,6 +43,7 @@ FILE_ONLY = (
     "dnsReadEvery",
     "imdsV1",
     "kubeletRestartsPerHour",
+    "etcd",
 )
 
 
@@ -210,6 +212,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             tls=_etcd_tls(str(values["etcd-tls"]), templates, faults),
             store_shared=values["store"] is not None,
         ),
+        backup=backup_settings(section, faults, store_shared=values["store"] is not None),
         pki=PkiSettings(trust_clock=bool(values["trust-clock"])),
         dns=DnsSettings(
             suffix=suffix, adopt=bool(values["dns-adopt"]), removals=_count(section, "dnsRemovals", 2, faults)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,8 @@ from msgspec.structs import replace
 
 from protokube.cloudprovider.detect import detect_cloud
 from protokube.config.load import Settings
+from protokube.core.backup.actions import RemoveBackups, TakeBackup
+from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.core.etcd.tls import peer_certificate
@@ -37,6 +39,7 @@ from protokube.store.place import StorePlace, find_store
 if TYPE_CHECKING:
     import asyncio
 
+    from protokube.backups.node import NodeBackups
     from protokube.etcdclient.peers import HttpEtcdPeers
     from protokube.host.systemd import SystemBus
     from protokube.pki.node import NodePki
@@ -114,6 +117,37 @@ class _Pki:
     def issue(self, action: IssueCertificate) -> None:
         """See core/pki/actions.py."""
         self.node().issue(action)
+
+
+class _Backups:
+    """The node's backups of etcd; they are loaded when one concerns this node."""
+
+    def __init__(self, root: str, store: StorePlace, tools: str | None, wake: Wake) -> None:
+        self._root, self._store, self._tools, self._wake = root, store, tools, wake
+        self._made: NodeBackups | None = None
+
+    def _node(self) -> NodeBackups:
+        from protokube.backups.node import NodeBackups
+
+        if self._made is None:
+            self._made = NodeBackups(self._root, self._store, self._tools, self._wake)
+        return self._made
+
+    def work(self, etcds: Iterable[str]) -> Mapping[str, BackupWork | Unknown]:
+        """See ports.BackupReader."""
+        return self._node().work(etcds)
+
+    def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
+        """See ports.BackupReader."""
+        return self._node().answers(cluster, member)
+
+    def start_backup(self, action: TakeBackup) -> None:
+        """See core/backup/actions.py."""
+        self._node().start_backup(action)
+
+    def remove_backups(self, action: RemoveBackups) -> None:
+        """See core/backup/actions.py."""
+        self._node().remove_backups(action)
 
 
 class _Bus:
@@ -245,6 +279,7 @@ def wire(
     disks.data_dirs = data_dirs  # the templates may be others than in the configuration before
     files = NodeFiles(settings.root)
     pki = _Pki(settings.root, chosen.store)
+    backups = _Backups(settings.root, chosen.store, config.backup.tools, wake)
     services = None
     if config.kubelet.unit is not None:
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
@@ -262,8 +297,16 @@ def wire(
 
     return Wired(
         config,
-        Readers(cloud, disks, files, _Peers(pki), InstalledKubelet(settings.root), dns, services, pki),
-        {"cloud": cloud, "disks": disks, "files": files, "dns": dns, "services": services, "pki": pki},
+        Readers(cloud, disks, files, _Peers(pki), InstalledKubelet(settings.root), dns, services, pki, backups),
+        {
+            "cloud": cloud,
+            "disks": disks,
+            "files": files,
+            "dns": dns,
+            "services": services,
+            "pki": pki,
+            "backups": backups,
+        },
         dns,
         tuple(watch),
         disks.running,

@@ -26,6 +26,7 @@ class Facet(StrEnum):
     UNIT = "unit"
     CERTIFICATES = "certificates"
     AUTHORITIES = "authorities"
+    BACKUPS = "backups"
 
 
 @runtime_checkable

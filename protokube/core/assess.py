@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from protokube.core.backup.assess import assess as assess_backups
+from protokube.core.backup.model import BackedUp, BackupAssessment
 from protokube.core.disks.accepted import read_accepted
 from protokube.core.disks.assess import assess as assess_disks
 from protokube.core.disks.model import DisksAssessment
@@ -19,6 +21,7 @@ from protokube.core.dns.model import DnsAssessment, DnsFacts, names_with_address
 from protokube.core.etcd.assess import assess as assess_etcd
 from protokube.core.etcd.members import mounted_members
 from protokube.core.etcd.model import EtcdAssessment, EtcdFacts
+from protokube.core.etcd.serving import serving_members
 from protokube.core.etcd.tls import pki_needs
 from protokube.core.history import History
 from protokube.core.kubelet.assess import assess as assess_kubelet
@@ -43,7 +46,9 @@ class Wanted(Struct, frozen=True):
     `disks`: volumes whose disk to read. `contents`: mounted volumes → their mount points. `questions`: etcd cluster →
     the peer URLs to ask → the member behind each. `names`: names whose records to read. `directories`: to watch,
     without the root prefix. `kubeconfig`: the file that tells kubelet its API server. `certificates`: whether the
-    node's certificates concern it. `authorities`: the cluster whose authorities to read from the store.
+    node's certificates concern it. `authorities`: the cluster whose authorities to read from the store. `backups`:
+    the cluster, and its members here, whose backups concern this node; `backup_answers`: those of them about which
+    the store and etcd are to be asked.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -54,6 +59,8 @@ class Wanted(Struct, frozen=True):
     kubeconfig: str | None = None
     certificates: bool = False
     authorities: str | None = None
+    backups: tuple[str, tuple[BackedUp, ...]] = ("", ())
+    backup_answers: tuple[BackedUp, ...] = ()
 
 
 class Assessment(Struct, frozen=True):
@@ -64,6 +71,7 @@ class Assessment(Struct, frozen=True):
     disks: DisksAssessment | None = None
     pki: PkiAssessment | None = None
     etcd: EtcdAssessment | None = None
+    backup: BackupAssessment | None = None
     dns: DnsAssessment | None = None
     kubelet: KubeletAssessment = field(default_factory=KubeletAssessment)
     wanted: Wanted = Wanted()
@@ -89,13 +97,16 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         needs = replace(needs, wanted=(*needs.wanted, *kubelet_certificates(volumes.instance)))
     pki = assess_pki(config.pki, observed.pki, observed.at.now, needs)
     etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks, pki))
+    served = (volumes.cluster_id, serving_members(etcd))
+    backup = assess_backups(config.backup, observed.backups, observed.at, history.backups, served)
     dns_facts = DnsFacts(cloud, observed.records, not isinstance(storage.mounts, Unknown))
     dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
     kubelet_node = replace(kubelet_node, certificates=pki.ready)
     kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
     wanted = _wanted(config, disks, etcd, dns)
     wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)
-    return Assessment(findings, volumes, disks, pki, etcd, dns, kubelet, wanted)
+    wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
+    return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, wanted)
 
 
 def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dns: DnsAssessment) -> Wanted:

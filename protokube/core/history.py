@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protokube.core.action import Action
+from protokube.core.backup.tracking import BackupTracking
 from protokube.core.disks.model import Disk, NoDisk
 from protokube.core.dns.actions import ChangeRecords
 from protokube.core.dns.model import REMOVALS
@@ -42,6 +43,7 @@ class History(Struct, frozen=True):
     answers: AnswerTracking = AnswerTracking()
     owners: OwnerTracking = OwnerTracking()
     units: UnitTracking = UnitTracking()
+    backups: BackupTracking = BackupTracking()
     failed: frozenset[str] = frozenset()
 
     def seen(self, observed: Observed) -> History:
@@ -55,6 +57,7 @@ class History(Struct, frozen=True):
             self,
             attachments=self.attachments.seen(observed.at.uptime, observed.cloud, disks),
             answers=self.answers.seen(observed.at.uptime, observed.answers),
+            backups=self.backups.seen(observed.at.uptime, observed.backups.work, observed.backups.answers),
         )
 
     def cloud_answered(self, observed: Observed) -> History:

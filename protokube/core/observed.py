@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from protokube.core.backup.model import BackupFacts
 from protokube.core.disks.model import StorageFacts
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.model import PeerAnswers
@@ -30,3 +31,4 @@ class Observed(Struct, frozen=True):
     records: Mapping[str, RecordSet] | Unknown = {}
     kubelet: KubeletFacts = KubeletFacts()
     pki: PkiFacts = PkiFacts()
+    backups: BackupFacts = BackupFacts()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protokube.core.assess import Assessment
+from protokube.core.backup.plan import plan as plan_backups
 from protokube.core.disks.plan import plan as plan_disks
 from protokube.core.dns.plan import plan as plan_dns
 from protokube.core.etcd.plan import plan as plan_etcd
@@ -30,6 +31,8 @@ def plan(judged: Assessment, failed: frozenset[str] = frozenset(), assumed: Mapp
         plan_pki(judged.pki, out)
     if judged.etcd is not None:
         plan_etcd(judged.etcd, out)
+    if judged.backup is not None:
+        plan_backups(judged.backup, out)
     if judged.dns is not None:
         plan_dns(judged.dns, out)
     plan_kubelet(judged.kubelet, out)

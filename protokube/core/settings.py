@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protokube.core.backup.model import BackupSettings
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings
@@ -25,6 +26,7 @@ class NodeConfig(Struct, frozen=True):
     dns: DnsSettings = DnsSettings()
     kubelet: KubeletSettings = KubeletSettings()
     pki: PkiSettings = PkiSettings()
+    backup: BackupSettings = BackupSettings()
 
     def for_dry_run(self) -> NodeConfig:
         """The configuration for a dry run, which reads once: it doesn't wait until answers have been the same."""

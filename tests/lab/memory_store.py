@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from protokube.errors import StoreConflictError, StoreError
 from protokube.ports import StoredObject
-from protokube.store.names import check_name, check_prefix
+from protokube.store.names import check_deletable, check_name, check_prefix
 
 
 class MemoryStore:
@@ -41,6 +42,22 @@ class MemoryStore:
     def compare_and_swap(self, name: str, content: bytes, version: str) -> bool:
         """See ports.Store."""
         return self._write(name, content, int(version))
+
+    def put_file_if_absent(self, name: str, path: Path) -> bool:
+        """See ports.BulkStore."""
+        return self._write(name, path.read_bytes(), 0)
+
+    def get_file(self, name: str, path: Path) -> bool:
+        """See ports.BulkStore."""
+        found = self.get(name)
+        if found is not None:
+            path.write_bytes(found.content)
+        return found is not None
+
+    def delete(self, name: str) -> None:
+        """See ports.BulkStore."""
+        self._begin("delete")
+        self.contents.pop(check_deletable(name), None)
 
     def _write(self, name: str, content: bytes, number: int) -> bool:
         trouble = self._begin("put")

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from protokube.apply import apply
 from protokube.config.load import load_templates
 from protokube.core.action import Facet
+from protokube.core.backup.model import BackupSettings
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
@@ -36,6 +37,7 @@ from protokube.ports import Readers
 from protokube.reconcile import MOST_PASSES, Cause, Memory, _recorded, dry_run, reconcile
 from protokube.report.model import Report
 from protokube.together import Limited
+from tests.rounds.backups import Backups
 from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, Pki, Probe, Services
 from tests.rounds.world import Node, World
 
@@ -79,6 +81,9 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "etcd_tls": ("etcd.tls",),
     "store_shared": ("etcd.store_shared",),
     "trust_clock": ("pki.trust_clock",),
+    "backup_every": ("backup.every",),
+    "backup_keep": ("backup.keep",),
+    "backup_keep_daily": ("backup.keep_daily",),
 }
 """Where an option that a test changes stands in the configuration."""
 
@@ -103,6 +108,7 @@ def node_config(**changes: object) -> NodeConfig:
         "dns": {"private": names == "hosts", "kept": names != "none"},
         "kubelet": {},
         "pki": {},
+        "backup": {},
     }
     for name, value in values.items():
         for place in _PLACES[name]:
@@ -116,6 +122,7 @@ def node_config(**changes: object) -> NodeConfig:
         dns=DnsSettings(**sections["dns"]),
         kubelet=KubeletSettings(**sections["kubelet"]),
         pki=PkiSettings(**sections["pki"]),
+        backup=BackupSettings(**sections["backup"]),
     )
 
 
@@ -151,7 +158,8 @@ class Process:
         self.cloud = cloud = Cloud(self)
         disks, files, dns, services = Disks(self), Files(self), Dns(self), Services(self)
         self.pki = Pki(self)
-        self.readers = Readers(cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki)
+        self.backups = Backups(self)
+        self.readers = Readers(cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki, self.backups)
         self.writers: dict[str, object] = {
             "cloud": cloud,
             "disks": disks,
@@ -159,6 +167,7 @@ class Process:
             "dns": dns,
             "services": services,
             "pki": self.pki,
+            "backups": self.backups,
         }
         reading = aside() if aside else None
         started = world.monotonic() - uptime

@@ -17,6 +17,8 @@ from protokube.core.steps import Step
 from protokube.core.volumes.actions import AttachVolume, TagVolume
 from protokube.errors import ProviderError
 from protokube.ports import (
+    BackupReader,
+    Backups,
     CloudProvider,
     CloudReader,
     DiskReader,
@@ -280,6 +282,7 @@ PORTS: list[tuple[str, type, type]] = [
     ("dns", DNSProvider, DNSReader),
     ("services", ServiceManager, ServiceReader),
     ("pki", Pki, PkiReader),
+    ("backups", Backups, BackupReader),
 ]
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from protokube.core.backup.actions import TakeBackup
+from protokube.core.backup.model import BackupWork
 from protokube.core.disks.model import (
     Blank,
     Disk,
@@ -121,6 +123,9 @@ class Node(Struct):
     clock_in_sync: bool = True
     barred: dict[str, str] = field(default_factory=dict)
     """What bars the way to mount points."""
+    backup_work: dict[str, BackupWork] = field(default_factory=dict)
+    backup_jobs: list[TakeBackup] = field(default_factory=list)
+    """The backups that were started and haven't ended."""
     told: str | None = None
     """What other nodes are told for its address, on a cloud that doesn't know it by itself."""
 
@@ -143,6 +148,8 @@ class World:
         self.volumes: dict[str, WorldVolume] = {}
         self.nodes: dict[str, Node] = {}
         self.store = MemoryStore()
+        self.leaders: dict[str, str] = {}
+        """The node whose member leads, by etcd cluster."""
         self.can_tag = True
         self.trouble: Callable[[], str | None] = lambda: None
         """What goes wrong with the next AttachVolume: `throttled`, or `lost` (carried out, and not answered)."""

@@ -1,0 +1,96 @@
+"""The backups of one etcd cluster in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from msgspec import MsgspecError
+from msgspec.json import decode, encode
+
+from protokube.core.backup.model import BackupRecord
+from protokube.core.backup.names import (
+    BackupName,
+    Listing,
+    data_object,
+    metadata_object,
+    prefix,
+    read_listing,
+)
+from protokube.core.model import MIB
+from protokube.errors import StoreError
+from protokube.ports import BulkStore
+
+
+class Catalogue:
+    """The backups of the etcd cluster `etcd` of `cluster`. Every call raises StoreError when the store gives no
+    usable answer."""
+
+    def __init__(self, store: BulkStore, cluster: str, etcd: str) -> None:
+        self._store, self._cluster, self._etcd = store, cluster, etcd
+
+    def listing(self) -> Listing:
+        """The names of all backups."""
+        return read_listing(self._store.list(prefix(self._cluster, self._etcd)))
+
+    def record(self, name: BackupName) -> BackupRecord | None:
+        """A backup's metadata; None when it has none."""
+        found = self._store.get(metadata_object(self._cluster, self._etcd, name))
+        if found is None:
+            return None
+        try:
+            record = decode(found.content, type=BackupRecord)
+        except MsgspecError as error:
+            raise StoreError(f"{self._at(name)}.json: not a backup's metadata: {error}") from error
+        if record.name != name:
+            raise StoreError(f"{self._at(name)}.json: the metadata of {record.name}; it was moved, or is damaged")
+        return record
+
+    def put_data(self, name: BackupName, path: Path) -> None:
+        """Put a backup's snapshot."""
+        if not self._store.put_file_if_absent(data_object(self._cluster, self._etcd, name), path):
+            raise StoreError(f"{self._at(name)}.db: another backup has this name")
+
+    def put_record(self, record: BackupRecord) -> None:
+        """Put a backup's metadata, which makes it count. What another call has put stays."""
+        self._store.put_if_absent(metadata_object(self._cluster, self._etcd, record.name), encode(record))
+
+    def fetch(self, name: BackupName, path: Path, sha256: str) -> None:
+        """Write a backup's snapshot to a new file. Raises StoreError unless it is the one with this hash."""
+        if not self._store.get_file(data_object(self._cluster, self._etcd, name), path):
+            raise StoreError(f"{self._at(name)}.db: the store has no such object")
+        found = hash_of(path)
+        if found != sha256:
+            raise StoreError(f"{self._at(name)}.db: its sha256 is {found} (expected {sha256}); it is damaged")
+
+    def delete(self, name: BackupName) -> None:
+        """Delete a backup: what makes it count first."""
+        self._store.delete(metadata_object(self._cluster, self._etcd, name))
+        self._store.delete(data_object(self._cluster, self._etcd, name))
+
+    def _at(self, name: BackupName) -> str:
+        return f"{prefix(self._cluster, self._etcd)}{name}"
+
+
+def hash_of(path: Path) -> str:
+    """The sha256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(MIB):
+            found.update(part)
+    return found.hexdigest()
+
+
+def why_not_a_snapshot(path: Path) -> str | None:
+    """Why a file is no snapshot of etcd's; None when it ends with the sha256 of all before (etcd's
+    snapshot/v3_snapshot.go)."""
+    size = path.stat().st_size
+    if size % 512 != 32:
+        return f"it has {size} bytes (expected a multiple of 512, and 32 more)"
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        left = size - 32
+        while left and (part := file.read(min(MIB, left))):
+            found.update(part)
+            left -= len(part)
+        return None if file.read() == found.digest() else "it does not end with its own sha256"

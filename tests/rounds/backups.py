@@ -1,0 +1,62 @@
+"""Backups in the world: the store is the world's, and a backup that was started ends when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.json import encode
+
+from protokube.backups.catalogue import Catalogue
+from protokube.core.backup.actions import RemoveBackups, TakeBackup
+from protokube.core.backup.model import BackedUp, BackupAnswers, BackupRecord, BackupWork
+from protokube.core.backup.names import data_object, metadata_object
+from protokube.core.model import Unknown
+from protokube.errors import ProviderError
+from tests.rounds.machine import Port
+
+
+class Backups(Port):
+    """A node's backups. What was started is on the node, and outlives the process."""
+
+    def work(self, etcds: Iterable[str]) -> Mapping[str, BackupWork | Unknown]:
+        with self._process.reading("backup-work"):
+            return {etcd: self._node.backup_work.get(etcd, BackupWork()) for etcd in etcds}
+
+    def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
+        with self._process.reading("backup-answers"):
+            catalogue = Catalogue(self._world.store, cluster, member.etcd)
+            listing = catalogue.listing()
+            newest = catalogue.record(listing.complete[-1]) if listing.complete else None
+            return BackupAnswers(listing, newest, self._world.leaders.get(member.etcd) == self._node.name)
+
+    def start_backup(self, action: TakeBackup) -> None:
+        with self._process.effect("start-backup"):
+            self._node.backup_work[action.member.etcd] = BackupWork(working=True)
+            self._node.backup_jobs.append(action)
+
+    def remove_backups(self, action: RemoveBackups) -> None:
+        with self._process.effect("remove-backups"):
+            catalogue = Catalogue(self._world.store, action.cluster, action.etcd)
+            for name in action.names:
+                catalogue.delete(name)
+
+    def end(self, *, revision: int = 1, proven: bool = True, failure: str = "") -> BackupRecord | None:
+        """Let the oldest backup that was started on the node come to its end."""
+        action = self._node.backup_jobs.pop(0)
+        etcd = action.member.etcd
+        if failure:
+            self._node.backup_work[etcd] = BackupWork(failure=failure)
+            return None
+        at = int(self._world.clock())
+        record = BackupRecord(
+            at, revision, 512, "0" * 64, 1, revision, "3.5.30", action.member.member, proven, "as said", action.reason
+        )
+        store, cluster = self._world.store, action.cluster
+        try:
+            store.put_if_absent(data_object(cluster, etcd, record.name), b"snapshot")
+            store.put_if_absent(metadata_object(cluster, etcd, record.name), encode(record))
+        except ProviderError as error:
+            self._node.backup_work[etcd] = BackupWork(failure=str(error))
+            return None
+        self._node.backup_work[etcd] = BackupWork(last=record)
+        return record

@@ -16,6 +16,7 @@ from protokube.core.model import MIB, Unknown
 from protokube.core.volumes.model import Instance, Peer
 from protokube.errors import ConfigError, ProviderError, VolumeInUseError
 from protokube.kernel import mountinfo
+from tests.lab.disks import FaultDisk, until
 from tests.lab.local_cloud import (
     INVENTORY,
     Make,
@@ -466,3 +467,15 @@ def test_a_disk_that_is_not_there(make: Make, path: str, why: str) -> None:
     assert only(cloud).attachments == () and not only(cloud).available
     with pytest.raises(ProviderError, match=f"attach main-a: {path} {why}"):
         cloud.attach("main-a")
+
+
+def test_a_foreign_loop_device_that_hangs_is_nobodys_concern(make: Make, tmp_path: Path) -> None:
+    cloud = make()
+    with FaultDisk(tmp_path / "fault") as fault:
+        fault.hang()
+        # The kernel remembers a file's attributes for a moment.
+        asked = ["timeout", "-s", "KILL", "1", "stat", str(tmp_path / "fault" / "export.img")]
+        until(lambda: subprocess.run(asked, capture_output=True).returncode, "the file's filesystem hangs")
+        cloud.attach("main-a")
+        assert only(cloud).attachments
+        fault.hang(False)

@@ -10,10 +10,13 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
-from protokube.errors import ProviderError, explain
+from protokube.errors import OutcomeUnknownError, ProviderError, explain
 from protokube.kernel import calls, mountinfo
+from protokube.together import Limited
 
 _MAJOR = 7
 _LOOP_CTL_GET_FREE = 0x4C82
@@ -28,6 +31,9 @@ _RESERVED = bytes(64)
 
 _NOT_HERE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 """A container may show fewer loop devices than the kernel has, forbid some, or show some that aren't there."""
+
+_LIMIT = 1.0
+"""Seconds that a loop device has to tell its file."""
 
 _RACES = 64
 """How often another process may take the free device before we do."""
@@ -111,8 +117,22 @@ def mounted_below(root: str) -> set[tuple[int, int]]:
     return {file for file in found if file is not None}
 
 
-def bound() -> set[tuple[int, int]]:
-    """(st_dev, st_ino) of every file behind a loop device that can be opened here."""
-    with explain("look at loop devices"):
-        found = [_backing_of(path) for path in _devices()]
-    return {file for file in found if file is not None}
+class Bound:
+    """Tells whether a file stands behind a loop device.
+
+    The kernel asks the filesystem of the file behind each device, which may hang. A device that doesn't answer in
+    time can't be that of a file whose own filesystem has just answered.
+    """
+
+    def __init__(self) -> None:
+        self._asked: Limited[tuple[int, int] | None] = Limited(_LIMIT, "ask")
+
+    def has(self, file: tuple[int, int]) -> bool:
+        """Whether `file`, (st_dev, st_ino) of a file that was opened just now, is behind a loop device shown here."""
+        answers = self._asked.run({path: partial(_backing_of, path) for path in _devices()})
+        with explain("look at loop devices"):
+            return any(not _hangs(answer) and answer.result() == file for answer in answers.values())
+
+
+def _hangs(answer: Future[tuple[int, int] | None]) -> bool:
+    return isinstance(answer.exception(), OutcomeUnknownError)

@@ -42,6 +42,7 @@ class ImageVolumes:
         self._daemon = daemon
         self._evidence = evidence
         self._elsewhere = elsewhere
+        self._bound = loop.Bound()
         self._kept: dict[tuple[int, int], int] = {}
         """Loop devices that this process keeps open, by the file behind them."""
 
@@ -77,7 +78,7 @@ class ImageVolumes:
         try:
             info = os.fstat(image)
             file = (info.st_dev, info.st_ino)
-            if file in loop.bound():
+            if self._bound.has(file):
                 raise VolumeInUseError(
                     f"attach {path}: another program's loop device has it; find it with losetup -l, and detach it"
                 )
@@ -156,7 +157,7 @@ class ImageVolumes:
         last = remembered.holder
         if last is None:
             return _UNKNOWN_HOLDER
-        if last.daemon == self._daemon and look.file in loop.bound():
+        if last.daemon == self._daemon and look.file and self._bound.has(look.file):
             return last.node  # a tool that outlived an earlier process of this node is at work on it
         if last.node == self._daemon.node:
             return f"{last.node} (another daemon, with root {last.root})"

@@ -20,7 +20,6 @@ from protokube.config.options import accept_command, pki_command
 from protokube.config.wiring import RUN_DIR, Chosen, choose, wire
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeededError, UsageError
-from protokube.host.notify import Notifier
 from protokube.host.process import missing_tools
 from protokube.lock import AlreadyRunningError, Lock
 from protokube.logs import set_up_logging
@@ -141,6 +140,7 @@ def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
 async def _serve(given: Sequence[str], running: Running) -> None:
     """Run the daemon. A SIGHUP ends one configuration and begins the next."""
     from protokube import daemon
+    from protokube.host.notify import Notifier
 
     notifier = Notifier(os.environ)
     while True:

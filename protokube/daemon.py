@@ -24,7 +24,7 @@ from protokube.config.load import Settings
 from protokube.config.wiring import Chosen, Wired
 from protokube.core.disks.model import NoDisk
 from protokube.errors import ProviderError
-from protokube.host.network import watch_addresses
+from protokube.host.networkevents import watch_addresses
 from protokube.host.notify import Notifier
 from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
 from protokube.reconcile import Cause

@@ -14,7 +14,7 @@ from typing import NoReturn
 from msgspec import Struct
 
 from protokube import __version__
-from protokube.core.accept import Request
+from protokube.core.disks.accepted import Request
 from protokube.core.located import Located
 from protokube.core.model import Fault
 from protokube.errors import UsageError

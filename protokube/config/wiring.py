@@ -7,7 +7,6 @@ makes the adapters, opens none of these files, and can't fail.
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protokube.cloudprovider.detect import detect_cloud
 from protokube.config.load import Settings
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.model import EtcdPeerMember
 from protokube.core.etcd.tls import peer_certificate
+from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Fault, Unknown
 from protokube.core.node.model import UnitState
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
@@ -32,7 +31,6 @@ from protokube.core.settings import NodeConfig
 from protokube.errors import ConfigError
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
-from protokube.host.kubelet import InstalledKubelet
 from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
 from protokube.store.place import StorePlace, find_store
 
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 
     from protokube.backups.node import NodeBackups
     from protokube.etcdclient.peers import HttpEtcdPeers
+    from protokube.host.kubelet import InstalledKubelet
     from protokube.host.systemd import SystemBus
     from protokube.pki.node import NodePki
 
@@ -81,6 +80,29 @@ class _Peers:
         ours = directory.read().get(name)
         tls = Tls(directory.top / name, ours.wanted.dns[-1]) if isinstance(ours, Certificate) else None
         return HttpEtcdPeers(tls=tls)
+
+
+class _Kubelet:
+    """The installed kubelet and its machine; what asks them is loaded in the first quiet moment."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._made: InstalledKubelet | None = None
+
+    def _probe(self) -> InstalledKubelet:
+        from protokube.host.kubelet import InstalledKubelet
+
+        if self._made is None:
+            self._made = InstalledKubelet(self._root)
+        return self._made
+
+    def machine(self) -> Machine:
+        """See ports.KubeletProbe."""
+        return self._probe().machine()
+
+    def kubelet(self, named: str | None = None) -> KubeletBinary | None:
+        """See ports.KubeletProbe."""
+        return self._probe().kubelet(named)
 
 
 class _Pki:
@@ -224,7 +246,7 @@ def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
 
     Raises ConfigError with every fault, the `known` ones first.
     """
-    name = settings.cloud or detect_cloud()
+    name = settings.cloud or _detected()
     names = settings.dns or ("route53" if name == "aws" else "hosts")
     config = _with_names(settings.node, names)
     faults = list(known)
@@ -238,6 +260,12 @@ def choose(settings: Settings, known: Sequence[Fault] = ()) -> Chosen:
     if faults or cloud is None or dns is None or store is None:
         raise ConfigError(faults)
     return Chosen(settings, config, cloud, dns, store)
+
+
+def _detected() -> str:
+    from protokube.cloudprovider.detect import detect_cloud
+
+    return detect_cloud()
 
 
 def _store(settings: Settings) -> StorePlace:
@@ -297,7 +325,7 @@ def wire(
 
     return Wired(
         config,
-        Readers(cloud, disks, files, _Peers(pki), InstalledKubelet(settings.root), dns, services, pki, backups),
+        Readers(cloud, disks, files, _Peers(pki), _Kubelet(settings.root), dns, services, pki, backups),
         {
             "cloud": cloud,
             "disks": disks,
@@ -331,7 +359,7 @@ def _cloud(settings: Settings, name: str) -> Callable[[], Cloud]:
     from protokube.host.network import default_addresses
 
     inventory = load_inventory(settings.inventory)
-    node = own_node(inventory, settings.node_name or socket.gethostname())
+    node = own_node(inventory, settings.node_name or os.uname().nodename)
     images = tuple(sorted({Path(volume.image).parent for volume in inventory.volumes if volume.image}))
     manifests = settings.node.etcd.manifest_dir
 

@@ -7,19 +7,11 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from protokube.core.assess import Assessment
-from protokube.core.disks.accepted import Acceptance, Ownership
+from protokube.core.disks.accepted import Acceptance, Ownership, Request
 from protokube.core.disks.overrulable import PROTECTS, why_not
 from protokube.core.disks.ownership import EMPTY
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import FILESYSTEM_TAG, MemberVolume, VolumesAssessment
-
-
-class Request(Struct, frozen=True):
-    """What the operator wants overruled. `filesystem` is the UUID that he names."""
-
-    rule: str
-    volume_id: str
-    filesystem: str
 
 
 class Overruling(Struct, frozen=True):

@@ -25,9 +25,8 @@ from protokube.host import process
 from protokube.host.children import Child, ChildError, Probes, wait
 from protokube.host.disk import disklock, ext4, sysblock
 from protokube.host.disk.contents import collect
-from protokube.host.disk.jobs import JobState
+from protokube.host.disk.jobs import TOOLS, JobState, digest
 from protokube.host.disk.loops import Loops
-from protokube.host.disk.worker import TOOLS, digest
 from protokube.host.mounted import MountedSource
 from protokube.host.mountpath import way
 from protokube.kernel import mountinfo

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 PLACES = ("usr/bin/kubelet", "usr/local/bin/kubelet", "opt/bin/kubelet")
 OPTIONS = ("--version", "--help")
+_MEMINFO = Path("/proc/meminfo")
 _LIMIT = 10.0
 """Seconds within which kubelet answers --version or --help."""
 
@@ -38,9 +39,7 @@ class InstalledKubelet:
     def machine(self) -> Machine:
         """The machine's facts. Whether systemd is PID 1 is found out as sd_booted(3) does."""
         if self._size is None:
-            import psutil  # 20 ms: asked in the first quiet moment, it delays no manifest
-
-            self._size = psutil.virtual_memory().total, psutil.cpu_count() or 1
+            self._size = _memory_of(_MEMINFO.read_text(encoding="ascii")), os.cpu_count() or 1
         memory, cpus = self._size
         return Machine(
             memory,
@@ -101,6 +100,11 @@ class InstalledKubelet:
         if done.returncode != 0:
             raise ProviderError(f"{binary} {option} exited {done.returncode}: {done.stderr.strip()[:200]}")
         return done.stdout or done.stderr
+
+
+def _memory_of(text: str) -> int:
+    """The machine's memory in bytes, as kubelet finds it in /proc/meminfo."""
+    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("MemTotal:"))
 
 
 def swap_of(text: str) -> tuple[str, ...]:

@@ -1,21 +1,14 @@
-"""The node's own addresses: those that its default routes leave by, and events of their change.
+"""The node's own addresses: those that its default routes leave by.
 
-rtnetlink is imported inside functions: on AWS the 4 ms of pyroute2's messages fall beside the first reconcile, not
-before.
+rtnetlink is imported inside functions: pyroute2's messages (4 ms) are loaded where an address is asked for.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import socket
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
 
 from protokube.core.node.addresses import Address, candidates, choose
 from protokube.errors import ProviderError
-
-_DEBOUNCE = 0.2  # seconds; containers come and go in bursts
 
 
 def default_addresses(in_use: Collection[str] = ()) -> tuple[str, ...]:
@@ -24,10 +17,11 @@ def default_addresses(in_use: Collection[str] = ()) -> tuple[str, ...]:
     `in_use` are the node's last known ones; they are kept while they exist. core/node/addresses.py makes the choice.
     Empty when there is no default route. Raises ProviderError when the kernel can't be asked.
     """
-    return choose(_candidates(), in_use)
+    return choose(read_candidates(), in_use)
 
 
-def _candidates() -> tuple[Address, ...]:
+def read_candidates() -> tuple[Address, ...]:
+    """The addresses among which that choice is made. Raises ProviderError when the kernel can't be asked."""
     from protokube.host import rtnetlink
 
     try:
@@ -37,55 +31,3 @@ def _candidates() -> tuple[Address, ...]:
             f"rtnetlink: reading routes and addresses failed: {error}; the unit needs "
             "RestrictAddressFamilies=AF_NETLINK"
         ) from error
-
-
-async def watch_addresses(wake: Callable[[str], None], *, debounce: float = _DEBOUNCE) -> None:
-    """Call `wake` with a reason when the addresses that the node may be known by change. Runs until it is cancelled.
-
-    Only the caller knows which of them is in use, so a floating address wakes it as well. Events of any interface
-    only cause a look, and only a difference of the addresses wakes: a burst of container interfaces doesn't. After a
-    lost event (the kernel's buffer overran) the look at the next one sees both changes.
-    """
-    from protokube.host import rtnetlink
-
-    loop = asyncio.get_running_loop()
-    try:
-        with rtnetlink.changes() as link:
-            known = _texts()
-            while True:
-                await _event(loop, link)
-                await asyncio.sleep(debounce)
-                _drain(link)
-                now = _texts()
-                if now != known:
-                    wake(f"addresses: {', '.join(known) or 'none'} → {', '.join(now) or 'none'}")
-                    known = now
-    except OSError as error:
-        raise ProviderError(f"rtnetlink: watching addresses failed: {error}") from error
-
-
-def _texts() -> tuple[str, ...]:
-    return tuple(address.text for address in _candidates())
-
-
-async def _event(loop: asyncio.AbstractEventLoop, link: socket.socket) -> None:
-    with _overrun_is_an_event():
-        await loop.sock_recv(link, 1)
-
-
-def _drain(link: socket.socket) -> None:
-    """Drop all events that have come: the look that follows sees their effect."""
-    with suppress(BlockingIOError):
-        while True:
-            with _overrun_is_an_event():
-                link.recv(1)
-
-
-@contextmanager
-def _overrun_is_an_event() -> Iterator[None]:
-    """The kernel says once that it had to drop events (ENOBUFS), and goes on with the next ones."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOBUFS:
-            raise

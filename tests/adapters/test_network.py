@@ -13,7 +13,8 @@ import pytest
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from protokube.errors import ProviderError
-from protokube.host.network import default_addresses, watch_addresses
+from protokube.host.network import default_addresses
+from protokube.host.networkevents import watch_addresses
 from tests.lab.netns import Namespace, Network
 
 pytestmark = pytest.mark.root

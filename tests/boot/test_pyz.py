@@ -27,7 +27,7 @@ for package in ("protokube", "nodeup"):
 from protokube.awsclient import SERVICES, client
 os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
 print(*(client(service, "eu-central-1").meta.service_model.service_name for service in SERVICES))
-import yaml, msgspec._core, psutil, cryptography.x509, rich.progress
+import yaml, msgspec._core, cryptography.x509, rich.progress
 print(yaml.__with_libyaml__)
 """
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.accept import Overruling, Request, decide
+from protokube.core.accept import Overruling, decide
 from protokube.core.assess import assess
-from protokube.core.disks.accepted import Acceptance, Accepted, read_accepted
+from protokube.core.disks.accepted import Acceptance, Accepted, Request, read_accepted
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import Blank, DiskContent, Mounted, VolumeContents
 from protokube.core.disks.overrulable import PROTECTS, why_not

@@ -7,8 +7,8 @@ from copy import deepcopy
 
 import pytest
 
-from protokube.core.accept import Overruling, Request, decide
-from protokube.core.disks.accepted import ACCEPTED_DIR
+from protokube.core.accept import Overruling, decide
+from protokube.core.disks.accepted import ACCEPTED_DIR, Request
 from protokube.core.disks.identity import Identity, parse_identity
 from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.history import History

@@ -19,6 +19,14 @@ from protokube.core.node.model import Absent, File, FileState
 ACCEPTED_DIR = "/var/lib/protokube/accepted"
 
 
+class Request(Struct, frozen=True):
+    """What the operator wants overruled. `filesystem` is the UUID that he names."""
+
+    rule: str
+    volume_id: str
+    filesystem: str
+
+
 class Acceptance(Struct, frozen=True, forbid_unknown_fields=True):
     """One accepted refusal. `filesystem` is its UUID, `at` is in seconds since the epoch."""
 

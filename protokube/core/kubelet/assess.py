@@ -6,6 +6,7 @@ A unit that is down is started once its files are written and the gate is open, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from msgspec import Struct
 
@@ -16,6 +17,7 @@ from protokube.core.kubelet.identity import CLIENT, SERVING, directory, kubeconf
 from protokube.core.kubelet.model import FileWanted, KubeletAssessment, KubeletNode, KubeletSettings, UnitWanted
 from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
+from protokube.core.memo import Memo
 from protokube.core.model import Fault, Unknown, Unread
 from protokube.core.node.model import Absent, File, UnitState
 from protokube.core.steps import Findings
@@ -25,6 +27,9 @@ _UP = ("active", "activating", "reloading")
 _OFTEN = 3
 """After so many restarts by systemd kubelet counts as not coming up, until it has been up for `_UP_FOR` seconds."""
 _UP_FOR = 60.0
+
+_rendered: Memo[KubeletFiles | tuple[Fault, ...]] = Memo()
+"""A reconcile judges several snapshots, and few of them differ in what kubelet's files are made of."""
 
 
 def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking, gate: Gate) -> KubeletAssessment:
@@ -93,23 +98,22 @@ def kubelet_files(
     # The lowest first: cluster, control plane, instance group.
     layers = settings.layers + (settings.master_layers if settings.master else ())
     layers += settings.group_layers.get(instance.instance_group or "", ())
-    return render(
-        KubeletInput(
-            version=version,
-            layers=layers,
-            node_labels=settings.node_labels,
-            node_name=instance.name,
-            node_ips=instance.internal,
-            provider_id=instance.provider_id,
-            master=settings.master,
-            kubeconfig_present=_kubeconfig(settings, facts) is not None
-            or not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
-            identity=settings.control_plane and SERVING in facts.certificates,
-            manifest_dir=settings.manifest_dir,
-            machine=facts.kubelet.machine,
-            known_flags=binary.flags if binary else None,
-        )
+    given = KubeletInput(
+        version=version,
+        layers=layers,
+        node_labels=settings.node_labels,
+        node_name=instance.name,
+        node_ips=instance.internal,
+        provider_id=instance.provider_id,
+        master=settings.master,
+        kubeconfig_present=_kubeconfig(settings, facts) is not None
+        or not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
+        identity=settings.control_plane and SERVING in facts.certificates,
+        manifest_dir=settings.manifest_dir,
+        machine=facts.kubelet.machine,
+        known_flags=binary.flags if binary else None,
     )
+    return _rendered.of(settings, given, partial(render, given))
 
 
 def _file(facts: KubeletNode, path: str) -> object:

@@ -53,6 +53,10 @@ if TYPE_CHECKING:
         checked: Checked | None
 
 
+TOOLS = {"format": "mkfs.ext4", "check": "e2fsck", "grow": "resize2fs", "mount": "mount"}
+"""The jobs of a worker, and the tool that does each."""
+
+
 class JobState:
     """The job state of one volume. `directory` is made when something is first written."""
 
@@ -116,6 +120,13 @@ class JobState:
         """The last failure, if it is younger than that."""
         failure = self.load().get("failure")
         return failure if failure and _now() - failure["at"] < seconds else None
+
+
+def digest(superblock: bytes) -> str:
+    """What a note calls a superblock."""
+    import hashlib  # most orders don't need it, and it loads OpenSSL
+
+    return hashlib.sha256(superblock).hexdigest()
 
 
 def _now() -> float:

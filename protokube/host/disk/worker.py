@@ -11,7 +11,7 @@ import marshal
 import os
 
 from protokube.host.disk import disklock, ext4, firststart, intent, mkfs, mountpoint
-from protokube.host.disk.jobs import JobState
+from protokube.host.disk.jobs import TOOLS, JobState, digest
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.proof import behind, examine
 from protokube.host.disk.reference import MkfsError, Reference
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
         data_dirs: frozenset[str]
 
 
-TOOLS = {"format": "mkfs.ext4", "check": "e2fsck", "grow": "resize2fs", "mount": "mount"}
 _PATIENCE = 5.0
 """Seconds to wait for the disk's lock: udev or a probe holds it for moments."""
 _E2FSCK_UNCORRECTED = 4
@@ -212,13 +211,6 @@ def _found(superblock: ext4.Superblock | None) -> str:
 def _failed(name: str, code: int, text: str) -> str:
     how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
     return f"{name} {how}: {text}" if text else f"{name} {how}"
-
-
-def digest(superblock: bytes) -> str:
-    """What a note calls a superblock."""
-    import hashlib  # most orders don't need it, and it loads OpenSSL
-
-    return hashlib.sha256(superblock).hexdigest()
 
 
 def main() -> None:

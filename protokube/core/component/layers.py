@@ -70,7 +70,7 @@ class _Reader:
             field = self.schema.fields.get(name) if "[]" not in name else None
             if field is not None:
                 self.read_field(field, here, value)
-            elif name not in self.schema.structs:
+            elif "[]" in name or name not in self.schema.structs:
                 known = f"{self.schema.component} has no such field or flag{nearest(self.schema, name)}"
                 self.faults.append(Fault(here, known))
             elif isinstance(value, Mapping):
@@ -118,16 +118,31 @@ class _Reader:
             value = in_short(value)
         if not isinstance(value, Mapping):
             raise wrong(value, "a list of maps")
-        known = self.schema.keys_of(f"{field.name}[].")
+        return self.parts(f"{field.name}[].", place, value)
+
+    def parts(self, prefix: str, place: str, value: Mapping[object, object]) -> dict[str, object]:
+        """What stands below a prefix in an item of a list."""
+        known = self.schema.keys_of(prefix)
         result: dict[str, object] = {}
         for key, each in value.items():
-            part = known.get(str(key))
-            if part is None:
-                self.faults.append(Fault(f"{place}.{key}", f"is unknown; expected {', '.join(sorted(known))}"))
-            elif each is not None and (inner := self.value_of(part, f"{place}.{key}", each)) is not None:
+            here, name = f"{place}.{key}", f"{prefix}{key}"
+            if str(key) not in known:
+                self.faults.append(Fault(here, f"is unknown; expected {', '.join(sorted(known))}"))
+            elif each is not None and (inner := self.part(name, here, each)) is not None:
                 result[str(key)] = inner
-        needed = {key for key, part in known.items() if "optional" not in part.marks}
+        needed = {key for key, part in known.items() if part is not None and "optional" not in part.marks}
         given = {key for key, each in value.items() if each not in (None, "")}
         if missing := sorted(needed - given):
             self.faults.append(Fault(place, f"{dict(value)!r} is wrong; expected {' and '.join(missing)} as well"))
         return result
+
+    def part(self, name: str, place: str, value: object) -> object:
+        """A field or a struct in an item of a list; None after a fault."""
+        field = self.schema.fields.get(name)
+        if field is not None:
+            return self.value_of(field, place, value)
+        if isinstance(value, Mapping):
+            return self.parts(f"{name}.", place, value)
+        known = ", ".join(sorted(self.schema.keys_of(f"{name}.")))
+        self.faults.append(Fault(place, f"{value!r} is wrong; expected a map with {known}"))
+        return None

@@ -8,8 +8,9 @@ version alone. `exact:`: it applies to these two, and is unknown for the version
   between alternatives: `0|1s..`.
 - `only=V`: V is the only value, as a flag spells it.
 - `keys=a|b`, `values=a|b`: the keys and the values that a map may have; for a list, `values` are its items. A word
-  that ends with `*` stands for all that begin so. `keys=@NAME`, `values=@NAME`: the schema's list of that name.
-- `unique`: no item twice. `alone=V`: V only by itself.
+  that ends with `*` stands for all that begin so, `*` alone for itself. `keys=@NAME`, `values=@NAME`: the schema's
+  list of that name.
+- `unique`: no item twice. `alone=V`: V only by itself. `most=N`: at most N items.
 - `form=NAME`: a text, or each item of a list, as forms.py or the component describes it.
 - `step=N`: a multiple of N. `previous`: the minor version before the component's own, such as 1.35.
 - `gate=NAME/V`: any value but V needs the feature gate NAME, which is off where nothing switches it on.
@@ -24,7 +25,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from protokube.core.component.flags import Duration, number_of, spell_value
-from protokube.core.component.schema import Field, Schema, Version, spell
+from protokube.core.component.schema import Field, Schema, Version, absent, spell
 
 _RANGE = r"(>?)([-+0-9.a-zµ%]*?)\.\.([-+0-9.a-zµ%]*)"
 
@@ -37,17 +38,38 @@ def problems(schema: Schema, field: Field, value: object, version: Version | Non
     """
     if value in ("", [], {}):
         return  # left out, or what the field itself says
+    if _is_absent(schema, field, version):
+        return  # the whole field is refused where it is placed
     if isinstance(value, list) and schema.kind_of(field).read is None:
-        parts = schema.keys_of(f"{field.name}[].")
         for at, item in enumerate(value):
-            for key, each in item.items():
-                for place, problem in problems(schema, parts[key], each, version):
-                    yield f"[{at}].{key}{place}", problem
+            for place, problem in _in_item(schema, f"{field.name}[].", item, version):
+                yield f"[{at}]{place}", problem
     exact = version is not None and version[:2] in [known[:2] for known in schema.versions]
     columns = [column for column in schema.columns(version) if field.places[column] != "."]
     found = [_first(schema, field, value, column, version, exact=exact) for column in columns]
     if found and all(found):
         yield "", str(found[-1])
+
+
+def _in_item(
+    schema: Schema, prefix: str, item: Mapping[str, object], version: Version | None
+) -> Iterator[tuple[str, str]]:
+    """The problems of an item of a list, or of a struct in it."""
+    for key, each in item.items():
+        field = schema.fields.get(prefix + key)
+        if field is None:
+            assert isinstance(each, Mapping)
+            inner = _in_item(schema, f"{prefix}{key}.", each, version)
+        elif version is not None and _is_absent(schema, field, version):
+            inner = iter([("", absent(schema, field, version))])
+        else:
+            inner = problems(schema, field, each, version)
+        for place, problem in inner:
+            yield f".{key}{place}", problem
+
+
+def _is_absent(schema: Schema, field: Field, version: Version | None) -> bool:
+    return version is not None and all(field.places[column] == "." for column in schema.columns(version))
 
 
 def missing_gate(
@@ -103,6 +125,8 @@ def _breach(schema: Schema, rule: str, value: object, column: int, version: Vers
         case "unique" if isinstance(value, list):
             twice = next((each for at, each in enumerate(value) if each in value[:at]), None)
             return None if twice is None else f"{value!r} is wrong; expected {twice!r} once"
+        case "most" if isinstance(value, list):
+            return _wrong(value, f"{argument} at most") if len(value) > int(argument) else None
         case "alone" if isinstance(value, list):
             return _wrong(value, f"{argument} by itself") if argument in value and len(value) > 1 else None
         case "form":
@@ -185,7 +209,7 @@ def _words(schema: Schema, argument: str, column: int) -> dict[str, str]:
 def _unknown(schema: Schema, words: Mapping[str, str], value: object, keys: bool) -> str | None:
     for each in value if keys and isinstance(value, Mapping) else _values(value):
         text = str(each)
-        begins = (word for word in words if word[-1] == "*" and text.startswith(word[:-1]))
+        begins = (word for word in words if len(word) > 1 and word[-1] == "*" and text.startswith(word[:-1]))
         word = text if text in words else next(begins, None)
         if word is None:
             return _wrong(each, _choice(text, words))

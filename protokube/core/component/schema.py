@@ -3,7 +3,8 @@
 `parse` makes a `Schema` of a component's table, a text with one field a line. A line has these columns:
 
 1. The name: the path in the component's configuration file (`authentication.anonymous.enabled`,
-   `reservedMemory[].numaNode` for a key of a list's items), or the flag in camelCase for what is only a flag.
+   `reservedMemory[].numaNode` for a key of a list's items, which may go on in structs and lists), or the flag in
+   camelCase for what is only a flag.
 2. The kind of value (values.py, and kinds of the component's own); a kind with "|" lists the only words allowed.
 3. The flag, without dashes, or "-".
 4. Where the oldest and the newest known version have it, a letter for each: `b` both, the flag is deprecated; `l`
@@ -11,7 +12,8 @@
 5. Marks, in any number: `empty` (empty has a meaning and is written), `zero` (the component reads zero or empty in
    its file as its default, so the flag must say it; `old:zero`: only the oldest version does), `unset=V` (V means not
    set), `repeat` (a list repeats the flag), `own` (protokube's own business, not to be configured), `optional` (a key
-   that a list's item may lack), and rules for the value (rules.py).
+   that a list's item may lack), `since=V` and `until=V` (the first minor version that has it, and the first that has
+   it no more, where these are known), and rules for the value (rules.py).
 6. After "#": where it went, or why it can't be configured.
 """
 
@@ -62,7 +64,20 @@ class Field(NamedTuple):
     @property
     def unset(self) -> str | None:
         """The value, as the flag spells it, that means "not set" and is left out."""
-        return next((mark.removeprefix("unset=") for mark in self.marks if mark.startswith("unset=")), None)
+        return self._mark("unset=")
+
+    @property
+    def since(self) -> tuple[int, int] | None:
+        """The first minor version that has it, where that is known."""
+        return _minor(self._mark("since="))
+
+    @property
+    def until(self) -> tuple[int, int] | None:
+        """The first minor version that has it no more, where that is known."""
+        return _minor(self._mark("until="))
+
+    def _mark(self, name: str) -> str | None:
+        return next((mark.removeprefix(name) for mark in self.marks if mark.startswith(name)), None)
 
 
 class Placement(NamedTuple):
@@ -96,10 +111,11 @@ class Schema(Struct, frozen=True):
         """How the field's values are read and spelled."""
         return word_kind(field.kind) if "|" in field.kind else self.kinds[field.kind]
 
-    def keys_of(self, prefix: str) -> dict[str, Field]:
-        """The fields directly below a prefix such as `authentication.` or `reservedMemory[].`, by their last part."""
-        below = ((name.removeprefix(prefix), each) for name, each in self.fields.items() if name.startswith(prefix))
-        return {name.split(".")[0].removesuffix("[]"): field for name, field in below}
+    def keys_of(self, prefix: str) -> dict[str, Field | None]:
+        """The keys directly below a prefix such as `authentication.` or `reservedMemory[].`; None for a struct."""
+        below = [name.removeprefix(prefix) for name in self.fields if name.startswith(prefix)]
+        keys = dict.fromkeys(name.split(".")[0].removesuffix("[]") for name in below)
+        return {key: self.fields.get(prefix + key) for key in keys}
 
     def columns(self, version: Version | None) -> tuple[int, ...]:
         """Which of the table's two versions speak for this one: one of them, or both between them or if None."""
@@ -121,8 +137,9 @@ def parse(
 ) -> Schema:
     """The schema of `component` from its table; see the module's text. `names`: texts of `word=letters`."""
     fields = {field.name: field for field in map(_field, table.strip().splitlines())}
-    paths = [name.split(".") for name in fields if "[]" not in name]
-    structs = frozenset(".".join(path[:depth]) for path in paths for depth in range(1, len(path)))
+    paths = [name.split(".") for name in fields]
+    above = {".".join(path[:depth]) for path in paths for depth in range(1, len(path))}
+    structs = frozenset(name for name in above if not name.endswith("[]"))
     lists = {
         name: {word: letters for word, _, letters in (each.partition("=") for each in text.split())}
         for name, text in (names or {}).items()
@@ -142,9 +159,14 @@ def parse(
 def _field(line: str) -> Field:
     columns, _, hint = line.partition(" # ")
     name, kind, flag, places, *marks = columns.split()
-    words = frozenset(mark for mark in marks if mark in _WORDS or mark.startswith("unset="))
+    words = frozenset(mark for mark in marks if mark in _WORDS or mark.startswith(("unset=", "since=", "until=")))
     rules = tuple(mark for mark in marks if mark not in words)
     return Field(name, kind, None if flag == "-" else flag, places, words, rules, hint)
+
+
+def _minor(text: str | None) -> tuple[int, int] | None:
+    major, _, minor = (text or "").partition(".")
+    return (int(major), int(minor)) if text else None
 
 
 def nearest(schema: Schema, name: str) -> str:
@@ -158,7 +180,7 @@ def nearest(schema: Schema, name: str) -> str:
             return f"; did you mean {field.name}?"
     import difflib  # only on the way out: it costs more than the whole table
 
-    known = {_plain(each): each for each in (*schema.fields, *schema.structs)}
+    known = {_plain(each): each for each in (*schema.fields, *schema.structs) if "[]" not in each}
     close = difflib.get_close_matches(plain, known, n=1, cutoff=0.6)
     return f"; the nearest known name is {known[close[0]]}" if close else ""
 
@@ -180,7 +202,7 @@ def place(schema: Schema, field: Field, version: Version, known_flags: frozenset
         return _between(schema, field, version, known_flags, listed)
     letter = field.places[columns[0]]
     if letter == ".":
-        return Placement(False, False, problem=_absent(schema, field, version))
+        return Placement(False, False, problem=absent(schema, field, version))
     if letter in "fd" and not listed:
         return Placement(False, False, problem=_unlisted(schema, field))
     note = f"--{field.flag} is deprecated in {schema.component} {spell(version)}" if letter == "d" else ""
@@ -190,7 +212,14 @@ def place(schema: Schema, field: Field, version: Version, known_flags: frozenset
 def _between(
     schema: Schema, field: Field, version: Version, known_flags: frozenset[str] | None, listed: bool
 ) -> Placement:
-    """Where a version between the two known ones wants a field: as both of them do, else as its --help lists it."""
+    """Where a version between the two known ones wants a field: as both of them do, as the table says since or until
+    when it is there, or as its --help lists it."""
+    if field.since is not None or field.until is not None:
+        if not _has(field, version):
+            return Placement(False, False, problem=absent(schema, field, version))
+        letter = field.places[0 if field.places[1] == "." else 1]
+        note = f"--{field.flag} is deprecated in {schema.component} {spell(version)}" if letter == "d" else ""
+        return Placement(letter in "bcl", letter in "bfld" and listed, note)
     both_file = all(letter in "bcl" for letter in field.places)
     any_file = any(letter in "bcl" for letter in field.places)
     both_flag = all(letter in "bfld" for letter in field.places)
@@ -211,7 +240,12 @@ def _unlisted(schema: Schema, field: Field) -> str:
     return f"the installed {schema.component}'s --help doesn't list --{field.flag}{_went(field)}"
 
 
-def _absent(schema: Schema, field: Field, version: Version) -> str:
+def _has(field: Field, version: Version) -> bool:
+    return (field.since is None or version[:2] >= field.since) and (field.until is None or version[:2] < field.until)
+
+
+def absent(schema: Schema, field: Field, version: Version) -> str:
+    """The problem of a field that a version doesn't have."""
     oldest, newest = map(spell, schema.versions)
     if field.places[0] == ".":
         return f"{schema.component} {spell(version)} doesn't know it yet; {newest} does"

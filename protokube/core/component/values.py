@@ -205,6 +205,20 @@ def _gate(value: object) -> bool:
     return value == "true" if value in ("true", "false") else _bool(value)
 
 
+def _tree(value: object) -> dict[str, object]:
+    if not isinstance(value, Mapping):
+        raise wrong(value, "a map")
+    return {_string(key, "text as a map's key"): _branch(each) for key, each in value.items()}
+
+
+def _branch(value: object) -> object:
+    if isinstance(value, Mapping):
+        return _tree(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_branch(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float) else _string(value)
+
+
 def _header(value: object) -> list[object]:
     return _list_of(_string)([value] if isinstance(value, str) else value)
 
@@ -228,6 +242,7 @@ KINDS: Mapping[str, Kind] = {
         "percents": map_of(_percent),
         "gates": map_of(_gate),
         "headers": map_of(_header, separator=":"),
+        "tree": _tree,
         "objects": None,
         **{name: partial(_integer, low=low, high=high) for name, (low, high) in _RANGES.items()},
         "int32s": _list_of(partial(_integer, low=_RANGES["int32"][0], high=_RANGES["int32"][1])),

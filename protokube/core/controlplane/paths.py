@@ -1,0 +1,33 @@
+"""Where the control plane's files stand on the node, without the root prefix."""
+
+from __future__ import annotations
+
+from protokube.core.pki.model import PKI_DIR
+
+PODS_DIR = "/var/lib/protokube/control-plane"
+"""The pods themselves. The manifest folder holds links to them."""
+
+
+def pod_path(component: str) -> str:
+    """A component's pod."""
+    return f"{PODS_DIR}/{component}.manifest"
+
+
+def configuration_dir(component: str) -> str:
+    """The directory of the files that a component reads beside its flags."""
+    return f"/etc/kubernetes/{component}"
+
+
+def kubeconfig_dir(component: str) -> str:
+    """The directory of a component's kubeconfig."""
+    return f"/var/lib/{component}"
+
+
+def kubeconfig_path(component: str) -> str:
+    """A component's kubeconfig."""
+    return f"{kubeconfig_dir(component)}/kubeconfig"
+
+
+def certificate_path(name: str, file: str) -> str:
+    """A file of a certificate."""
+    return f"{PKI_DIR}/{name}/{file}"

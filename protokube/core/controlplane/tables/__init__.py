@@ -1,0 +1,1 @@
+"""What each component of the control plane can be told: tables for the engine of core/component."""

@@ -117,7 +117,7 @@ class _Terminal:
 
     def _rotate_authority(self, name: str) -> None:
         found = read_authorities(self._pki.store, self._cluster)
-        known = found.document.public().known if found else {}
+        known = {one: each.public() for one, each in found.document.authorities.items()} if found else {}
         if name not in known:
             raise _ImpossibleError(f"{name}: no such authority; the store has {', '.join(known) or 'none'}")
         self._check_clock()

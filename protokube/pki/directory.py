@@ -1,8 +1,9 @@
 """The node's certificates: `<name>` is a link to the directory `<name>.<serial>`, and exchanging it exchanges all.
 
-A directory holds tls.crt, tls.key, ca.crt and about.json. It is complete and synchronised before the link leads
-there: a certificate never stands beside another one's key. about.json tells what the certificate is for, and the
-hashes of the other files: so a converged node knows its certificates without a library that reads X.509.
+A directory holds its files (tls.crt, tls.key and ca.crt of a certificate) and about.json. It is complete and
+synchronised before the link leads there: a certificate never stands beside another one's key. about.json tells what
+the certificate is for, and the hashes of the other files: so a converged node knows its certificates without a
+library that reads X.509.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from msgspec import MsgspecError, Struct
 from msgspec.json import decode, encode
 
 from protokube.core.model import Unknown
-from protokube.core.pki.model import Certificate, Damaged
+from protokube.core.pki.model import FILES, Certificate, Damaged
 from protokube.errors import explain
 
-FILES = ("tls.crt", "tls.key", "ca.crt")
 _ABOUT = "about.json"
 _NEW = ".new-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -55,7 +55,7 @@ class CertificateDirectory:
         on there.
         """
         name = certificate.wanted.name
-        assert _NAME.fullmatch(name) and sorted(files) == sorted(FILES)
+        assert _NAME.fullmatch(name) and sorted(files) == sorted(FILES[certificate.wanted.material])
         with explain(f"write the certificate {name}"):
             self._make_top()
             before = str((self.top / name).readlink()) if (self.top / name).is_symlink() else ""
@@ -120,7 +120,7 @@ def _read(link: Path) -> Certificate | Damaged | Unknown:
 
 
 def _hashes(about: _About) -> Iterator[tuple[str, str]]:
-    for file in FILES:
+    for file in FILES[about.certificate.wanted.material]:
         yield file, about.hashes.get(file, "")
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from protokube.core.model import Unknown
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
-from protokube.core.pki.model import PKI_DIR, Authorities, Certificate, Damaged, NoAuthorities
+from protokube.core.pki.model import PKI_DIR, Authorities, Certificate, Damaged, Material, NoAuthorities
 from protokube.errors import ProviderError, explain
 from protokube.kernel.clock import clock_in_sync
 from protokube.pki.authorities import add_missing, make_first, read_authorities
+from protokube.pki.copies import authority_of, copy
 from protokube.pki.directory import CertificateDirectory
 from protokube.ports import Store
 
@@ -52,13 +53,15 @@ class NodePki:
         """See core/pki/actions.py."""
         wanted = action.wanted
         found = read_authorities(self.store, action.cluster)
-        authority = found.document.authorities.get(wanted.authority) if found else None
-        if authority is None:
-            raise ProviderError(f"issue the certificate {wanted.name}: the store has no authority {wanted.authority}")
-        from protokube.pki.x509 import issue
+        if found is None:
+            raise ProviderError(f"issue the certificate {wanted.name}: the store has no authorities")
+        if wanted.material is Material.LEAF:
+            from protokube.pki.x509 import issue
 
-        certificate, files = issue(wanted, authority, self._now())
-        self.directory.write(certificate, files)
+            made = issue(wanted, authority_of(wanted, found.document), self._now())
+        else:
+            made = copy(wanted, found.document)
+        self.directory.write(*made)
 
     @property
     def store(self) -> Store:

@@ -12,6 +12,8 @@ from protokube.core.pki.model import (
     AUTHORITY_LIFE,
     BACKDATED,
     LEAF_LIFE,
+    NO_END,
+    TOKENS,
     Authorities,
     Authority,
     Certificate,
@@ -57,7 +59,11 @@ class MakeAuthorities(ActionValue, frozen=True, tag="make-authorities"):
     def predict(self, facts: PkiFacts, now: float) -> PkiFacts:
         """They are there."""
         known = facts.authorities.known if isinstance(facts.authorities, Authorities) else {}
-        made = {name: Authority(KNOWN_AFTER_ISSUE, now + AUTHORITY_LIFE, (KNOWN_AFTER_ISSUE,)) for name in self.names}
+        ends = {TOKENS: NO_END}
+        made = {
+            name: Authority(KNOWN_AFTER_ISSUE, ends.get(name, now + AUTHORITY_LIFE), (KNOWN_AFTER_ISSUE,))
+            for name in (*self.names, TOKENS)
+        }
         return replace(facts, authorities=Authorities({**made, **known}))
 
     def execute(self, port: PkiWriter) -> None:

@@ -12,7 +12,7 @@ from msgspec.json import decode, encode
 from msgspec.json import format as indent
 
 from protokube.core.model import Fault
-from protokube.core.pki.model import Authorities, Authority, Stage
+from protokube.core.pki.model import NO_END, TOKENS, Authorities, Authority, Stage
 
 VERSION = 1
 
@@ -79,8 +79,13 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     distrusted: tuple[str, ...] = ()
 
     def public(self) -> Authorities:
-        """Its public side."""
-        return Authorities({name: one.public() for name, one in self.authorities.items()})
+        """Its public side. The keys of tokens stand beside the authorities: the first signs, all are trusted."""
+        known = {name: one.public() for name, one in self.authorities.items()}
+        if self.service_account:
+            known[TOKENS] = Authority(
+                self.service_account[0].id, NO_END, tuple(one.id for one in self.service_account)
+            )
+        return Authorities(known)
 
     def render(self) -> bytes:
         """The object's bytes."""

@@ -22,6 +22,11 @@ BACKDATED = 300.0
 KUBERNETES = "kubernetes"
 FRONT_PROXY = "front-proxy"
 ETCD_CLIENTS = "etcd-clients"
+TOKENS = "service-account"
+"""The keys that sign service-account tokens. They are kept beside the authorities, and known like one."""
+
+NO_END = 253402300799.0
+"""The end of what never ends: the last second of 9999, as X.509 spells it (RFC 5280)."""
 
 
 def etcd_peers(cluster: str) -> str:
@@ -29,8 +34,27 @@ def etcd_peers(cluster: str) -> str:
     return f"etcd-peers-{cluster}"
 
 
+class Material(StrEnum):
+    """What a directory holds: a certificate that is issued, an authority itself, or the keys of tokens."""
+
+    LEAF = "leaf"
+    AUTHORITY = "authority"
+    TOKEN_KEYS = "token-keys"
+
+
+FILES: Mapping[Material, tuple[str, ...]] = {
+    Material.LEAF: ("tls.crt", "tls.key", "ca.crt"),
+    Material.AUTHORITY: ("tls.crt", "tls.key", "ca.crt"),
+    Material.TOKEN_KEYS: ("signing.key", "public.pem"),
+}
+"""The files of a directory."""
+
+
 class CertificateWanted(Struct, frozen=True):
-    """A certificate that a node needs, in a directory of its `name`. `addresses` are IP addresses, as texts."""
+    """A certificate that a node needs, in a directory of its `name`. `addresses` are IP addresses, as texts.
+
+    What isn't a leaf is a copy from the store: it is written again when the store's changes.
+    """
 
     name: str
     authority: str
@@ -40,6 +64,7 @@ class CertificateWanted(Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     server: bool = False
     client: bool = False
+    material: Material = Material.LEAF
 
 
 class Certificate(Struct, frozen=True, tag=True):

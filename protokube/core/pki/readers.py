@@ -32,6 +32,8 @@ READERS: Mapping[str, Reader] = {
     "controller-manager": Reader("kube-controller-manager", "within 5 minutes", None),
     "scheduler": Reader("kube-scheduler", "within 5 minutes", None),
     "proxy": Reader("kube-proxy", "within 5 minutes", None),
+    "service-account": Reader(_API_SERVER, None, None),
+    "signing-authority": Reader("kube-controller-manager", "within a minute", "within a minute"),
     "kubelet": Reader("kubelet", "within 5 minutes", None),
     "kubelet-server": Reader("kubelet", "within a minute", "within a minute"),
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from protokube.core.model import Unknown
 from protokube.core.pki.expiry import days, renew_at
-from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
+from protokube.core.pki.model import Authorities, Certificate, Damaged, Material, NoAuthorities
 from protokube.core.pki.readers import reader_of
 
 Certificates = Mapping[str, Certificate | Damaged | Unknown]
@@ -19,8 +19,11 @@ def status_text(cluster: str, certificates: Certificates, authorities: Known, no
     for name, one in certificates.items():
         if isinstance(one, Certificate):
             names = ", ".join((*one.wanted.dns, *one.wanted.addresses)) or "none"
-            lines.append(f"  {name}: ends in {days(one.ends, now)}, is renewed in {days(renew_at(one), now)}")
-            lines.append(f"    {one.wanted.common_name}, by {one.wanted.authority}; names: {names}")
+            if one.wanted.material is Material.LEAF:
+                lines.append(f"  {name}: ends in {days(one.ends, now)}, is renewed in {days(renew_at(one), now)}")
+                lines.append(f"    {one.wanted.common_name}, by {one.wanted.authority}; names: {names}")
+            else:
+                lines.append(f"  {name}: a copy of {one.wanted.authority}, and follows it")
             lines.append(f"    {_reading(name)}")
         else:
             lines.append(f"  {name}: {one.reason}")
@@ -40,7 +43,7 @@ def _reading(name: str) -> str:
     reader = reader_of(name)
     if reader is None:
         return "nothing that protokube starts reads it"
-    again = f"{reader.program} reads it {reader.certificate}"
+    again = f"{reader.program} reads it {reader.certificate or 'only at its start'}"
     return again + (", and new authorities after a restart" if reader.authorities is None else "")
 
 

@@ -66,7 +66,7 @@ class _Database:
         if b"key" not in buckets or b"meta" not in buckets:
             raise DatabaseError("it has no keys of etcd's")
         living: set[bytes] = set()
-        last = 0
+        last = 1  # an etcd without a key is at revision 1
         for name, value in self._bucket(buckets[b"key"]):
             main, _, _ = _REVISION.unpack_from(name)
             last = max(last, main)
@@ -78,8 +78,10 @@ class _Database:
             elif value:  # etcdutl's --bump-revision leaves an entry without a key
                 living.add(key)
         meta = dict(self._bucket(buckets[b"meta"]))
-        compacted = meta.get(b"scheduledCompactRev", b"")
-        return Contents(len(living), last, _REVISION.unpack_from(compacted)[0] if compacted else 0)
+        scheduled = meta.get(b"scheduledCompactRev", b"")
+        compacted = _REVISION.unpack_from(scheduled)[0] if scheduled else 0
+        # A deletion that was compacted has left no entry, and etcd goes on from there (mvcc/kvstore.go).
+        return Contents(len(living), max(last, compacted), compacted)
 
     def _newest_meta(self) -> tuple[int, int]:
         """The size of pages and the root page, by the newer of the two meta pages that are whole."""

@@ -1,4 +1,4 @@
-"""argv → configuration → the chosen adapters → the daemon, --once, a dry run, accept, or pki; and exit codes.
+"""argv → configuration → the chosen adapters → the daemon, --once, a dry run, accept, pki or etcd; exit codes.
 
 asyncio and the daemon are imported inside functions: they load while the first reconcile already runs in its thread.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from protokube.alarm import Alarm
 from protokube.config.load import read
-from protokube.config.options import accept_command, pki_command
+from protokube.config.options import accept_command, etcd_command, pki_command
 from protokube.config.wiring import RUN_DIR, Chosen, choose, wire
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeededError, UsageError
@@ -98,6 +98,10 @@ def _run(given: Sequence[str], chosen: Chosen, started: float) -> int:
         from protokube.pkicommand import pki
 
         return DONE if pki(about, chosen) else NOT_CONVERGED
+    if (asked := etcd_command(given)) is not None:
+        from protokube.etcdcommand.run import etcd
+
+        return DONE if etcd(asked, chosen, started) else NOT_CONVERGED
     if settings.dry_run:
         report = _dry_run(chosen, started)
         print(as_json(report) if settings.output == "json" else as_text(report, planned=True))

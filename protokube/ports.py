@@ -22,6 +22,7 @@ from protokube.core.disks.model import Disk, NoDisk, VolumeContents
 from protokube.core.dns.actions import RecordWriter
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.running import PeerAbout
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Unknown
 from protokube.core.node.actions import FileWriter, UnitStarter
@@ -215,8 +216,8 @@ class EtcdPeers(Protocol):
         """The member list that the peer of an etcd cluster at a URL answers with; over TLS where the URL says https,
         with the node's peer certificate of that cluster."""
 
-    def version(self, peer_url: str, cluster: str) -> str:
-        """The version of etcd that the peer at a URL runs."""
+    def about(self, peer_url: str, cluster: str) -> PeerAbout:
+        """What the peer at a URL runs, and what its clock says."""
 
 
 class ServiceReader(Protocol):

@@ -172,10 +172,11 @@ def parser() -> argparse.ArgumentParser:
         _Parser(
             prog="protokube",
             usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]\n"
-            "       protokube pki status|rotate|create|kubeconfig [options]",
+            "       protokube pki status|rotate|create|kubeconfig [options]\n"
+            "       protokube etcd status|replace|defrag [options]",
             description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet. "
             "`protokube accept --help` tells how to overrule one refusal of one volume, once; "
-            "`protokube pki --help` is about certificates.",
+            "`protokube pki --help` is about certificates, `protokube etcd --help` about running etcd clusters.",
             epilog=f"Every option is also a variable PROTOKUBE_… of the environment and, but for {_only_here()}, "
             "a key of the configuration file.",
             allow_abbrev=False,
@@ -208,6 +209,21 @@ def _pki_parser() -> argparse.ArgumentParser:
     out.add_argument("verb", choices=("status", "rotate", "create", "kubeconfig"), help="what to do")
     out.add_argument("name", metavar="NAME", nargs="?", help="with rotate: a certificate of this node")
     out.add_argument("--authority", metavar="NAME", help="with rotate: the authority whose next step to take")
+    out.add_argument("--yes", action="store_true", help="don't ask")
+    return _with_options(out)
+
+
+def _etcd_parser() -> argparse.ArgumentParser:
+    out = _Parser(
+        prog="protokube etcd",
+        description="status shows an etcd cluster as this node's member sees it, with all that is wrong. replace "
+        "puts a new member in a lost one's place. defrag gives the free pages of this node's database back to its "
+        "disk. What would be done is shown first; --dry-run only shows it.",
+        allow_abbrev=False,
+    )
+    out.add_argument("verb", choices=("status", "replace", "defrag"), help="what to do")
+    out.add_argument("--cluster", metavar="NAME", help="the etcd cluster; status and defrag: all of this node's")
+    out.add_argument("--member", metavar="NAME", help="replace: the lost member")
     out.add_argument("--yes", action="store_true", help="don't ask")
     return _with_options(out)
 
@@ -269,17 +285,40 @@ def pki_command(arguments: Sequence[str]) -> PkiCommand | None:
     return PkiCommand(given.verb, given.name, given.authority, given.yes)
 
 
+class EtcdCommand(Struct, frozen=True):
+    """`protokube etcd`: what to do with which etcd cluster (None for all of this node's). `yes`: without asking."""
+
+    verb: str
+    cluster: str | None
+    member: str | None
+    yes: bool
+
+
+def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
+    """The command about etcd, if that is what the command line says; raises UsageError."""
+    if arguments[:1] != ["etcd"]:
+        return None
+    given = _etcd_parser().parse_args(arguments[1:])
+    if given.verb == "replace" and not (given.cluster and given.member):
+        raise UsageError("etcd replace: needs --cluster and --member")
+    if given.member and given.verb != "replace":
+        raise UsageError(f"etcd {given.verb}: takes no member")
+    return EtcdCommand(given.verb, given.cluster, given.member, given.yes)
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if _is_accept(arguments):
         return _accept_parser().parse_args(arguments[1:])
     if arguments[:1] == ["pki"]:
         return _pki_parser().parse_args(arguments[1:])
+    if arguments[:1] == ["etcd"]:
+        return _etcd_parser().parse_args(arguments[1:])
     return parser().parse_args(arguments)
 
 
 def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     """The options given on the command line; raises UsageError when they can't be understood."""
-    command = arguments[0] if arguments[:1] in (["accept"], ["pki"]) else None
+    command = arguments[0] if arguments[:1] in (["accept"], ["pki"], ["etcd"]) else None
     given = vars(_parse(arguments))
     values: dict[str, Value] = {}
     for option in OPTIONS:
@@ -294,7 +333,7 @@ def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
         values[option.name] = value
     if values.get("once") and values.get("dry-run"):
         raise UsageError("--once and --dry-run exclude each other")
-    if command and (values.get("once") or values.get("dry-run")):
+    if command and (values.get("once") or (values.get("dry-run") and command != "etcd")):
         raise UsageError(f"{command}: --once and --dry-run are commands of their own")
     return values
 

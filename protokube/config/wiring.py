@@ -21,6 +21,7 @@ from protokube.core.backup.actions import RemoveBackups, TakeBackup
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.running import PeerAbout
 from protokube.core.etcd.tls import peer_certificate
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Fault, Unknown
@@ -66,9 +67,9 @@ class _Peers:
         """See ports.EtcdPeers."""
         return self._asking(peer_url, cluster).members(peer_url)
 
-    def version(self, peer_url: str, cluster: str) -> str:
+    def about(self, peer_url: str, cluster: str) -> PeerAbout:
         """See ports.EtcdPeers."""
-        return self._asking(peer_url, cluster).version(peer_url)
+        return self._asking(peer_url, cluster).about(peer_url)
 
     def _asking(self, peer_url: str, cluster: str) -> HttpEtcdPeers:
         from protokube.etcdclient.peers import HttpEtcdPeers

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Annotated, BinaryIO, TypeVar
@@ -34,6 +35,8 @@ IDLE_LIMIT = 60.0
 _PAGE = 512
 """The size of a snapshot without its hash is a multiple of it (bbolt's smallest page)."""
 _HASH = 32
+
+_QUOTA = re.compile(rb"^etcd_server_quota_backend_bytes ([0-9.]{1,20}(?:e\+[0-9]{1,2})?)$", re.MULTILINE)
 
 _Number = Annotated[str, Meta(pattern=r"^[0-9]{1,20}$")]
 
@@ -139,6 +142,12 @@ class EtcdClient:
             learner=told.learner,
             errors=told.errors,
         )
+
+    def quota(self) -> int | None:
+        """The quota of the member's database in bytes, as its metrics tell: before 3.6 its status doesn't."""
+        with answer(self._server, Request("/metrics", limit=self._limit)) as response:
+            found = _QUOTA.search(read(response, MIB)) if response.status == 200 else None
+        return int(float(found[1])) if found else None
 
     def members(self) -> tuple[ClusterMember, ...]:
         """The member list as a quorum knows it.

@@ -6,13 +6,16 @@ The peer port answers other nodes, where the client port listens on 127.0.0.1 al
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Annotated, TypeVar
 
 from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import decode
 
 from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.running import PeerAbout
 from protokube.core.model import MIB
 from protokube.core.static_pod import is_version
 from protokube.errors import ProviderError
@@ -55,25 +58,40 @@ class HttpEtcdPeers:
         """The peer's member list, in its order. A member that was added and never started has no client URLs, and no
         name."""
         # A list above 2 KiB comes in chunks, without its length (Go's net/http).
-        members = self._asked(peer_url, "/members", parse_members)
+        members, _ = self._asked(peer_url, "/members", parse_members)
         log.debug("etcd peer %s: members %s", peer_url, ", ".join(one.name or "(not started)" for one in members))
         return members
 
-    def version(self, peer_url: str) -> str:
-        """The version of etcd that the peer runs, such as 3.5.30."""
-        version = self._asked(peer_url, "/version", parse_version)
-        log.debug("etcd peer %s: version %s", peer_url, version)
-        return version
+    def about(self, peer_url: str) -> PeerAbout:
+        """The version of etcd that the peer runs, and how far its clock is ahead of ours."""
+        before = time.time()
+        version, date = self._asked(peer_url, "/version", parse_version)
+        told = PeerAbout(version, _ahead(date, before, time.time()))
+        log.debug("etcd peer %s: version %s, clock ahead by %s s", peer_url, version, told.ahead)
+        return told
 
-    def _asked(self, url: str, path: str, parse: Callable[[bytes], T]) -> T:
+    def _asked(self, url: str, path: str, parse: Callable[[bytes], T]) -> tuple[T, str]:
+        """What the body of an answer says, and its Date."""
         try:
             with answer(Server(url, self._tls), Request(path, limit=self._limit)) as response:
                 if response.status != 200:
                     raise ValueError(f"HTTP {response.status} {response.reason}")
-                return parse(read(response, MIB))
+                return parse(read(response, MIB)), response.headers.get("Date", "")
         except ProviderError as error:
             log.debug("etcd peer %s", error)
             raise
+
+
+def _ahead(date: str, before: float, after: float) -> float | None:
+    """By how many seconds the clock that wrote a Date is ahead of ours, which showed `before` and `after` around it.
+
+    A Date has no fractions: it is half a second later on average.
+    """
+    try:
+        told = parsedate_to_datetime(date)
+    except (ValueError, TypeError):
+        return None
+    return round(told.timestamp() + 0.5 - (before + after) / 2, 1)
 
 
 def parse_members(body: bytes) -> Sequence[EtcdPeerMember]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from threading import Event, Timer
@@ -122,8 +122,9 @@ def _ended_after(seconds: float, connected: socket.socket, late: Event) -> Itera
 
     def end() -> None:
         late.set()
-        # TLS's own shutdown would take the connection's state from under the thread that reads.
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+        with suppress(OSError):  # it was closed at this very moment
+            # TLS's own shutdown would take the connection's state from under the thread that reads.
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     timer = Timer(seconds, end)
     timer.daemon = True

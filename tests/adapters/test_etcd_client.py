@@ -41,6 +41,7 @@ def test_a_member_tells_its_status(etcd: Etcd) -> None:
     assert told.version == "3.4.23" and told.leads and not told.learner
     assert told.size >= told.in_use > 0 and told.quota is None and told.errors == ()
     assert told.committed >= told.applied > 0
+    assert client(etcd.client).quota() == QUOTA
 
 
 def test_a_learner_is_added_and_removed_and_not_promoted_before_it_ran(etcd: Etcd) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.running import PeerAbout
 from protokube.errors import ProviderError
 from protokube.etcdclient.peers import HttpEtcdPeers, parse_members, parse_version
-from tests.lab.etcd_process import Etcd, answering, free_port, http
+from tests.lab.etcd_process import START_LIMIT, Etcd, answering, free_port, http
 
 
 @pytest.fixture
@@ -54,8 +55,23 @@ def test_a_list_that_comes_in_chunks_is_read_whole(etcd: Etcd) -> None:
     assert listed == {(etcd.peer,), tuple(sorted(urls))}
 
 
-def test_a_peer_tells_its_version(etcd: Etcd) -> None:
-    assert HttpEtcdPeers().version(etcd.peer) == "3.4.23"
+def test_a_peer_tells_its_version_and_its_time(etcd: Etcd) -> None:
+    told = HttpEtcdPeers().about(etcd.peer)
+    assert told.version == "3.4.23" and told.ahead is not None and abs(told.ahead) < START_LIMIT
+
+
+@pytest.mark.parametrize("date", ["", "Date: never\r\n", "Date: Thu, 99 Jan 1970 00:00:00 GMT\r\n"])
+def test_a_peer_without_a_time_has_none(date: str) -> None:
+    head, _, body = http(b'{"etcdserver":"3.5.30"}').partition(b"\r\n")
+    with answering(head + b"\r\n" + date.encode() + body) as url:
+        assert HttpEtcdPeers().about(url) == PeerAbout("3.5.30", None)
+
+
+def test_a_clock_that_is_ahead_is_seen() -> None:
+    head, _, body = http(b'{"etcdserver":"3.5.30"}').partition(b"\r\n")
+    with answering(head + b"\r\nDate: Thu, 01 Jan 2099 00:00:00 GMT\r\n" + body) as url:
+        told = HttpEtcdPeers().about(url).ahead
+    assert told is not None and told > 1e9
 
 
 def test_a_version_is_read_strictly() -> None:

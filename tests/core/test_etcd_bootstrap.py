@@ -104,7 +104,7 @@ def test_data_means_existing_in_any_case() -> None:
 def test_started_without_data_is_lost(peers: Answer) -> None:
     judged = decide(volume("a"), B, C, started=True, peers=peers, assume_new=True)
     assert rule(judged) == "etcd/data-lost"
-    assert isinstance(judged, Rejected) and "etcdctl member add etcd-a --peer-urls=http://etcd-a" in judged.evidence
+    assert isinstance(judged, Rejected) and "protokube etcd replace --cluster main --member a" in judged.evidence
 
 
 def test_the_only_member_starts_new() -> None:
@@ -172,7 +172,7 @@ def test_listed_as_started_is_lost(others: tuple[MemberVolume, ...], assume_new:
     peers = (listed("etcd-a", started=True), listed("etcd-b", started=True))
     judged = decide(volume("a"), *others, peers=peers, assume_new=assume_new)
     assert rule(judged) == "etcd/member-lost"
-    assert isinstance(judged, Rejected) and "etcdctl member remove" in judged.evidence
+    assert isinstance(judged, Rejected) and "protokube etcd replace --cluster main --member" in judged.evidence
 
 
 @pytest.mark.parametrize("others", [(RAN_B, C), (B, C)])

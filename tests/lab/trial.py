@@ -164,6 +164,11 @@ class TrialNode:
             own += ["--kubelet-unit", "none"]
         return [sys.executable, "-m", "protokube", *own, "--master", *self._options, *options]
 
+    def protokube(self, *words: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """A command of protokube's, such as `etcd status`."""
+        python, m, protokube, *own = self.arguments()
+        return self.run(python, m, protokube, *words, *own, timeout=timeout)
+
     def once(self, *options: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """`protokube --once`."""
         return self.run(*self.arguments("--once", *options), timeout=timeout)

@@ -14,6 +14,7 @@ from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFile
 from protokube.core.disks.model import Blank, Disk, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
 from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.running import PeerAbout
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB, Unknown
 from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
@@ -326,11 +327,11 @@ class Etcd(Port):
                 raise ProviderError(f"nobody answers at {peer_url}")
             return found
 
-    def version(self, peer_url: str, cluster: str) -> str:
-        with self._process.reading("version"):
+    def about(self, peer_url: str, cluster: str) -> PeerAbout:
+        with self._process.reading("about"):
             if (found := self._world.etcd.version_at(peer_url, self._node, cluster)) is None:
                 raise ProviderError(f"nobody answers at {peer_url}")
-            return found
+            return PeerAbout(found, 0.0)
 
 
 class Pki(Port):

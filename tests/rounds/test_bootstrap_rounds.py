@@ -234,7 +234,7 @@ def test_new_members_in_the_tags_form_no_cluster_of_their_own() -> None:
     assert not world.etcd.violations and not world.etcd.stopped
     refused = {one.subject: one for report in reports[:2] for one in report.left.refusals}
     assert {one.rule for one in refused.values()} == {"etcd/member-lost"} and refused.keys() == {"vol-b", "vol-c"}
-    assert f"etcdctl member add etcd-b --peer-urls={url('b')}" in refused["vol-b"].evidence
+    assert "protokube etcd replace --cluster main --member b" in refused["vol-b"].evidence
 
 
 def test_new_members_wait_while_the_first_is_down() -> None:
@@ -278,7 +278,7 @@ def test_a_blank_volume_in_a_members_place_brings_no_quorum() -> None:
     assert not world.etcd.violations and not world.etcd.write("etcd", "must not pass")
     (refusal,) = reports[0].left.refusals
     assert (refusal.subject, refusal.rule) == (volume, "etcd/member-lost")
-    assert "etcdctl member remove" in refusal.evidence
+    assert "protokube etcd replace --cluster main --member" in refusal.evidence
 
 
 def test_a_blank_volume_waits_while_nobody_answers() -> None:

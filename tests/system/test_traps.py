@@ -53,13 +53,11 @@ def refusal(node: TrialNode, subject: str, rule: str) -> str:
     return str(until(f"{node.name} refuses {subject}: {rule}", found, LIMIT))
 
 
-def obey(evidence: str, living: TrialNode, port: int = 4001) -> None:
+def obey(evidence: str, living: TrialNode) -> None:
     """Do what a refusal says on a living member."""
-    (add,) = re.findall(r"`etcdctl (member add [^`]+)`", evidence)
-    name = add.split()[2]
-    if old := members(living, port).get(name):
-        until("remove", lambda: living.etcdctl("member", "remove", f"{old:x}", port=port).returncode == 0, LIMIT)
-    until("add", lambda: living.etcdctl(*shlex.split(add), port=port).returncode == 0, LIMIT)
+    (command,) = re.findall(r"`protokube (etcd replace [^`]+)`", evidence)
+    done = living.protokube(*shlex.split(command), "--yes", timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def initial(node: TrialNode, volume_id: str, name: str = "etcd") -> tuple[str, set[str]]:
@@ -119,7 +117,7 @@ def test_tags_grow_from_one_member_to_three(tmp_path: Path) -> None:
                 assert not os.path.lexists(node.root / LINK.format(name))
                 assert healthy(*grown.values(), ports=[PORTS[name]])
                 assert len(members(a, PORTS[name])) == len(grown)
-                obey(refused, a, PORTS[name])
+                obey(refused, a)
             grown[member] = node
             until(f"{member} joins", partial(healthy, *grown.values()), LIMIT)
             for key, name in (("main", "etcd"), ("events", "etcd-events")):

@@ -14,11 +14,11 @@ from msgspec import Struct
 from protokube.core.disks.identity import Identity
 from protokube.core.etcd.model import EtcdPeerMember, EtcdTemplate, InitialState, PeerAnswers
 from protokube.core.model import Rejected, Unknown
-from protokube.core.volumes.model import CloudSnapshot, MemberVolume, VolumesAssessment
+from protokube.core.volumes.model import CloudSnapshot, EtcdMember, MemberVolume, VolumesAssessment
 
 _REPLACE = (
-    "if its data is lost for good, replace the member: on a living one run `etcdctl member remove` for the old entry "
-    "(if it is listed), then `etcdctl member add {name} --peer-urls={url}`"
+    "if its data is lost for good, replace the member: on a living one's node run "
+    "`protokube etcd replace --cluster {cluster} --member {me}`"
 )
 REPLACE_MEMBER = _REPLACE + "; this node goes on by itself"
 REPLACE_VOLUME = _REPLACE + ", and give the member a blank volume, with an id of its own, in this one's place"
@@ -122,7 +122,7 @@ def _by_past_and_peers(
         return Start("existing")
     if facts.identity.started:
         # It may have acknowledged writes that it lost: an empty member in its place would vote without them.
-        advice = REPLACE_VOLUME.format(name=facts.name, url=facts.url)
+        advice = REPLACE_VOLUME.format(cluster=member.cluster, me=member.me)
         gone = f"its data directory {facts.template.data_dir} is gone"
         return Rejected("etcd/data-lost", f"etcd ran on {facts.volume.id}, and {gone}; {advice}")
     others = [one for one in volumes.all if one.member.cluster == member.cluster and one.id != facts.volume.id]
@@ -157,7 +157,8 @@ def _cluster(
     names = {me: facts.template.member_name(me) for me in member.members}
     idle = {names[one.member.me] for one in others if one.member.me in names and _never_ran(one)}
     idle -= {names[one.member.me] for one in all_others if one.member.me in names and not _never_ran(one)}
-    return _Cluster(names, facts.name, facts.url, idle, ran)
+    advice = REPLACE_MEMBER.format(cluster=member.cluster, me=member.me)
+    return _Cluster(names, facts.name, facts.url, idle, ran, advice)
 
 
 def _without_answers(
@@ -217,7 +218,7 @@ class _Cluster(Struct, frozen=True):
     """The etcd cluster that peers' answers are compared with.
 
     `names` are all members' etcd names, by member; `name` and `url` our own. `idle` are the names of members that are
-    proven never to have run. `ran`: another member's volume is tagged as having run.
+    proven never to have run. `ran`: another member's volume is tagged as having run. `advice`: how to replace ours.
     """
 
     names: Mapping[str, str]
@@ -225,6 +226,7 @@ class _Cluster(Struct, frozen=True):
     url: str
     idle: set[str]
     ran: bool
+    advice: str
 
 
 def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
@@ -238,7 +240,7 @@ def _by_peers(cluster: _Cluster, peers: PeerAnswers) -> Start | Rejected | Wait:
     members that may know better must answer, or a majority: one of a majority always knows.
     """
     lists = list(peers.lists.values())
-    advice = REPLACE_MEMBER.format(name=cluster.name, url=cluster.url)
+    advice = cluster.advice
     found = [(listed, ours) for listed in lists if (ours := _ours(cluster, listed))]
     # The cluster runs without this member: it was removed, or the volume is of an older cluster.
     if not found:
@@ -291,20 +293,29 @@ def peers_to_ask(
     The URLs have addresses, not names: names may not be in DNS yet. `maybe_tls`: a cluster that runs may use TLS or
     not, and answers one of two URLs.
     """
+    return {
+        f"{scheme}://{address}:{facts.template.peer_port}": me
+        for me, addresses in peer_addresses(cloud, volumes, facts.volume.member).items()
+        for address in addresses
+        for scheme in (("https", "http") if maybe_tls else ("http",))
+    }
+
+
+def peer_addresses(
+    cloud: CloudSnapshot, volumes: VolumesAssessment, member: EtcdMember
+) -> Mapping[str, tuple[str, ...]]:
+    """Where the other members of an etcd cluster run, on other instances: member → addresses, as in URLs."""
     if isinstance(cloud.peers, Unknown):
         return {}
-    member = facts.volume.member
     holders = {
         other.volume.attachments[0].instance: other.member.me
         for other in volumes.all
         if other.member.cluster == member.cluster and other.member.me != member.me and other.volume.attachments
     }
-    return {
-        f"{scheme}://{f'[{address}]' if ':' in address else address}:{facts.template.peer_port}": me
-        for peer in cloud.peers
-        if peer.instance != volumes.instance.id
-        and (me := holders.get(peer.instance) or peer.members.get(member.cluster))
-        and me != member.me
-        for address in peer.internal
-        for scheme in (("https", "http") if maybe_tls else ("http",))
-    }
+    found: dict[str, tuple[str, ...]] = {}
+    for peer in cloud.peers:
+        me = holders.get(peer.instance) or peer.members.get(member.cluster)
+        if peer.instance != volumes.instance.id and me and me != member.me:
+            addresses = (f"[{one}]" if ":" in one else one for one in peer.internal)
+            found[me] = (*found.get(me, ()), *addresses)
+    return found

@@ -49,6 +49,14 @@ class MemberStatus(Struct, frozen=True):
         return self.leader == self.member_id
 
 
+class PeerAbout(Struct, frozen=True):
+    """What a member's peer port tells: its version, and by how many seconds its clock is ahead of this node's (to a
+    second or so); None when it doesn't tell the time."""
+
+    version: str
+    ahead: float | None = None
+
+
 NOSPACE, CORRUPT = "NOSPACE", "CORRUPT"
 
 

@@ -1,0 +1,178 @@
+"""What a command looks at: this node's own members of etcd clusters, and the others as their peer ports answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protokube.config.wiring import Chosen, Wired, wire
+from protokube.core.action import Facet
+from protokube.core.etcd.bootstrap import peer_addresses
+from protokube.core.etcd.health import ClusterView, name_of
+from protokube.core.etcd.model import MountedMember
+from protokube.core.etcd.running import ClusterMember, PeerAbout
+from protokube.core.etcd.tls import CLIENT
+from protokube.core.history import History
+from protokube.core.model import Unknown
+from protokube.core.pki.model import PKI_DIR
+from protokube.core.static_pod import manifest_env
+from protokube.errors import ProviderError
+from protokube.etcdclient.client import EtcdClient
+from protokube.etcdclient.transport import Server, Tls
+from protokube.observe import Observer
+from protokube.together import Limited
+
+if TYPE_CHECKING:
+    import asyncio
+
+LIMIT = 30.0
+"""Seconds within which all members have answered, or count as silent."""
+
+CLOUD_EVERY = 5.0
+"""Seconds after which the cloud is asked again where a silent member may be now."""
+
+LOOPBACK = "127.0.0.1"
+
+T = TypeVar("T")
+
+
+class ImpossibleError(Exception):
+    """The command can't be carried out; the message tells why, and what helps."""
+
+
+class Cluster(Struct, frozen=True):
+    """One etcd cluster that this node has a member of. `cluster_id` is Kubernetes's, `suffix` that of its names."""
+
+    key: str
+    own: MountedMember
+    client: EtcdClient
+    cluster_id: str
+    suffix: str
+
+    @property
+    def name(self) -> str:
+        """Our member's etcd name."""
+        return self.own.template.member_name(self.own.volume.member.me)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The etcd names of all members that there are to be."""
+        return tuple(map(self.own.template.member_name, self.own.volume.member.members))
+
+    def peer_url(self, me: str) -> str:
+        """The peer URL of a member, as ours spells its own."""
+        scheme = manifest_env(self.own.manifest).get("ETCD_LISTEN_PEER_URLS", "http:").partition(":")[0]
+        template = self.own.template
+        return f"{scheme}://{template.member_name(me)}{self.suffix}:{template.peer_port}"
+
+
+class Node:
+    """This node, as a command sees it."""
+
+    def __init__(self, chosen: Chosen, wired: Wired, observer: Observer) -> None:
+        self._chosen, self._wired, self._observer = chosen, wired, observer
+        self._seen = observer.first(History())
+        self._asking = Limited[PeerAbout](LIMIT, "asking")
+
+    def clusters(self, wanted: str | None) -> list[Cluster]:
+        """The etcd clusters that this node's mounted volumes have members of; the wanted one alone, if there is one.
+
+        Raises ImpossibleError when there is none.
+        """
+        judged = self._seen.judged
+        members = judged.etcd.members if judged.etcd is not None else ()
+        found = [
+            self._cluster(one) for one in members if one.manifest and wanted in (None, one.volume.member.cluster)
+        ]
+        if not found:
+            what = f"etcd cluster {wanted}" if wanted else "any etcd cluster"
+            raise ImpossibleError(f"this node runs no member of {what}; run the command on a node that does")
+        return found
+
+    def _cluster(self, own: MountedMember) -> Cluster:
+        judged = self._seen.judged
+        assert judged.volumes is not None
+        cluster_id = judged.volumes.cluster_id
+        suffix = self._chosen.config.etcd.suffix(cluster_id)
+        scheme = manifest_env(own.manifest).get("ETCD_LISTEN_CLIENT_URLS", "").partition(":")[0]
+        certificate = Path(self._chosen.settings.root, PKI_DIR.lstrip("/"), CLIENT)
+        tls = Tls(certificate, LOOPBACK) if scheme == "https" else None
+        client = EtcdClient(Server(f"{scheme or 'http'}://{LOOPBACK}:{own.template.client_port}", tls))
+        return Cluster(own.volume.member.cluster, own, client, cluster_id, suffix)
+
+    def view(self, cluster: Cluster) -> ClusterView:
+        """What our member of an etcd cluster says, and which of the others answer."""
+        client = cluster.client
+        status = _known(client.status)
+        if not isinstance(status, Unknown) and status.quota is None:
+            quota = _known(client.quota)
+            status = replace(status, quota=None if isinstance(quota, Unknown) else quota)
+        members, alarms = _known(client.members), _known(client.alarms)
+        listed = () if isinstance(members, Unknown) else members
+        return ClusterView(cluster.name, status, members, alarms, self._peers(cluster, listed))
+
+    def _peers(self, cluster: Cluster, listed: tuple[ClusterMember, ...]) -> Mapping[str, PeerAbout | Unknown]:
+        """The answers of the other members, each asked at the addresses of the node that has its volume."""
+        others = [one for one in listed if name_of(one) != cluster.name]
+        peers = self._ask(cluster, others)
+        silent = [one for one in others if not isinstance(peers[name_of(one)], PeerAbout)]
+        if silent and self._observer.uptime() - self._seen.observed.at.uptime > CLOUD_EVERY:
+            # Its volume may have another holder now.
+            self._seen = self._observer.again(self._seen, frozenset({Facet.CLOUD}))
+            peers |= self._ask(cluster, silent)
+        return peers
+
+    def _ask(self, cluster: Cluster, members: Sequence[ClusterMember]) -> dict[str, PeerAbout | Unknown]:
+        judged, own = self._seen.judged, cluster.own
+        assert judged.volumes is not None
+        addresses = {
+            own.template.member_name(me): found
+            for me, found in peer_addresses(self._seen.observed.cloud, judged.volumes, own.volume.member).items()
+        }
+        peers: dict[str, PeerAbout | Unknown] = {}
+        asks: dict[str, Callable[[], PeerAbout]] = {}
+        for member in members:
+            name, scheme = name_of(member), member.peer_urls[0].partition(":")[0]
+            peers[name] = Unknown("no machine is known to have its volume")
+            for address in addresses.get(name, ()):
+                url = f"{scheme}://{address}:{own.template.peer_port}"
+                asks[f"{name} {url}"] = partial(self._wired.readers.etcd.about, url, cluster.key)
+        for key, future in self._asking.run(asks).items():
+            name = key.partition(" ")[0]
+            if not isinstance(peers[name], PeerAbout):
+                peers[name] = _known(future.result)
+        return peers
+
+
+def _known(ask: Callable[[], T]) -> T | Unknown:
+    try:
+        return ask()
+    except ProviderError as error:
+        return Unknown(str(error))
+
+
+@contextmanager
+def looking(chosen: Chosen, started: float) -> Iterator[Node]:
+    """This node. Nothing on it is changed by looking."""
+    # Neither kubelet nor its unit has a part in it.
+    config = replace(chosen.config, kubelet=replace(chosen.config.kubelet, unit=None))
+    loop: Future[asyncio.AbstractEventLoop] = Future()
+    wired = wire(replace(chosen, config=config), loop, lambda _reason: None)
+    try:
+        observer = Observer(wired.config.for_dry_run(), wired.readers, started=started)
+        yield Node(chosen, wired, observer)
+    finally:
+        wired.close()
+
+
+def pause(seconds: float) -> None:
+    """Let some time pass between two looks."""
+    time.sleep(seconds)

@@ -1,0 +1,74 @@
+"""Carries out a `protokube etcd` command: shows the plan, asks, acts; or tells why not."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from msgspec.json import encode
+
+from protokube.config.options import EtcdCommand
+from protokube.config.wiring import Chosen
+from protokube.core.etcd.health import problems
+from protokube.core.etcd.status import status_json, status_text
+from protokube.errors import ProviderError, StoreError, UsageError
+from protokube.etcdcommand.backup import backup_before
+from protokube.etcdcommand.defrag import defragment
+from protokube.etcdcommand.look import ImpossibleError, Node, looking
+from protokube.etcdcommand.replace import replace_member
+
+
+def etcd(command: EtcdCommand, chosen: Chosen, started: float) -> bool:
+    """Carry out a command. False, with the reason on stderr, when it can't be, or the operator says no.
+
+    Status is False when something is wrong.
+
+    Raises UsageError where there is nobody to ask.
+    """
+    try:
+        with looking(chosen, started) as node:
+            return _run(command, chosen, node)
+    except (ImpossibleError, ProviderError) as error:
+        rule = f"{error.rule}: " if isinstance(error, StoreError) else ""
+        print(f"protokube etcd {command.verb}: {rule}{error}", file=sys.stderr)
+        return False
+
+
+def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
+    clusters = node.clusters(command.cluster)
+    if command.verb == "status":
+        return _status(chosen, node, command.cluster)
+
+    def ask() -> None:
+        if not command.yes:
+            _confirm()
+
+    confirm = None if chosen.settings.dry_run else ask
+    if command.verb == "defrag":
+        for cluster in clusters:
+            defragment(node, cluster, confirm)
+    else:
+        assert command.member is not None
+        (cluster,) = clusters
+
+        backup = partial(backup_before, chosen, cluster, f"before member {command.member} is replaced")
+        replace_member(node, cluster, command.member, backup, confirm, chosen.settings.timeout)
+    return True
+
+
+def _status(chosen: Chosen, node: Node, wanted: str | None) -> bool:
+    views = {cluster.key: node.view(cluster) for cluster in node.clusters(wanted)}
+    found = {key: problems(key, view) for key, view in views.items()}
+    if chosen.settings.output == "json":
+        told = [status_json(key, view, found[key]) for key, view in views.items()]
+        print(encode({"version": 1, "clusters": told}).decode())
+    else:
+        print("\n".join(status_text(key, view, found[key]) for key, view in views.items()))
+    return not any(found.values())
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("etcd: there is no terminal to ask at; say --yes if this is to happen")
+    if input("Go on? Only yes is yes: ").strip() != "yes":
+        raise ImpossibleError("nothing was done")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from protokube.alarm import Alarm
 from protokube.config.load import read
@@ -23,12 +23,14 @@ from protokube.errors import ConfigError, PermissionNeededError, UsageError
 from protokube.host.process import missing_tools
 from protokube.lock import AlreadyRunningError, Lock
 from protokube.logs import set_up_logging
+from protokube.observe import LIMIT as READ_LIMIT
 from protokube.observe import Observer
 from protokube.reconcile import Memory, dry_run
 from protokube.reconciles import Reconciles
 from protokube.report.json import as_json
 from protokube.report.model import Report
 from protokube.report.text import as_text
+from protokube.together import Limited
 
 if TYPE_CHECKING:
     import asyncio
@@ -103,8 +105,10 @@ def _run(given: Sequence[str], chosen: Chosen, started: float) -> int:
 
         return DONE if etcd(asked, chosen, started) else NOT_CONVERGED
     if settings.dry_run:
-        report = _dry_run(chosen, started)
-        print(as_json(report) if settings.output == "json" else as_text(report, planned=True))
+        reading = Limited[object](READ_LIMIT, "reading")
+        report = _dry_run(chosen, started, reading)
+        print(as_json(report) if settings.output == "json" else as_text(report, planned=True), flush=True)
+        _say_hanging(reading)
         return WORK_FOUND if settings.detailed_exitcode and report.steps else DONE
     with Lock(Path(settings.root, RUN_DIR, "lock")):
         return _work(given, chosen, started)
@@ -137,7 +141,8 @@ def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
         asyncio.run(serve())
         return DONE
     report = asyncio.run(once())
-    print(as_json(report) if settings.output == "json" else as_text(report, planned=False))
+    print(as_json(report) if settings.output == "json" else as_text(report, planned=False), flush=True)
+    _say_hanging(reconciles.memory.reading, reconciles.memory.acting)
     return DONE if report.converged else NOT_CONVERGED
 
 
@@ -181,7 +186,16 @@ def _begin_again(chosen: Chosen, before: Running) -> Running:
     return daemon.Running(chosen, wired, alarm, reconciles, reconciles.begin())
 
 
-def _dry_run(chosen: Chosen, started: float) -> Report:
+def _say_hanging(*calls: Limited[Any]) -> None:
+    """Say why the program may not end now: the kernel lets no process go whose thread waits for a disk."""
+    if hanging := [one for limited in calls for one in limited.hanging()]:
+        log.warning(
+            "all is said, and nothing more is done; but the kernel may keep this process until these calls end: %s",
+            ", ".join(hanging),
+        )
+
+
+def _dry_run(chosen: Chosen, started: float, reading: Limited[object]) -> Report:
     import asyncio
 
     loop: Future[asyncio.AbstractEventLoop] = Future()
@@ -190,7 +204,7 @@ def _dry_run(chosen: Chosen, started: float) -> Report:
     async def look() -> Report:
         loop.set_result(asyncio.get_running_loop())
         # Only the reading half of the ports goes in: a dry run holds nothing that could write (law 7).
-        observer = Observer(wired.config.for_dry_run(), wired.readers, started=started)
+        observer = Observer(wired.config.for_dry_run(), wired.readers, started=started, reading=reading)
         try:
             return await asyncio.to_thread(dry_run, observer)
         finally:

@@ -47,6 +47,8 @@ _TRIES_IN_VAIN = 6
 _PASSES_SOON = 20
 """Reconciles in vain, about three minutes of them, for which trouble counts as passing: its end is seen within
 seconds."""
+_SAY_EVERY = 5.0
+"""Seconds between two lines that say what --once waits for."""
 _SHOWN = 4
 """Reasons that the log shows of those that woke."""
 _BURST, _BURSTS = 0.005, 10
@@ -256,6 +258,7 @@ async def converge(
     current = first
     earlier: list[StepReport] = []
     in_vain = 0
+    said = 0.0
     try:
         while True:
             report = await asyncio.wrap_future(current)
@@ -266,6 +269,7 @@ async def converge(
             if report.converged or left <= 0 or not (report.in_flight or trying or report.got_on):
                 return replace(report, earlier=tuple(earlier))
             earlier += report.steps
+            said = _say_waiting(report, time.monotonic() - reconciles.started, settings.timeout, said)
             if current is first and _may_have_missed(report):
                 current = reconciles.begin(Cause.NODE)
                 continue
@@ -275,6 +279,20 @@ async def converge(
     finally:
         alarm.listen(None)
         watches.close()
+
+
+def _say_waiting(report: Report, elapsed: float, limit: float, said: float) -> float:
+    """--once prints its report at the end. Until then it says now and then what keeps it; returns when it did last.
+
+    All times in seconds since the start.
+    """
+    if elapsed - said < _SAY_EVERY:
+        return said
+    kept = [f"{one.subject}: {one.reason}" for one in report.left.unknown]
+    kept += [f"{one.subject}: {one.reason}" for one in report.left.waiting]
+    kept += [f"{one.step.action.subject}: {one.error}" for one in report.failed]
+    log.warning("not converged after %.0f s, of %.0f s at most: %s", elapsed, limit, "; ".join(kept) or "working")
+    return elapsed
 
 
 class Running(Struct, frozen=True):

@@ -6,7 +6,9 @@ Idle threads wait for the next call, so that a converged reconcile starts none.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
@@ -15,6 +17,11 @@ from typing import Generic, TypeVar
 from protokube.errors import OutcomeUnknownError
 
 T = TypeVar("T")
+
+log = logging.getLogger("protokube")
+
+SAY_AT = (5.0, 15.0, 30.0, 60.0)
+"""Seconds after which it is said what is still waited for: nothing hangs silently."""
 
 _calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 _idle = threading.Semaphore(0)
@@ -72,13 +79,34 @@ class Limited(Generic[T]):
                     results[key] = _late(f"{self._what} {key} still hangs, since an earlier time")
                 else:
                     begun[key] = self._hanging[key] = start(f"{self._what} {key}", call)
-        wait(begun.values(), timeout=self._limit)
+        self._await(begun)
         for key, future in begun.items():
             if future.done():
                 results[key] = future
             else:
                 results[key] = _late(f"{self._what} {key} did not end within {self._limit:g} s")
         return results
+
+    def hanging(self) -> list[str]:
+        """What still hangs, for people."""
+        with self._lock:
+            return sorted(f"{self._what} {key}" for key, future in self._hanging.items() if not future.done())
+
+    def _await(self, begun: Mapping[str, Future[T]]) -> None:
+        """Wait until all calls have ended, or the limit is reached."""
+        began = time.monotonic()
+        for seconds in (*(at for at in SAY_AT if at < self._limit), self._limit):
+            wait(begun.values(), timeout=max(0.0, began + seconds - time.monotonic()))
+            late = sorted(key for key, future in begun.items() if not future.done())
+            if not late:
+                return
+            if seconds < self._limit:
+                say_waiting(f"{self._what} {', '.join(late)}", seconds, self._limit)
+
+
+def say_waiting(what: str, seconds: float, limit: float) -> None:
+    """Tell a person what is waited for."""
+    log.warning("%s: no answer for %g s; it is left alone after %g s", what, seconds, limit)
 
 
 def _late(reason: str) -> Future[T]:

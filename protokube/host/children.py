@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protokube.host.process import spawn
+from protokube.together import SAY_AT, say_waiting
 
 _PACKAGE_PARENT = str(Path(__file__).parents[2])
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from protokube.host.disk.{module} import main; main()"
@@ -55,25 +56,42 @@ class Child:
         return marshal.loads(self._answer)
 
 
-def wait(children: Mapping[str, Child], limit: float) -> set[str]:
-    """The keys of the children that have ended within `limit` seconds; none of the overdue ones is waited for."""
+def wait(children: Mapping[str, Child], limit: float, what: str | None = None) -> set[str]:
+    """The keys of the children that have ended within `limit` seconds; none of the overdue ones is waited for.
+
+    With `what`, a format for a key, the log says meanwhile which ones are waited for.
+    """
     poll = select.poll()
     waiting = {child.fd: key for key, child in children.items()}
     for fd in waiting:
         poll.register(fd, select.POLLIN)
     done: set[str] = set()
-    end = time.monotonic() + limit
-    while waiting:
-        patient = any(not children[key].overdue for key in waiting.values())
-        events = poll.poll(max(0.0, end - time.monotonic()) * 1000 if patient else 0)
-        if not events:
-            break
-        for fd, _ in events:
-            if children[waiting[fd]].read():
-                poll.unregister(fd)
-                done.add(waiting.pop(fd))
+    began = time.monotonic()
+    for seconds in (*(at for at in SAY_AT if at < limit), limit):
+        while patient := sorted(key for key in waiting.values() if not children[key].overdue):
+            left = began + seconds - time.monotonic()
+            if not (events := poll.poll(max(0.0, left) * 1000)):
+                break
+            done |= _taken(events, waiting, children, poll)
+        if what is not None and seconds < limit:
+            for key in patient:
+                say_waiting(what.format(key), seconds, limit)
+    while waiting and (events := poll.poll(0)):  # an overdue one may have ended
+        done |= _taken(events, waiting, children, poll)
     for key in waiting.values():
         children[key].overdue = True
+    return done
+
+
+def _taken(
+    events: list[tuple[int, int]], waiting: dict[int, str], children: Mapping[str, Child], poll: select.poll
+) -> set[str]:
+    """Take what has come; the keys of those that have ended, which are no longer waited for."""
+    done = set()
+    for fd, _ in events:
+        if children[waiting[fd]].read():
+            poll.unregister(fd)
+            done.add(waiting.pop(fd))
     return done
 
 
@@ -94,7 +112,7 @@ class Probes:
             if key not in self._open:
                 self._open[key] = Child("probe", request)
         answers: dict[str, Any | ChildError] = {}
-        for key in wait(self._open, self._limit):
+        for key in wait(self._open, self._limit, "the disk of {}"):
             child = self._open.pop(key)
             try:
                 answer = child.answer()

@@ -477,5 +477,6 @@ def test_a_foreign_loop_device_that_hangs_is_nobodys_concern(make: Make, tmp_pat
         asked = ["timeout", "-s", "KILL", "1", "stat", str(tmp_path / "fault" / "export.img")]
         until(lambda: subprocess.run(asked, capture_output=True).returncode, "the file's filesystem hangs")
         cloud.attach("main-a")
+        cloud.attach("main-a")
         assert only(cloud).attachments
         fault.hang(False)

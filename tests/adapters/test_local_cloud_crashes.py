@@ -60,8 +60,10 @@ def test_a_mount_in_another_namespace_holds_the_volume_until_the_namespace_ends(
     (tmp_path / "mnt").mkdir()
     code = f"""
         import subprocess
+        from pathlib import Path
+        from tests.lab.local_cloud import loop_of
         cloud.attach("main-a")
-        device = subprocess.run(["losetup", "-j", {str(image)!r}, "-nO", "NAME"], capture_output=True).stdout.strip()
+        device = loop_of(Path({str(image)!r}))
         subprocess.run(["mkfs.ext4", "-q", device], check=True)
         subprocess.run(["mount", device, {str(tmp_path / "mnt")!r}], check=True)
         cloud.close()

@@ -10,13 +10,11 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 
-from protokube.errors import OutcomeUnknownError, ProviderError, explain
-from protokube.kernel import calls, mountinfo
-from protokube.together import Limited
+from protokube.cloudprovider.loopfile.backing import Backing, File
+from protokube.errors import ProviderError, explain
+from protokube.kernel import mountinfo
 
 _MAJOR = 7
 _LOOP_CTL_GET_FREE = 0x4C82
@@ -31,9 +29,6 @@ _RESERVED = bytes(64)
 
 _NOT_HERE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 """A container may show fewer loop devices than the kernel has, forbid some, or show some that aren't there."""
-
-_LIMIT = 1.0
-"""Seconds that a loop device has to tell its file."""
 
 _RACES = 64
 """How often another process may take the free device before we do."""
@@ -90,22 +85,8 @@ def _devices() -> list[str]:
     return [str(path) for path in Path("/dev").glob("loop[0-9]*") if path.name[4:].isdigit()]
 
 
-def _backing_of(path: str) -> tuple[int, int] | None:
-    """(st_dev, st_ino) of the file behind the loop device at `path`; None when it is free or isn't shown here."""
-    try:
-        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in _NOT_HERE:
-            return None
-        raise
-    try:
-        return calls.file_behind(device)
-    finally:
-        os.close(device)
-
-
-def mounted_below(root: str) -> set[tuple[int, int]]:
-    """(st_dev, st_ino) of the files behind loop devices that are mounted below `root`, in this mount namespace."""
+def mounted_below(root: str, backing: Backing) -> set[File]:
+    """The files behind loop devices that are mounted below `root`, in this mount namespace, and answer."""
     prefix = root.rstrip("/") + "/"
     with explain("look at mounted loop devices"):
         numbers = {line.number for line in mountinfo.read() if line.target.startswith(prefix)}
@@ -113,26 +94,10 @@ def mounted_below(root: str) -> set[tuple[int, int]]:
         names = [
             Path(f"/sys/dev/block/{_MAJOR}:{minor}").readlink().name for major, minor in numbers if major == _MAJOR
         ]
-        found = [_backing_of(f"/dev/{name}") for name in names]
-    return {file for file in found if file is not None}
+        return backing.files(names)
 
 
-class Bound:
-    """Tells whether a file stands behind a loop device.
-
-    The kernel asks the filesystem of the file behind each device, which may hang. A device that doesn't answer in
-    time can't be that of a file whose own filesystem has just answered.
-    """
-
-    def __init__(self) -> None:
-        self._asked: Limited[tuple[int, int] | None] = Limited(_LIMIT, "ask")
-
-    def has(self, file: tuple[int, int]) -> bool:
-        """Whether `file`, (st_dev, st_ino) of a file that was opened just now, is behind a loop device shown here."""
-        answers = self._asked.run({path: partial(_backing_of, path) for path in _devices()})
-        with explain("look at loop devices"):
-            return any(not _hangs(answer) and answer.result() == file for answer in answers.values())
-
-
-def _hangs(answer: Future[tuple[int, int] | None]) -> bool:
-    return isinstance(answer.exception(), OutcomeUnknownError)
+def bound(backing: Backing) -> set[File]:
+    """The file behind every loop device that can be opened here and answers."""
+    with explain("look at loop devices"):
+        return backing.files(Path(path).name for path in _devices())

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from protokube.cloudprovider.loopfile import devices as loop
 from protokube.cloudprovider.loopfile import images
+from protokube.cloudprovider.loopfile.backing import Backing
 from protokube.cloudprovider.loopfile.elsewhere import Elsewhere
 from protokube.cloudprovider.loopfile.evidence import Evidence
 from protokube.cloudprovider.loopfile.images import Look
@@ -42,7 +43,7 @@ class ImageVolumes:
         self._daemon = daemon
         self._evidence = evidence
         self._elsewhere = elsewhere
-        self._bound = loop.Bound()
+        self._backing = Backing()
         self._kept: dict[tuple[int, int], int] = {}
         """Loop devices that this process keeps open, by the file behind them."""
 
@@ -55,7 +56,9 @@ class ImageVolumes:
         wanted = [volume for volume in self._volumes if volume.id in remembered]
         if not wanted:
             return {}
-        ours, looks = self._ours(), self._looks()
+        # In this order: a loop device that is silent isn't behind an image whose filesystem answers after it.
+        ours = self._ours()
+        looks = self._looks()
         return {volume.id: self._seen(volume, looks[volume.id], ours, remembered[volume.id]) for volume in wanted}
 
     def attach(self, volume: InventoryVolume, remembered: State, remember: Callable[[], None]) -> None:
@@ -63,8 +66,9 @@ class ImageVolumes:
 
         A crash before the mount undoes it.
         """
+        ours = self._ours()
         look = self._looks()[volume.id]
-        seen = self._seen(volume, look, self._ours(), remembered)
+        seen = self._seen(volume, look, ours, remembered)
         if seen.trouble:
             raise ProviderError(f"attach {volume.id}: {seen.trouble}")
         if seen.obstacle:
@@ -76,9 +80,10 @@ class ImageVolumes:
         # An image that is gone since the look is no reason to make one.
         image = images.open_locked(path, volume.size, holder, make=look.missing)
         try:
-            info = os.fstat(image)
+            bound = loop.bound(self._backing)
+            info = os.fstat(image)  # after it, so that the image's own filesystem is known to answer
             file = (info.st_dev, info.st_ino)
-            if self._bound.has(file):
+            if file in bound:
                 raise VolumeInUseError(
                     f"attach {path}: another program's loop device has it; find it with losetup -l, and detach it"
                 )
@@ -100,7 +105,7 @@ class ImageVolumes:
 
     def _ours(self) -> set[tuple[int, int]]:
         """The files behind loop devices that this node holds: mounted below the root, or kept by this process."""
-        mounted = loop.mounted_below(self._daemon.root)
+        mounted = loop.mounted_below(self._daemon.root, self._backing)
         for file in mounted & self._kept.keys():
             os.close(self._kept.pop(file))  # the mount keeps it from here on
         return mounted | self._kept.keys()
@@ -157,7 +162,7 @@ class ImageVolumes:
         last = remembered.holder
         if last is None:
             return _UNKNOWN_HOLDER
-        if last.daemon == self._daemon and look.file and self._bound.has(look.file):
+        if last.daemon == self._daemon and look.file in loop.bound(self._backing):
             return last.node  # a tool that outlived an earlier process of this node is at work on it
         if last.node == self._daemon.node:
             return f"{last.node} (another daemon, with root {last.root})"

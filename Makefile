@@ -85,7 +85,8 @@ build/image/made: .ci/packages-vm tests/lab/image_root.py | setup
 	@$(BIN)/python -m tests.lab.image_root build/image
 	@touch $@
 
-# ARGS="--write" puts the figures into docs/safety.md; ARGS="power own" runs these claims alone.
+# ARGS="--write" puts the figures into docs/safety.md; ARGS="power own" runs these claims alone;
+# ARGS="--within 20" begins no case after 20 minutes, and draws them by lot.
 safety: setup build/safety/made
 	@test "$$(id -u)" = 0 || { echo 'make safety needs root' >&2; exit 1; }
 	$(PRIVATE) $(BIN)/python -m tests.safety $(ARGS)

@@ -49,6 +49,10 @@ class AwsBackend:
         """Ids are chosen by EC2."""
         return self._volumes[name]
 
+    def detach(self, name: str) -> None:
+        """Take a volume from whoever has it, as an operator does."""
+        self._ec2.detach(self.volume_id(name))
+
     def close(self) -> None:
         """End everything, and leave the environment as it was."""
         for node in self._nodes.values():

@@ -10,11 +10,19 @@ from protokube.errors import ProviderError
 
 
 class MemoryZone:
-    """Records by (name, type, owner); owner None is a simple record, which excludes others of its name and type."""
+    """Records by (name, type, owner); owner None is a simple record, which excludes others of its name and type.
 
-    def __init__(self) -> None:
+    A name's simple records have one owner, or, `by_type`, as on a server with dynamic updates, one for each type.
+    """
+
+    def __init__(self, *, by_type: bool = False) -> None:
+        self.by_type = by_type
         self.records: dict[tuple[str, RecordType, str | None], tuple[str, ...]] = {}
-        self.owners: dict[str, str] = {}
+        self.owners: dict[tuple[str, RecordType | None], str] = {}
+
+    def place(self, name: str, kind: RecordType) -> tuple[str, RecordType | None]:
+        """Where the owner of a simple record is noted."""
+        return name, kind if self.by_type else None
 
     def addresses(self) -> dict[str, frozenset[str]]:
         """What clients of the names get."""
@@ -40,7 +48,9 @@ class MemoryDns:
 
     def _record_set(self, name: str) -> RecordSet:
         owned = [
-            OwnedRecord(kind, values, 60, owner if owner is not None else self._zone.owners.get(name))
+            OwnedRecord(
+                kind, values, 60, owner if owner is not None else self._zone.owners.get(self._zone.place(name, kind))
+            )
             for (where, kind, owner), values in self._zone.records.items()
             if where == name
         ]
@@ -63,7 +73,7 @@ class MemoryDns:
                 raise ProviderError(f"{change.name}: simple and shared records exclude one another")
             records[key] = change.values
             if owner is None:
-                owners[change.name] = change.owner
+                owners[self._zone.place(change.name, change.type)] = change.owner
         self._zone.records, self._zone.owners = records, owners
 
     def recover(self) -> None:

@@ -1,11 +1,12 @@
-"""All the jobs, the long ones first."""
+"""All the jobs, the long ones first; or drawn by lot, for a run that may not come to its end."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+import random
+from collections.abc import Sequence, Set
 from pathlib import Path
 
-from tests.safety import adoption, blanks, exhaustive, foreign, gap, inputs, own, power, reads, stray, swaps
+from tests.safety import adoption, blanks, exhaustive, foreign, gap, inputs, models, own, power, reads, stray, swaps
 from tests.safety.claims import Job
 from tests.safety.corpus import Corpus
 
@@ -19,6 +20,7 @@ def everything(corpus: Corpus, folder: Path, claims: Set[str] = frozenset()) -> 
         *own.jobs(),
         *adoption.jobs(),
         *foreign.jobs(corpus),
+        *models.jobs(),
         *inputs.jobs(),
         *reads.jobs(),
         *stray.jobs(),
@@ -26,3 +28,10 @@ def everything(corpus: Corpus, folder: Path, claims: Set[str] = frozenset()) -> 
         *gap.jobs(),
     ]
     return [job for job in jobs if job.answers(claims)]
+
+
+def drawn(jobs: Sequence[Job]) -> list[Job]:
+    """The same jobs in an order drawn by lot, the same in every run; one of each claim comes first."""
+    mixed = random.Random(10).sample(jobs, len(jobs))
+    first = {job.claim: job for job in reversed(mixed)}
+    return [*first.values(), *(job for job in mixed if first[job.claim] is not job)]

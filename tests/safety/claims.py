@@ -76,6 +76,7 @@ CLAIMS = (
     Claim("power", "After a power cut a member waits for a human, or lost a write"),
     Claim("adoption", "A volume that isn't this member's is adopted, or starts as new"),
     Claim("rounds", "In memory, any fault at any point: a state breaks a law"),
+    Claim("model", "The model of these rounds and the real thing come to differ"),
     Claim("input", "Input that others write raises an undocumented error"),
     Claim("head-4k", "Foreign format, first 4 KiB wiped", rate=True),
     Claim("head-1m", "Foreign format, first 1 MiB wiped", rate=True),

@@ -9,11 +9,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from time import monotonic
 
 from tests.safety.claims import CLAIMS, Job, Result, results
 
@@ -61,28 +62,52 @@ def _by_number(number: int) -> list[Result]:
     return run_one(_jobs[number], _within)
 
 
-def run_all(jobs: Sequence[Job], within: Path, workers: int = os.cpu_count() or 1) -> tuple[Tallies, bool]:
-    """Run jobs on all cores, and say whether all came to their end; progress goes to standard error.
+@dataclass
+class Ran:
+    """What came of a run. `began` of `jobs` were begun; `broken_off`: a signal ended it early."""
 
-    SIGINT and SIGTERM end it early, with the tallies of the jobs that were done.
+    tallies: Tallies
+    jobs: int
+    began: int = 0
+    broken_off: bool = False
+
+
+def run_all(
+    jobs: Sequence[Job], within: Path, until: float | None = None, *, workers: int = os.cpu_count() or 1
+) -> Ran:
+    """Run jobs on all cores, one after the other; progress goes to standard error.
+
+    None is begun after `until`, on the clock of time.monotonic(), but for as many as there are claims. SIGINT and
+    SIGTERM end it at once, with the tallies of the jobs that were done.
     """
     global _jobs, _within
     _jobs, _within = jobs, within  # the workers are forked, and find them there
     assert threading.active_count() == 1, "threads that idle here are missing in the workers: their calls would hang"
-    tallies = {claim.key: Tally() for claim in CLAIMS}
+    least = len({job.claim for job in jobs})
+    ran = Ran({claim.key: Tally() for claim in CLAIMS}, len(jobs))
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        futures = [pool.submit(_by_number, number) for number in range(len(jobs))]
+        running: set[Future[list[Result]]] = set()
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                for result in future.result():
-                    add(tallies, result)
-                if done % 25 == 0 or done == len(jobs):
-                    print(f"\r{done} of {len(jobs)} jobs", end="", file=sys.stderr, flush=True)
+            while True:
+                # A worker more than can run, so that none waits for its next job.
+                while len(running) <= workers and ran.began < len(jobs):
+                    if until is not None and ran.began >= least and monotonic() >= until:
+                        break
+                    running.add(pool.submit(_by_number, ran.began))
+                    ran.began += 1
+                if not running:
+                    break
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for result in (result for future in done for result in future.result()):
+                    add(ran.tallies, result)
+                if (ended := ran.began - len(running)) % 25 == 0:
+                    print(f"\r{ended} of {len(jobs)} jobs", end="", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            return tallies, False
-    print(file=sys.stderr)
-    return tallies, True
+            ran.broken_off = True
+            return ran
+    print(f"\r{ran.began} of {len(jobs)} jobs", file=sys.stderr)
+    return ran
 
 
 def add(tallies: Tallies, result: Result) -> None:

@@ -19,8 +19,9 @@ _PLANTED = """
 import sys
 from tests.safety import __main__, cases, claims
 trouble = sys.argv.pop()
-planted = claims.Job("blank", "planted", lambda scratch: [claims.Result("blank", "planted", trouble)])
-cases.everything = lambda *_: [planted]
+def planted(claim):
+    return claims.Job(claim, "planted", lambda scratch: [claims.Result(claim, "planted", trouble)])
+cases.everything = lambda *_: [planted("blank"), planted("own"), planted("blank")]
 sys.exit(__main__.main())
 """
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("safety")]
@@ -91,10 +92,15 @@ def test_a_case_that_breaks_down_counts_as_a_violation(within: Path) -> None:
     assert "no such tool" in result.trouble
 
 
+def planted(trouble: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """`make safety` with two cases of one claim and one of another."""
+    words = [sys.executable, "-c", _PLANTED, *options, trouble]
+    return subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+
+
 @pytest.mark.parametrize(("trouble", "code"), [("", 0), ("it passes for blank", 1)], ids=["none", "one"])
 def test_a_violation_fails_the_run(trouble: str, code: int) -> None:
-    checkout = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", _PLANTED, trouble], capture_output=True, text=True, cwd=checkout)
+    done = planted(trouble)
     assert done.returncode == code, done.stderr
     assert f"planted: {trouble}" in done.stdout or not trouble
 
@@ -102,3 +108,9 @@ def test_a_violation_fails_the_run(trouble: str, code: int) -> None:
 def test_a_result_that_its_job_does_not_promise_is_a_violation(within: Path) -> None:
     (result,) = run_one(Job("whole", "silent", lambda _: [claims.Result("blank", "more")]), within)
     assert result.claim == "whole" and "says nothing of blank" in result.trouble
+
+
+def test_a_run_with_too_little_time_has_a_case_of_each_claim() -> None:
+    done = planted("", "--within", "0")
+    assert done.returncode == 0 and "0 minutes were enough for 2 of 3 jobs" in done.stdout, done.stdout + done.stderr
+    assert [line.split()[-3:-1] for line in done.stdout.splitlines() if "(never)" in line] == [["0", "(never)"]] * 2

@@ -152,7 +152,7 @@ def _packages(status: str) -> tuple[dict[str, str], bool]:
         fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", block, flags=re.MULTILINE))
         state = fields.get("Status", "").rpartition(" ")[2]
         unfinished = unfinished or state in _UNFINISHED
-        if state == "installed":
+        if state == "installed" and "Package" in fields:
             found[fields["Package"]] = fields.get("Version", "")
     return found, unfinished
 
@@ -171,6 +171,6 @@ def _cloud_hostname(text: str) -> str | None:
     """cloud-init's own answer; it is there once cloud-init has asked the cloud."""
     try:
         name = json.loads(text)["v1"]["local_hostname"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return name if isinstance(name, str) and name else None

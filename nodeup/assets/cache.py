@@ -112,7 +112,7 @@ class Part:
         """Where it came from, None when that isn't known."""
         try:
             return msgspec.json.decode(self._source.read_bytes(), type=Source)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def digest(self) -> str:

@@ -62,7 +62,7 @@ def load(root: str) -> Notes:
     """The notes below a root; none when they can't be read, since everything is then looked at instead."""
     try:
         return msgspec.json.decode(Path(root, PLACE).read_bytes(), type=Notes)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Notes()
 
 

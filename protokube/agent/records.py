@@ -57,7 +57,7 @@ class Records:
             try:
                 record = msgspec.json.decode(content, type=Record)
                 uid = str(record.pod["metadata"]["uid"])
-            except (msgspec.MsgspecError, KeyError, TypeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
                 raise ProviderError(
                     f"{path}: it can't be read: {error}; see that its pod's containers have ended, then remove it"
                 ) from error

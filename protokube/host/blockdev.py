@@ -76,7 +76,7 @@ class BlockDevices:
         with self._lock:
             at_work = {volume_id: disk for volume_id, (_, disk) in self._at_work().items()}
         self._loops.silent = {key: pid for key, pid in self._loops.silent.items() if process.started_at(pid)}
-        lines, disks = mountinfo.read(), _disks()
+        lines, disks = _mounts(), _disks()
         found: dict[str, Disk | NoDisk | Unknown] = {}
         requests = {}
         for volume in volumes:
@@ -182,7 +182,7 @@ class BlockDevices:
     def mounts(self) -> Sequence[Mount]:
         """See ports.DiskReader: from mountinfo and sysfs."""
         real, _ = self._way()
-        lines = mountinfo.read()
+        lines = _mounts()
         below = mountinfo.below(self._root, lines)
         return [_mount(_as_planned(target, real), line, lines) for target, line in below.items()]
 
@@ -356,6 +356,13 @@ def _disks() -> list[sysblock.BlockDisk]:
         return sysblock.disks()
     except sysblock.UncertainError as doubt:
         raise ProviderError(f"the machine's disks can't be listed: {doubt}; see the kernel's log") from doubt
+
+
+def _mounts() -> list[mountinfo.Line]:
+    try:
+        return mountinfo.read()
+    except OSError as error:
+        raise ProviderError(f"the mounts can't be read: {error}") from error
 
 
 def _as_planned(target: str, real: str) -> str:

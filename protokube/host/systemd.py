@@ -58,6 +58,17 @@ _ADVICE = {
 T = TypeVar("T")
 
 
+_SIGNALS = {
+    "PropertiesChanged": "sa{sv}as",
+    "JobRemoved": "uoss",
+    "UnitNew": "so",
+    "UnitRemoved": "so",
+    "Reloading": "b",
+    "NameOwnerChanged": "sss",
+}
+"""The signals that are heard, with the types of their bodies: org.freedesktop.systemd1(5), D-Bus's specification."""
+
+
 def unit_path(unit: str) -> str:
     """The D-Bus object path of a unit: all but ASCII letters and digits as `_` and two hex digits."""
     kept = [char in ascii_letters or (char in digits and place > 0) for place, char in enumerate(unit)]
@@ -194,6 +205,8 @@ class SystemBus:
         bus = await self._connection()
         kind = list if name == "Job" else bool
         answers = await asyncio.gather(*(self._get(bus, unit, "Unit", name, kind) for unit in units))
+        if [] in answers:
+            raise self._misunderstood(name, [], "a job's number and path")
         return frozenset(
             unit for unit, value in zip(units, answers, strict=True) if (value[0] if name == "Job" else value)
         )
@@ -322,6 +335,10 @@ class SystemBus:
         if message.message_type is not MessageType.SIGNAL:
             return
         self._announced += 1
+        # Any program may send us a signal. The library holds a body to its own signature, and nothing else does.
+        if message.signature != _SIGNALS.get(message.member):
+            log.debug("system bus: %s %s from %s: ignored", message.member, message.signature, message.sender)
+            return
         match message.member:
             case "PropertiesChanged" if message.path in self._watched:
                 self._unit_changed(self._watched[message.path], message.body[1])

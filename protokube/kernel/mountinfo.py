@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 _MOUNTINFO = "/proc/self/mountinfo"
@@ -15,6 +16,12 @@ class Line:
     __slots__ = ("above", "fstype", "id", "number", "options", "root", "target")
 
     def __init__(self, text: bytes) -> None:
+        try:
+            self._parse(text)
+        except (ValueError, IndexError) as error:
+            raise OSError(errno.EBADMSG, f"a line that can't be understood: {text!r}", _MOUNTINFO) from error
+
+    def _parse(self, text: bytes) -> None:
         fields = text.split(b" ")
         end = fields.index(b"-", 6)
         self.id, self.above = int(fields[0]), int(fields[1])
@@ -35,7 +42,7 @@ def _unescape(text: bytes) -> str:
 
 
 def read() -> list[Line]:
-    """Every mount, in the order in which they were made."""
+    """Every mount, in the order in which they were made. Raises OSError, also for a line that makes no sense."""
     with open(_MOUNTINFO, "rb") as file:
         return [Line(text) for text in file.read().split(b"\n") if text]
 

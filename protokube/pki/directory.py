@@ -114,7 +114,7 @@ def _read(link: Path) -> Certificate | Damaged | Unknown:
         return Damaged(f"{Path(error.filename).name} is missing")
     except OSError as error:
         return Unknown(f"{link}: {error.strerror}")
-    except MsgspecError as error:
+    except (MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Damaged(f"its {_ABOUT} can't be understood: {error}")
     return about.certificate
 

@@ -111,7 +111,7 @@ def _imds(call: Callable[[Imds], object]) -> Callable[[bytes], object]:
     """Each connection of the metadata service is answered by these bytes."""
 
     def read(data: bytes) -> object:
-        with _server(data) as port, mock.patch.dict(os.environ, _at(port)):
+        with serving(data) as port, mock.patch.dict(os.environ, _at(port)):
             return call(Imds(allow_v1=True))
 
     return read
@@ -122,7 +122,8 @@ def _at(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def _server(data: bytes) -> Iterator[int]:
+def serving(data: bytes) -> Iterator[int]:
+    """A web server on this port that answers each connection with these bytes, and a request for a token with one."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

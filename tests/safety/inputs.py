@@ -32,7 +32,7 @@ from protokube.etcdclient.peers import parse_members
 from protokube.host.disk import ext4, intent
 from protokube.kernel import mountinfo
 from tests.lab.disks import UUID
-from tests.safety import answers
+from tests.safety import answers, wire
 from tests.safety.claims import Job, Result
 from tests.safety.images import MIB, record
 from tests.safety.members import identity, kops_manifest
@@ -118,6 +118,7 @@ PARSERS: dict[str, Parser] = {
     "hosts": Parser(_text(hosts_text.parse), (), (_HOSTS,)),
     "hosts-backup": Parser(backup.unpack, (), (backup.pack(b"old", b"new"),)),
     **{name: Parser(*reader) for name, reader in answers.readers(ProviderError).items()},
+    **{name: Parser(*reader) for name, reader in wire.readers().items()},
     "mount-target": Parser(lambda data: mountinfo.Line(_mount_of(data)), (), (b"/mnt/a b", b"/mnt/\\134")),
 }
 

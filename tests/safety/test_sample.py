@@ -46,6 +46,10 @@ _NAMES = {
     "dbus",
     "debugfs",
     "signatures",
+    "dns-answers",
+    "dbus-signals",
+    "mountinfo",
+    "agent-records",
 }
 
 

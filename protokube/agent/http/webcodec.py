@@ -110,7 +110,7 @@ def _narrow(pod: Pod) -> Pod:
 def _json(content: bytes, call: str) -> object:
     try:
         return msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         got = "an empty body" if not content.strip() else _shown(content)
         raise ProviderError(f"{call}: expected JSON, got {got} ({error})") from error
 

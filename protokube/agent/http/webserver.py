@@ -232,7 +232,7 @@ async def _read(request: web.Request) -> Pod:
     """The pod of a request; without a namespace it is in `default`."""
     try:
         pod = msgspec.json.decode(await request.read())
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"expected a Pod as JSON: {error}") from error
     metadata = pod.get("metadata") if isinstance(pod, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(metadata.get(key), str) for key in ("name", "uid")):

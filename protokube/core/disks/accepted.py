@@ -74,7 +74,7 @@ def read_accepted(files: Mapping[str, FileState] | Unknown) -> Accepted:
         text = state.text if isinstance(state, File) else None
         try:
             found = decode(text or "", Acceptance)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             unparsable[path] = f"expected an acceptance as `protokube accept` writes it: {error}"
             continue
         if found.path == path:

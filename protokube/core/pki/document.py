@@ -97,7 +97,7 @@ def parse_document(content: bytes, cluster: str) -> Document | Fault:
     place = f"{cluster}/pki/v1.json"
     try:
         document = decode(content, type=Document)
-    except MsgspecError as error:
+    except (MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Fault(place, f"no PKI of this program: {error}; bring it back from a copy")
     if document.version != VERSION:
         return Fault(place, f"version {document.version} (expected {VERSION}); a newer protokube has made it")

@@ -316,12 +316,14 @@ class FaultDisk(LoopDisk):
             {"driver": "throttle", "node-name": "slow", "file": "healthy", "throttle-group": "group"},
             {"driver": "raw", "node-name": "top", "file": "healthy"},
         ]
-        export = {"type": "fuse", "id": "e", "node-name": "top", "mountpoint": str(self._export), "writable": True}
         command = ["qemu-storage-daemon", "--chardev", f"socket,id=c,path={monitor},server=on,wait=off"]
         command += ["--monitor", "chardev=c", "--object", "throttle-group,id=group,x-iops-total=20"]
         for one in nodes:
             command += ["--blockdev", json.dumps(one)]
-        return [*command, "--export", json.dumps(export)]
+        return [*command, "--export", json.dumps(self._export_of_top())]
+
+    def _export_of_top(self) -> dict[str, Any]:
+        return {"type": "fuse", "id": "e", "node-name": "top", "mountpoint": str(self._export), "writable": True}
 
     def _ask(self, request: str, **arguments: Any) -> None:
         self._socket.sendall(json.dumps({"execute": request, "arguments": arguments}).encode() + b"\n")
@@ -342,3 +344,16 @@ class FaultDisk(LoopDisk):
     def hang(self, hanging: bool = True) -> None:
         """Stop answering at all, or go on."""
         self._daemon.send_signal(signal.SIGSTOP if hanging else signal.SIGCONT)
+
+    def yank(self) -> None:
+        """Take the disk out: all that the kernel still asks of it fails, for ever."""
+        self._ask("block-export-del", id="e", mode="hard")
+
+    def plug(self) -> None:
+        """Put it in again: it comes as another device."""
+        self.detach()
+        # What still has the device open keeps the dead export's mount, and may do so behind the new one.
+        subprocess.run(["umount", "--lazy", str(self._export)], capture_output=True, timeout=30)
+        self._ask("block-export-add", **self._export_of_top())
+        until(lambda: self._export.stat().st_size, "the export is back")
+        self.attach()

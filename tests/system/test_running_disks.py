@@ -72,7 +72,7 @@ def fails(node: TrialNode, fault: FaultDisk) -> None:
     until("ext4 gives up", lambda: write(node) == errno.EROFS)
 
 
-def is_yanked(node: TrialNode, fault: FaultDisk) -> None:
+def answers_nothing_but_errors(node: TrialNode, fault: FaultDisk) -> None:
     fault.mode("dead")
     assert write(node) == errno.EIO
     until("ext4 gives up", lambda: write(node) == errno.EROFS)
@@ -89,7 +89,7 @@ def is_shut_down(node: TrialNode, _: FaultDisk) -> None:
 
 TROUBLES: dict[str, tuple[Callable[[TrialNode, FaultDisk], None], str]] = {
     "fails": (fails, "read-only"),
-    "is yanked": (is_yanked, "read-only"),
+    "answers errors": (answers_nothing_but_errors, "read-only"),
     "is shut down": (is_shut_down, "the kernel shut the filesystem down"),
 }
 
@@ -126,6 +126,43 @@ def test_a_disk_that_fails_while_it_is_mounted(node: TrialNode, fault: FaultDisk
     assert "format" not in {step["action"] for step in back["steps"]}
     assert node.path(f"{TARGET}/var/etcd/data/precious").read_text() == "kept"
     assert write(node) == 0 and links(node) == sorted(LINKS)
+
+
+def test_a_disk_that_is_yanked_and_plugged_in_again(tmp_path: Path) -> None:
+    """The export below the device is killed; it comes back as another device under the disk's own path."""
+    by_id = tmp_path / "by-id"
+    with FaultDisk(tmp_path / "fault") as fault:
+        by_id.symlink_to(fault.device)
+        device = {"id": "main-a", "device": str(by_id), "size": "64MiB", "tags": tags("main", "a/a")}
+        inventory = write_inventory(tmp_path, device, volume("events-a", "events", "a/a"))
+        with TrialNode(tmp_path / "a", inventory) as node:
+            assert node.report()["exit"] == 0
+            node.path(f"{TARGET}/var/etcd/data/precious").write_text("kept")
+            os.sync()
+
+            fault.yank()
+            assert write(node) == errno.EIO
+            until("ext4 gives up", lambda: write(node) == errno.EROFS)
+            report = node.report()
+            assert refused(report)["main-a"] == ("volume/unhealthy", f"{TARGET}: the filesystem is mounted read-only")
+            assert (report["exit"], report["steps"], links(node)) == (1, [], sorted(LINKS))
+
+            node.power_cut()
+            node.power_on()
+            away = node.report()
+            rule, said = refused(away)["main-a"]
+            assert (away["exit"], rule) == (1, "format/not-blank") and "Input/output error" in said, said
+            assert links(node) == ["etcd-events.manifest"], "the other volume is served"
+            assert {step["action"] for step in away["steps"] if step["subject"] == "main-a"} == set()
+
+            fault.plug()
+            by_id.unlink()
+            by_id.symlink_to(fault.device)
+            back = node.report()
+            assert (back["exit"], back["refusals"], back["unknown"]) == (0, [], [])
+            assert "format" not in {step["action"] for step in back["steps"]}
+            assert node.path(f"{TARGET}/var/etcd/data/precious").read_text() == "kept"
+            assert write(node) == 0 and links(node) == sorted(LINKS)
 
 
 def test_a_volume_that_goes_read_only_and_comes_back(node: TrialNode) -> None:

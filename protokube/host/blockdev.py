@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
-from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.actions import (
+    CheckFilesystem,
+    FormatVolume,
+    GrowFilesystem,
+    MountVolume,
+    TakeBackFirstStart,
+)
 from protokube.core.disks.model import Blank, Disk, Ext4, Intent, Mounted, NoDisk, NotBlank, VolumeContents, Working
 from protokube.core.model import Unknown
 from protokube.core.node.model import Mount
@@ -23,7 +29,7 @@ from protokube.core.volumes.model import MOUNT_DIR, MOUNT_PREFIX, CloudVolume, D
 from protokube.errors import ProviderError
 from protokube.host import process
 from protokube.host.children import Child, ChildError, Probes, wait
-from protokube.host.disk import disklock, ext4, sysblock
+from protokube.host.disk import disklock, ext4, firststart, sysblock
 from protokube.host.disk.contents import collect
 from protokube.host.disk.jobs import TOOLS, JobState, digest
 from protokube.host.disk.loops import Loops
@@ -204,6 +210,7 @@ class BlockDevices:
             root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 seen = collect(MountedSource(root), self.data_dirs)
+                logs = {one: firststart.held(path, one) for one in self.data_dirs}
                 uuid = _filesystem_uuid(os.fstat(root).st_dev)
             finally:
                 os.close(root)
@@ -213,7 +220,13 @@ class BlockDevices:
             raise ProviderError(f"{target} can't be read: {why}") from error
         others = frozenset(seen.others)
         return VolumeContents(
-            frozenset(seen.entries), seen.texts, seen.mtimes, seen.overflow, uuid=uuid, others=others
+            frozenset(seen.entries),
+            seen.texts,
+            seen.mtimes,
+            seen.overflow,
+            uuid=uuid,
+            others=others,
+            cut_off={one: held for one, held in logs.items() if held is not None},
         )
 
     def running(self) -> Mapping[str, int]:
@@ -287,6 +300,21 @@ class BlockDevices:
                 "starts again",
                 action.volume_id,
                 taken_back.decode().replace("\n", " and "),
+            )
+
+    def take_back(self, action: TakeBackFirstStart) -> None:
+        """Put a log without entries aside, if no process holds it."""
+        path = self._root.rstrip("/") + action.target
+        try:
+            number = Path(path).stat().st_dev
+            if (os.major(number), os.minor(number)) != action.number:
+                raise ProviderError(f"{action.target}: another filesystem is mounted there now")
+            done = firststart.take_back(path, action.data_dir)
+        except OSError as error:
+            raise ProviderError(f"{action.target}/{action.data_dir} can't be read or written: {error}") from error
+        if not done:
+            raise ProviderError(
+                f"{action.target}/{action.data_dir}: etcd's log has entries now, or a process holds it: left alone"
             )
 
     def _result(self, job: str, action: Any, child: Child) -> bytes | None:

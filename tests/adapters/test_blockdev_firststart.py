@@ -6,10 +6,14 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from protokube.core.disks.actions import TakeBackFirstStart
+from protokube.errors import ProviderError
 from tests.lab.disks import MIB, LoopDisk, Node, run, until
 
 pytestmark = pytest.mark.root
@@ -20,9 +24,12 @@ HEAD_ENDS = 4096
 """etcd writes its first entries into the page of the log's head, and these logs are cut behind that head."""
 
 
-def started(data: Path) -> None:
-    """Run a real etcd of one member until it serves, and kill it."""
-    data.mkdir(parents=True, mode=0o700)
+SERVES = "set initial cluster version"
+
+
+@contextmanager
+def running(data: Path, until_it_says: str) -> Iterator[None]:
+    """A real etcd of one member that has said something. It is killed in the end."""
     words = ["etcd", "--name", "etcd-a", "--data-dir", str(data), "--logger", "zap", "--log-outputs", f"{data}.log"]
     words += ["--listen-client-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://127.0.0.1:1"]
     peer = "http://127.0.0.1:2380"
@@ -30,9 +37,12 @@ def started(data: Path) -> None:
     with subprocess.Popen([*words, "--initial-cluster", f"etcd-a={peer}"], stderr=subprocess.DEVNULL) as etcd:
         try:
             log = Path(f"{data}.log")
-            until(lambda: log.exists() and "set initial cluster version" in log.read_text(), "etcd serves")
+            until(lambda: log.exists() and until_it_says in log.read_text(), f"etcd says {until_it_says}")
+            yield
         finally:
             etcd.kill()
+            etcd.wait()
+            log.unlink(missing_ok=True)
 
 
 def head_of(log: bytes) -> int:
@@ -48,7 +58,9 @@ def head_of(log: bytes) -> int:
 def member(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What etcd leaves in its data directory."""
     folder = tmp_path_factory.mktemp("etcd")
-    started(folder / "data")
+    (folder / "data").mkdir(mode=0o700)
+    with running(folder / "data", SERVES):
+        pass
     return folder / "data/member"
 
 
@@ -57,6 +69,13 @@ def disk(tmp_path: Path) -> Iterator[LoopDisk]:
     with LoopDisk(tmp_path / "disk.img", 256 * MIB) as disk:
         disk.make_ext4()
         yield disk
+
+
+def empty(wal: Path) -> None:
+    """Leave of a log nothing but its head, as a kill does before the first entry."""
+    size, head = (wal / LOG).stat().st_size, (wal / LOG).read_bytes()[:HEAD_ENDS]
+    os.truncate(wal / LOG, head_of(head))
+    run("fallocate", "--length", str(size), wal / LOG)
 
 
 def plant(disk: LoopDisk, at: Path, member: Path, cut: int | None, **more: bytes) -> None:
@@ -132,3 +151,69 @@ def test_a_link_in_the_logs_place_is_not_followed(here: Node, tmp_path: Path, di
         log.unlink()
         log.symlink_to(outside)
     assert (mount(here, disk) / "wal" / LOG).is_symlink()
+
+
+# --- while the volume stays mounted ---
+
+
+def cut_off(here: Node, disk: LoopDisk, tmp_path: Path, member: Path) -> tuple[Path, TakeBackFirstStart]:
+    """A mounted volume whose etcd was killed before its first entry, and the action that mends that."""
+    plant(disk, tmp_path / "m", member, None)
+    data = mount(here, disk).parent
+    data.chmod(0o700)
+    empty(data / "member/wal")
+    number = Path(disk.device).stat().st_rdev
+    return data, TakeBackFirstStart("vol-a", "/mnt/master-vol-a", (os.major(number), os.minor(number)), DATA)
+
+
+def test_a_log_that_nobody_holds_is_put_aside_and_etcd_serves(
+    here: Node, tmp_path: Path, disk: LoopDisk, member: Path
+) -> None:
+    data, action = cut_off(here, disk, tmp_path, member)
+    assert here.devices.contents(action.target).cut_off == {DATA: False}
+    action.execute(here.devices)
+    assert sorted(one.name for one in (data / "member").iterdir()) == ["snap", "wal.tmp"]
+    assert here.devices.contents(action.target).cut_off == {}
+    with running(data, SERVES):
+        assert here.devices.contents(action.target).cut_off == {}
+        with pytest.raises(ProviderError, match="left alone"):
+            action.execute(here.devices)
+    assert (data / "member/wal" / LOG).exists()
+
+
+def test_a_log_that_an_etcd_holds_is_left_alone_until_that_ends(
+    here: Node, tmp_path: Path, disk: LoopDisk, member: Path
+) -> None:
+    """etcd runs on from an empty log, and never serves."""
+    data, action = cut_off(here, disk, tmp_path, member)
+    with running(data, "restarting local member"):
+        assert here.devices.contents(action.target).cut_off == {DATA: True}
+        with pytest.raises(ProviderError, match="a process holds it: left alone"):
+            action.execute(here.devices)
+        assert (data / "member/wal" / LOG).exists()
+    assert here.devices.contents(action.target).cut_off == {DATA: False}
+    action.execute(here.devices)
+    assert (data / "member/wal.tmp" / LOG).exists()
+
+
+def test_a_log_that_is_open_and_not_locked_yet_is_left_alone(
+    here: Node, tmp_path: Path, disk: LoopDisk, member: Path
+) -> None:
+    """etcd opens its log first, and locks it then."""
+    data, action = cut_off(here, disk, tmp_path, member)
+    opened = ["sh", "-c", f"exec 3<>'{data}/member/wal/{LOG}'; echo; exec sleep infinity"]
+    with subprocess.Popen(opened, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.read(1)
+            with pytest.raises(ProviderError, match="left alone"):
+                action.execute(here.devices)
+            assert sorted(one.name for one in (data / "member").iterdir()) == ["snap", "wal"]
+        finally:
+            process.kill()
+
+
+def test_another_volume_in_its_place_is_left_alone(here: Node, tmp_path: Path, disk: LoopDisk, member: Path) -> None:
+    data, action = cut_off(here, disk, tmp_path, member)
+    with pytest.raises(ProviderError, match="another filesystem is mounted there now"):
+        replace(action, number=(7, 1000)).execute(here.devices)
+    assert (data / "member/wal" / LOG).exists()

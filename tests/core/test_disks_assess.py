@@ -369,3 +369,21 @@ def test_the_check_replays_the_journal() -> None:
     (step,) = [one for one in planned(observed).steps if one.action.kind == "check-filesystem"]
     after = replace(observed, storage=step.action.predict(observed.storage, NOW))
     assert kinds(planned(after)) == ["mount-volume"]
+
+
+def cut_off(held: bool, mount: Mount) -> list[str]:
+    """What a volume with an empty log of etcd is planned and waited for."""
+    entries = ("var/", "var/etcd/", "var/etcd/data/", "var/etcd/data/member/")
+    seen = replace(contents(*entries, identity=MINE), cut_off={"var/etcd/data": held})
+    made = planned(state(Mounted(), mounts=(mount,), contents={VOLUME: seen}, tags=RAN))
+    waits = ["wait" for one in made.waiting if "has no entry yet" in one.reason]
+    return [kind for kind in kinds(made) if kind == "take-back-first-start"] + waits
+
+
+def test_a_first_start_that_was_cut_off_is_taken_back() -> None:
+    assert cut_off(held=False, mount=mounted()) == ["take-back-first-start"]
+
+
+def test_not_while_an_etcd_holds_its_log_and_not_on_an_unhealthy_volume() -> None:
+    assert cut_off(held=True, mount=mounted()) == ["wait"]
+    assert cut_off(held=False, mount=replace(mounted(), read_only=True)) == []

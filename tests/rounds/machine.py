@@ -10,7 +10,13 @@ from msgspec.structs import replace
 
 from protokube.cloudprovider.aws.answer import Answer
 from protokube.cloudprovider.aws.tracking import Tracking
-from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.actions import (
+    CheckFilesystem,
+    FormatVolume,
+    GrowFilesystem,
+    MountVolume,
+    TakeBackFirstStart,
+)
 from protokube.core.disks.model import Blank, Disk, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
 from protokube.core.etcd.model import EtcdPeerMember
@@ -182,6 +188,10 @@ class Disks(Port):
                 raise Impossible(f"{action.target} is mounted already")
             found.used, found.checked = True, False
             self._node.mounts[action.target] = volume.id
+
+    def take_back(self, action: TakeBackFirstStart) -> None:
+        with self._process.effect("take-back"):
+            raise Impossible(f"no first start on {action.volume_id} was cut off: etcd starts whole here")
 
     def _filesystem(self, action: CheckFilesystem | GrowFilesystem | MountVolume) -> tuple[WorldVolume, Filesystem]:
         volume = self._ground(action)

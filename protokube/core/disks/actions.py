@@ -28,6 +28,9 @@ class DiskWriter(Protocol):
     def mount(self, action: MountVolume) -> None:
         """Mount the disk, after checking again that it is this disk with this filesystem."""
 
+    def take_back(self, action: TakeBackFirstStart) -> None:
+        """Put a log without entries aside, if no process holds it."""
+
 
 class DiskAction(ActionValue, frozen=True):
     """The base of all actions on an unmounted disk: the facts that are proven again under the disk lock."""
@@ -131,3 +134,35 @@ class MountVolume(DiskAction, frozen=True, tag="mount-volume"):
     def execute(self, port: DiskWriter) -> None:
         """Mount it."""
         port.mount(self)
+
+
+class TakeBackFirstStart(ActionValue, frozen=True, tag="take-back-first-start"):
+    """Put etcd's log aside that has no entry, on a mounted volume, while no etcd holds it."""
+
+    port: ClassVar[str] = "disks"
+    facts: ClassVar[str] = "storage"
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.CONTENTS})
+    volume_id: str
+    target: str
+    number: tuple[int, int]
+    data_dir: str
+
+    @property
+    def subject(self) -> str:
+        """The volume's id."""
+        return self.volume_id
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"put etcd's empty log in {self.target}/{self.data_dir} aside"
+
+    def predict(self, facts: StorageFacts, now: float) -> StorageFacts:
+        """The log is gone."""
+        seen = facts.contents[self.volume_id]
+        assert isinstance(seen, VolumeContents)
+        left = {one: held for one, held in seen.cut_off.items() if one != self.data_dir}
+        return replace(facts, contents={**facts.contents, self.volume_id: replace(seen, cut_off=left)})
+
+    def execute(self, port: DiskWriter) -> None:
+        """Put it aside."""
+        port.take_back(self)

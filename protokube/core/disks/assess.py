@@ -6,7 +6,7 @@ then what may be done to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
@@ -79,7 +79,36 @@ def assess(
     _report_stray(storage.mounts, volumes, findings)
     ended = used_up(accepted, ownerships)
     _report_accepted(accepted, ended, findings)
-    return DisksAssessment(attached, mounted, frozenset(unhealthy), tuple(verdicts), ownerships, ended, findings)
+    healthy = [one for one in attached if one.id in mounted and one.id not in unhealthy]
+    cut_off = tuple(_cut_off(storage, [one for one in healthy if not _is_barred(ownerships, one)], findings))
+    return DisksAssessment(
+        attached, mounted, frozenset(unhealthy), tuple(verdicts), ownerships, ended, cut_off, findings
+    )
+
+
+def _is_barred(ownerships: Mapping[str, Ownership], one: MemberVolume) -> bool:
+    owned = ownerships.get(one.id)
+    return owned is not None and owned.barring is not None
+
+
+def _cut_off(
+    storage: StorageFacts, mounted: list[MemberVolume], findings: Findings
+) -> Iterator[tuple[MemberVolume, str]]:
+    """First starts of etcd that were cut off: from a log without entries it never serves."""
+    for one in mounted:
+        contents = storage.contents.get(one.id)
+        if contents is None or isinstance(contents, Unknown):
+            continue
+        for data_dir, held in sorted(contents.cut_off.items()):
+            if not held:
+                yield one, data_dir
+                continue
+            findings.wait(
+                one.id,
+                f"etcd's log in {data_dir} has no entry yet: etcd has just started, or its first start was cut off, "
+                "and it never serves; then the log is put aside as soon as no etcd holds it: stop its container",
+                external=True,
+            )
 
 
 def _ownership(settings: DiskSettings, storage: StorageFacts, before: Before, one: MemberVolume) -> Ownership | None:

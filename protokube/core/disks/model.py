@@ -99,7 +99,8 @@ class VolumeContents(Struct, frozen=True, tag=True):
     or kops make. A directory ends in "/". `texts` are the identity file and the manifests, by path; `mtimes` are
     theirs, in nanoseconds. `overflow`: there were more entries than the reader lists. `uuid` is the filesystem's,
     from the kernel or the superblock; None when neither could be read. `others` are the entries that are neither
-    directories nor regular files.
+    directories nor regular files. `cut_off`: data directories with a log of etcd that has no entry yet, and whether a
+    process holds it; only of a mounted volume.
     """
 
     entries: frozenset[str] = frozenset()
@@ -108,6 +109,7 @@ class VolumeContents(Struct, frozen=True, tag=True):
     overflow: bool = False
     uuid: str | None = None
     others: frozenset[str] = frozenset()
+    cut_off: Mapping[str, bool] = {}
 
     def with_entry(self, path: str, state: FileState) -> VolumeContents:
         """The contents with a file or directory, and with the directories above it."""
@@ -233,7 +235,7 @@ class DisksAssessment(Struct, frozen=True):
     `attached` are the volumes whose attachment is complete. `mounted` are those whose own disk is mounted at their
     own mount point, `unhealthy` those of them whose mount has errors. `verdicts` are the other disks' next steps.
     `ownerships`: whose filesystem each volume has, where that could be read. `used_up`: acceptances to remove, and
-    why.
+    why. `cut_off`: first starts of etcd to take back, each a volume and a data directory.
     """
 
     attached: tuple[MemberVolume, ...] = ()
@@ -242,4 +244,5 @@ class DisksAssessment(Struct, frozen=True):
     verdicts: tuple[Verdict, ...] = ()
     ownerships: Mapping[str, Ownership] = {}
     used_up: tuple[tuple[Acceptance, str], ...] = ()
+    cut_off: tuple[tuple[MemberVolume, str], ...] = ()
     findings: Findings = field(default_factory=Findings)

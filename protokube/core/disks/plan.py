@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
+from protokube.core.disks.actions import (
+    CheckFilesystem,
+    FormatVolume,
+    GrowFilesystem,
+    MountVolume,
+    TakeBackFirstStart,
+)
 from protokube.core.disks.model import DisksAssessment, Todo, Verdict
 from protokube.core.node.actions import RemoveFile
 from protokube.core.steps import Plan
@@ -13,6 +19,14 @@ def plan(judged: DisksAssessment, out: Plan) -> None:
     out.add(judged.findings)
     for verdict in judged.verdicts:
         out.step(_action(verdict), verdict.reason, volume=verdict.volume.id, warning=verdict.warning)
+    for one, data_dir in judged.cut_off:
+        where = judged.mounted[one.id]
+        out.step(
+            TakeBackFirstStart(one.id, where.target, where.number, data_dir),
+            "etcd's first start was cut off before its first entry, and it would never serve",
+            volume=one.id,
+            warning=True,
+        )
     for acceptance, reason in judged.used_up:
         out.step(RemoveFile(acceptance.path), f"it is used up: {reason}")
 

@@ -191,7 +191,7 @@ class Observer:
         """The view of a predicted snapshot, with all read that only the prediction wants."""
         foretold = self.config.foretold()
         view = self._judge(observed, history, foretold)
-        reads = (self._read_certificates, self._read_authorities, self._read_names)
+        reads = (self._read_certificates, self._read_authorities, self._read_served, self._read_names)
         while (more := next(filter(None, (read(view, frozenset()) for read in reads)), None)) is not None:
             view = self._judge(more, view.history, foretold)
         return view
@@ -216,6 +216,7 @@ class Observer:
             self._read_contents,
             self._read_certificates,
             self._read_authorities,
+            self._read_served,
             self._read_names,
             self._read_backups,
         ):
@@ -337,6 +338,17 @@ class Observer:
         work = dict.fromkeys(etcds, found) if isinstance(found, Unknown) else found  # type: ignore[assignment]
         answers = {} if Facet.BACKUPS in facets else facts.answers
         return replace(view.observed, backups=replace(facts, work=work, answers=answers))
+
+    def _read_served(self, view: View, facets: frozenset[Facet]) -> Observed | None:
+        """What our own members serve, where one is to restart."""
+        wanted, known = view.judged.wanted.served, view.observed.served
+        if Facet.MEMBERS in facets:
+            known = {}
+        unread = [one for one in wanted if one.cluster not in known]
+        if not unread and known == view.observed.served:
+            return None
+        found = self._read({one.cluster: partial(self._readers.server.served, one) for one in unread})
+        return replace(view.observed, served={**known, **found})
 
     def _read_names(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """Members that must be asked, and records; again when there are new ones to ask for."""

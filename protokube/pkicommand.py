@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from msgspec.json import encode
 
 from protokube.config.options import PkiCommand
-from protokube.config.wiring import Chosen
+from protokube.config.wiring import Chosen, own_etcd
+from protokube.core.etcd.restarts import lagging, local_member, trust_of
+from protokube.core.etcd.tls import peer_certificate, server_certificate
 from protokube.core.model import Unknown
 from protokube.core.pki.actions import IssueCertificate
 from protokube.core.pki.assess import PkiNeeds, assess
@@ -41,8 +43,9 @@ _AFTER = {
     RotationStep.DROP: "Only the new one is trusted from now on.",
 }
 _THEN = (
-    "On every other control-plane node run `protokube pki rotate`. Then restart, one node after the other, what "
-    "reads ca.crt only at its start (protokube pki status)."
+    "On every other control-plane node run `protokube pki rotate`, or let it follow within an hour. etcd's members "
+    "restart by themselves. Then restart, one node after the other, what else reads ca.crt only at its start "
+    "(protokube pki status)."
 )
 
 
@@ -128,10 +131,9 @@ class _Terminal:
         step = NEXT[stage]
         print(f"{name} is {stage.value}; the next step is {step.value}.")
         if stage is not Stage.STEADY:
-            print(
-                "Has every control-plane node run `protokube pki rotate` since the last step, and was everything that"
-            )
-            print("reads ca.crt only at its start restarted? If not, this step locks it out.")
+            if known[name].ends > self._now:  # by one that has ended nobody speaks with anybody
+                self._check_members(name)
+            print("Was all else that reads ca.crt only at its start restarted? If not, this step locks it out.")
         self._confirm()
 
         from protokube.pki.x509 import make_authority
@@ -148,6 +150,31 @@ class _Terminal:
         print(f"{name} is {after.authorities[name].stage.value} now. {_AFTER[step]}")
         self._issue(self._lagging(self._known()))
         print(_THEN)
+
+    def _check_members(self, authority: str) -> None:
+        """Refuse a step while a member of an etcd cluster that the authority concerns hasn't followed the last one.
+
+        This node's own members tell, with quorum, what all have told. A node without one can't know.
+        """
+        certificates = self._known()
+        etcd = own_etcd(self._chosen.settings.root)
+        concerned = 0
+        for cluster, template in sorted(self._chosen.config.etcd.templates.items()):
+            own = [certificates.get(name) for name in (server_certificate(cluster), peer_certificate(cluster))]
+            held = [one for one in own if one is not None]
+            if len(held) < len(own) or authority not in {one.wanted.authority for one in held}:
+                continue
+            concerned += 1
+            member = local_member(template, held[0].wanted.common_name, secure=True)
+            if late := lagging(trust_of(held), etcd.served(member)):
+                raise _ImpossibleError(
+                    f"{', '.join(late)} of etcd cluster {cluster}: not yet as the last step wants it; its node "
+                    "follows by itself, sooner with `protokube pki rotate` there"
+                )
+        if authority.startswith("etcd-") and not concerned:
+            raise _ImpossibleError(
+                f"{authority}: this node has no member of that etcd cluster; run it on one that has"
+            )
 
     def _kubeconfig(self) -> None:
         from protokube.pki.x509 import issue

@@ -21,7 +21,8 @@ from protokube.core.disks.actions import DiskWriter
 from protokube.core.disks.model import Disk, NoDisk, VolumeContents
 from protokube.core.dns.actions import RecordWriter
 from protokube.core.dns.model import RecordSet
-from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.actions import EtcdWriter
+from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
 from protokube.core.etcd.running import PeerAbout
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Unknown
@@ -220,6 +221,17 @@ class EtcdPeers(Protocol):
         """What the peer at a URL runs, and what its clock says."""
 
 
+class EtcdReader(Protocol):
+    """The reading half of this machine's own etcd members."""
+
+    def served(self, member: LocalMember) -> ServedEtcd:
+        """What a member serves, read with quorum."""
+
+
+class Etcd(EtcdReader, EtcdWriter, Protocol):
+    """This machine's own etcd members, to act on."""
+
+
 class ServiceReader(Protocol):
     """The reading half of the service manager."""
 
@@ -256,6 +268,7 @@ class Readers(Struct, frozen=True):
     services: ServiceReader | None
     pki: PkiReader
     backups: BackupReader
+    server: EtcdReader
 
 
 Writers = Mapping[str, object]

@@ -20,25 +20,27 @@ from protokube.config.load import Settings
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
-from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
 from protokube.core.etcd.running import PeerAbout
 from protokube.core.etcd.tls import peer_certificate
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Fault, Unknown
 from protokube.core.node.model import UnitState
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
-from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
+from protokube.core.pki.model import PKI_DIR, Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.settings import NodeConfig
 from protokube.errors import ConfigError
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
-from protokube.ports import CloudProvider, DNSProvider, Readers, Writers
+from protokube.ports import CloudProvider, DNSProvider, EtcdReader, Readers, Writers
 from protokube.store.place import StorePlace, find_store
 
 if TYPE_CHECKING:
     import asyncio
 
     from protokube.backups.node import NodeBackups
+    from protokube.etcdclient.own import OwnMembers
     from protokube.etcdclient.peers import HttpEtcdPeers
     from protokube.host.kubelet import InstalledKubelet
     from protokube.host.systemd import SystemBus
@@ -173,6 +175,31 @@ class _Backups:
         self._node().remove_backups(action)
 
 
+class _OwnEtcd:
+    """This machine's own etcd members; the client is loaded when one of them is to restart."""
+
+    def __init__(self, root: str) -> None:
+        self._certificates = Path(root, PKI_DIR.lstrip("/"))
+
+    def _members(self) -> OwnMembers:
+        from protokube.etcdclient.own import OwnMembers
+        from protokube.host.processes import process_environment
+
+        return OwnMembers(self._certificates, process_environment)
+
+    def served(self, member: LocalMember) -> ServedEtcd:
+        """See ports.EtcdReader."""
+        return self._members().served(member)
+
+    def update_member(self, action: UpdateMember) -> None:
+        """See core/etcd/actions.py."""
+        self._members().update_member(action)
+
+    def tell(self, action: TellAuthorities) -> None:
+        """See core/etcd/actions.py."""
+        self._members().tell(action)
+
+
 class _Bus:
     """The service manager; its library is loaded, and the event loop waited for, when it is first asked."""
 
@@ -211,6 +238,11 @@ class _Bus:
         """Let go of the bus, if it was ever asked."""
         if self._made is not None:
             self._made.close()
+
+
+def own_etcd(root: str) -> EtcdReader:
+    """This machine's own etcd members, to be asked by a command."""
+    return _OwnEtcd(root)
 
 
 class Chosen(Struct, frozen=True):
@@ -307,7 +339,7 @@ def wire(
     disks = disks or BlockDevices(settings.root, run_dir, data_dirs, prove_every_byte=settings.prove_every_byte)
     disks.data_dirs = data_dirs  # the templates may be others than in the configuration before
     files = NodeFiles(settings.root)
-    pki = _Pki(settings.root, chosen.store)
+    pki, etcd = _Pki(settings.root, chosen.store), _OwnEtcd(settings.root)
     backups = _Backups(settings.root, chosen.store, config.backup.tools, wake)
     services = None
     if config.kubelet.unit is not None:
@@ -326,7 +358,7 @@ def wire(
 
     return Wired(
         config,
-        Readers(cloud, disks, files, _Peers(pki), _Kubelet(settings.root), dns, services, pki, backups),
+        Readers(cloud, disks, files, _Peers(pki), _Kubelet(settings.root), dns, services, pki, backups, etcd),
         {
             "cloud": cloud,
             "disks": disks,
@@ -335,6 +367,7 @@ def wire(
             "services": services,
             "pki": pki,
             "backups": backups,
+            "etcd": etcd,
         },
         dns,
         tuple(watch),

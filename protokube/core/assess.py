@@ -20,7 +20,7 @@ from protokube.core.dns.assess import assess as assess_dns
 from protokube.core.dns.model import DnsAssessment, DnsFacts, names_with_addresses
 from protokube.core.etcd.assess import assess as assess_etcd
 from protokube.core.etcd.members import mounted_members
-from protokube.core.etcd.model import EtcdAssessment, EtcdFacts
+from protokube.core.etcd.model import EtcdAssessment, EtcdFacts, LocalMember
 from protokube.core.etcd.serving import serving_members
 from protokube.core.etcd.tls import pki_needs
 from protokube.core.history import History
@@ -48,7 +48,8 @@ class Wanted(Struct, frozen=True):
     without the root prefix. `kubeconfig`: the file that tells kubelet its API server. `certificates`: whether the
     node's certificates concern it. `authorities`: the cluster whose authorities to read from the store. `backups`:
     the cluster, and its members here, whose backups concern this node; `backup_answers`: those of them about which
-    the store and etcd are to be asked.
+    the store and etcd are to be asked. `served`: our own members
+    whose client port to ask, since they are to restart.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -61,6 +62,7 @@ class Wanted(Struct, frozen=True):
     authorities: str | None = None
     backups: tuple[str, tuple[BackedUp, ...]] = ("", ())
     backup_answers: tuple[BackedUp, ...] = ()
+    served: tuple[LocalMember, ...] = ()
 
 
 class Assessment(Struct, frozen=True):
@@ -91,7 +93,7 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         return Assessment(findings, kubelet=kubelet, wanted=Wanted(kubeconfig=_kubeconfig(config)))
     disks = assess_disks(config.disks, storage, history.attachments, (volumes, read_accepted(node.files)))
     named = names_with_addresses(observed.records)
-    etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named)
+    etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named, observed.served)
     needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
     if config.control_plane:
         needs = replace(needs, wanted=(*needs.wanted, *kubelet_certificates(volumes.instance)))
@@ -117,6 +119,7 @@ def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dn
         names=dns.names,
         directories=tuple(member.path(member.template.data_dir) for member in etcd.members),
         kubeconfig=_kubeconfig(config),
+        served=etcd.asked,
     )
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from protokube.core.backup.model import BackupFacts
 from protokube.core.disks.model import StorageFacts
 from protokube.core.dns.model import RecordSet
-from protokube.core.etcd.model import PeerAnswers
+from protokube.core.etcd.model import PeerAnswers, ServedEtcd
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Moment, Unknown
 from protokube.core.node.model import NodeFacts
@@ -20,7 +20,8 @@ from protokube.core.volumes.model import CloudSnapshot
 class Observed(Struct, frozen=True):
     """The facts of one snapshot. A part that could not be read is Unknown, never empty.
 
-    `answers` has an entry for each etcd cluster whose members were asked, `records` for each name that was read.
+    `answers` has an entry for each etcd cluster whose members were asked, `served` for each whose member of ours was
+    asked, `records` for each name that was read.
     """
 
     at: Moment
@@ -32,3 +33,4 @@ class Observed(Struct, frozen=True):
     kubelet: KubeletFacts = KubeletFacts()
     pki: PkiFacts = PkiFacts()
     backups: BackupFacts = BackupFacts()
+    served: Mapping[str, ServedEtcd | Unknown] = {}

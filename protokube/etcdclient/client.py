@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Annotated, BinaryIO, TypeVar
 
@@ -96,6 +96,15 @@ class _Count(Struct):
     count: _Number = "0"
 
 
+class _Pair(Struct):
+    key: bytes = b""
+    value: bytes = b""
+
+
+class _Range(Struct):
+    pairs: tuple[_Pair, ...] = field(name="kvs", default=())
+
+
 class _Refusal(Struct):
     message: str
     code: int = 0
@@ -162,6 +171,17 @@ class EtcdClient:
         """The number of all keys, and the revision, read with quorum."""
         counted = self._post("kv/range", {"key": "AA==", "range_end": "AA==", "count_only": True}, _Count)
         return Keys(int(counted.count), int(counted.header.revision))
+
+    def values(self, prefix: str) -> dict[str, str]:
+        """The values of the keys below a prefix, read with quorum; by what follows the prefix in their keys."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        found = self._post("kv/range", {"key": _encoded(prefix), "range_end": _encoded(end)}, _Range).pairs
+        texts = {one.key.decode(errors="replace"): one.value.decode(errors="replace") for one in found}
+        return {key.removeprefix(prefix): value for key, value in texts.items()}
+
+    def put(self, key: str, value: str) -> None:
+        """Write a key."""
+        self._post("kv/put", {"key": _encoded(key), "value": _encoded(value)}, _Nothing, changes=True)
 
     def alarms(self) -> tuple[Alarm, ...]:
         """The alarms of the cluster, as this member knows them. An alarm list has no effect, and needs no quorum."""
@@ -258,6 +278,10 @@ class EtcdClient:
         except MsgspecError as error:
             raise ValueError(f"HTTP {status}, and not an error of etcd's") from error
         return EtcdRefusedError(told.message, told.code, f"{self._server.url}: {told.message}")
+
+
+def _encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()
 
 
 def _blob(line: bytes) -> bytes:

@@ -217,6 +217,19 @@ class TrialNode:
         self._processes.remove(process)
         return process.wait(120)
 
+    def processes(self) -> str:
+        """The arguments and the environment of every process on the node, and of the pods' containers."""
+        assert self._keeper is not None, f"{self.name} is switched off"
+        network = os.readlink(f"/proc/{self._keeper.pid}/ns/net")
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if os.readlink(folder / "ns/net") == network:
+                    found += [
+                        (folder / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ")
+                    ]
+        return "\n".join(found)
+
     def log(self, name: str = "daemon.log") -> str:
         """What the daemon (or another program that stays) has printed."""
         path = self.base / name

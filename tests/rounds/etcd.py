@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import permutations
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
+from protokube.core.etcd.running import ClusterMember
 from protokube.core.pki.model import Certificate
 from protokube.core.static_pod import image_version, manifest_env, manifest_image, spell_version
 
@@ -49,6 +52,8 @@ class Running(Struct):
     text: str
     port: str
     data: EtcdData
+    trusts: tuple[str, ...] = ()
+    """The peers' authorities that it read at its start."""
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -58,18 +63,42 @@ class Running(Struct):
     @property
     def secure(self) -> bool:
         """Whether its peer port speaks TLS."""
-        return self.data.url.startswith("https:")
+        return self.env["ETCD_LISTEN_PEER_URLS"].startswith("https:")
+
+    @property
+    def issuer(self) -> str | None:
+        """The authority of its peer certificate, which it reads at each handshake."""
+        return _issuer(self.node, self.env["ETCD_PEER_CERT_FILE"]) if self.secure else None
+
+    def dials(self, other: Running) -> bool:
+        """Whether it reaches another member at the URL in the member list."""
+        listed = self.data.members.get(other.data.url)
+        if listed is None or listed.peer_urls[0].startswith("https:") != other.secure:
+            return False
+        if not other.secure:
+            return True
+        return self.secure and other.issuer in self.trusts and self.issuer in other.trusts
+
+
+def _certificate(node: Node, file: str) -> Certificate | None:
+    """The certificate that a file belongs to; None when the node has none."""
+    found = node.certificates.get(file.split("/")[-2])
+    return found if isinstance(found, Certificate) else None
 
 
 def _issuer(node: Node, file: str) -> str | None:
-    """The authority of the certificate that a file belongs to; None when the node has none."""
-    found = node.certificates.get(file.split("/")[-2])
-    return found.issuer if isinstance(found, Certificate) else None
+    found = _certificate(node, file)
+    return found.issuer if found else None
 
 
 def _certified(node: Node, env: Mapping[str, str]) -> bool:
     files = [value for name, value in env.items() if name.endswith("CERT_FILE")]
     return all(_issuer(node, file) for file in files)
+
+
+def _moved(new: Mapping[str, str], old: Mapping[str, str]) -> bool:
+    """Whether a manifest has moved to TLS, or to other authorities."""
+    return any(new.get(name) != old.get(name) for name in ("ETCD_LISTEN_PEER_URLS", "PROTOKUBE_TRUSTED"))
 
 
 class EtcdWorld:
@@ -82,6 +111,7 @@ class EtcdWorld:
         self.acknowledged: dict[str, list[str]] = {}
         self.violations: list[str] = []
         self.stopped: list[str] = []
+        self.told: dict[str, dict[str, str]] = {}
 
     def stop(self, node: Node) -> None:
         """All of a node's members end."""
@@ -100,6 +130,8 @@ class EtcdWorld:
                 if key not in wanted and one.node.kubelet_runs and self._quorum(one.key, one.data.cluster):
                     self.stopped.append(f"{one.name} on {one.node.name}")
                 del self.running[key]
+                if key in wanted and _moved(_env(wanted[key][1]), one.env):
+                    self._restarts(one)
         for key, (node, text, volume) in wanted.items():
             if key not in self.running and (started := self._start(node, text, volume)):
                 self.running[key] = started
@@ -125,7 +157,14 @@ class EtcdWorld:
             filesystem.etcd[relative] = data
             filesystem.put(f"{relative}/member/", None, self._world.clock())
         key = env["ETCD_INITIAL_CLUSTER_TOKEN"]
-        return Running(node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data)
+        peer = _certificate(node, env["ETCD_PEER_CERT_FILE"]) if "ETCD_PEER_CERT_FILE" in env else None
+        trusts = peer.trusted if peer else ()
+        return Running(node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data, trusts)
+
+    def _restarts(self, one: Running) -> None:
+        """A member that is restarted on purpose leaves a quorum, and the restart before is over."""
+        if len(one.data.members) > 1 and not self._quorum(one.key, one.data.cluster):
+            self._violation(f"{one.name} restarts, and the others of {one.key} are no quorum")
 
     def _first_start(
         self, node: Node, env: Mapping[str, str], url: str, initial: Mapping[str, str]
@@ -146,16 +185,22 @@ class EtcdWorld:
         """The running members of a cluster if they are enough, the one with the longest log first."""
         alive = [one for one in self.running.values() if (one.key, one.data.cluster) == (key, cluster)]
         alive.sort(key=lambda one: (-len(one.data.log), -len(one.data.members), one.name))
-        enough = bool(alive) and len(alive) > len(alive[0].data.members) // 2
-        return alive if enough else []
+        for leader in alive:
+            followers = [one for one in alive if one is leader or leader.dials(one) or one.dials(leader)]
+            longest = max(len(one.data.log) for one in followers) == len(leader.data.log)
+            if longest and len(followers) > len(leader.data.members) // 2:
+                return [leader, *(one for one in followers if one is not leader)]
+        return []
 
     def _elect(self, key: str, cluster: str) -> None:
         alive = self._quorum(key, cluster)
         if not alive:
             return
-        issuers = {one.name: _issuer(one.node, one.env["ETCD_PEER_CERT_FILE"]) for one in alive if one.secure}
-        if len(set(issuers.values())) > 1:
-            self._violation(f"the peers of {key} have certificates of several authorities: {issuers}")
+        same = [one for one in self.running.values() if (one.key, one.data.cluster) == (key, cluster)]
+        secure = [one for one in same if one.secure]
+        for one, other in permutations(secure, 2):
+            if one.issuer not in other.trusts:
+                self._violation(f"{other.name} of {key} locks {one.name} out, whose authority it doesn't trust")
         leader = alive[0].data
         self.formed.setdefault(key, set()).add(cluster)
         if len(self.formed[key]) > 1:
@@ -164,10 +209,11 @@ class EtcdWorld:
             self._violation(f"{key} lost acknowledged writes {lost}")
         for one in alive:
             if one.data.url in leader.members:
-                client = (f"http://{one.name}:4001",)
+                client = (f"{'https' if one.secure else 'http'}://{one.name}:4001",)
                 leader.members[one.data.url] = EtcdPeerMember(one.name, (one.data.url,), client)
         for one in alive:
             one.data.members, one.data.log = dict(leader.members), list(leader.log)
+            one.data.url = next(url for url, member in leader.members.items() if member.name == one.name)
 
     def _violation(self, what: str) -> None:
         if what not in self.violations:
@@ -195,6 +241,19 @@ class EtcdWorld:
         """`etcdctl member remove`; needs a quorum."""
         return self._change(key, lambda members: {one: info for one, info in members.items() if one != url})
 
+    def member_update(self, key: str, old: str, new: str) -> bool:
+        """`etcdctl member update`; needs a quorum."""
+        for one in self.running.values():
+            if one.data.url == old and one.key == f"etcd-cluster-token-{key}":
+                one.data.url = new
+        return self._change(
+            key,
+            lambda members: {
+                new if url == old else url: replace(info, peer_urls=(new,)) if url == old else info
+                for url, info in members.items()
+            },
+        )
+
     def _change(self, key: str, change: Callable[[Members], Members]) -> bool:
         token = f"etcd-cluster-token-{key}"
         for cluster in {one.data.cluster for one in self.running.values() if one.key == token}:
@@ -207,8 +266,25 @@ class EtcdWorld:
 
     def _trusted(self, node: Node, peer: Running) -> bool:
         """Whether a peer takes the certificate of a node's member, which must be of the same authority."""
-        file = peer.env.get("ETCD_PEER_CERT_FILE")
-        return file is None or _issuer(node, file) == _issuer(peer.node, file)
+        if not peer.secure:
+            return True
+        ours = _certificate(node, peer.env["ETCD_PEER_CERT_FILE"])
+        return ours is not None and peer.issuer in ours.trusted and ours.issuer in peer.trusts
+
+    def served(self, node: Node, member: LocalMember) -> ServedEtcd | None:
+        """What a node's own member serves; None without quorum."""
+        for one in self.running.values():
+            secure = member.url.startswith("https:")
+            if one.node is node and one.name == member.name and one.secure == secure:
+                if one not in self._quorum(one.key, one.data.cluster):
+                    return None
+                listed = [
+                    ClusterMember(crc32(url.partition(":")[2].encode()), info.name, info.peer_urls, info.client_urls)
+                    for url, info in one.data.members.items()
+                ]
+                told = dict(self.told.get(one.key, {}))
+                return ServedEtcd(tuple(listed), told, one.env.get("PROTOKUBE_TRUSTED"))
+        return None
 
     def members_at(self, url: str, asker: Node, cluster: str) -> tuple[EtcdPeerMember, ...] | None:
         """What the peer port at an address answers a node; None when nobody there speaks with it."""

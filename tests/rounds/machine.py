@@ -19,7 +19,8 @@ from protokube.core.disks.actions import (
 )
 from protokube.core.disks.model import Blank, Disk, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
-from protokube.core.etcd.model import EtcdPeerMember
+from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
 from protokube.core.etcd.running import PeerAbout
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB, Unknown
@@ -342,6 +343,32 @@ class Etcd(Port):
             if (found := self._world.etcd.version_at(peer_url, self._node, cluster)) is None:
                 raise ProviderError(f"nobody answers at {peer_url}")
             return PeerAbout(found, 0.0)
+
+
+class OwnEtcd(Port):
+    """The node's own members, asked at their client ports."""
+
+    def served(self, member: LocalMember) -> ServedEtcd:
+        with self._process.reading("served"):
+            if (found := self._world.etcd.served(self._node, member)) is None:
+                raise ProviderError(f"{member.url} answers without quorum, or not at all")
+            return found
+
+    def update_member(self, action: UpdateMember) -> None:
+        with self._process.effect("update-member"):
+            found = self._world.etcd.served(self._node, action.at)
+            ours = next((one for one in found.members if one.id == action.change.id), None) if found else None
+            if ours is None or ours.peer_urls != action.change.old:
+                raise ProviderError("its URLs are others by now")
+            key = "etcd" if action.at.cluster == "main" else f"etcd-{action.at.cluster}"
+            self._world.etcd.member_update(key, action.change.old[0], action.change.new)
+
+    def tell(self, action: TellAuthorities) -> None:
+        with self._process.effect("tell"):
+            if self._world.etcd.served(self._node, action.at) is None:
+                raise ProviderError("no quorum")
+            key = "etcd" if action.at.cluster == "main" else f"etcd-{action.at.cluster}"
+            self._world.etcd.told.setdefault(f"etcd-cluster-token-{key}", {})[action.at.name] = action.text
 
 
 class Pki(Port):

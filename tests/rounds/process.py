@@ -38,7 +38,7 @@ from protokube.reconcile import MOST_PASSES, Cause, Memory, _recorded, dry_run, 
 from protokube.report.model import Report
 from protokube.together import Limited
 from tests.rounds.backups import Backups
-from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, Pki, Probe, Services
+from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, OwnEtcd, Pki, Probe, Services
 from tests.rounds.world import Node, World
 
 T = TypeVar("T")
@@ -158,8 +158,10 @@ class Process:
         self.cloud = cloud = Cloud(self)
         disks, files, dns, services = Disks(self), Files(self), Dns(self), Services(self)
         self.pki = Pki(self)
-        self.backups = Backups(self)
-        self.readers = Readers(cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki, self.backups)
+        self.backups, own = Backups(self), OwnEtcd(self)
+        self.readers = Readers(
+            cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki, self.backups, own
+        )
         self.writers: dict[str, object] = {
             "cloud": cloud,
             "disks": disks,
@@ -168,6 +170,7 @@ class Process:
             "services": services,
             "pki": self.pki,
             "backups": self.backups,
+            "etcd": own,
         }
         reading = aside() if aside else None
         started = world.monotonic() - uptime

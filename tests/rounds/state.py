@@ -25,7 +25,7 @@ WAIT = 1_000.0
 """Seconds that `wait` lets pass: more than every patience but the hour of kubelet's restarts. Nothing gets older."""
 
 _KNOBS = ("attach_looks", "stale_looks", "appear_looks", "tool_looks", "can_tag", "late_tags")
-_RUNS = ("running", "formed", "acknowledged", "violations", "stopped")
+_RUNS = ("running", "formed", "acknowledged", "violations", "stopped", "told")
 
 
 class InTurn:

@@ -25,6 +25,8 @@ from protokube.ports import (
     Disks,
     DNSProvider,
     DNSReader,
+    Etcd,
+    EtcdReader,
     FileReader,
     Files,
     Pki,
@@ -283,6 +285,7 @@ PORTS: list[tuple[str, type, type]] = [
     ("services", ServiceManager, ServiceReader),
     ("pki", Pki, PkiReader),
     ("backups", Backups, BackupReader),
+    ("etcd", Etcd, EtcdReader),
 ]
 
 

@@ -16,12 +16,17 @@ from protokube.core.model import Rejected
 from protokube.core.static_pod import is_version
 from protokube.core.untrusted_yaml import load
 
+_OPTIONAL = {"tls": bool, "told": str}
+"""Written where they say something: an older file lacks them."""
+
 
 class Identity(Struct, frozen=True):
     """The identity file.
 
     `etcd_version` is the version that last ran (`3.6.6`), None when unknown. `started` is set by the first reconcile
-    that sees etcd's data, and never cleared: etcd's data may be lost, the fact that it ran must not be.
+    that sees etcd's data, and never cleared: etcd's data may be lost, the fact that it ran must not be. `tls`: it ran
+    with TLS, and never starts without again. `told` is what this member last told the others about its authorities
+    (core/etcd/restarts.py), None before one was ever replaced.
     """
 
     cluster_id: str
@@ -31,6 +36,8 @@ class Identity(Struct, frozen=True):
     filesystem: str
     etcd_version: str | None = None
     started: bool = False
+    tls: bool = False
+    told: str | None = None
 
     def render(self) -> str:
         """The file's text; the same identity always gives the same text."""
@@ -43,6 +50,8 @@ class Identity(Struct, frozen=True):
                 "filesystem": self.filesystem,
                 "etcdVersion": self.etcd_version,
                 "started": self.started,
+                **({"tls": True} if self.tls else {}),
+                **({"told": self.told} if self.told is not None else {}),
             },
             sort_keys=False,
         )
@@ -66,7 +75,11 @@ def parse_identity(text: str) -> Identity | Rejected:
     if version is not None and not (isinstance(version, str) and is_version(version)):
         expected = "a version such as 3.6.6, or null"
         return Rejected("volume/identity", f"{IDENTITY_PATH}: etcdVersion is {version!r}, expected {expected}")
-    if unknown := sorted(map(str, set(data) - set(words) - {"etcdVersion"})):
+    for key, kind in _OPTIONAL.items():
+        if key in data and not isinstance(data[key], kind):
+            expected = "a boolean" if kind is bool else "a text"
+            return Rejected("volume/identity", f"{IDENTITY_PATH}: {key} is {data[key]!r}, expected {expected}")
+    if unknown := sorted(map(str, set(data) - set(words) - {"etcdVersion", *_OPTIONAL})):
         return Rejected("volume/identity", f"{IDENTITY_PATH}: unknown keys {', '.join(unknown)}")
     return Identity(
         data["cluster"],
@@ -76,4 +89,6 @@ def parse_identity(text: str) -> Identity | Rejected:
         data["filesystem"],
         version,
         data["started"],
+        data.get("tls", False),
+        data.get("told"),
     )

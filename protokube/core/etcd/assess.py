@@ -27,20 +27,27 @@ from protokube.core.etcd.bootstrap import (
     peers_to_ask,
 )
 from protokube.core.etcd.links import awaits_names, member_names, stale_links, why_link
+from protokube.core.etcd.manifest import Wanted, wanted_manifest
 from protokube.core.etcd.members import first_identity, identify, mounted_members
+from protokube.core.etcd.migration import MovePeer, Restart, next_step, wants_tls
 from protokube.core.etcd.model import (
     EtcdAssessment,
     EtcdFacts,
     EtcdSettings,
+    LocalMember,
     MemberVerdict,
     MountedMember,
+    PeerAnswers,
+    PeerChange,
+    ServedEtcd,
     TagWanted,
 )
-from protokube.core.etcd.template import render_manifest
+from protokube.core.etcd.restarts import local_member, may_restart, present_trust, restart_due, telling_due, trust_of
+from protokube.core.etcd.rolling import NotYet, Turn
 from protokube.core.etcd.tls import may_use_tls, member_certificates, uses_tls
 from protokube.core.etcd.versions import image_to_run, version_run
 from protokube.core.model import Rejected, Unknown
-from protokube.core.pki.model import PkiAssessment
+from protokube.core.pki.model import Certificate, PkiAssessment
 from protokube.core.static_pod import manifest_env
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, VolumesAssessment
@@ -57,6 +64,7 @@ def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, b
     suffix = settings.suffix(volumes.cluster_id)
     judge = _Judge(settings, facts, tracking, before, findings)
     questions = dict(filter(None, (judge.question(member) for member in members)))
+    asked = tuple(filter(None, map(judge.asked, members)))
     awaited = frozenset(
         name
         for member in members
@@ -65,12 +73,12 @@ def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, b
     )
     if isinstance(facts.node.files, Unknown):
         findings.not_known("files", facts.node.files.reason)
-        return EtcdAssessment(members, questions=questions, awaited=awaited, findings=findings)
+        return EtcdAssessment(members, questions=questions, awaited=awaited, asked=asked, findings=findings)
     _report_unread(facts, disks, findings)
     verdicts = tuple(judge.member(member) for member in members)
     kept = {one.member.link for one in verdicts if one.keep_link}
     stale = tuple(stale_links(settings, facts, members, kept))
-    return EtcdAssessment(members, verdicts, stale, questions, awaited, findings)
+    return EtcdAssessment(members, verdicts, stale, questions, awaited, asked, findings)
 
 
 def _report_unread(facts: EtcdFacts, disks: DisksAssessment, findings: Findings) -> None:
@@ -108,10 +116,25 @@ class _Judge(Struct, frozen=True):
         if isinstance(identity, Rejected):
             return None
         known = self._known(member, identity)
-        if not needs_peers(known):
+        lost_manifest = member.has_data and not member.manifest
+        if not (needs_peers(known) or self.asked(member) or lost_manifest):
             return None
-        maybe_tls = may_use_tls(self.settings, member)
+        maybe_tls = may_use_tls(self.settings, member) or bool(self.asked(member)) or not member.manifest
         return member.volume.member.cluster, peers_to_ask(self.facts.cloud, self.volumes, known, maybe_tls=maybe_tls)
+
+    def asked(self, member: MountedMember) -> LocalMember | None:
+        """Our member's client port, where what it serves matters: it is to restart, or to tell something."""
+        identity = self._identify(member)
+        certificates = self._certificates(member)
+        if not isinstance(identity, Identity) or not member.has_data or not certificates:
+            return None
+        secure = self._uses_tls(member)
+        trust = trust_of(certificates)
+        due = restart_due(member, trust) or telling_due(member, identity, trust)
+        if not (due if secure else wants_tls(self.settings, member)):
+            return None
+        name = member.template.member_name(member.volume.member.me)
+        return local_member(member.template, name, secure=secure)
 
     def member(self, member: MountedMember) -> MemberVerdict:
         """Judge one mounted member: decide its next step."""
@@ -131,9 +154,6 @@ class _Judge(Struct, frozen=True):
             reason = f"whose volume this is; {' and '.join(overruled)}: overruled by the operator"
             identified = replace(verdict, identity=identity.render(), identity_reason=reason, warning=True)
             return replace(identified, tags=self._tags(member))
-        if self.settings.tls == "on" and not self._uses_tls(member):
-            evidence = "--etcd-tls is on, and this member runs without TLS, as its etcd cluster does"
-            self.findings.refuse(volume.id, "etcd/tls-mixed", evidence, serious=False)
         if identity is None:
             identity = first_identity(self.volumes.cluster_id, member)
             verdict = replace(verdict, identity=identity.render(), identity_reason="whose volume this is")
@@ -146,6 +166,11 @@ class _Judge(Struct, frozen=True):
             verdict = replace(verdict, identity=started.render(), identity_reason=reason)
             identity = started
         known = self._known(member, identity)
+        if wants_tls(self.settings, member) and not known.tls:
+            verdict, tls = self._move(verdict, known)
+            known = replace(known, tls=tls)
+        elif known.tls and member.has_data:
+            verdict = self._tell(verdict, identity, known)
         start = initial_state(self.volumes, known, self._peer_facts(member))
         if not isinstance(start, Start):
             return self._not_started(verdict, start, known)
@@ -171,7 +196,7 @@ class _Judge(Struct, frozen=True):
     def _peer_facts(self, member: MountedMember) -> PeerFacts:
         cluster = member.volume.member.cluster
         return PeerFacts(
-            self.facts.answers.get(cluster, Unknown("no peer was asked")),
+            self._answers(member),
             stable=self.tracking.stable_for.get(cluster, 0.0) >= self.settings.peers_patience,
             assume_new=self.settings.assume_new,
             can_tag=self.facts.cloud.can_tag,
@@ -194,7 +219,12 @@ class _Judge(Struct, frozen=True):
         complete = verdict.identity is None or member.has_data
         if f"{member.template.data_dir}/" not in member.contents.entries:
             verdict, complete = replace(verdict, make_data_dir=True), False
-        manifest = self._manifest(member, start, image, tls=known.tls)
+        if known.tls and not self._certificates(member):
+            # The PKI's own findings tell why. A member that runs keeps its link.
+            self.findings.wait(member.volume.id, "its certificates are issued first")
+            return verdict
+        wanted = Wanted(start, image, known.dns_suffix, self._trusted(member, known) if known.tls else None)
+        manifest = wanted_manifest(self.settings, member, wanted, may_run=self._kubelet_may_run())
         if manifest != member.contents.texts.get(member.template.manifest):
             complete = False
             # The manifest tells which version ran: it is replaced only once the identity file holds that.
@@ -202,18 +232,78 @@ class _Judge(Struct, frozen=True):
                 own = member.volume.member
                 reason = f"member {own.me} of etcd cluster {own.cluster}, {start.state}"
                 verdict = replace(verdict, manifest=manifest, manifest_reason=reason)
-        if known.tls and not self._has_certificates(member, known.dns_suffix):
-            # The PKI's own findings tell why. A member that runs keeps its link.
-            self.findings.wait(member.volume.id, "its certificates are issued first")
-            complete = False
         if complete:
             link = why_link(self.settings, self.facts, member, known.dns_suffix, self.findings)
             verdict = replace(verdict, link=link)
         return verdict
 
-    def _has_certificates(self, member: MountedMember, suffix: str) -> bool:
-        wanted = member_certificates(member, suffix)
-        return all(one.name in self.pki.ready for one in wanted)
+    def _certificates(self, member: MountedMember) -> tuple[Certificate, ...]:
+        """The member's certificates; empty while one is missing."""
+        wanted = member_certificates(member, self.settings.suffix(self.volumes.cluster_id))
+        found = [self.pki.usable.get(one.name) for one in wanted]
+        return tuple(one for one in found if one is not None) if all(found) else ()
+
+    def _move(self, verdict: MemberVerdict, known: MemberFacts) -> tuple[MemberVerdict, bool]:
+        """The verdict with the next step of a member that moves to TLS, and whether it has TLS from now on."""
+        member = verdict.member
+        if not self._certificates(member):
+            self.findings.wait(member.volume.id, "it moves to TLS: its certificates are issued first", external=True)
+            return verdict, False
+        match next_step(known.name, self._served(member), self._answers(member), self._heard(member)):
+            case Restart():
+                return verdict, True
+            case MovePeer() as move:
+                change = PeerChange(move.id, move.old, replace(known, tls=True).url)
+                return replace(verdict, secure_peer=change), False
+            case NotYet() as wait:
+                self.findings.wait(member.volume.id, f"it moves to TLS: {wait.reason}", external=True)
+            case Rejected() as refused:
+                self.findings.refuse(member.volume.id, refused.rule, refused.evidence, serious=False)
+        return verdict, False
+
+    def _trusted(self, member: MountedMember, known: MemberFacts) -> str:
+        """The authorities that the member's process is to be started with. A running one restarts in its turn."""
+        trust = trust_of(self._certificates(member))
+        ran_secure = member.has_data and manifest_env(member.manifest).get("ETCD_CERT_FILE")
+        if not ran_secure or not restart_due(member, trust):
+            return present_trust(member) if ran_secure else trust.trusted
+        turn = may_restart(known.name, trust, self._served(member), self._heard(member))
+        if isinstance(turn, Turn):
+            return trust.trusted
+        reason = f"it restarts, since the authorities to trust have changed: {turn.reason}"
+        self.findings.wait(member.volume.id, reason, external=True)
+        return present_trust(member)
+
+    def _tell(self, verdict: MemberVerdict, identity: Identity, known: MemberFacts) -> MemberVerdict:
+        """The verdict with what a member tells the others about its authorities, and with its note of that."""
+        member = verdict.member
+        certificates = self._certificates(member)
+        if not certificates or verdict.identity is not None:
+            return verdict
+        trust = trust_of(certificates)
+        if not telling_due(member, identity, trust):
+            return verdict
+        served = self._served(member)
+        if isinstance(served, Unknown) or served.trusted != trust.trusted:
+            why = served.reason if isinstance(served, Unknown) else "its process hasn't restarted yet"
+            self.findings.wait(member.volume.id, f"it restarts with the authorities to trust: {why}", external=True)
+            return verdict
+        if served.told.get(known.name) != trust.told:
+            return replace(verdict, tell=trust.told)
+        told = replace(identity, told=trust.told)
+        return replace(verdict, identity=told.render(), identity_reason="it has told the others what it trusts")
+
+    def _answers(self, member: MountedMember) -> PeerAnswers | Unknown:
+        return self.facts.answers.get(member.volume.member.cluster, Unknown("no peer was asked"))
+
+    def _served(self, member: MountedMember) -> ServedEtcd | Unknown:
+        return self.facts.served.get(member.volume.member.cluster, Unknown("it wasn't asked"))
+
+    def _heard(self, member: MountedMember) -> frozenset[str]:
+        """The names of the other members whose peer ports answer."""
+        answers = self._answers(member)
+        lists = answers.lists if isinstance(answers, PeerAnswers) else {}
+        return frozenset(member.template.member_name(me) for me in lists)
 
     def _tags(self, member: MountedMember) -> tuple[TagWanted, ...]:
         """The tags to write: the filesystem's UUID, and that etcd ran."""
@@ -228,35 +318,6 @@ class _Judge(Struct, frozen=True):
             wanted.append(TagWanted(BOOTSTRAPPED_TAG, "true", reason))
         return tuple(wanted)
 
-    def _manifest(self, member: MountedMember, start: Start, image: str, *, tls: bool) -> str:
-        """Render the manifest that the volume should have.
-
-        A running member keeps its manifest's initial state and cluster: etcd ignores both once it has data, and a
-        changed manifest would make kubelet restart a healthy member for nothing.
-        """
-
-        def render(start: Start) -> str:
-            return render_manifest(
-                member.template,
-                member.volume.member,
-                mount_point=member.volume.target,
-                dns_suffix=self.settings.suffix(self.volumes.cluster_id),
-                image=image,
-                state=start.state,
-                hosts=self.settings.private_names,
-                initial_cluster=start.initial_cluster,
-                tls=tls,
-            )
-
-        present = member.contents.texts.get(member.template.manifest)
-        wanted = render(start)
-        if present is None or present == wanted or not member.has_data or not self._kubelet_may_run():
-            return wanted
-        env = manifest_env(present)
-        state = env.get("ETCD_INITIAL_CLUSTER_STATE")
-        as_started = Start("new" if state == "new" else "existing", env.get("ETCD_INITIAL_CLUSTER"))
-        return present if render(as_started) == present else wanted
-
     def _kubelet_may_run(self) -> bool:
         """Whether kubelet may run the member: always, unless its unit is known to be down."""
         unit = self.facts.node.unit
@@ -266,5 +327,7 @@ class _Judge(Struct, frozen=True):
 
 
 def _as_started(member: MountedMember, identity: Identity) -> Identity:
-    """The identity of a member that has started: for ever, and with the version that last ran."""
-    return replace(identity, started=True, etcd_version=version_run(member) or identity.etcd_version)
+    """The identity of a member that has started: for ever, with the version that last ran, and with TLS once it had
+    that."""
+    tls = identity.tls or manifest_env(member.manifest).get("ETCD_LISTEN_PEER_URLS", "").startswith("https:")
+    return replace(identity, started=True, etcd_version=version_run(member) or identity.etcd_version, tls=tls)

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from protokube.core.disks.model import StorageFacts, VolumeContents, VolumeLayout
+from protokube.core.etcd.running import ClusterMember
 from protokube.core.model import Unknown
 from protokube.core.node.model import NodeFacts, OnVolume
 from protokube.core.steps import Findings
@@ -30,6 +31,28 @@ class PeerAnswers(Struct, frozen=True, tag=True):
 
     lists: Mapping[str, tuple[EtcdPeerMember, ...]]
     silence: str = ""
+
+
+class LocalMember(Struct, frozen=True):
+    """This machine's own member of an etcd cluster, which is to be asked at its client port: its etcd name, its
+    client URL, and the data directory that its process was given."""
+
+    cluster: str
+    name: str
+    url: str
+    data_dir: str
+
+
+class ServedEtcd(Struct, frozen=True):
+    """What this machine's own member serves, with quorum.
+
+    `told`: what members have told about their authorities, by name (restarts.py). `trusted`: the authorities that its
+    process was started with; None when no process of it is found, or it names none.
+    """
+
+    members: tuple[ClusterMember, ...]
+    told: Mapping[str, str] = {}
+    trusted: str | None = None
 
 
 DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
@@ -63,7 +86,8 @@ class EtcdSettings(Struct, frozen=True):
     `names_patience`: for so long a new manifest waits for the names of all members before it is linked without them.
     `dns_suffix` starts with a dot. `private_names`: names are kept in the node's own hosts file. `names_kept`:
     protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet. `tls`: whether new
-    etcd clusters use TLS; `auto` means where `store_shared`, that is where an operator named the store.
+    etcd clusters use TLS; `auto` means where `store_shared`, that is where an operator named the store. With `on`,
+    clusters that run without move to it.
     """
 
     templates: Mapping[str, EtcdTemplate] = {}
@@ -90,7 +114,11 @@ class EtcdSettings(Struct, frozen=True):
 
 
 class EtcdFacts(Struct, frozen=True):
-    """The facts that members are judged by. `named` are the names that have addresses."""
+    """The facts that members are judged by.
+
+    `named` are the names that have addresses. `served` is what our own members serve, by etcd cluster, where it was
+    asked for.
+    """
 
     now: float
     cloud: CloudSnapshot
@@ -98,6 +126,7 @@ class EtcdFacts(Struct, frozen=True):
     node: NodeFacts
     answers: Mapping[str, PeerAnswers | Unknown] = {}
     named: frozenset[str] | Unknown = frozenset()
+    served: Mapping[str, ServedEtcd | Unknown] = {}
 
 
 class MountedMember(Struct, frozen=True):
@@ -141,12 +170,21 @@ class TagWanted(Struct, frozen=True):
     reason: str
 
 
+class PeerChange(Struct, frozen=True):
+    """A change of a member's peer URL in the member list. `id` is the member's; `old` are its URLs now."""
+
+    id: int
+    old: tuple[str, ...]
+    new: str
+
+
 class MemberVerdict(Struct, frozen=True):
     """The next steps of a mounted member, in order. A field that is None or empty needs no step, or not yet.
 
     `identity`: write this identity file (because of `identity_reason`). `warning`: an operator has overruled a
     refusal of it. `tags`: write them. `make_data_dir`: make the
     data directory. `manifest`: write this manifest. `link`: why to link it now. `keep_link`: a link may stand.
+    `secure_peer` and `tell` change what the etcd cluster knows of it.
     """
 
     member: MountedMember
@@ -159,6 +197,8 @@ class MemberVerdict(Struct, frozen=True):
     manifest: str | None = None
     manifest_reason: str = ""
     link: str | None = None
+    secure_peer: PeerChange | None = None
+    tell: str | None = None
 
 
 class StaleLink(Struct, frozen=True):
@@ -180,4 +220,5 @@ class EtcdAssessment(Struct, frozen=True):
     stale_links: tuple[StaleLink, ...] = ()
     questions: Mapping[str, Mapping[str, str]] = {}
     awaited: frozenset[str] = frozenset()
+    asked: tuple[LocalMember, ...] = ()
     findings: Findings = field(default_factory=Findings)

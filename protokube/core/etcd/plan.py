@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from protokube.core.disks.paths import IDENTITY_PATH
-from protokube.core.etcd.model import EtcdAssessment, MemberVerdict
+from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+from protokube.core.etcd.model import EtcdAssessment, LocalMember, MemberVerdict
 from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
 from protokube.core.steps import Plan
 from protokube.core.volumes.actions import TagVolume
@@ -12,10 +13,22 @@ from protokube.core.volumes.actions import TagVolume
 def plan(judged: EtcdAssessment, out: Plan) -> None:
     """Plan the members' next steps, and the removal of stale links."""
     out.add(judged.findings)
+    asked = {one.cluster: one for one in judged.asked}
     for verdict in judged.verdicts:
         _plan_member(verdict, out)
+        _plan_cluster(verdict, asked.get(verdict.member.volume.member.cluster), out)
     for stale in judged.stale_links:
         out.step(Unlink(stale.path), stale.reason)
+
+
+def _plan_cluster(verdict: MemberVerdict, at: LocalMember | None, out: Plan) -> None:
+    """Plan what the etcd cluster is to know of the member."""
+    if at is None:
+        return
+    if verdict.secure_peer is not None:
+        out.step(UpdateMember(at, verdict.secure_peer), "it moves to TLS, and then restarts")
+    if verdict.tell is not None:
+        out.step(TellAuthorities(at, verdict.tell), "the next member may restart")
 
 
 def _plan_member(verdict: MemberVerdict, out: Plan) -> None:

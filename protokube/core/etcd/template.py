@@ -47,7 +47,9 @@ _PLACEHOLDERS = frozenset(
         "mount_point",
     }
 )
-_TLS_PLACEHOLDERS = frozenset({"scheme", "probe_port", "metrics_port", "server_pki", "peer_pki", "peers_name", "pki"})
+_TLS_PLACEHOLDERS = frozenset(
+    {"scheme", "probe_port", "metrics_port", "server_pki", "peer_pki", "peers_name", "pki", "trusted"}
+)
 """A template of an operator that knows none of these is one without TLS."""
 _FIELDS: Mapping[str, tuple[str, type]] = {
     "clusterName": ("cluster_name", str),
@@ -150,9 +152,10 @@ def render_manifest(
     hosts: bool,
     initial_cluster: str | None = None,
     tls: bool = False,
+    trusted: str = "",
 ) -> str:
     """Render a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file, `tls` the
-    node's certificates.
+    node's certificates. `trusted` names the authorities that the process is started with.
 
     `initial_cluster` replaces the list of the member's tag, for a member that joins a running cluster.
     """
@@ -169,6 +172,7 @@ def render_manifest(
         "peer_pki": f"{PKI_DIR}/{peer_certificate(template.key)}",
         "peers_name": peers_name(template, dns_suffix),
         "pki": PKI_DIR,
+        "trusted": trusted,
         "pod_name": template.pod_name,
         "image": image,
         "member_name": template.member_name(member.me),

@@ -1,7 +1,8 @@
 """Which etcd members speak TLS, and the certificates that they need.
 
-A cluster begins with TLS or without, and stays so: its members can't be moved one by one without care. What runs is
-told by the manifest on the volume, else by the URLs that peers answer; only a new cluster follows the settings.
+A cluster begins with TLS or without. It goes on as it began, unless it is moved to TLS on demand (migration.py), and
+never goes back. What runs is told by the manifest and the identity file on the volume, else by the URLs that peers
+answer; only a new cluster follows the settings.
 
 Peers are known by names alone, never by addresses: a member that moves keeps its certificate. Every peer certificate
 has its own name and one that all peers of the etcd cluster share. The accepting side checks the shared one
@@ -11,11 +12,19 @@ other member's name service knew its new address (measured with etcd 3.4.23, 3.5
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from protokube.core.disks.identity import Identity, parse_identity
 from protokube.core.disks.paths import IDENTITY_PATH
-from protokube.core.etcd.model import EtcdFacts, EtcdSettings, EtcdTemplate, MountedMember, PeerAnswers
+from protokube.core.etcd.migration import wants_tls
+from protokube.core.etcd.model import (
+    EtcdFacts,
+    EtcdPeerMember,
+    EtcdSettings,
+    EtcdTemplate,
+    MountedMember,
+    PeerAnswers,
+)
 from protokube.core.model import Unknown
 from protokube.core.pki.assess import PkiNeeds
 from protokube.core.pki.model import ETCD_CLIENTS, CertificateWanted, etcd_peers
@@ -44,7 +53,7 @@ def peers_name(template: EtcdTemplate, suffix: str) -> str:
 def may_use_tls(settings: EtcdSettings, member: MountedMember) -> bool:
     """Whether a member uses TLS, or would if its cluster were new."""
     present = manifest_env(member.manifest).get("ETCD_LISTEN_PEER_URLS", "")
-    if present.startswith("https:"):
+    if present.startswith("https:") or _ran_with_tls(member):
         return True
     if member.has_data or not member.template.supports_tls:
         return False
@@ -52,11 +61,35 @@ def may_use_tls(settings: EtcdSettings, member: MountedMember) -> bool:
 
 
 def uses_tls(settings: EtcdSettings, member: MountedMember, answers: PeerAnswers | Unknown | None) -> bool:
-    """Whether a member speaks TLS: as its manifest says, else as its peers do, else as a new cluster would."""
-    if member.has_data or not isinstance(answers, PeerAnswers):
+    """Whether a member speaks TLS: as its manifest and its identity file say, else as its peers do, else as a new
+    cluster would.
+
+    The manifest may be gone from the volume of a member that ran. Without TLS it would neither reach its peers nor be
+    reached, and its client port would be open.
+    """
+    lists = answers.lists.values() if isinstance(answers, PeerAnswers) else ()
+    listed = [peer for one in lists for peer in one]
+    name = member.template.member_name(member.volume.member.me)
+    ours = any(_secure(peer) for peer in listed if name in (peer.name, _host(peer)))
+    if member.has_data:
+        return may_use_tls(settings, member) or (not member.manifest and ours)
+    if not listed or not may_use_tls(settings, member):
         return may_use_tls(settings, member)
-    urls = [url for listed in answers.lists.values() for peer in listed for url in peer.peer_urls]
-    return may_use_tls(settings, member) and any(url.startswith("https:") for url in urls)
+    return ours if any(name in (peer.name, _host(peer)) for peer in listed) else any(map(_secure, listed))
+
+
+def _secure(peer: EtcdPeerMember) -> bool:
+    return any(url.startswith("https:") for url in peer.peer_urls)
+
+
+def _host(peer: EtcdPeerMember) -> str:
+    """The first label of a listed member's name; of one that never started nothing else tells who it is."""
+    return peer.peer_urls[0].partition("//")[2].partition(".")[0]
+
+
+def _ran_with_tls(member: MountedMember) -> bool:
+    identity = _identity(member)
+    return identity is not None and identity.tls
 
 
 def member_certificates(member: MountedMember, suffix: str) -> tuple[CertificateWanted, ...]:
@@ -94,16 +127,16 @@ def pki_needs(
 ) -> PkiNeeds:
     """The certificates that the members need, and whether etcd ever ran in this cluster."""
     suffix = settings.suffix(volumes.cluster_id)
-    secured = [one for one in members if uses_tls(settings, one, _answers(facts.answers, one))]
+    secured = [
+        one
+        for one in members
+        if wants_tls(settings, one) or uses_tls(settings, one, facts.answers.get(one.volume.member.cluster))
+    ]
     wanted = [one for member in secured for one in member_certificates(member, suffix)]
     if secured:
         wanted.append(CertificateWanted(CLIENT, ETCD_CLIENTS, "kube-apiserver-etcd-client", client=True))
     authorities = tuple(etcd_peers(cluster) for cluster in sorted(settings.templates))
     return PkiNeeds(volumes.cluster_id, tuple(wanted), authorities, _evidence(volumes, members))
-
-
-def _answers(answers: Mapping[str, PeerAnswers | Unknown], member: MountedMember) -> PeerAnswers | Unknown | None:
-    return answers.get(member.volume.member.cluster)
 
 
 def _evidence(volumes: VolumesAssessment, members: Sequence[MountedMember]) -> str:
@@ -115,6 +148,11 @@ def _evidence(volumes: VolumesAssessment, members: Sequence[MountedMember]) -> s
 
 
 def _started(member: MountedMember) -> bool:
+    identity = _identity(member)
+    return identity is not None and identity.started
+
+
+def _identity(member: MountedMember) -> Identity | None:
     text = member.contents.texts.get(IDENTITY_PATH)
     identity = parse_identity(text) if text is not None else None
-    return isinstance(identity, Identity) and identity.started
+    return identity if isinstance(identity, Identity) else None

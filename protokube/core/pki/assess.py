@@ -63,9 +63,12 @@ def assess(settings: PkiSettings, facts: PkiFacts, now: float, needs: PkiNeeds) 
         for one in wanted
         if (reason := _why_issue(one, facts.certificates.get(one.name), known, now, findings))
     )
-    ready = frozenset(one.name for one in wanted if _usable(one, facts.certificates.get(one.name)))
+    found = {one.name: facts.certificates.get(one.name) for one in wanted}
+    usable = {
+        one.name: there for one in wanted if isinstance(there := found[one.name], Certificate) and there.wanted == one
+    }
     _report_ends(wanted, facts.certificates, now, findings)
-    judged = PkiAssessment(cluster, wanted, ready=ready, asks=bool(wishes), findings=findings)
+    judged = PkiAssessment(cluster, wanted, usable=usable, asks=bool(wishes), findings=findings)
     return _issue(judged, settings, facts, now, needs, wishes) if wishes else judged
 
 
@@ -124,10 +127,6 @@ def _report_store(authorities: Unknown, findings: Findings) -> None:
     findings.refuse("store", rule, authorities.reason)
     if rule != "store/key":
         findings.wait("store", "it is asked again")
-
-
-def _usable(wanted: CertificateWanted, found: Certificate | Damaged | Unknown | None) -> bool:
-    return isinstance(found, Certificate) and found.wanted == wanted
 
 
 def _why_issue(

@@ -151,8 +151,8 @@ class Wish(Struct, frozen=True):
 class PkiAssessment(Struct, frozen=True):
     """The judgement of a node's certificates.
 
-    `missing` are authorities to make; `first`: the cluster has none yet. `issue` are certificates to issue. `ready`
-    are the names of certificates that may be used. `asks`: the store is to be read. `cluster` is the cluster's id.
+    `missing` are authorities to make; `first`: the cluster has none yet. `issue` are certificates to issue. `usable`
+    are those that may be used, by name. `asks`: the store is to be read. `cluster` is the cluster's id.
     """
 
     cluster: str
@@ -160,6 +160,11 @@ class PkiAssessment(Struct, frozen=True):
     missing: tuple[str, ...] = ()
     first: bool = False
     issue: tuple[Wish, ...] = ()
-    ready: frozenset[str] = frozenset()
+    usable: Mapping[str, Certificate] = {}
     asks: bool = False
     findings: Findings = field(default_factory=Findings)
+
+    @property
+    def ready(self) -> frozenset[str]:
+        """The names of the certificates that may be used."""
+        return frozenset(self.usable)

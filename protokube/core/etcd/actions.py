@@ -1,0 +1,84 @@
+"""The actions on a running etcd, through this machine's own member."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from msgspec.structs import replace
+
+from protokube.core.action import ActionValue, Facet
+from protokube.core.etcd.model import LocalMember, PeerChange, ServedEtcd
+from protokube.core.model import Unknown
+
+Served = Mapping[str, ServedEtcd | Unknown]
+
+
+class EtcdWriter(Protocol):
+    """Changes what an etcd cluster knows, by way of this machine's own member. Every call needs a quorum."""
+
+    def update_member(self, action: UpdateMember) -> None:
+        """Change a member's peer URLs. Refuses a learner, and a member whose URLs are others than expected."""
+
+    def tell(self, action: TellAuthorities) -> None:
+        """Write what a member trusts."""
+
+
+class EtcdAction(ActionValue, frozen=True):
+    """The base of the actions on a running etcd."""
+
+    port: ClassVar[str] = "etcd"
+    facts: ClassVar[str] = "served"
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.MEMBERS})
+    at: LocalMember
+
+    @property
+    def subject(self) -> str:
+        """The member."""
+        return f"{self.at.name} of etcd cluster {self.at.cluster}"
+
+    def _with(self, facts: Served, after: ServedEtcd) -> Served:
+        return {**facts, self.at.cluster: after}
+
+
+class UpdateMember(EtcdAction, frozen=True, tag="update-member"):
+    """Change a member's peer URL in the member list."""
+
+    change: PeerChange
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"change the peer URL of {self.at.name} to {self.change.new}"
+
+    def predict(self, facts: Served, now: float) -> Served:
+        """The list has it."""
+        served = facts[self.at.cluster]
+        assert isinstance(served, ServedEtcd)
+        members = tuple(
+            replace(one, peer_urls=(self.change.new,)) if one.id == self.change.id else one for one in served.members
+        )
+        return self._with(facts, replace(served, members=members))
+
+    def execute(self, port: EtcdWriter) -> None:
+        """Change it."""
+        port.update_member(self)
+
+
+class TellAuthorities(EtcdAction, frozen=True, tag="tell-authorities"):
+    """Write to etcd which authorities a member trusts, and which have issued its certificates: ids, and no key."""
+
+    text: str
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"tell the members of etcd cluster {self.at.cluster} which authorities {self.at.name} trusts"
+
+    def predict(self, facts: Served, now: float) -> Served:
+        """It is told."""
+        served = facts[self.at.cluster]
+        assert isinstance(served, ServedEtcd)
+        return self._with(facts, replace(served, told={**served.told, self.at.name: self.text}))
+
+    def execute(self, port: EtcdWriter) -> None:
+        """Tell it."""
+        port.tell(self)

@@ -83,7 +83,7 @@ def test_an_authority_is_replaced_in_three_steps_each_of_which_waits_for_etcd(no
     node.start_pods()
     until("etcd serves", lambda: node.healthy(4001) and node.healthy(4002))
     first = status(node)[1]["etcd-peers-main"]
-    stages = []
+    stages: list[object] = []
     for _ in range(3):
         if stages:
             until("the last step is followed", lambda: step_taken(node, "etcd-peers-main"))

@@ -6,15 +6,33 @@ import random
 from collections.abc import Sequence, Set
 from pathlib import Path
 
-from tests.safety import adoption, blanks, exhaustive, foreign, gap, inputs, models, own, power, reads, stray, swaps
+from tests.safety import (
+    adoption,
+    blanks,
+    exhaustive,
+    foreign,
+    gap,
+    inputs,
+    models,
+    moves,
+    own,
+    power,
+    reads,
+    stray,
+    swaps,
+)
 from tests.safety.claims import Job
 from tests.safety.corpus import Corpus
 
 
 def everything(corpus: Corpus, folder: Path, claims: Set[str] = frozenset()) -> list[Job]:
-    """The full set; with `claims` only the jobs that belong to those. `folder` is for what jobs share."""
+    """The full set; with `claims` only the jobs that belong to those. `folder` is for what jobs share.
+
+    Moves of a running etcd take half an hour, and must be asked for.
+    """
     jobs = [
         *(power.jobs(folder) if not claims or "power" in claims else ()),
+        *(moves.jobs() if "moves" in claims else ()),
         *(exhaustive.jobs() if not claims or "rounds" in claims else ()),
         *blanks.jobs(),
         *own.jobs(),

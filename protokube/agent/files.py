@@ -19,6 +19,12 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
         sync_directory(path.parent)
 
 
+def sweep(directory: Path) -> None:
+    """Remove what a writer that was killed has left beside its files. Raises OSError."""
+    for path in directory.glob(".*.new"):
+        path.unlink(missing_ok=True)
+
+
 def sync_directory(directory: Path) -> None:
     """Bring a directory's entries to the disk."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -70,6 +70,7 @@ class Agent:
         self._looks = 0
         self._acted: dict[str, int] = {}  # UID → the look after which it was acted upon
         self._trouble: str | None = None
+        self._earlier: frozenset[str] = frozenset()
 
     @property
     def idle(self) -> bool:
@@ -78,6 +79,7 @@ class Agent:
 
     async def run(self) -> None:
         """Hear, look, plan and act until cancelled. No pod ends with it."""
+        self._earlier = await self._reports.recall()
         tasks: list[Coroutine[Any, Any, None]] = [self._hear(source) for source in self._sources]
         tasks += [self._watch(), self._plan_for_ever(), self._reports.run()]
         if isinstance(self._provider, Works):
@@ -189,7 +191,10 @@ class Agent:
             kept = [pod for uid, pod in self.facts.running.items() if uid in newer]
             pods = [pod for pod in pods if uid_of(pod) not in newer] + kept
         self._acted = {uid: acted for uid, acted in self._acted.items() if acted >= look}
-        self._mark(self.facts.take_all(pods))
+        changed = self.facts.take_all(pods)
+        # What an earlier agent reported is judged once too: if nobody runs or wants it, its end is to be reported.
+        earlier, self._earlier = self._earlier, frozenset()
+        self._mark(changed | earlier)
 
     async def _look_at(self, uid: str, key: tuple[str, str]) -> None:
         pod = await self._provider.get_pod(*key)

@@ -148,6 +148,14 @@ class Reporter(Protocol):
         """Report that a pod is gone; idempotent."""
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """Optional: a reporter that still has what an earlier agent reported."""
+
+    async def reported(self) -> Sequence[Pod]:
+        """Every pod whose end wasn't reported. Raises ProviderError."""
+
+
 class Mount(Struct, frozen=True):
     """A path of the machine, and where the container has it."""
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from protokube.agent.core.lifecycle import Ending
 from protokube.agent.core.model import Json, Pod, PodStatus
 from protokube.agent.core.names import is_uid
-from protokube.agent.files import sync_directory, write_atomically
+from protokube.agent.files import sweep, sync_directory, write_atomically
 from protokube.errors import ProviderError, explain
 
 
@@ -50,6 +50,7 @@ class Records:
         with explain(f"list {self.directory}"):
             if not self.directory.exists():
                 return {}
+            sweep(self.directory)
             paths = sorted(self.directory.glob("[!.]*.json"))
         for path in paths:
             with explain(f"read {path}"):

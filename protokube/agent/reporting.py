@@ -9,7 +9,7 @@ from collections.abc import Callable
 from protokube.agent.core.backoff import Pause, after_failure
 from protokube.agent.core.model import Pod
 from protokube.agent.core.pods import title, uid_of
-from protokube.agent.ports import Reporter
+from protokube.agent.ports import Remembers, Reporter
 from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")
@@ -25,6 +25,15 @@ class Reports:
         self._due: dict[str, Pod | None] = {}
         self._wake = asyncio.Event()
         self._pause = Pause()
+
+    async def recall(self) -> frozenset[str]:
+        """Take up what an earlier agent reported, by UID: it may have been killed before it reported an end."""
+        if isinstance(self._reporter, Remembers):
+            try:
+                self._accepted = {uid_of(pod): pod for pod in await self._reporter.reported()}
+            except ProviderError as error:
+                log.warning("earlier reports: %s; those of pods that are gone stay", error)
+        return frozenset(self._accepted)
 
     def pod(self, pod: Pod) -> None:
         """Report this status, unless it was accepted already."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from protokube.agent.core.model import Pod
 from protokube.agent.core.pods import uid_of
-from protokube.agent.files import write_atomically
+from protokube.agent.files import sweep, write_atomically
 from protokube.errors import explain
 
 
@@ -28,11 +29,29 @@ class FileReporter:
         with explain(f"remove {path}"):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
+    async def reported(self) -> Sequence[Pod]:
+        """The reports that are there. One that can't be read is removed: it is written again."""
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> list[Pod]:
+        found = []
+        with explain(f"read {self._directory}"):
+            sweep(self._directory)
+            for path in self._directory.glob("[!.]*.json"):
+                try:
+                    pod: Pod = json.loads(path.read_bytes())
+                    uid_of(pod)
+                except (ValueError, KeyError, TypeError):
+                    path.unlink()
+                else:
+                    found.append(pod)
+        return found
+
     def _write(self, pod: Pod) -> None:
         path = self._path(pod)
         with explain(f"write {path}"):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Every start writes all reports again: losing one in a power cut costs nothing.
+            # Lost in a power cut, it is written again: that costs nothing.
             write_atomically(path, json.dumps(pod, indent=1).encode(), durable=False)
 
     def _path(self, pod: Pod) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,10 +25,10 @@ LINK = "/etc/kubernetes/manifests/etcd.manifest"
 class EtcdNode(UnitNode):
     """protokube and the agent on one machine. Every look counts the etcds of a member: two are a failure."""
 
-    def __init__(self, base: Path, provider: str) -> None:
-        self._provider = provider
+    def __init__(self, base: Path, provider: str, *volumes: Mapping[str, Any], devices: Sequence[str] = ()) -> None:
+        self.provider = provider
         self._store = base / "store"
-        write_inventory(self._store, *both(size=FOR_ETCD))
+        write_inventory(self._store, *(volumes or both(size=FOR_ETCD)))
         config = {
             "cloud": "local",
             "inventory": "/store/inventory.yaml",
@@ -34,7 +36,7 @@ class EtcdNode(UnitNode):
             "kubeletUnit": UNIT,
             "etcdImage": "host:3.4.23" if provider == "systemd" else ETCD_IMAGE,
         }
-        binds = [*LOOPS, f"{self._store}:/store"]
+        binds = [*LOOPS, *(one for one in devices if one not in LOOPS), f"{self._store}:/store"]
         if provider == "systemd":
             super().__init__(base / "node", "node-a", config, files=FILES, binds=binds)
         else:
@@ -60,6 +62,16 @@ class EtcdNode(UnitNode):
         asked = ("env", "ETCDCTL_API=3", "etcdctl", "--endpoints=http://127.0.0.1:4001", "put", "x", value)
         self.until(f"{value} is written", lambda: self.run(*asked, check=False).returncode == 0)
 
+    def write_once(self, value: str) -> None:
+        """Ask etcd once to write; it may fail."""
+        asked = ("env", "ETCDCTL_API=3", "etcdctl", "--endpoints=http://127.0.0.1:4001", "--command-timeout=3s")
+        self.run(*asked, "put", "y", value, check=False)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """What the agent reports of its pods."""
+        found: list[dict[str, Any]] = json.loads(self.run("virtual-kubelet", "pods", "-o", "json").stdout)
+        return found
+
     def get(self) -> str:
         asked = ("env", "ETCDCTL_API=3", "etcdctl", "--endpoints=http://127.0.0.1:4001", "get", "x")
         return self.run(*asked, "--print-value-only", check=False).stdout.strip()
@@ -71,7 +83,7 @@ class EtcdNode(UnitNode):
             self.run("kill", "-KILL", pid, check=False)
 
     def up(self) -> None:
-        if self._provider == "podman":
+        if self.provider == "podman":
             make_image(self, ETCD_IMAGE, "/usr/bin/etcd")
         self.run("systemctl", "start", "protokube.service")
         self.until("etcd serves", self.healthy)

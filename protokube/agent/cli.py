@@ -186,4 +186,8 @@ async def _running_pods(options: Options) -> Sequence[Pod]:
     provider = make_provider(options)
     if isinstance(provider, Works):
         raise ConfigError([Fault("--dry-run", f"provider {options.provider} can't be read without working")])
-    return await provider.get_pods()
+    try:
+        return await provider.get_pods()
+    finally:
+        if isinstance(provider, Closes):
+            await provider.close()

@@ -23,6 +23,7 @@ class Reports:
         self._clock = clock
         self._accepted: dict[str, Pod] = {}
         self._due: dict[str, Pod | None] = {}
+        self._under_way: str | None = None
         self._wake = asyncio.Event()
         self._pause = Pause()
 
@@ -38,14 +39,14 @@ class Reports:
     def pod(self, pod: Pod) -> None:
         """Report this status, unless it was accepted already."""
         uid = uid_of(pod)
-        if self._accepted.get(uid) == pod and uid not in self._due:
+        if self._accepted.get(uid) == pod and uid not in self._due and uid != self._under_way:
             return
         self._due[uid] = pod
         self._wake.set()
 
     def gone(self, uid: str) -> None:
         """Report that the pod is gone, when it was ever reported."""
-        if uid in self._accepted or uid in self._due:
+        if uid in self._accepted or uid in self._due or uid == self._under_way:
             self._due[uid] = None
             self._wake.set()
 
@@ -72,6 +73,7 @@ class Reports:
     async def _report(self, uid: str) -> bool:
         due = self._due.pop(uid, None)
         last = self._accepted.get(uid)
+        self._under_way = uid  # what is said meanwhile is due again: that one may be overtaken
         try:
             if due is not None:
                 await self._reporter.pod(due)
@@ -83,4 +85,6 @@ class Reports:
             log.warning("report of %s: %s; it is repeated", title(due or last or {}), error)
             self._due.setdefault(uid, due)
             return False
+        finally:
+            self._under_way = None
         return True

@@ -75,6 +75,8 @@ class PodWorker:
         self._stopping: set[asyncio.Task[None]] = set()
         self._probing = Probing(around.runtime, around.host_ip, self.wake)
         self._trouble = Pause()
+        self.looked = asyncio.Event()
+        """Set once the status tells what runs, or that can't be seen."""
 
     @property
     def pod(self) -> Pod:
@@ -111,6 +113,7 @@ class PodWorker:
     async def run(self) -> None:
         """Go on until the pod is gone. Cancelled, it leaves the containers as they are."""
         try:
+            await self._first_look()
             while True:
                 self._wake.clear()
                 try:
@@ -128,6 +131,17 @@ class PodWorker:
             for task in self._stopping:
                 task.cancel()
             await asyncio.gather(*self._stopping, return_exceptions=True)
+
+    async def _first_look(self) -> None:
+        """See what an earlier agent has left running, so that a pod that runs is never shown as one that doesn't."""
+        try:
+            if self.record.boot == self._around.boot and self.record.attempts:
+                states = await self._around.containers(uid_of(self.record.pod))
+                self._tell(self._life(states), states)
+        except ProviderError as error:
+            log.warning("%s: %s", title(self.record.pod), error)
+        finally:
+            self.looked.set()
 
     async def _sleep(self, until: float | None) -> None:
         limit = None if until is None else max(0.0, until - self._around.clock())

@@ -138,6 +138,8 @@ class LocalProvider:
         async with asyncio.TaskGroup() as self._tasks:
             for record in records.values():
                 self._begin(record)
+            for worker in list(self._workers.values()):
+                await worker.looked.wait()
             self._opened.set()
             self._tell(None)
             await self._follow()

@@ -250,14 +250,16 @@ def test_no_pod_is_touched_while_its_source_is_unknown() -> None:
         provider = MemoryProvider()
         pods = {name: wanted(name, owner=owner) for name, owner in (("a", "file:a"), ("b", "http"), ("c", "api"))}
         files, url, api = Spoken("file", [pods["a"]]), Spoken("http", [pods["b"]]), Spoken("api", [pods["c"]])
-        async with running(provider, files, url, api) as agent:
+        now = 0.0
+        async with running(provider, files, url, api, clock=lambda: now) as agent:
             await until("they run", lambda: len(provider.pods) == 3)
             url.say(Unknown("the server is down"))
             files.say([])
             api.say([wanted("d", owner="api")])
             await until("the others follow", lambda: names(provider) == ["b-n1", "d-n1"])
             before = provider.pods[uid_of(pods["b"])]
-            for _ in range(60):
+            for _ in range(60):  # an hour
+                now += 60.0
                 url.say(Unknown("the server is down"))
                 await settled(agent)
             assert provider.pods[uid_of(pods["b"])] is before

@@ -10,19 +10,22 @@ from pathlib import Path
 
 
 class Watched:
-    """The etcds of a node, as the machine's /proc shows them again and again; two of one member are kept."""
+    """The etcds of a node, as its own /proc shows them again and again; two of one member are kept.
 
-    def __init__(self, leader: int) -> None:
-        self._space = Path(f"/proc/{leader}/ns/pid").readlink()
+    `proc`: where that is found from outside. It shows the processes of containers too.
+    """
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
         self.twice: set[str] = set()
         self.looks = 0
 
     def pids(self) -> dict[str, int]:
         """Data directory → process."""
         found: list[tuple[str, int]] = []
-        for folder in Path("/proc").glob("[0-9]*"):
+        for folder in self._proc.glob("[0-9]*"):
             with suppress(OSError):
-                if (folder / "comm").read_text() != "etcd\n" or (folder / "ns/pid").readlink() != self._space:
+                if (folder / "comm").read_text() != "etcd\n":
                     continue
                 if (folder / "stat").read_text().rpartition(") ")[2].startswith("Z"):
                     continue

@@ -1,10 +1,11 @@
-"""Agents that are killed right before their n-th effect, one after the other, each forked from a program that has
-everything loaded.
+"""Agents that are killed right before an effect, one after the other, each forked from a program that has everything
+loaded.
 
     python -m tests.agent.system.killed ARGUMENT…        (virtual-kubelet's own arguments)
 
-It reads a number from standard input and runs an agent that is killed at that effect (0: at none); any further line
-ends that agent by SIGTERM. When an agent has ended, the program says by what: the effect's name, or `ended`.
+It reads `kill` from standard input and runs an agent that is killed at the first kind of effect at which none was
+killed before, or `run` for one that lives; any further line ends that agent by SIGTERM. When an agent has ended, the
+program says by what: the effect's name, or `ended`.
 
 An effect is whatever changes something: a file or directory of the agent's own that is made, written, renamed or
 removed; a call of systemd that starts or ends a unit (before the call, and once more when it has answered); a program
@@ -16,10 +17,12 @@ slow, its calls alone count: the files are the same with every runtime.
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,19 +36,27 @@ _OWN = "/protokube/agent/"
 _REPORTS = "/run/protokube/agent/pods/"
 _CHANGES = frozenset({"StartTransientUnit", "StopUnit", "KillUnit", "ResetFailedUnit"})
 _PODMAN = frozenset({"run", "stop", "kill", "rm"})
+_UID = re.compile(r"[0-9a-f]{32}|(?<=-)\d+\b")
+_MOST = 2
 _FILES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir"})
 
 
-class Counter:
-    """Counts effects; at the one to be killed at it names it and is gone."""
+class Killer:
+    """Kills its process at the first effect that isn't among the known ones, and names it.
 
-    def __init__(self, kill_at: int) -> None:
-        self._kill_at = kill_at
-        self._count = 0
+    An effect's name has how often it happened in this life, as far as twice: further ones are the same again,
+    for another pod.
+    """
 
-    def effect(self, name: str) -> None:
-        self._count += 1
-        if self._count == self._kill_at:
+    def __init__(self, known: frozenset[str] | None) -> None:
+        self._known = known
+        self._times: Counter[str] = Counter()
+
+    def effect(self, what: str) -> None:
+        what = _UID.sub("*", what)
+        self._times[what] += 1
+        name = f"{what} #{min(self._times[what], _MOST)}"
+        if self._known is not None and name not in self._known:
             os.write(1, f"{name}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -93,13 +104,14 @@ class Counter:
         patch.object(process, "_started", counted_started).start()
 
 
-def _live(kill_at: int, arguments: list[str]) -> NoReturn:
-    Counter(kill_at).install(files="podman" not in arguments)
+def _live(known: frozenset[str] | None, arguments: list[str]) -> NoReturn:
+    Killer(known).install(files="podman" not in arguments)
     os._exit(cli.main(arguments))
 
 
 def main() -> None:
     """Run one life after the other until the input ends."""
+    known: set[str] = set()
     # Not by sys.stdin: what it has buffered can't be waited for.
     while (line := _line()) is not None:
         said, saying = os.pipe()
@@ -107,7 +119,7 @@ def main() -> None:
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(saying, 1)
-            _live(int(line), sys.argv[1:])
+            _live(frozenset(known) if line == "kill\n" else None, sys.argv[1:])
         os.close(saying)
         descriptor = os.pidfd_open(child)
         if descriptor not in select.select([0, descriptor], [], [])[0]:
@@ -115,9 +127,11 @@ def main() -> None:
             signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        os.write(
-            1, os.read(said, 1000) if killed else f"{ENDED if status == 0 else f'exit status {status}'}\n".encode()
+        outcome = (
+            os.read(said, 1000).decode().strip() if killed else ENDED if status == 0 else f"exit status {status}"
         )
+        known.add(outcome)
+        os.write(1, f"{outcome}\n".encode())
         os.close(descriptor)
         os.close(said)
 
@@ -140,9 +154,9 @@ class Lives:
         assert self._program.stdin is not None and self._program.stdout is not None
         self._to, self._from = self._program.stdin, self._program.stdout
 
-    def begin(self, kill_at: int = 0) -> None:
+    def begin(self, *, kill: bool = False) -> None:
         """Start the next agent."""
-        self._send(str(kill_at))
+        self._send("kill" if kill else "run")
 
     def died(self, within: float = 0.02) -> str | None:
         """The effect at which the agent was killed; None while it lives."""

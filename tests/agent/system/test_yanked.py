@@ -46,7 +46,7 @@ def restarts(node: EtcdNode) -> int:
 
 def test_a_disk_that_is_yanked_and_is_there_again(node: EtcdNode, fault: FaultDisk) -> None:
     node.put("kept")
-    watched = Watched(node.leader)
+    watched = Watched(node.path("/proc"))
     before = watched.pids()
     (other,) = [pid for name, pid in before.items() if "events" in name]
     with watched.watching():

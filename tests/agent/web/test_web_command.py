@@ -17,6 +17,7 @@ from protokube.agent.wiring import make_provider
 from protokube.errors import ConfigError
 from tests.agent.harness import until
 from tests.agent.pods import manifest, wanted
+from tests.agent.web.raw import RawServer, answer
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,32 @@ def test_an_agent_runs_a_file_s_pod_on_another_machine_s_provider(tmp_path: Path
                 program.send_signal(signal.SIGTERM)
                 await program.communicate()
         assert (agent.returncode, server.returncode) == (0, 0)
+
+    asyncio.run(test())
+
+
+def test_a_dry_run_asks_for_the_pods_and_nothing_else(tmp_path: Path) -> None:
+    manifests = tmp_path / "root/etc/kubernetes/manifests"
+    manifests.mkdir(parents=True)
+    (manifests / "web.json").write_text(json.dumps(manifest()))
+
+    async def test() -> None:
+        raw = RawServer([answer("200 OK", b"[]")])
+        server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
+        config = tmp_path / "web.yaml"
+        config.write_text(f"url: http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
+        chosen = ("--provider", "web", "--provider-config", str(config), "--standalone", "--dry-run")
+        command = [sys.executable, "-m", "protokube.agent", *chosen]
+        more = ("--root", str(tmp_path / "root"), "--nodename", "n1")
+        pipe = asyncio.subprocess.PIPE
+        program = await asyncio.create_subprocess_exec(*command, *more, stdout=pipe, stderr=pipe)
+        printed, logged = await program.communicate()
+        server.close()
+        await server.wait_closed()
+        assert (program.returncode, logged) == (0, b"")
+        assert b"create default/web-n1" in printed
+        assert [head.partition("\r\n")[0] for head, _ in raw.seen] == ["GET /getPods HTTP/1.1"]
+        assert [path.name for path in (tmp_path / "root").iterdir()] == ["etc"]
 
     asyncio.run(test())
 

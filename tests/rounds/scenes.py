@@ -38,9 +38,22 @@ _STATE = "- name: ETCD_INITIAL_CLUSTER_STATE\n      value: "
 
 
 def _counted(world: World, node: Node) -> dict[str, object]:
-    """What counts in the end. `new` and `existing` are the same for an etcd that has its data, so they are one."""
-    found = end(world, node)
+    """What counts in the end. `new` and `existing` are the same for an etcd that has its data, so they are one.
+
+    What a write that was cut off has left beside its file doesn't count: nobody reads it, and the next write of that
+    file replaces it, which may never be wanted.
+    """
+    found = end(_without_beginnings(world), node)
     return {part: _alike(repr(value)) for part, value in found.items()}
+
+
+def _without_beginnings(world: World) -> World:
+    """The world without the beginnings of files that writes on volumes have left."""
+    for volume in world.volumes.values():
+        if volume.filesystem is not None:
+            files = volume.filesystem.files
+            volume.filesystem.files = {path: files[path] for path in files if not path.endswith(".protokube-new")}
+    return world
 
 
 def _alike(text: str) -> str:

@@ -138,7 +138,7 @@ class _Case:
         _plant(tree, self._planted.content)
         with members.member(scratch / "node", _SIZE, self._planted.spec, self._planted.tags) as node:
             members.make_ext4(members.image_of(scratch / "node"), _SIZE, tree, self._planted.uuid)
-            report = node.report("--timeout", "8")
+            report = node.report("--timeout", "30")
             why = members.serves(node, report)
         if self._planted.serves:
             yield Result("own", self._name, why)

@@ -75,5 +75,5 @@ class _Own:
                     _use(node)
                 ENDS[self._end](node, image)
             with members.member(scratch, self._size, name=f"node-{following}") as node:
-                trouble = members.serves(node, node.report("--timeout", "10"))
+                trouble = members.serves(node, node.report("--timeout", "100"))
             yield Result("own", f"{label(self._size)}, {self._end}, taken by {following}", trouble)

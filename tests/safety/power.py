@@ -168,7 +168,7 @@ class _Cut:
         how = ", reordered" if self._reordered else ""
         case = f"after write {self._number} of {len(recording.writes)}{how}, {len(expected)} acknowledged"
         with members.member(scratch, _SIZE, options=recording.options) as node:
-            trouble = members.serves(node, node.report("--timeout", "10"))
+            trouble = members.serves(node, node.report("--timeout", "100"))
             if not trouble:
                 node.start_pods()
                 lost = expected - read_back(node)
@@ -195,7 +195,7 @@ class _Seed:
         """Switch a node on with it."""
         with members.member(scratch, _SEED_SIZE, image=_SEED_IMAGE) as node:
             unpack(self._seed, members.image_of(scratch))
-            trouble = members.serves(node, node.report("--timeout", "10"))
+            trouble = members.serves(node, node.report("--timeout", "100"))
         yield Result("power", self._seed.name, trouble)
 
 

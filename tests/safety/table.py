@@ -10,6 +10,7 @@ from tests.safety.engine import Tallies
 BEGIN = "<!-- figures of `make safety`: begin -->"
 END = "<!-- figures of `make safety`: end -->"
 _MOST = 12
+_LONG = 2000
 
 
 def rows(tallies: Tallies) -> list[tuple[str, str, str, str, str]]:
@@ -71,10 +72,15 @@ def violations(tallies: Tallies) -> str:
         if claim.rate or not troubles:
             continue
         lines.append(f"{claim.text}: {len(troubles)} of {tallies[claim.key].cases}")
-        lines += [f"  {one.case}: {one.trouble}" for one in troubles[:_MOST]]
+        lines += [f"  {one.case}: {_short(one.trouble)}" for one in troubles[:_MOST]]
         if len(troubles) > _MOST:
             lines.append(f"  and {len(troubles) - _MOST} more")
     return "\n".join(lines)
+
+
+def _short(trouble: str) -> str:
+    """Its beginning and its end."""
+    return trouble if len(trouble) <= _LONG else f"{trouble[: _LONG // 2]} … {trouble[-_LONG // 2 :]}"
 
 
 def write(tallies: Tallies, page: Path) -> None:

@@ -21,6 +21,9 @@ from protokube.core.model import MIB
 from protokube.errors import StoreError
 from protokube.ports import BulkStore
 
+_SECONDS = 5
+"""How many names are tried."""
+
 
 class Catalogue:
     """The backups of the etcd cluster `etcd` of `cluster`. Every call raises StoreError when the store gives no
@@ -46,10 +49,13 @@ class Catalogue:
             raise StoreError(f"{self._at(name)}.json: the metadata of {record.name}; it was moved, or is damaged")
         return record
 
-    def put_data(self, name: BackupName, path: Path) -> None:
-        """Put a backup's snapshot."""
-        if not self._store.put_file_if_absent(data_object(self._cluster, self._etcd, name), path):
-            raise StoreError(f"{self._at(name)}.db: another backup has this name")
+    def put_data(self, at: int, revision: int, path: Path) -> BackupName:
+        """Put a backup's snapshot, and return its name: another one of that second is none to be replaced."""
+        for later in range(_SECONDS):
+            name = BackupName(at + later, revision)
+            if self._store.put_file_if_absent(data_object(self._cluster, self._etcd, name), path):
+                return name
+        raise StoreError(f"{self._at(BackupName(at, revision))}.db: other backups have this name, and the next ones")
 
     def put_record(self, record: BackupRecord) -> None:
         """Put a backup's metadata, which makes it count. What another call has put stays."""

@@ -37,14 +37,16 @@ def count(snapshot: Path, at: int | None = None) -> Contents:
         raise ProviderError(f"{snapshot}: {error.strerror}") from error
 
 
-def prove(snapshot: Path, expected: Contents, tools: tuple[Tool, ...], folder: Path) -> Proof:
+def prove(snapshot: Path, expected: Contents, tools: tuple[Tool, ...], folder: Path, etcd_version: str) -> Proof:
     """Restore a snapshot into a directory below `folder`, which is removed again, and compare its keys.
 
-    Raises ProviderError when a tool refuses the snapshot, or when keys are missing.
+    Raises ProviderError when a tool of etcd's own minor version refuses the snapshot, or when keys are missing.
     """
     if not tools:
         return Proof(False, "no etcdutl or etcdctl is installed that could restore it on trial")
-    tool, trial = tools[0], folder / "trial"
+    minor = etcd_version.split(".")[:2]
+    own = [tool for tool in tools if [str(part) for part in tool.version[:2]] == minor]
+    tool, trial = (own or tools)[0], folder / "trial"
     shutil.rmtree(trial, ignore_errors=True)
     try:
         restore(tool, snapshot, Place(trial, "trial", _PEER, f"trial={_PEER}", "trial"), bump=False)
@@ -53,6 +55,10 @@ def prove(snapshot: Path, expected: Contents, tools: tuple[Tool, ...], folder: P
         raise ProviderError(f"what {tool.name} restored is damaged: {error}") from error
     except OSError as error:
         raise ProviderError(f"{trial}: {error.strerror}") from error
+    except ProviderError as error:
+        if not own:
+            return Proof(False, f"{error}; install the tool of etcd {'.'.join(minor)}, which is the one to ask")
+        raise
     finally:
         shutil.rmtree(trial, ignore_errors=True)
     if (found.keys, found.revision) != (expected.keys, expected.revision):

@@ -187,7 +187,7 @@ def _make(member: Member, wish: RestoreWish, catalogue: Catalogue, tools: str | 
     for left in (snapshot, snapshot.with_name(f"{snapshot.name}.sealed")):
         left.unlink(missing_ok=True)
     backup = wish.backup
-    tool = choose_tool(tools, backup.etcd_version)
+    tool = choose_tool(tools, wish.etcd_version)
     data = member.data
     data.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _check_space(data.parent, backup.size)

@@ -21,7 +21,6 @@ from protokube.backups.database import Contents
 from protokube.backups.proof import count, prove
 from protokube.backups.tools import find_tools
 from protokube.core.backup.model import BackupRecord
-from protokube.core.backup.names import BackupName
 from protokube.core.etcd.running import Keys
 from protokube.core.model import MIB
 from protokube.errors import ProviderError, explain
@@ -106,17 +105,15 @@ def take(source: Source, catalogue: Catalogue, folder: Path, reason: str, tools:
         path = folder / "snapshot.db"
         counted, contents = _snapshot(source.client, path)
         sha256 = hash_of(path)
-        at = int(time.time())
-        name = BackupName(at, contents.revision)
-        catalogue.put_data(name, path)
+        name = catalogue.put_data(int(time.time()), contents.revision, path)
         size = path.stat().st_size
         path.unlink()
         back = folder / "back.db"
         catalogue.fetch(name, back, sha256)
-        proof = prove(back, count(back), find_tools(tools), folder)
+        proof = prove(back, count(back), find_tools(tools), folder, status.version)
         record = BackupRecord(
-            at=at,
-            revision=contents.revision,
+            at=name.at,
+            revision=name.revision,
             size=size,
             sha256=sha256,
             keys=counted.count,

@@ -6,7 +6,6 @@ from msgspec import MsgspecError
 from msgspec.json import decode, encode
 from msgspec.structs import replace
 
-from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.restore import (
     RestoreWish,
     Stage,
@@ -43,12 +42,13 @@ class Wishes:
             return None
         return wish
 
-    def make(self, backup: BackupRecord, members: dict[str, str], urls: dict[str, str]) -> RestoreWish:
-        """Make the next wish. Raises ProviderError when another one is under way, or is made right now."""
+    def make(self, drafted: RestoreWish) -> RestoreWish:
+        """Make a wish with the next number. Raises ProviderError when another one is under way, or is made right
+        now."""
         if (other := self.under_way()) is not None:
             raise ProviderError(f"restore {other.number}, of backup {other.backup.name}, is under way; end it first")
         newest = self.newest()
-        wish = RestoreWish((newest.number if newest else 0) + 1, backup, members, urls)
+        wish = replace(drafted, number=(newest.number if newest else 0) + 1, stage=Stage.OPEN)
         if not self._store.put_if_absent(wish_object(self._cluster, self._etcd, wish.number), encode(wish)):
             raise ProviderError("another node has begun a restore right now; look at it, and run the command again")
         return wish

@@ -17,9 +17,9 @@ from msgspec.json import decode, encode
 from protokube.backups.catalogue import Catalogue
 from protokube.backups.state import StateFile
 from protokube.backups.take import AtWorkError, Source, take
-from protokube.core.backup.model import BackedUp
+from protokube.core.backup.model import STATE_DIR, BackedUp
 from protokube.core.pki.model import PKI_DIR
-from protokube.errors import ProviderError
+from protokube.errors import ProviderError, explain
 from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.transport import Server, Tls
 from protokube.host.process import spawn
@@ -61,7 +61,15 @@ def work_folder(root: str, etcd: str) -> Path:
 
 def state_file(root: str, etcd: str) -> StateFile:
     """Where the outcome of an etcd cluster's backups is remembered."""
-    return StateFile(Path(root, "run/protokube/backups", f"{etcd}.json"))
+    return StateFile(Path(root, STATE_DIR.lstrip("/"), f"{etcd}.json"))
+
+
+def wake_daemon(root: str, etcd: str) -> None:
+    """Let the daemon look now: it watches the directory of these files."""
+    path = Path(root, STATE_DIR.lstrip("/"), f"{etcd}.restore")
+    with explain(f"write {path}"):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(f"{os.getpid()}\n", encoding="ascii")
 
 
 def own_client(root: str, member: BackedUp, limit: float | None = None) -> EtcdClient:

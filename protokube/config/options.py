@@ -173,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
             prog="protokube",
             usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]\n"
             "       protokube pki status|rotate|create|kubeconfig [options]\n"
-            "       protokube etcd status|replace|defrag [options]",
+            "       protokube etcd status|replace|defrag|backups|backup|restore [options]",
             description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet. "
             "`protokube accept --help` tells how to overrule one refusal of one volume, once; "
             "`protokube pki --help` is about certificates, `protokube etcd --help` about running etcd clusters.",
@@ -218,12 +218,16 @@ def _etcd_parser() -> argparse.ArgumentParser:
         prog="protokube etcd",
         description="status shows an etcd cluster as this node's member sees it, with all that is wrong. replace "
         "puts a new member in a lost one's place. defrag gives the free pages of this node's database back to its "
-        "disk. What would be done is shown first; --dry-run only shows it.",
+        "disk. backups lists an etcd cluster's backups, or proves one again; backup takes one. restore is this "
+        "node's part in a restore. What would be done is shown first; --dry-run only shows it.",
         allow_abbrev=False,
     )
-    out.add_argument("verb", choices=("status", "replace", "defrag"), help="what to do")
-    out.add_argument("--cluster", metavar="NAME", help="the etcd cluster; status and defrag: all of this node's")
+    verbs = ("status", "replace", "defrag", "backups", "backup", "restore")
+    out.add_argument("verb", choices=verbs, help="what to do")
+    out.add_argument("--cluster", metavar="NAME", help="the etcd cluster; status, defrag, backups, backup: all here")
     out.add_argument("--member", metavar="NAME", help="replace: the lost member")
+    out.add_argument("--backup", metavar="NAME", help="backups: prove this one again; restore: this one; or latest")
+    out.add_argument("--abandon", action="store_true", help="restore: abandon it, while nothing was replaced")
     out.add_argument("--yes", action="store_true", help="don't ask")
     return _with_options(out)
 
@@ -292,6 +296,8 @@ class EtcdCommand(Struct, frozen=True):
     cluster: str | None
     member: str | None
     yes: bool
+    backup: str | None = None
+    abandon: bool = False
 
 
 def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
@@ -303,7 +309,13 @@ def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
         raise UsageError("etcd replace: needs --cluster and --member")
     if given.member and given.verb != "replace":
         raise UsageError(f"etcd {given.verb}: takes no member")
-    return EtcdCommand(given.verb, given.cluster, given.member, given.yes)
+    if (given.verb == "restore" or given.backup) and not given.cluster:
+        raise UsageError(f"etcd {given.verb}: needs --cluster")
+    if given.backup and (given.verb not in ("backups", "restore") or given.abandon):
+        raise UsageError(f"etcd {given.verb}: takes no backup{' with --abandon' if given.abandon else ''}")
+    if given.abandon and given.verb != "restore":
+        raise UsageError(f"etcd {given.verb}: there is nothing to abandon")
+    return EtcdCommand(given.verb, given.cluster, given.member, given.yes, given.backup, given.abandon)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from protokube.config.load import Settings
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
+from protokube.core.backup.model import STATE_DIR as BACKUP_STATE_DIR
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.actions import TellAuthorities, UpdateMember
@@ -348,6 +349,9 @@ def wire(
     manifests = Path(settings.root, config.etcd.manifest_dir.lstrip("/"))
     accepted = Path(settings.root, ACCEPTED_DIR.lstrip("/"))
     watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, accepted, *cloud_watch]
+    if config.master:
+        # A backup that an earlier daemon has begun ends there.
+        watch.append(Path(settings.root, BACKUP_STATE_DIR.lstrip("/")))
     if services is not None:
         watch.append(Path(settings.root, BUS).parent)  # a bus that comes late is no reason to wait for the clock
 

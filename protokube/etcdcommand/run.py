@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 from msgspec.json import encode
@@ -13,9 +14,11 @@ from protokube.core.etcd.health import problems
 from protokube.core.etcd.status import status_json, status_text
 from protokube.errors import ProviderError, StoreError, UsageError
 from protokube.etcdcommand.backup import backup_before
+from protokube.etcdcommand.backups import as_json, catalogue_of, list_text, prove_again, records_of
 from protokube.etcdcommand.defrag import defragment
-from protokube.etcdcommand.look import ImpossibleError, Node, looking
+from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, looking
 from protokube.etcdcommand.replace import replace_member
+from protokube.etcdcommand.restore import Restore
 
 
 def etcd(command: EtcdCommand, chosen: Chosen, started: float) -> bool:
@@ -38,6 +41,8 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
     clusters = node.clusters(command.cluster)
     if command.verb == "status":
         return _status(chosen, node, command.cluster)
+    if command.verb == "backups":
+        return _backups(chosen, clusters, command.backup)
 
     def ask() -> None:
         if not command.yes:
@@ -47,6 +52,16 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
     if command.verb == "defrag":
         for cluster in clusters:
             defragment(node, cluster, confirm)
+    elif command.verb == "backup":
+        for cluster in clusters:
+            print(f"etcd cluster {cluster.key}: {backup_before(chosen, cluster, 'by command')}")
+    elif command.verb == "restore":
+        (cluster,) = clusters
+        restore = Restore(chosen, cluster)
+        if command.abandon:
+            restore.abandon(confirm)
+        elif not restore.leave():
+            restore.run(command.backup, confirm, chosen.settings.timeout)
     else:
         assert command.member is not None
         (cluster,) = clusters
@@ -54,6 +69,21 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
         backup = partial(backup_before, chosen, cluster, f"before member {command.member} is replaced")
         replace_member(node, cluster, command.member, backup, confirm, chosen.settings.timeout)
     return True
+
+
+def _backups(chosen: Chosen, clusters: Sequence[Cluster], wanted: str | None) -> bool:
+    if wanted is not None:
+        (cluster,) = clusters
+        return prove_again(chosen, cluster, wanted)
+    found = {cluster.key: records_of(catalogue_of(chosen, cluster)) for cluster in clusters}
+    if chosen.settings.output == "json":
+        told = [as_json(cluster, found[cluster.key]) for cluster in clusters]
+        print(encode({"version": 1, "clusters": told}).decode())
+    else:
+        for cluster in clusters:
+            incomplete = len(catalogue_of(chosen, cluster).listing().incomplete)
+            print(list_text(cluster, found[cluster.key], incomplete))
+    return all(found.values())
 
 
 def _status(chosen: Chosen, node: Node, wanted: str | None) -> bool:

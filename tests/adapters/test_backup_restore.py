@@ -109,7 +109,8 @@ class Lab:
         return take(source, self.catalogue, self.folder / "work", "a test", str(TOOL))
 
     def wish(self, backup: BackupRecord) -> RestoreWish:
-        return self.wishes.make(backup, {me: f"etcd-{me}" for me in self.members}, self.urls)
+        names = {me: f"etcd-{me}" for me in self.members}
+        return self.wishes.make(RestoreWish(0, backup, names, self.urls, backup.etcd_version))
 
     def advance(self, me: str, tools: str | None = str(TOOL)) -> str:
         return advance(self.members[me], self.wishes, self.catalogue, tools)

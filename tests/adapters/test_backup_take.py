@@ -21,9 +21,12 @@ from protokube.errors import ProviderError, StoreError
 from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.transport import Server
 from protokube.store.file import FileStore
+from protokube.store.s3 import S3Store
 from protokube.store.sealed import SealedStore
+from tests.lab.aws import forget_credentials
 from tests.lab.etcd_process import Etcd
 from tests.lab.etcd_releases import BINARIES, OWN, TOOLS
+from tests.lab.s3 import Fault, S3Server
 
 CLUSTER = "dev.example.com"
 
@@ -86,6 +89,46 @@ def test_without_a_tool_it_is_not_proven(
     monkeypatch.setattr("protokube.backups.take.find_tools", lambda _first: ())
     record = take(source(etcd), Catalogue(store, CLUSTER, "main"), tmp_path / "work", "a test")
     assert not record.proven and "no etcdutl" in record.proof
+
+
+@pytest.mark.parametrize(("version", "counts"), [("3.6.6", True), ("3.4.99", False)])
+def test_a_tool_that_refuses_condemns_only_backups_of_its_own_version(
+    etcd: Etcd, tmp_path: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch, version: str, counts: bool
+) -> None:
+    tool = tmp_path / "etcdutl"
+    tool.write_text(f"#!/bin/sh\n[ $1 = version ] && echo etcdutl version: {version} || {{ echo no >&2; exit 3; }}\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr("protokube.backups.tools._DIRECTORIES", ())
+    catalogue = Catalogue(store, CLUSTER, "main")
+    if counts:
+        record = take(source(etcd), catalogue, tmp_path / "work", "a test", str(tmp_path))
+        assert not record.proven and "exit code 3" in record.proof and "etcd 3.4" in record.proof
+    else:
+        with pytest.raises(ProviderError, match="refuses the snapshot"):
+            take(source(etcd), catalogue, tmp_path / "work", "a test", str(tmp_path))
+        assert catalogue.listing().complete == ()
+
+
+def test_a_backup_in_s3_meets_conflicts_and_is_proven(
+    etcd: Etcd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(etcd)
+    with S3Server() as server:
+        server.environment(monkeypatch)
+        server.create_bucket("masters")
+        server.conflict_every = 3
+        forget_credentials()
+        catalogue = Catalogue(S3Store("masters", "p/"), CLUSTER, "main")
+        first = take(source(etcd), catalogue, tmp_path / "work", "a test")
+        second = take(source(etcd), catalogue, tmp_path / "work", "a test") if first.proven else first
+        assert second.proven and catalogue.listing().complete[-1] == second.name
+        server.conflict_every = 0
+        server.faults.append(Fault("InternalError", 500, "PUT", after=True))
+        with pytest.raises(StoreError):
+            take(source(etcd), catalogue, tmp_path / "work", "a test")
+        listing = catalogue.listing()
+        assert listing.complete[-1] == second.name and len(listing.incomplete) <= 1
+    forget_credentials()
 
 
 def test_an_etcd_that_was_compacted_is_counted_rightly(etcd: Etcd, tmp_path: Path, store: FileStore) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from protokube.core.backup.model import BackupWork
 from protokube.core.backup.names import Listing, prefix, read_listing
+from protokube.core.backup.restore import MARK
 from protokube.report.model import Report
 from tests.rounds.process import Process, node_config, survive
 from tests.rounds.world import CLUSTER, Node, World
@@ -199,3 +200,19 @@ def test_a_node_killed_at_any_action_ends_in_the_same_place() -> None:
             assert found.incomplete == () and after.world.clock() - found.complete[-1].at < 2 * EVERY
         number += 1
     assert number > 3
+
+
+def test_a_member_that_takes_part_in_a_restore_stops_and_nothing_else_is_done_about_it() -> None:
+    world = World()
+    _, (process,) = ready(world)
+    filesystem = world.volumes["vol-ma"].filesystem
+    assert filesystem is not None
+    filesystem.files[MARK] = ('{"restore": 1}', 0)
+    report = settle(process)
+    assert kinds(report) == ["unlink"] and "vol-ma" in {one.subject for one in report.left.waiting}
+    files = dict(filesystem.files)
+    again = settle(process)
+    assert not again.steps and filesystem.files == files
+    assert [one for one in again.left.waiting if not one.external] == []
+    del filesystem.files[MARK]
+    assert kinds(settle(process)) == ["link"]

@@ -105,7 +105,7 @@ def test_three_machines_at_once_form_a_cluster_with_tls(cluster: Cluster, store:
     assert set(members(a)) == {"etcd-a", "etcd-b", "etcd-c"}
     acknowledged(a, "from", "a")
     assert value(c, "from") == "a" and value(b, "from") == "a"
-    assert [str(path.relative_to(store)) for path in store.rglob("*.json")] == [f"{CLUSTER}/pki/v1.json"]
+    assert [path.name for path in (store / CLUSTER / "pki").iterdir()] == ["v1.json"]
     listed = json.loads(a.etcdctl("member", "list", "-w", "json").stdout)["members"]
     assert all(one["peerURLs"][0].startswith("https://etcd-") for one in listed)
     assert all(one["clientURLs"][0].startswith("https://etcd-") for one in listed)

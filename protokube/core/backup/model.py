@@ -10,6 +10,9 @@ from protokube.core.backup.names import BackupName, Listing
 from protokube.core.model import Unknown
 from protokube.core.steps import Findings
 
+STATE_DIR = "/run/protokube/backups"
+"""Where the outcomes of backups are remembered, without the root prefix. The daemon watches it."""
+
 
 class BackupRecord(Struct, frozen=True):
     """A backup's metadata, as the store has it. Its object is written last: a backup without it doesn't count.

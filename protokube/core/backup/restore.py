@@ -29,12 +29,16 @@ class Stage(StrEnum):
 
 
 class RestoreWish(Struct, frozen=True):
-    """What all members restore. `members` maps each member to its etcd name and `urls` to its peer URL."""
+    """What all members restore. `members` maps each member to its etcd name and `urls` to its peer URL.
+
+    `etcd_version` is what runs on the restored data.
+    """
 
     number: int
     backup: BackupRecord
     members: Mapping[str, str]
     urls: Mapping[str, str]
+    etcd_version: str
     stage: Stage = Stage.OPEN
 
     @property

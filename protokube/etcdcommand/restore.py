@@ -1,0 +1,157 @@
+"""`protokube etcd restore`: this node's part in a restore. It is run on every node that has a member.
+
+The wish stands in the store, the mark on the volume. So the command may be killed at any moment: given again, it goes
+on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from protokube.backups.restore import Member, advance, choose_tool, put_mark, read_mark
+from protokube.backups.wishes import RESTORED, STOPPED, Wishes
+from protokube.backups.worker import wake_daemon
+from protokube.config.wiring import Chosen
+from protokube.core.backup.assess import spell_age
+from protokube.core.backup.restore import RestoreWish, Stage
+from protokube.core.backup.tools import BUMP
+from protokube.core.static_pod import image_version, manifest_image, spell_version
+from protokube.etcdcommand.backups import LATEST, catalogue_of, find_backup
+from protokube.etcdcommand.look import Cluster, ImpossibleError, pause
+
+EVERY = 1.0
+"""Seconds between two looks at what the daemon, etcd or other nodes do."""
+
+
+class Restore:
+    """The restore of one etcd cluster, by way of this node."""
+
+    def __init__(self, chosen: Chosen, cluster: Cluster) -> None:
+        self._chosen, self._cluster = chosen, cluster
+        self._catalogue = catalogue_of(chosen, cluster)
+        self._wishes = Wishes(chosen.store.open(), cluster.cluster_id, cluster.key)
+        root, own = chosen.settings.root, cluster.own
+        self._member = Member(
+            own.volume.member.me,
+            Path(root, own.volume.target.lstrip("/")),
+            own.template.data_dir,
+            Path(root, own.link.lstrip("/")),
+        )
+
+    def run(self, backup: str | None, confirm: Callable[[], None] | None, patience: float) -> None:
+        """Begin a restore, join one, or go on with it. `confirm` asks; None only shows the plan.
+
+        Raises ImpossibleError when it isn't possible, or hasn't ended within `patience` seconds.
+        """
+        under_way = self._wishes.under_way()
+        if under_way is not None and backup not in (None, str(under_way.backup.name)):
+            raise ImpossibleError(
+                f"restore {under_way.number}, of backup {under_way.backup.name}, is under way; end it first"
+            )
+        wish = under_way or self._drafted(backup or LATEST)
+        choose_tool(self._chosen.config.backup.tools, wish.etcd_version)
+        print(self._plan(wish, begun=under_way is not None), flush=True)
+        if self._member.me in self._wishes.having(wish, RESTORED) and read_mark(self._member) is None:
+            print(f"Member {self._member.me} is restored. {self._left(wish)}")
+            return
+        if confirm is None:
+            return
+        confirm()
+        if under_way is None:
+            wish = self._wishes.make(wish)
+        put_mark(self._member, wish.number)
+        self._to_the_end(wish, patience)
+
+    def abandon(self, confirm: Callable[[], None] | None) -> None:
+        """Abandon the restore that is under way, as long as nothing was replaced."""
+        wish = self._wishes.under_way()
+        if wish is None:
+            raise ImpossibleError(f"no restore of etcd cluster {self._cluster.key} is under way")
+        if wish.stage is Stage.OPEN:
+            print(f"Abandon restore {wish.number}, of {wish.backup.name}: nothing was replaced yet.", flush=True)
+            if confirm is None:
+                return
+            confirm()
+            wish = self._wishes.move(wish, Stage.ABANDONED)
+        if wish.stage is not Stage.ABANDONED:
+            raise ImpossibleError(f"restore {wish.number} can't be abandoned: all members had stopped, and data go")
+        self._end_mark()
+        print("It is abandoned. Give the same command on the other nodes where the member has stopped.")
+
+    def leave(self) -> bool:
+        """Go on from a restore that another node has abandoned. Whether there was one."""
+        number = read_mark(self._member)
+        if number is None or self._wishes.read(number).stage is not Stage.ABANDONED:
+            return False
+        self._end_mark()
+        print(f"Restore {number} is abandoned; member {self._member.me} runs again.")
+        return True
+
+    def _end_mark(self) -> None:
+        advance(self._member, self._wishes, self._catalogue, self._chosen.config.backup.tools)
+        self._wake_daemon()
+
+    def _drafted(self, backup: str) -> RestoreWish:
+        """What would be wished."""
+        own, cluster = self._cluster.own, self._cluster
+        record = find_backup(self._catalogue, backup)
+        runs = image_version(manifest_image(own.manifest) or "")
+        version = spell_version(runs) or record.etcd_version
+        taken_of = image_version(f"etcd:{record.etcd_version}")
+        if runs is not None and taken_of is not None and runs[:2] < taken_of[:2]:
+            raise ImpossibleError(
+                f"backup {record.name} is of etcd {record.etcd_version}, which etcd {version} of this node can't read"
+            )
+        members = {me: own.template.member_name(me) for me in own.volume.member.members}
+        urls = {me: cluster.peer_url(me) for me in members}
+        return RestoreWish(0, record, members, urls, version)
+
+    def _plan(self, wish: RestoreWish, *, begun: bool) -> str:
+        backup, data = wish.backup, self._cluster.own.template.data_dir
+        names = ", ".join(wish.members)
+        age = spell_age(max(0.0, time.time() - backup.at))
+        number = str(wish.number) if begun else "N"
+        lines = [
+            f"{f'Go on with restore {number}' if begun else 'Restore'}: etcd cluster {self._cluster.key}, of {names}",
+            f"  from backup {backup.name}: {age} old, {backup.keys} keys, revision {backup.revision}, "
+            f"etcd {backup.etcd_version}",
+            f"  1. member {self._member.me} of this node stops",
+            f"  2. all of {names} have stopped: the same command is given on each of their nodes",
+            f"  3. {data} is made new of the backup; the old one is kept as {data}.before-{number}",
+            "  4. the member starts again; all restored members form a new cluster",
+            f"What was written in the last {age} is lost. The revision rises by {BUMP}, and all watches end.",
+        ]
+        if not backup.proven:
+            lines.append(f"This backup is not proven: {backup.proof}.")
+        return "\n".join(lines)
+
+    def _to_the_end(self, wish: RestoreWish, patience: float) -> None:
+        told, waited = "", 0.0
+        self._wake_daemon()
+        tools = self._chosen.config.backup.tools
+        while waiting := advance(self._member, self._wishes, self._catalogue, tools):
+            if waiting != told:
+                print(f"waiting for {waiting}", flush=True)
+                told = waiting
+            if waited >= patience:
+                raise ImpossibleError(f"not yet, after {patience:.0f} s: {waiting}; run the command again")
+            pause(EVERY)
+            waited += EVERY
+        self._wake_daemon()
+        if self._wishes.read(wish.number).stage is Stage.ABANDONED:
+            raise ImpossibleError(f"restore {wish.number} was abandoned on another node; nothing was replaced")
+        print(f"Member {self._member.me} is restored. {self._left(wish)}")
+
+    def _left(self, wish: RestoreWish) -> str:
+        missing = sorted(set(wish.members) - self._wishes.having(wish, RESTORED))
+        if not missing:
+            return "So are all others."
+        stopped = self._wishes.having(wish, STOPPED)
+        told = [f"{me} ({'stopped' if me in stopped else 'not stopped'})" for me in missing]
+        return f"Not yet: {', '.join(told)}."
+
+    def _wake_daemon(self) -> None:
+        """Let the daemon look now, and not with its next reconcile by the clock."""
+        wake_daemon(self._chosen.settings.root, self._cluster.key)

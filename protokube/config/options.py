@@ -108,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "etcd-tls",
         "auto",
-        "TLS for new etcd clusters; auto: where --store is given",
+        "TLS for new etcd clusters (auto: where --store is given); with on running ones move to it, too",
         VOLUMES,
         metavar="WHEN",
         choices=("auto", "on", "off"),

@@ -184,9 +184,8 @@ class _OwnEtcd:
 
     def _members(self) -> OwnMembers:
         from protokube.etcdclient.own import OwnMembers
-        from protokube.host.processes import process_environment
 
-        return OwnMembers(self._certificates, process_environment)
+        return OwnMembers(self._certificates)
 
     def served(self, member: LocalMember) -> ServedEtcd:
         """See ports.EtcdReader."""

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
 from pathlib import Path
 
 from protokube.core.etcd.actions import TellAuthorities, UpdateMember
 from protokube.core.etcd.model import LocalMember, ServedEtcd
-from protokube.core.etcd.restarts import TOLD_PREFIX, TRUSTED
+from protokube.core.etcd.restarts import TOLD_PREFIX
 from protokube.core.etcd.tls import CLIENT
+from protokube.core.model import MIB
 from protokube.errors import ProviderError
 from protokube.etcdclient.client import EtcdClient
-from protokube.etcdclient.transport import Server, Tls
+from protokube.etcdclient.transport import Request, Server, Tls, answer, read
 
-Environment = Callable[[str, Mapping[str, str]], Mapping[str, str] | None]
-"""Finds the environment of a process: host/processes.py."""
+_METRICS_LIMIT = 5.0
+_MOST = 8 * MIB
+_STARTED = re.compile(rb"^process_start_time_seconds ([0-9.e+]{1,30})$", re.MULTILINE)
 
 
 class OwnMembers:
     """Implements `ports.Etcd`. `certificates` is the directory of the node's certificates, a path of this machine."""
 
-    def __init__(self, certificates: Path, environment: Environment) -> None:
-        self._certificates, self._environment = certificates, environment
+    def __init__(self, certificates: Path) -> None:
+        self._certificates = certificates
 
     def served(self, member: LocalMember) -> ServedEtcd:
         """See ports.EtcdReader."""
         client = self._client(member)
         members, told = client.members(), client.values(TOLD_PREFIX)
-        process = self._environment("etcd", {"ETCD_NAME": member.name, "ETCD_DATA_DIR": member.data_dir})
-        return ServedEtcd(members, told, process.get(TRUSTED) if process is not None else None)
+        return ServedEtcd(members, told, _started(member.metrics_port) if member.metrics_port else None)
 
     def update_member(self, action: UpdateMember) -> None:
         """See core/etcd/actions.py."""
@@ -36,12 +37,8 @@ class OwnMembers:
         # Looked at again right before: etcd promotes a learner whose URLs are changed (etcd-io/etcd 21694).
         found = next((one for one in client.members() if one.id == change.id), None)
         if found is None or found.learner or found.peer_urls != change.old:
-            told = (
-                f"{', '.join(found.peer_urls)}{', a learner' if found.learner else ''}" if found else "no such member"
-            )
-            raise ProviderError(
-                f"{action.describe()}: the list has changed (expected {', '.join(change.old)}, {told})"
-            )
+            why = "a learner" if found is not None and found.learner else "others, or no such member"
+            raise ProviderError(f"{action.describe()}: its URLs are no longer {', '.join(change.old)} ({why})")
         client.update(change.id, change.new)
 
     def tell(self, action: TellAuthorities) -> None:
@@ -51,3 +48,14 @@ class OwnMembers:
     def _client(self, member: LocalMember) -> EtcdClient:
         tls = Tls(self._certificates / CLIENT, "localhost") if member.url.startswith("https:") else None
         return EtcdClient(Server(member.url, tls))
+
+
+def _started(port: int) -> float:
+    """When the process behind a port for metrics was started, by its own account (Prometheus's Go client). The unit
+    may not look into processes of others."""
+    url = f"http://127.0.0.1:{port}"
+    with answer(Server(url), Request("/metrics", limit=_METRICS_LIMIT)) as response:
+        found = _STARTED.search(read(response, _MOST))
+    if found is None:
+        raise ProviderError(f"{url}/metrics: it doesn't say when the process was started")
+    return float(found[1])

@@ -8,7 +8,15 @@ from msgspec.structs import replace
 from protokube.core.disks.identity import Identity
 from protokube.core.etcd.migration import MovePeer, Restart, Stage, next_step, stage_of
 from protokube.core.etcd.model import EtcdPeerMember, MountedMember, PeerAnswers, ServedEtcd
-from protokube.core.etcd.restarts import Trust, lagging, may_restart, restart_due, telling_due, trust_of
+from protokube.core.etcd.restarts import (
+    Trust,
+    has_restarted,
+    lagging,
+    may_restart,
+    restart_due,
+    telling_due,
+    trust_of,
+)
 from protokube.core.etcd.rolling import NotYet, Turn
 from protokube.core.etcd.running import ClusterMember
 from protokube.core.etcd.tls import member_certificates
@@ -85,6 +93,7 @@ def test_without_quorum_it_moves_only_where_the_others_list_it_with_tls_already(
     assert isinstance(next_step("etcd-a", none, SILENT, set()), NotYet)
 
 
+NOW = 1_800_000_000.0
 OLD, BOTH = Trust("old1 old2", "old1 old2", False), Trust("new1+old1 old2", "old1 old2", True)
 NEW = Trust("new1+old1 old2", "new1 old2", True)
 
@@ -127,12 +136,28 @@ def test_members_restart_by_their_names_as_far_as_they_have_told() -> None:
     )
     for seen, first in ways:
         for letter in "abc":
-            turn = may_restart(f"etcd-{letter}", BOTH, seen, ALL - {f"etcd-{letter}"})
+            turn = may_restart(f"etcd-{letter}", BOTH, seen, ALL - {f"etcd-{letter}"}, now=NOW)
             if letter < first:
                 continue  # it has restarted
             assert turn == (Turn() if letter == first else NotYet(f"etcd-{first} restarts first"))
-    assert may_restart("etcd-a", BOTH, told(None, None, None), {"etcd-b"}) == NotYet("etcd-c must answer first")
-    assert isinstance(may_restart("etcd-a", BOTH, Unknown("no leader"), ALL), NotYet)
+    assert may_restart("etcd-a", BOTH, told(None, None, None), {"etcd-b"}, now=NOW) == NotYet(
+        "etcd-c must answer first"
+    )
+    assert isinstance(may_restart("etcd-a", BOTH, Unknown("no leader"), ALL, now=NOW), NotYet)
+    fresh = may_restart("etcd-a", replace(BOTH, since=NOW - 1), told(None, None, None), ALL, now=NOW)
+    assert fresh == NotYet("its certificates were issued a moment ago")
+
+
+@pytest.mark.parametrize(
+    ("started", "restarted"), [(None, False), (NOW - 60, False), (NOW - 11, True), (NOW - 5, True)]
+)
+def test_a_process_that_is_younger_than_its_manifest_has_restarted(started: float | None, restarted: bool) -> None:
+    one = with_trust("old1 old2")
+    seen = ServedEtcd((), {}, started)
+    written = replace(one, contents=replace(one.contents, mtimes={one.template.manifest: int((NOW - 10) * 1e9)}))
+    assert has_restarted(written, seen, NOW) is restarted
+    ahead = replace(one, contents=replace(one.contents, mtimes={one.template.manifest: int((NOW + 99) * 1e9)}))
+    assert has_restarted(ahead, seen, NOW) is (started is not None), "a clock that was ahead proves nothing"
 
 
 def test_something_is_told_only_once_authorities_were_replaced() -> None:

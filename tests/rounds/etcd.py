@@ -54,6 +54,7 @@ class Running(Struct):
     data: EtcdData
     trusts: tuple[str, ...] = ()
     """The peers' authorities that it read at its start."""
+    started: float = 0.0
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -159,7 +160,9 @@ class EtcdWorld:
         key = env["ETCD_INITIAL_CLUSTER_TOKEN"]
         peer = _certificate(node, env["ETCD_PEER_CERT_FILE"]) if "ETCD_PEER_CERT_FILE" in env else None
         trusts = peer.trusted if peer else ()
-        return Running(node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data, trusts)
+        return Running(
+            node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data, trusts, self._world.clock()
+        )
 
     def _restarts(self, one: Running) -> None:
         """A member that is restarted on purpose leaves a quorum, and the restart before is over."""
@@ -283,7 +286,7 @@ class EtcdWorld:
                     for url, info in one.data.members.items()
                 ]
                 told = dict(self.told.get(one.key, {}))
-                return ServedEtcd(tuple(listed), told, one.env.get("PROTOKUBE_TRUSTED"))
+                return ServedEtcd(tuple(listed), told, one.started if member.metrics_port else None)
         return None
 
     def members_at(self, url: str, asker: Node, cluster: str) -> tuple[EtcdPeerMember, ...] | None:

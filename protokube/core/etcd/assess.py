@@ -42,7 +42,15 @@ from protokube.core.etcd.model import (
     ServedEtcd,
     TagWanted,
 )
-from protokube.core.etcd.restarts import local_member, may_restart, present_trust, restart_due, telling_due, trust_of
+from protokube.core.etcd.restarts import (
+    has_restarted,
+    local_member,
+    may_restart,
+    present_trust,
+    restart_due,
+    telling_due,
+    trust_of,
+)
 from protokube.core.etcd.rolling import NotYet, Turn
 from protokube.core.etcd.tls import may_use_tls, member_certificates, uses_tls
 from protokube.core.etcd.versions import image_to_run, version_run
@@ -267,7 +275,7 @@ class _Judge(Struct, frozen=True):
         ran_secure = member.has_data and manifest_env(member.manifest).get("ETCD_CERT_FILE")
         if not ran_secure or not restart_due(member, trust):
             return present_trust(member) if ran_secure else trust.trusted
-        turn = may_restart(known.name, trust, self._served(member), self._heard(member))
+        turn = may_restart(known.name, trust, self._served(member), self._heard(member), now=self.facts.now)
         if isinstance(turn, Turn):
             return trust.trusted
         reason = f"it restarts, since the authorities to trust have changed: {turn.reason}"
@@ -284,7 +292,7 @@ class _Judge(Struct, frozen=True):
         if not telling_due(member, identity, trust):
             return verdict
         served = self._served(member)
-        if isinstance(served, Unknown) or served.trusted != trust.trusted:
+        if isinstance(served, Unknown) or not has_restarted(member, served, self.facts.now):
             why = served.reason if isinstance(served, Unknown) else "its process hasn't restarted yet"
             self.findings.wait(member.volume.id, f"it restarts with the authorities to trust: {why}", external=True)
             return verdict

@@ -34,25 +34,25 @@ class PeerAnswers(Struct, frozen=True, tag=True):
 
 
 class LocalMember(Struct, frozen=True):
-    """This machine's own member of an etcd cluster, which is to be asked at its client port: its etcd name, its
-    client URL, and the data directory that its process was given."""
+    """This machine's own member of an etcd cluster, which is to be asked: its etcd name, its client URL, and its port
+    for metrics, 0 where it has none of its own."""
 
     cluster: str
     name: str
     url: str
-    data_dir: str
+    metrics_port: int
 
 
 class ServedEtcd(Struct, frozen=True):
     """What this machine's own member serves, with quorum.
 
-    `told`: what members have told about their authorities, by name (restarts.py). `trusted`: the authorities that its
-    process was started with; None when no process of it is found, or it names none.
+    `told`: what members have told about their authorities, by name (restarts.py). `started`: when its process was
+    started, in seconds since the epoch, up to one too early; None where it has no port that tells.
     """
 
     members: tuple[ClusterMember, ...]
     told: Mapping[str, str] = {}
-    trusted: str | None = None
+    started: float | None = None
 
 
 DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"

@@ -52,14 +52,18 @@ class Writer:
     def check(self, node: TrialNode) -> None:
         """Every acknowledged write is there; print the longest gap."""
         kept = dict(self.kept)  # the writer goes on
-        try:
-            found = self._client(node).values(PREFIX)
-        except ProviderError:
-            self._turn(node)
-            found = self._client(node).values(PREFIX)
+        found = until("a quorum answers", lambda: self._found(node), LIMIT)
         lost = [key for key, value in kept.items() if found.get(key) != value]
         assert not lost, f"{len(lost)} of {len(kept)} acknowledged writes are lost: {lost[:5]}"
         print(f"longest gap between two of {len(kept)} writes: {self.longest:.2f} s, during {self.during}")
+
+    def _found(self, node: TrialNode) -> Mapping[str, str] | None:
+        """All that is there, as a quorum says; None while there is no answer."""
+        try:
+            return self._client(node).values(PREFIX)
+        except ProviderError:
+            self._turn(node)
+            return None
 
     def _write(self) -> None:
         last, number = time.monotonic(), 0

@@ -47,15 +47,15 @@ def main() -> None:
 def allocations(arguments: list[str]) -> None:
     """Run converged reconciles in this process, and print what they allocate at their peak and what they keep."""
     import tracemalloc
-    from concurrent.futures import Future
 
     from protokube.config.load import read
     from protokube.config.wiring import choose, wire
+    from protokube.eventloop import EventLoop
     from protokube.observe import Observer
     from protokube.reconcile import Memory, reconcile
 
     settings, _ = read(arguments, {})
-    wired = wire(choose(settings), Future(), lambda _reason: None)
+    wired = wire(choose(settings), EventLoop(), lambda _reason: None)
     observer, memory = Observer(wired.config, wired.readers, started=time.monotonic()), Memory()
 
     def run(count: int) -> None:

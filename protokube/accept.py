@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from concurrent.futures import Future
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -16,11 +14,9 @@ from protokube.core.accept import Overruling, decide
 from protokube.core.history import History
 from protokube.core.node.actions import WriteFile
 from protokube.errors import ProviderError, UsageError
+from protokube.eventloop import EventLoop
 from protokube.host.files import NodeFiles
 from protokube.observe import Observer
-
-if TYPE_CHECKING:
-    import asyncio
 
 log = logging.getLogger("protokube")
 
@@ -32,8 +28,7 @@ def accept(command: AcceptCommand, chosen: Chosen, started: float) -> bool:
     """
     # Neither kubelet nor its unit has a part in it.
     config = replace(chosen.config, kubelet=replace(chosen.config.kubelet, unit=None))
-    loop: Future[asyncio.AbstractEventLoop] = Future()
-    wired = wire(replace(chosen, config=config), loop, lambda _reason: None)
+    wired = wire(replace(chosen, config=config), EventLoop(), lambda _reason: None)
     try:
         observer = Observer(wired.config.for_dry_run(), wired.readers, started=started)
         decided = decide(command.request, observer.first(History()).judged, time.time())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,14 +31,13 @@ from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
 from protokube.core.pki.model import PKI_DIR, Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.settings import NodeConfig
 from protokube.errors import ConfigError
+from protokube.eventloop import EventLoop
 from protokube.host.blockdev import BlockDevices
 from protokube.host.files import NodeFiles
 from protokube.ports import CloudProvider, DNSProvider, EtcdReader, Readers, Writers
 from protokube.store.place import StorePlace, find_store
 
 if TYPE_CHECKING:
-    import asyncio
-
     from protokube.backups.node import NodeBackups
     from protokube.etcdclient.own import OwnMembers
     from protokube.etcdclient.peers import HttpEtcdPeers
@@ -203,7 +201,7 @@ class _OwnEtcd:
 class _Bus:
     """The service manager; its library is loaded, and the event loop waited for, when it is first asked."""
 
-    def __init__(self, loop: Future[asyncio.AbstractEventLoop], address: str, wake: Wake) -> None:
+    def __init__(self, loop: EventLoop, address: str, wake: Wake) -> None:
         self._loop = loop
         self._address = address
         self._wake = wake
@@ -215,7 +213,7 @@ class _Bus:
 
         with self._lock:
             if self._made is None:
-                self._made = SystemBus(self._loop.result(), self._address, on_change=self._wake)
+                self._made = SystemBus(self._loop.get(), self._address, on_change=self._wake)
             return self._made
 
     def state(self, unit: str) -> UnitState:
@@ -324,9 +322,7 @@ def _or_faults(read: Callable[[], T], faults: list[Fault]) -> T | None:
         return None
 
 
-def wire(
-    chosen: Chosen, loop: Future[asyncio.AbstractEventLoop], wake: Wake, disks: BlockDevices | None = None
-) -> Wired:
+def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None = None) -> Wired:
     """Make the adapters. Touches nothing yet.
 
     `loop` is the main thread's event loop, which need not run before an adapter that lives in it is asked. `disks`

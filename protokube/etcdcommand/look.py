@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,11 +26,9 @@ from protokube.core.static_pod import manifest_env
 from protokube.errors import ProviderError
 from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.transport import Server, Tls
+from protokube.eventloop import EventLoop
 from protokube.observe import Observer
 from protokube.together import Limited
-
-if TYPE_CHECKING:
-    import asyncio
 
 LIMIT = 30.0
 """Seconds within which all members have answered, or count as silent."""
@@ -164,8 +161,7 @@ def looking(chosen: Chosen, started: float) -> Iterator[Node]:
     """This node. Nothing on it is changed by looking."""
     # Neither kubelet nor its unit has a part in it.
     config = replace(chosen.config, kubelet=replace(chosen.config.kubelet, unit=None))
-    loop: Future[asyncio.AbstractEventLoop] = Future()
-    wired = wire(replace(chosen, config=config), loop, lambda _reason: None)
+    wired = wire(replace(chosen, config=config), EventLoop(), lambda _reason: None)
     try:
         observer = Observer(wired.config.for_dry_run(), wired.readers, started=started)
         yield Node(chosen, wired, observer)

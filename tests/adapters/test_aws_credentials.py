@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from protokube.config.wiring import choose, wire
 from protokube.core.volumes.model import CloudVolume
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError
+from protokube.eventloop import EventLoop
 from tests.lab.aws import Lab, aws_lab, forget_credentials
 from tests.lab.ec2 import REGION
 from tests.lab.imds import ImdsServer, Metadata
@@ -285,7 +285,7 @@ def test_the_configuration_reaches_all_who_ask_for_credentials(tmp_path: Path) -
         config.write_text(f"cloud: aws\nmaster: true\nimdsV1: {str(allowed).lower()}\n")
         settings, faults = read(["--config", str(config), "--root", str(tmp_path), "--kubelet-unit", "none"], {})
         assert not faults
-        wired = wire(choose(settings), Future(), lambda _: None)
+        wired = wire(choose(settings), EventLoop(), lambda _: None)
         cloud, dns = wired.writers["cloud"], wired.writers["dns"]
         assert isinstance(cloud, AwsCloud)
         assert isinstance(dns, Route53)

@@ -72,6 +72,14 @@ def test_a_second_run_writes_not_one_byte(node: TrialNode, tmp_path: Path) -> No
     assert changes(*folders) == before
 
 
+def test_on_a_converged_node_a_run_needs_no_event_loop(node: TrialNode) -> None:
+    assert node.once().returncode == 0
+    python, *arguments = node.arguments("--once")
+    second = node.run(python, "-X", "importtime", *arguments)
+    assert second.returncode == 0
+    assert "protokube.reconcile" in second.stderr and "asyncio" not in second.stderr
+
+
 def test_what_is_predicted_is_what_happens(node: TrialNode, tmp_path: Path) -> None:
     before = changes(tmp_path)
     plan = node.report("--dry-run")

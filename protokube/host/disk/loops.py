@@ -1,10 +1,10 @@
-"""Which files stand behind loop devices. The kernel asks the file's filesystem for that, which can hang: so each
-device is asked by a process of its own, and one that doesn't answer can't be the device we look for, as long as
-another one answers that it is."""
+"""Which files stand behind loop devices. The kernel asks the file's filesystem for that, which can hang: so another
+process asks, and one device that doesn't answer can't be the device we look for, as long as another one answers that
+it is."""
 
 from __future__ import annotations
 
-import marshal
+import _thread
 import os
 import select
 import time
@@ -35,34 +35,25 @@ class Loops:
 
     def ask(self, disks: Sequence[BlockDisk]) -> None:
         """Ask the kernel about the loop devices that we don't know yet, side by side."""
-        askers = {}
-        poll = select.poll()
-        for disk in disks:
-            key = (disk.name, disk.sequence)
-            if disk.is_loop and key not in self.files and key not in self.silent:
-                fd, pid = _start(disk.node)
-                askers[fd] = key, pid
-                poll.register(fd, select.POLLIN)
-        end = time.monotonic() + _LIMIT
-        while askers and (events := poll.poll(max(0.0, end - time.monotonic()) * 1000)):
-            for fd, _ in events:
-                poll.unregister(fd)
-                key, pid = askers.pop(fd)
-                answer = os.read(fd, 4096)
-                os.close(fd)
-                os.waitpid(pid, 0)
-                if answer:
-                    self.files[key] = marshal.loads(answer)
-        for fd, (key, pid) in askers.items():
-            os.close(fd)
-            self.silent[key] = pid
+        keys = {(disk.name, disk.sequence): disk.node for disk in disks if disk.is_loop}
+        unknown = [key for key in keys if key not in self.files and key not in self.silent]
+        if not unknown:
+            return
+        fd, pid = _start([keys[key] for key in unknown])
+        for number, *file in _lines_within(_LIMIT, fd, len(unknown)):
+            self.files[unknown[number]] = (file[0], file[1]) if file else None
+        os.close(fd)
+        silent = [key for key in unknown if key not in self.files]
+        self.silent |= dict.fromkeys(silent, pid)
+        if not silent:
+            os.waitpid(pid, 0)
 
     def file_of(self, disk: BlockDisk) -> File | None:
         """The file behind a loop device; None also for one that doesn't answer."""
         return self.files.get((disk.name, disk.sequence))
 
 
-def _start(node: str) -> tuple[int, int]:
+def _start(nodes: list[str]) -> tuple[int, int]:
     """Fork a process that asks: its descriptor to read from, and its pid. We have one thread only."""
     fd, answering = os.pipe()
     pid = os.fork()
@@ -71,8 +62,42 @@ def _start(node: str) -> tuple[int, int]:
             # Whoever waits for our end, or for the lock that we hold, must not wait for this process.
             os.closerange(0, answering)
             os.closerange(answering + 1, 256)
-            os.write(answering, marshal.dumps(calls.loop_backing(node)))
+            _ask_all(nodes, answering)
         finally:
             os._exit(os.EX_OK)
     os.close(answering)
     return fd, pid
+
+
+def _ask_all(nodes: list[str], answering: int) -> None:
+    """Ask in a thread for each device, and return when all have answered. A thread that hangs keeps its process, so
+    that the process tells whether the device is still silent."""
+    open_ended = []
+    for number, node in enumerate(nodes):
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        open_ended.append(lock)
+        _thread.start_new_thread(_ask_one, (number, node, answering, lock))
+    for lock in open_ended:
+        lock.acquire()
+
+
+def _ask_one(number: int, node: str, answering: int, lock: _thread.LockType) -> None:
+    try:
+        words = (number, *(calls.loop_backing(node) or ()))
+        os.write(answering, (" ".join(map(str, words)) + "\n").encode())  # at once: far less than PIPE_BUF
+    finally:
+        lock.release()
+
+
+def _lines_within(limit: float, fd: int, count: int) -> list[list[int]]:
+    """So many lines of numbers, or those that come within `limit` seconds."""
+    text = b""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    end = time.monotonic() + limit
+    while text.count(b"\n") < count and poll.poll(max(0.0, end - time.monotonic()) * 1000):
+        if not (part := os.read(fd, 1 << 16)):
+            break
+        text += part
+    return [[int(word) for word in line.split()] for line in text.split(b"\n")[:-1]]

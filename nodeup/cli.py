@@ -21,8 +21,8 @@ from protokube.core.steps import Plan
 from protokube.errors import ConfigError, PermissionNeededError, ProtokubeError, ProviderError, UsageError
 from protokube.logs import log_to
 from protokube.ports import Writers
+from protokube.report.account import Account
 from protokube.report.json import as_json
-from protokube.report.model import Account
 
 DONE, NOT_CONVERGED, WORK_FOUND, USAGE, NOT_NOW, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 75, 77, 78
 

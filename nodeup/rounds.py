@@ -15,7 +15,7 @@ from protokube.core.node.needs import needs
 from protokube.core.steps import Plan, Step
 from protokube.errors import ProtokubeError, ProviderError
 from protokube.ports import Writers
-from protokube.report.model import Account, Status, StepReport
+from protokube.report.account import Account, Status, StepReport
 from protokube.together import Limited
 
 log = logging.getLogger("protokube")

@@ -11,7 +11,7 @@ from protokube.core.node.actions import WriteFile
 from protokube.core.node.machine import MachineFacts
 from protokube.core.node.settings import NodeupSettings
 from protokube.core.steps import Refusal
-from protokube.report.model import Account, Status, StepReport
+from protokube.report.account import Account, Status, StepReport
 
 SECTIONS = (
     ("Packages", ("install-package",)),

@@ -29,7 +29,8 @@ from protokube.host.notify import Notifier
 from protokube.host.watch import APPEARANCE, CHANGE, DirectoryWatcher, wake_at_exit
 from protokube.reconcile import Cause
 from protokube.reconciles import Reconciles
-from protokube.report.model import Report, StepReport
+from protokube.report.account import StepReport
+from protokube.report.model import Report
 
 log = logging.getLogger("protokube")
 

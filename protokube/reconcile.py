@@ -32,7 +32,8 @@ from protokube.errors import (
 from protokube.observe import LIMIT as READ_LIMIT
 from protokube.observe import Observer, View
 from protokube.ports import Writers
-from protokube.report.model import Report, Status, StepReport
+from protokube.report.account import Status, StepReport
+from protokube.report.model import Report
 from protokube.together import Limited
 
 log = logging.getLogger("protokube")

@@ -14,8 +14,8 @@ import protokube.core.plan  # noqa: F401 - it imports every concern's actions
 from protokube.config.load import FILE_ONLY
 from protokube.config.options import OPTIONS, parser
 from protokube.core.action import kinds
+from protokube.report.account import Status
 from protokube.report.json import ReportJson, StepJson
-from protokube.report.model import Status
 
 CHECKOUT = Path(__file__).parents[1]
 REFERENCE = (CHECKOUT / "docs/reference.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from msgspec.json import format as indent
 
 from protokube.core.dns.actions import ChangeRecords
 from protokube.core.steps import AcceptedRefusal, InUseElsewhere, UnknownPart
-from protokube.report.model import Account, StepReport
+from protokube.report.account import Account, StepReport
 
 
 class RecordJson(Struct):

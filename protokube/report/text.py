@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from protokube.core.dns.actions import ChangeRecords
-from protokube.report.model import Account, Status, StepReport
+from protokube.report.account import Account, Status, StepReport
 
 _MARKS = {Status.PLANNED: "·", Status.DONE: "✓", Status.FAILED: "✗", Status.LOST: "–"}
 

@@ -53,7 +53,8 @@ def build(target: Path) -> None:
         payload = pack(tree)
         app = Path(work, "app")
         app.mkdir()
-        shutil.copyfile(Path(__file__).with_name("launcher.py"), app / "__main__.py")
+        shutil.copyfile(Path(__file__).with_name("start.py"), app / "__main__.py")
+        shutil.copyfile(Path(__file__).with_name("launcher.py"), app / "launcher.py")
         (app / PAYLOAD).write_bytes(payload)
         (app / IDENTITY).write_text(hashlib.sha256(payload).hexdigest()[:16])
         local = time.mktime((2020, 1, 1, 0, 0, 0, 0, 0, -1))  # a zip holds local time: the same in every zone

@@ -1,16 +1,13 @@
-"""`__main__` of protokube.pyz: unpacks the program at its first start, and runs it from there.
+"""Unpacks the program of protokube.pyz at its first start. Later ones don't load this (start.py).
 
 Compiled modules can't be loaded from an archive. So the program gets a folder, named by its hash, below
 /var/cache/protokube (~/.cache/protokube for other users, $PROTOKUBE_CACHE for both). Every process that runs it
 holds a shared lock on that folder: the first start of another release removes only what no process runs.
-
-The archive's name decides what runs: nodeup if it begins so, protokube otherwise.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -112,33 +109,16 @@ def _remove_unused(tree: str) -> None:
         os.close(held)
 
 
-def _folder() -> str:
-    """Where programs are unpacked."""
-    if own := os.environ.get("PROTOKUBE_CACHE"):
-        return os.path.abspath(own)
-    if os.geteuid() == 0:
-        return "/var/cache/protokube"
-    return os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache") + "/protokube"
-
-
-def main(archive: str, read: Read) -> int:
-    """Run what the archive is called. The exit code."""
-    program = "nodeup" if os.path.basename(archive).startswith("nodeup") else "protokube"
+def prepare(program: str, folder: str, read: Read) -> int:
+    """Unpack the program below `folder` if need be, and lock it. 0, or the exit code after the reason was printed."""
     if sys.version_info[:2] not in PYTHONS:
         expected, got = " or ".join("{}.{}".format(*one) for one in PYTHONS), "{}.{}".format(*sys.version_info)
         print(f"{program}: wrong Python (expected {expected}, got {got}); install the wheel instead", file=sys.stderr)
         return WRONG_MACHINE
     try:
-        sys.path[0] = find(_folder(), read)
+        find(folder, read)
     except RefusedError as refused:
         code, reason = refused.args
         print(f"{program}: {reason}", file=sys.stderr)
         return int(code)
-    run = importlib.import_module(f"{program}.__main__").main
-    return int(run())
-
-
-if __name__ == "__main__":
-    _loader: Any = sys.modules["__main__"].__loader__
-    _path = sys.path[0]
-    sys.exit(main(sys.argv[0], lambda name: _loader.get_data(f"{_path}/{name}")))
+    return 0

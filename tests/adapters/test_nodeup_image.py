@@ -10,7 +10,7 @@ from nodeup.image_check import check_image
 from nodeup.rounds import dry_run
 from nodeup.targets.image import image_tree
 from protokube.core.node.image import IDENTITY, SECRET, TRACES
-from protokube.report.model import Account
+from protokube.report.account import Account
 from tests.lab.nodeup_tree import PACKAGES, Killed, Kills, debian, image_run, picture, put, source
 
 CONFIG = """

@@ -10,7 +10,7 @@ from protokube.core.codec import decode, encode
 from protokube.core.history import History
 from protokube.core.observed import Observed
 from protokube.core.steps import Plan, Step
-from protokube.report.model import StepReport
+from protokube.report.account import StepReport
 from tests.rounds.process import Process, node_config
 from tests.rounds.world import World
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from release.pyz import launcher
+from release.pyz import launcher, start
 from release.pyz.build import pack
 from release.pyz.launcher import IDENTITY, PAYLOAD, RefusedError, find
 
@@ -53,6 +53,29 @@ def test_the_first_start_unpacks_and_the_second_reads_nothing(archive: Archive, 
     archive.reads.clear()
     assert find(str(cache), archive.read) == str(tree)
     assert archive.reads == [IDENTITY]
+
+
+def test_a_later_start_loads_the_launcher_no_more(archive: Archive, cache: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-ISv", str(make_app(archive, tmp_path))]
+    loaded = []
+    for _ in range(2):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={"PROTOKUBE_CACHE": str(cache)}, check=False
+        )
+        assert (done.returncode, done.stdout) == (3, "protokube\n")
+        loaded.append("import 'launcher'" in done.stderr)
+    assert loaded == [True, False]
+
+
+def test_a_later_start_trusts_no_folder_that_others_can_write_to(archive: Archive, cache: Path) -> None:
+    tree = find(str(cache), archive.read)
+    assert start.is_ready(str(cache), tree) and not start.is_ready(str(cache), f"{tree}-other")
+    cache.chmod(0o770)
+    assert not start.is_ready(str(cache), tree)
+
+
+def test_start_and_launcher_agree() -> None:
+    assert (start.PYTHONS, start.IDENTITY) == (launcher.PYTHONS, launcher.IDENTITY)
 
 
 def test_nobody_else_can_look_or_write_there(archive: Archive, cache: Path) -> None:
@@ -98,9 +121,9 @@ def test_a_folder_that_is_removed_while_a_start_waits_is_unpacked_again(archive:
     _forget_locks(cache)
     held = os.open(tree, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
-    start = "from tests.release.test_launcher import Archive, find; from pathlib import Path; import sys; "
-    start += "print(find(sys.argv[1], Archive(Path(sys.argv[2])).read))"
-    command = [sys.executable, "-c", start, str(cache), str(cache.parent / "again")]
+    code = "from tests.release.test_launcher import Archive, find; from pathlib import Path; import sys; "
+    code += "print(find(sys.argv[1], Archive(Path(sys.argv[2])).read))"
+    command = [sys.executable, "-c", code, str(cache), str(cache.parent / "again")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
         _until_it_waits_for_a_lock(waiting)
         for path in sorted(tree.rglob("*"), reverse=True):
@@ -135,7 +158,8 @@ def test_many_first_starts_at_once_all_run(archive: Archive, cache: Path, tmp_pa
 def make_app(archive: Archive, folder: Path) -> Path:
     app = folder / "app"
     app.mkdir()
-    (app / "__main__.py").write_text(Path(launcher.__file__).read_text())
+    for name, module in (("__main__.py", start), ("launcher.py", launcher)):
+        (app / name).write_text(Path(str(module.__file__)).read_text())
     for name, content in archive.members.items():
         (app / name).write_bytes(content)
     zipapp.create_archive(app, folder / "protokube.pyz", "/usr/bin/env python3")
@@ -197,7 +221,7 @@ def test_a_python_without_compiled_modules_is_named(
     archive: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launcher, "PYTHONS", ((3, 1), (3, 2)))
-    assert launcher.main("protokube.pyz", archive.read) == 78
+    assert launcher.prepare("protokube", "/nowhere", archive.read) == 78
     got = "{}.{}".format(*sys.version_info)
     assert f"wrong Python (expected 3.1 or 3.2, got {got})" in capsys.readouterr().err
     assert archive.reads == []

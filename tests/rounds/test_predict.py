@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from protokube.core.node.actions import WriteFile
-from protokube.report.model import StepReport
+from protokube.report.account import StepReport
 from tests.rounds.process import Killed, Process
 from tests.rounds.test_bootstrap_rounds import kops_volume
 from tests.rounds.world import Node, World

@@ -20,8 +20,9 @@ from protokube.core.steps import Plan, Step
 from protokube.core.volumes.model import Attachment, AttachState, CloudSnapshot, CloudVolume, Instance, Peer
 from protokube.observe import Observer
 from protokube.reconcile import Memory, reconcile
+from protokube.report.account import Status, StepReport
 from protokube.report.json import as_json
-from protokube.report.model import Report, Status, StepReport
+from protokube.report.model import Report
 from protokube.report.text import as_text
 from protokube.together import Limited
 from tests.rounds.process import Process, node_config

@@ -69,13 +69,18 @@ def restore(node: TrialNode, *words: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_backups_are_taken_again_and_again_and_outlive_a_killed_daemon(made: Make) -> None:
+def test_backups_are_taken_again_and_again_and_a_killed_daemon_s_are_followed_by_others(made: Make) -> None:
     _, (node,), store = made("a", "2s")
     acknowledged(node, "kept", "yes")
     until("both etcd clusters are backed up", lambda: records(store) and records(store, "events"), LIMIT)
     until("a second one is taken", lambda: len(records(store)) > 1, LIMIT)
     assert all(one["proven"] and one["reason"] for one in records(store) + records(store, "events"))
     until("the key is in one", lambda: records(store)[-1]["keys"] == 1, LIMIT)
+    node.kill(node._processes[0])  # the daemon, and perhaps in the middle of a backup
+    before = len(records(store))
+    node.start_daemon()
+    until("the next daemon takes another one", lambda: len(records(store)) > before + 1, LIMIT)
+    assert all(one["proven"] for one in records(store))
 
     def told() -> bool:
         notes: list[str] = node.report("--dry-run")["notes"]

@@ -64,6 +64,18 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
+def _beside_user_data(given: argparse.Namespace) -> list[str]:
+    """The options that say something about a run, where user-data is only printed."""
+    options = {
+        "--root": given.root is not None,
+        "--cache": given.cache is not None,
+        "--dry-run": given.dry_run,
+        "--detailed-exitcode": given.detailed_exitcode,
+        "--output": given.output != "text",
+    }
+    return [name for name, said in options.items() if said]
+
+
 def read_options(arguments: Sequence[str]) -> Options:
     """The command line's options. Raises UsageError when they don't fit together."""
     given = parser().parse_args(arguments)
@@ -73,6 +85,10 @@ def read_options(arguments: Sequence[str]) -> Options:
         raise UsageError("--root is missing: the directory that holds the image's tree")
     if given.root == "":  # a script's unset variable is no wish for this machine
         raise UsageError("--root is empty (expected a directory); leave it out for this machine itself")
+    if given.target == "cloudinit" and given.command is None:
+        others = _beside_user_data(given)
+        if others:
+            raise UsageError(f"--target cloudinit only prints user-data: leave {', '.join(others)} out")
     return Options(
         given.command,
         given.config,

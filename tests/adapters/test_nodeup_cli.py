@@ -61,6 +61,8 @@ def server() -> Iterator[str]:
         (["image-check", "--root", ""], "--root is empty"),
         (["--config", "/nowhere/node.yaml", "--root", ""], "--root is empty"),
         (["image-check", "--root", "/nowhere/at/all"], "/nowhere/at/all: not a directory"),
+        (["--config", "x", "--target", "cloudinit", "--root", "/tree", "--dry-run"], "leave --root, --dry-run out"),
+        (["--config", "x", "--target", "cloudinit", "-o", "json"], "leave --output out"),
         (["--confg=x"], "unrecognized arguments"),
     ],
 )

@@ -28,7 +28,7 @@ cluster: dev.example.com
 role: control-plane
 kubernetesVersion: v1.36.2
 files: [{path: /etc/motd, content: "hello\\n", mode: "0600"}]
-units: [{name: extra.service, content: "[Service]\\n", enabled: true}, {name: other.timer}]
+units: [{name: extra.service, content: "[Install]\\nAlias=x.service\\n", enabled: true}, {name: other.timer}]
 modules: [nf-conntrack]
 sysctls: {vm.max_map_count: 1048576, net.ipv4.tcp_rmem: "4096 87380 6291456"}
 packages: [jq, curl=7.88.1-10]
@@ -39,7 +39,7 @@ protokube: {interval: 30}
     assert not faults
     assert read.control_plane and read.kubernetes_version == "1.36.2"
     assert read.files == (ExtraFile("/etc/motd", "hello\n", 0o600),)
-    assert read.units == (ExtraUnit("extra.service", "[Service]\n", True), ExtraUnit("other.timer"))
+    assert read.units == (ExtraUnit("extra.service", "[Install]\nAlias=x.service\n", True), ExtraUnit("other.timer"))
     assert read.modules == ("nf-conntrack",)
     assert read.sysctls == {"vm.max_map_count": "1048576", "net.ipv4.tcp_rmem": "4096 87380 6291456"}
     assert read.packages == ("jq", "curl=7.88.1-10") and read.hostname == "node-a"
@@ -110,6 +110,32 @@ files: [{{path: /usr/local/bin/tool, content: x}}]
 )
 def test_a_path_has_one_writer(text: str) -> None:
     assert [fault.endswith(" is listed twice") for fault in faults_of(f"cluster: c\n{text}\n")] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "files: [{path: /etc/x/y, content: a}, {path: /etc/x, content: b}]",
+            "/etc/x/y lies in /etc/x, which is a file",
+        ),
+        (
+            "files: [{path: /etc/systemd/system, content: a}]\nunits: [{name: x.service}]",
+            "x.service lies in /etc/systemd",
+        ),
+        ('units: [{name: x.service, enabled: true, content: "[Service]"}]', "it can't be enabled"),
+        ('units: [{name: x.service, enabled: true, content: "[Install]\\nWantedBy=\\n"}]', "it can't be enabled"),
+    ],
+)
+def test_what_can_t_be_on_one_machine_is_a_fault(text: str, said: str) -> None:
+    faults = faults_of(f"cluster: c\n{text}\n")
+    assert len(faults) == 1 and said in faults[0]
+
+
+@pytest.mark.parametrize("key", ["WantedBy", "RequiredBy", "Alias"])
+def test_a_unit_that_says_where_it_is_installed_can_be_enabled(key: str) -> None:
+    text = f'units: [{{name: x.service, enabled: true, content: "[Install]\\n{key}=multi-user.target\\n"}}]'
+    assert faults_of(f"cluster: c\n{text}\n") == []
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)

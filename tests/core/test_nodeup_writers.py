@@ -66,7 +66,7 @@ def test_an_image_enables_no_unit_that_it_lacks() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "units: [{name: a.service, enabled: true, content: '[Service]'}]",
+        "units: [{name: a.service, enabled: true, content: 'WantedBy=multi-user.target'}]",
         "units: [{name: getty@tty2.service, enabled: true}]",
         "units: [{name: containerd.service, enabled: true}]",
         "units: [{name: a.service, enabled: true}]\n"

@@ -69,6 +69,7 @@ TRACES = (
     Trace("var/lib/dhcpcd/*", IDENTITY, "a machine's addresses", _GONE),
     Trace("var/lib/NetworkManager/*.lease", IDENTITY, "a machine's addresses", _GONE),
     Trace("var/log/journal/*", IDENTITY, "a machine's journal", _GONE),
+    Trace("var/log/cloud-init*.log", SECRET, "what cloud-init did on a machine", _CLOUD, frozenset({""})),
     Trace("run/protokube/*", IDENTITY, "what a running protokube remembers", _GONE),
     Trace("var/lib/protokube/*", SECRET, "a node's certificates and keys", _STOPPED),
     Trace("var/lib/kubelet/pki/*", SECRET, "a node's certificates and keys", _STOPPED),

@@ -40,6 +40,7 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+@?[A-Za-z0-9:_.\\-]*\.(?:service|socket|timer|path|target|mount|slice)")
+_INSTALLED = re.compile(r"^[ \t]*(?:WantedBy|RequiredBy|Alias)[ \t]*=[ \t]*\S", re.MULTILINE)
 _MODULE = re.compile(r"[A-Za-z0-9_-]+")
 _SYSCTL = re.compile(r"[a-z0-9_]+(?:[./][A-Za-z0-9_*-]+)+")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?(?:=[A-Za-z0-9.+:~-]+)?")
@@ -177,8 +178,13 @@ def _units(section: Section) -> tuple[ExtraUnit, ...]:
         wanted = enabled is not None and enabled.value is True
         if name == "kubelet.service" and wanted:
             section.faults.append(item.fault("protokube starts kubelet when the node is ready: leave `enabled` out"))
+            continue
+        content = one.text("content")
+        if wanted and content is not None and not _INSTALLED.search(content):
+            wanted_in = "an [Install] section with WantedBy, RequiredBy or Alias, or no `enabled`"
+            section.faults.append(item.fault(f"it can't be enabled, since nothing says where: expected {wanted_in}"))
         elif name is not None:
-            found.append(ExtraUnit(name, one.text("content"), wanted))
+            found.append(ExtraUnit(name, content, wanted))
     return tuple(found)
 
 
@@ -228,3 +234,7 @@ def _no_path_twice(section: Section, settings: NodeupSettings) -> None:
             elif path in seen:
                 section.faults.append(section.items[key].fault(f"{path} is listed twice"))
             seen.add(path)
+    for key, inside in (("files", seen), ("assets", fetched)):
+        for path in sorted(filter(None, inside)):
+            if above := next((file for file in seen if path.startswith(f"{file}/")), None):
+                section.faults.append(section.items[key].fault(f"{path} lies in {above}, which is a file"))

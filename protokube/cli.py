@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from protokube.alarm import Alarm
 from protokube.config.load import Settings, read
-from protokube.config.options import accept_command, etcd_command, pki_command
+from protokube.config.options import accept_command, etcd_command, pki_command, token_command
 from protokube.config.wiring import RUN_DIR, Chosen, choose, wire
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeededError, UsageError
@@ -106,6 +106,10 @@ def _run(given: Sequence[str], chosen: Chosen, started: float) -> int:
         from protokube.etcdcommand.run import etcd
 
         return DONE if etcd(asked, chosen, started) else NOT_CONVERGED
+    if (tokens := token_command(given)) is not None:
+        from protokube.tokencommand import token
+
+        return DONE if token(tokens, chosen) else NOT_CONVERGED
     if settings.dry_run:
         reading = Limited[object](READ_LIMIT, "reading")
         report = _dry_run(chosen, started, reading)

@@ -27,6 +27,7 @@ from protokube.core.kubelet.model import KubeletBinary, KubeletFacts, Machine
 from protokube.core.kubelet.paths import PATHS
 from protokube.core.model import Moment, Unknown, Unread
 from protokube.core.node.model import FileState, NodeFacts
+from protokube.core.objects.model import ObjectFacts
 from protokube.core.observed import Observed
 from protokube.core.pki.model import Unreadable
 from protokube.core.settings import NodeConfig
@@ -38,6 +39,9 @@ from protokube.together import Limited, start
 ALL = frozenset(Facet)
 LIMIT = 30.0
 """Seconds within which a read ends; one that hangs longer is Unknown."""
+
+OBJECTS_EVERY = 300.0
+"""Seconds between two looks at the API server's objects on a node where they were all right."""
 
 FOLLOW_EVERY = 3600.0
 """Seconds between two looks at the store's authorities on a node where nothing is to be issued."""
@@ -87,6 +91,8 @@ class Observer:
         """The uptime at which the store was last asked about authorities; None when it is to be asked next."""
         self._backups: dict[str, Future[dict[str, object]]] = {}
         """The questions about backups that are under way, by etcd cluster."""
+        self._objects_right: float | None = None
+        """The uptime at which the API server's objects were last right; None when they are to be asked for."""
         self._outlived = False
         """Whether the slow reads were begun in an earlier reconcile."""
 
@@ -127,7 +133,8 @@ class Observer:
         if unseen:
             return self.again(view, frozenset({Facet.DISKS}))
         if self._slow is None:
-            return self._follow_authorities(view) or self._follow_backups(view)
+            follow = (self._follow_authorities, self._follow_backups, self._follow_objects)
+            return next(filter(None, (read(view) for read in follow)), None)
         if self._wake is not None and not self._slow.done() and any(map(_is_working, disks.values())):
             self._slow.add_done_callback(partial(_tell, self._wake))
             return None
@@ -139,9 +146,10 @@ class Observer:
             return self._read_on(observed, view.history, frozenset({Facet.UNIT}))
         return self._judge(_with_units(observed, found), view.history)
 
-    def ask_the_store(self) -> None:
-        """Let the next reconcile ask the store whether authorities have changed: a person has given cause for it."""
+    def ask_again(self) -> None:
+        """Let the next reconcile ask the store about authorities, and the API server: a person has given cause."""
         self._store_asked = None
+        self._objects_right = None
 
     def _follow_authorities(self, view: View) -> View | None:
         """The view with the store's authorities, once an hour: an operator may have begun to replace one. A store
@@ -187,6 +195,32 @@ class Observer:
     def _limited_read(self, key: str, read: Callable[[], object]) -> dict[str, object]:
         return {found: _known(future) for found, future in self._limited.run({key: read}).items()}
 
+    def _follow_objects(self, view: View) -> View | None:
+        """The view with the API server's objects: in each reconcile until all are right, then every few minutes."""
+        judged, facts = view.judged.objects, view.observed.objects
+        if judged is None:
+            return None
+        if facts.asked:
+            right = not judged.apply and not judged.decide and judged.findings.converged
+            self._objects_right = self.uptime() if right else None
+            return None
+        young = self._objects_right is not None and self.uptime() - self._objects_right < OBJECTS_EVERY
+        if young and not self._readers.objects.changed():
+            return None
+        return self._judge(self._with_objects(view), view.history)
+
+    def _with_objects(self, view: View) -> Observed:
+        found = self._read({"objects": partial(self._readers.objects.look, view.judged.wanted.objects)})["objects"]
+        if isinstance(found, Unknown):
+            found = ObjectFacts(asked=True, not_ready=found.reason)
+        assert isinstance(found, ObjectFacts)
+        return replace(view.observed, objects=found)
+
+    def _read_objects(self, view: View, facets: frozenset[Facet]) -> Observed | None:
+        """The objects again, after some were applied."""
+        asked = view.observed.objects.asked and view.judged.objects is not None
+        return self._with_objects(view) if asked and Facet.OBJECTS in facets else None
+
     def newly_wanted(self, observed: Observed, history: History) -> View:
         """The view of a predicted snapshot, with all read that only the prediction wants."""
         foretold = self.config.foretold()
@@ -219,6 +253,7 @@ class Observer:
             self._read_served,
             self._read_names,
             self._read_backups,
+            self._read_objects,
         ):
             if (more := read(view, facets)) is not None:
                 asked = more.answers is not view.observed.answers

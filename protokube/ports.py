@@ -28,6 +28,8 @@ from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Unknown
 from protokube.core.node.actions import FileWriter, UnitStarter
 from protokube.core.node.model import FileState, Mount, UnitState
+from protokube.core.objects.actions import ObjectWriter
+from protokube.core.objects.model import ObjectFacts, ObjectKey
 from protokube.core.pki.actions import PkiWriter
 from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.volumes.actions import CloudWriter
@@ -210,6 +212,20 @@ class Backups(BackupReader, BackupWriter, Protocol):
     """A node's backups of etcd, to act on."""
 
 
+class ObjectReader(Protocol):
+    """The reading half of this machine's API server."""
+
+    def changed(self) -> bool:
+        """Whether something has come since the last look that can't wait for the next one. Asks nobody."""
+
+    def look(self, keys: Sequence[ObjectKey]) -> ObjectFacts:
+        """The objects of these names, if the API server is ready; else why it isn't."""
+
+
+class Objects(ObjectReader, ObjectWriter, Protocol):
+    """This machine's API server, to act on."""
+
+
 class EtcdPeers(Protocol):
     """Asks etcd's peer port who its members are, and what it runs."""
 
@@ -269,6 +285,7 @@ class Readers(Struct, frozen=True):
     pki: PkiReader
     backups: BackupReader
     server: EtcdReader
+    objects: ObjectReader
 
 
 Writers = Mapping[str, object]

@@ -104,7 +104,7 @@ def reconcile(
     memory.converged_unread = memory.converged_unread + 1 if Facet.RECORDS in kept else 0
     memory.history = memory.history.next_reconcile()
     if cause is Cause.PERSON:
-        observer.ask_the_store()
+        observer.ask_again()
     view = observer.first(memory.history, memory.last.observed if memory.last else None, kept)
     _note_reading(memory, view, ALL_KEPT - kept)
     before = _done(memory.last.steps) if memory.last else set()

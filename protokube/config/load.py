@@ -196,6 +196,11 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     master, control_plane = bool(values["master"]), bool(values["control-plane"])
     if control_plane and not master:
         faults.append(Fault("--control-plane", "true without --master (expected: both, or neither)"))
+    api = None if values["api"] is None else str(values["api"])
+    if api is not None and master:
+        faults.append(Fault("--api", f"{api!r} with --master (expected: without; a control plane has its own)"))
+    if api is not None and not re.fullmatch(r"https://[^/?#\s]+", api):
+        faults.append(Fault("--api", f"{api!r} where a URL such as https://api.example.com:6443 was expected"))
     return NodeConfig(
         master=master,
         control_plane=control_plane,
@@ -225,6 +230,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             manifest_dir=folder,
             master=master,
             control_plane=control_plane,
+            api=api,
             **_kubelet(section),
         ),
     )

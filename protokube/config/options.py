@@ -17,6 +17,7 @@ from protokube import __version__
 from protokube.core.disks.accepted import Request
 from protokube.core.located import Located
 from protokube.core.model import Fault
+from protokube.core.objects.tokens import DEFAULT, is_id, parse_life
 from protokube.errors import UsageError
 
 Value = str | float | bool
@@ -72,6 +73,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("timeout", 600.0, "with --once: give up after so long", RUN, float, metavar="SECONDS"),
     Option("master", False, "this is a control-plane node: volumes, etcd, api names", NODE, bool),
     Option("control-plane", False, "run the control plane on this node; needs --master", NODE, bool),
+    Option("api", None, "URL of the API server that this node joins; not with --master", NODE, metavar="URL"),
     Option("cloud", None, "cloud provider (default: detected)", NODE, metavar="NAME", choices=("local", "aws")),
     Option(
         "inventory",
@@ -173,7 +175,8 @@ def parser() -> argparse.ArgumentParser:
             prog="protokube",
             usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]\n"
             "       protokube pki status|rotate|create|kubeconfig [options]\n"
-            "       protokube etcd status|replace|defrag|backups|backup|restore [options]",
+            "       protokube etcd status|replace|defrag|backups|backup|restore [options]\n"
+            "       protokube token create|list|delete [options]",
             description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet. "
             "`protokube accept --help` tells how to overrule one refusal of one volume, once; "
             "`protokube pki --help` is about certificates, `protokube etcd --help` about running etcd clusters.",
@@ -229,6 +232,20 @@ def _etcd_parser() -> argparse.ArgumentParser:
     out.add_argument("--backup", metavar="NAME", help="backups: prove this one again; restore: this one; or latest")
     out.add_argument("--abandon", action="store_true", help="restore: abandon it, while nothing was replaced")
     out.add_argument("--yes", action="store_true", help="don't ask")
+    return _with_options(out)
+
+
+def _token_parser() -> argparse.ArgumentParser:
+    out = _Parser(
+        prog="protokube token",
+        description="create makes a bootstrap token, with which a machine joins the cluster, and prints what to run "
+        "on it: once. list shows tokens without their secrets. delete ends one. On a node with --control-plane.",
+        allow_abbrev=False,
+    )
+    out.add_argument("verb", choices=("create", "list", "delete"), help="what to do")
+    out.add_argument("id", metavar="ID", nargs="?", help="with delete: the part of the token before the point")
+    out.add_argument("--ttl", metavar="LIFE", help="with create: from 1m to 24h (1h)")
+    out.add_argument("--description", metavar="TEXT", default="", help="with create: what list shows")
     return _with_options(out)
 
 
@@ -318,6 +335,32 @@ def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
     return EtcdCommand(given.verb, given.cluster, given.member, given.yes, given.backup, given.abandon)
 
 
+class TokenCommand(Struct, frozen=True):
+    """`protokube token`: what to do. `life` of a new one in seconds; `id` of one to delete."""
+
+    verb: str
+    id: str
+    life: float
+    description: str
+
+
+def token_command(arguments: Sequence[str]) -> TokenCommand | None:
+    """The command about bootstrap tokens, if that is what the command line says; raises UsageError."""
+    if arguments[:1] != ["token"]:
+        return None
+    given = _token_parser().parse_args(arguments[1:])
+    if (given.verb == "delete") != (given.id is not None):
+        raise UsageError(f"token {given.verb}: {'names no token' if given.id is None else 'takes no token'}")
+    if given.id is not None and not is_id(given.id):
+        raise UsageError(f"token delete: {given.id!r} where the part of a token before the point was expected")
+    if given.verb != "create" and (given.ttl is not None or given.description):
+        raise UsageError(f"token {given.verb}: --ttl and --description are for create")
+    life = DEFAULT if given.ttl is None else parse_life(given.ttl)
+    if isinstance(life, Fault):
+        raise UsageError(str(life))
+    return TokenCommand(given.verb, given.id or "", life, given.description)
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if _is_accept(arguments):
         return _accept_parser().parse_args(arguments[1:])
@@ -325,12 +368,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         return _pki_parser().parse_args(arguments[1:])
     if arguments[:1] == ["etcd"]:
         return _etcd_parser().parse_args(arguments[1:])
+    if arguments[:1] == ["token"]:
+        return _token_parser().parse_args(arguments[1:])
     return parser().parse_args(arguments)
 
 
 def from_arguments(arguments: Sequence[str]) -> dict[str, Value]:
     """The options given on the command line; raises UsageError when they can't be understood."""
-    command = arguments[0] if arguments[:1] in (["accept"], ["pki"], ["etcd"]) else None
+    command = arguments[0] if arguments[:1] in (["accept"], ["pki"], ["etcd"], ["token"]) else None
     given = vars(_parse(arguments))
     values: dict[str, Value] = {}
     for option in OPTIONS:

@@ -27,6 +27,8 @@ from protokube.core.etcd.tls import peer_certificate
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Fault, Unknown
 from protokube.core.node.model import UnitState
+from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey
+from protokube.core.objects.serving import ServingNames
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
 from protokube.core.pki.model import PKI_DIR, Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.settings import NodeConfig
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from protokube.etcdclient.peers import HttpEtcdPeers
     from protokube.host.kubelet import InstalledKubelet
     from protokube.host.systemd import SystemBus
+    from protokube.kubeapi.node import NodeObjects
     from protokube.pki.node import NodePki
 
 RUN_DIR = "run/protokube"
@@ -198,6 +201,43 @@ class _OwnEtcd:
         self._members().tell(action)
 
 
+class _Objects:
+    """This machine's API server; its client, and TLS with it, are loaded when there is something to ask."""
+
+    def __init__(self, root: str, port: int, wake: Wake) -> None:
+        self._root, self._port, self._wake = root, port, wake
+        self._made: NodeObjects | None = None
+
+    def _node(self) -> NodeObjects:
+        from protokube.kubeapi.node import NodeObjects
+
+        if self._made is None:
+            self._made = NodeObjects(self._root, self._port, _read_request, self._wake)
+        return self._made
+
+    def changed(self) -> bool:
+        """See ports.ObjectReader."""
+        return self._made is not None and self._made.changed()
+
+    def look(self, keys: Sequence[ObjectKey]) -> ObjectFacts:
+        """See ports.ObjectReader."""
+        return self._node().look(keys)
+
+    def apply(self, manifest: Manifest) -> None:
+        """See core/objects/actions.py."""
+        self._node().apply(manifest)
+
+    def decide(self, request: str, *, approve: bool, reason: str) -> None:
+        """See core/objects/actions.py."""
+        self._node().decide(request, approve=approve, reason=reason)
+
+
+def _read_request(pem: bytes) -> ServingNames | str:
+    from protokube.pki.x509 import read_request
+
+    return read_request(pem)
+
+
 class _Bus:
     """The service manager; its library is loaded, and the event loop waited for, when it is first asked."""
 
@@ -337,6 +377,7 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
     files = NodeFiles(settings.root)
     pki, etcd = _Pki(settings.root, chosen.store), _OwnEtcd(settings.root)
     backups = _Backups(settings.root, chosen.store, config.backup.tools, wake)
+    objects = _Objects(settings.root, config.kubelet.api_port, wake)
     services = None
     if config.kubelet.unit is not None:
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
@@ -357,7 +398,9 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
 
     return Wired(
         config,
-        Readers(cloud, disks, files, _Peers(pki), _Kubelet(settings.root), dns, services, pki, backups, etcd),
+        Readers(
+            cloud, disks, files, _Peers(pki), _Kubelet(settings.root), dns, services, pki, backups, etcd, objects
+        ),
         {
             "cloud": cloud,
             "disks": disks,
@@ -367,6 +410,7 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
             "pki": pki,
             "backups": backups,
             "etcd": etcd,
+            "objects": objects,
         },
         dns,
         tuple(watch),

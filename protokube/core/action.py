@@ -27,6 +27,7 @@ class Facet(StrEnum):
     CERTIFICATES = "certificates"
     AUTHORITIES = "authorities"
     BACKUPS = "backups"
+    OBJECTS = "objects"
 
 
 @runtime_checkable

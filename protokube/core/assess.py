@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from protokube.core.backup.assess import assess as assess_backups
 from protokube.core.backup.model import BackedUp, BackupAssessment
+from protokube.core.component.schema import parse_version
 from protokube.core.disks.accepted import read_accepted
 from protokube.core.disks.assess import assess as assess_disks
 from protokube.core.disks.model import DisksAssessment
@@ -29,7 +30,12 @@ from protokube.core.kubelet.gate import Gate, gate
 from protokube.core.kubelet.identity import certificates as kubelet_certificates
 from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
-from protokube.core.model import Unknown
+from protokube.core.model import Fault, Unknown
+from protokube.core.objects.assess import assess as assess_objects
+from protokube.core.objects.model import CERTIFICATE as OBJECT_CERTIFICATE
+from protokube.core.objects.model import ObjectKey, ObjectsAssessment
+from protokube.core.objects.model import certificate as object_certificate
+from protokube.core.objects.wanted import ObjectsInput, wanted_objects
 from protokube.core.observed import Observed
 from protokube.core.pki.assess import assess as assess_pki
 from protokube.core.pki.model import PkiAssessment
@@ -49,7 +55,7 @@ class Wanted(Struct, frozen=True):
     node's certificates concern it. `authorities`: the cluster whose authorities to read from the store. `backups`:
     the cluster, and its members here, whose backups concern this node; `backup_answers`: those of them about which
     the store and etcd are to be asked. `served`: our own members
-    whose client port to ask, since they are to restart.
+    whose client port to ask, since they are to restart. `objects`: what to ask this node's API server for.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -63,6 +69,7 @@ class Wanted(Struct, frozen=True):
     backups: tuple[str, tuple[BackedUp, ...]] = ("", ())
     backup_answers: tuple[BackedUp, ...] = ()
     served: tuple[LocalMember, ...] = ()
+    objects: tuple[ObjectKey, ...] = ()
 
 
 class Assessment(Struct, frozen=True):
@@ -76,6 +83,7 @@ class Assessment(Struct, frozen=True):
     backup: BackupAssessment | None = None
     dns: DnsAssessment | None = None
     kubelet: KubeletAssessment = field(default_factory=KubeletAssessment)
+    objects: ObjectsAssessment | None = None
     wanted: Wanted = Wanted()
 
 
@@ -96,7 +104,8 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named, observed.served)
     needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
     if config.control_plane:
-        needs = replace(needs, wanted=(*needs.wanted, *kubelet_certificates(volumes.instance)))
+        own = (*kubelet_certificates(volumes.instance), object_certificate())
+        needs = replace(needs, wanted=(*needs.wanted, *own))
     pki = assess_pki(config.pki, observed.pki, observed.at.now, needs)
     etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks, pki))
     served = (volumes.cluster_id, serving_members(etcd))
@@ -108,7 +117,21 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     wanted = _wanted(config, disks, etcd, dns)
     wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)
     wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
-    return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, wanted)
+    objects = None
+    if config.control_plane and OBJECT_CERTIFICATE in pki.ready:
+        objects = assess_objects(wanted_objects(_objects_input(config, observed, volumes)), observed.objects)
+        wanted = replace(wanted, objects=tuple(one.key for one in objects.wanted))
+    return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, wanted)
+
+
+def _objects_input(config: NodeConfig, observed: Observed, volumes: VolumesAssessment) -> ObjectsInput:
+    binary = observed.kubelet.binary
+    installed = binary.version if binary is not None and not isinstance(binary, Unknown) else None
+    version = config.kubelet.version or installed
+    parsed = parse_version(version) if version is not None else None
+    url = f"https://api{config.etcd.suffix(volumes.cluster_id)}:{config.kubelet.api_port}"
+    known = None if isinstance(parsed, Fault) else parsed
+    return ObjectsInput(volumes.instance.name, url, observed.objects.ca, known)
 
 
 def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dns: DnsAssessment) -> Wanted:

@@ -13,6 +13,7 @@ from protokube.core.etcd.model import PeerAnswers, ServedEtcd
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Moment, Unknown
 from protokube.core.node.model import NodeFacts
+from protokube.core.objects.model import ObjectFacts
 from protokube.core.pki.model import PkiFacts
 from protokube.core.volumes.model import CloudSnapshot
 
@@ -34,3 +35,4 @@ class Observed(Struct, frozen=True):
     pki: PkiFacts = PkiFacts()
     backups: BackupFacts = BackupFacts()
     served: Mapping[str, ServedEtcd | Unknown] = {}
+    objects: ObjectFacts = ObjectFacts()

@@ -14,6 +14,7 @@ from protokube.core.disks.plan import plan as plan_disks
 from protokube.core.dns.plan import plan as plan_dns
 from protokube.core.etcd.plan import plan as plan_etcd
 from protokube.core.kubelet.plan import plan as plan_kubelet
+from protokube.core.objects.plan import plan as plan_objects
 from protokube.core.pki.plan import plan as plan_pki
 from protokube.core.steps import Plan
 from protokube.core.volumes.plan import plan as plan_volumes
@@ -36,4 +37,6 @@ def plan(judged: Assessment, failed: frozenset[str] = frozenset(), assumed: Mapp
     if judged.dns is not None:
         plan_dns(judged.dns, out)
     plan_kubelet(judged.kubelet, out)
+    if judged.objects is not None:
+        plan_objects(judged.objects, out)
     return out

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protokube.core.objects.serving import ServingNames
 from protokube.core.pki.document import KeyPair, ServiceAccountKey, StoredAuthority
 from protokube.core.pki.model import AUTHORITY_LIFE, BACKDATED, LEAF_LIFE, Certificate, CertificateWanted
 from protokube.errors import ProviderError
@@ -83,6 +85,27 @@ def issue(wanted: CertificateWanted, authority: StoredAuthority, now: float) -> 
         "tls.key": _private(key),
         "ca.crt": "".join(one.certificate for one in authority.trusted),
     }
+
+
+def read_request(pem: bytes) -> ServingNames | str:
+    """The names in a PKCS #10 request; a text that says why it can't be read, or doesn't sign itself."""
+    try:
+        request = x509.load_pem_x509_csr(pem)
+        if not request.is_signature_valid:
+            return "it isn't signed by its own key"
+        names: list[x509.GeneralName] = []
+        for extension in request.extensions:
+            if isinstance(extension.value, x509.SubjectAlternativeName):
+                names = list(extension.value)
+        common = [str(one.value) for one in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        organizations = [str(one.value) for one in request.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+        return str(error) or type(error).__name__
+    if len(common) != 1 or len(request.subject) != 1 + len(organizations):
+        return "its subject has other parts than one common name and organizations"
+    dns = tuple(one.value for one in names if isinstance(one, x509.DNSName))
+    addresses = tuple(str(one.value) for one in names if isinstance(one, x509.IPAddress))
+    return ServingNames(common[0], tuple(organizations), dns, addresses, len(names) - len(dns) - len(addresses))
 
 
 def _subject(wanted: CertificateWanted) -> x509.Name:

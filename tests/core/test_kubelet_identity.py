@@ -9,8 +9,9 @@ from protokube.core.kubelet.assess import assess
 from protokube.core.kubelet.backoff import UnitTracking
 from protokube.core.kubelet.gate import Gate
 from protokube.core.kubelet.identity import CLIENT, SERVING, certificates, kubeconfig, node_user
+from protokube.core.kubelet.join import CA_PATH, TOKEN_PATH
 from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
-from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.kubelet.paths import ARGS_PATH, BOOTSTRAP_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.model import Moment
 from protokube.core.node.model import File
 from protokube.core.observed import Observed
@@ -89,3 +90,22 @@ def test_a_changed_kubeconfig_restarts_a_running_kubelet() -> None:
 def test_a_node_without_a_control_plane_gets_no_identity() -> None:
     made = texts(judged(changed(ready(), files={}), control_plane=False))
     assert set(made) == {ARGS_PATH, CONFIG_PATH} and "tlsCertFile" not in made[CONFIG_PATH]
+
+
+def test_a_machine_that_joins_asks_with_its_token_and_no_file_holds_it() -> None:
+    settings = replace(config_of().kubelet, master=False, api="https://10.0.0.9:6443")
+    bare = changed(ready(), files={})
+    facts = KubeletNode(Moment(NOW, 5.0), INSTANCE, bare.node, bare.kubelet)
+    made = texts(assess(settings, facts, UnitTracking(), Gate()))
+    assert set(made) == {ARGS_PATH, CONFIG_PATH, BOOTSTRAP_PATH}, "its kubeconfig is kubelet's own"
+    assert f"--bootstrap-kubeconfig={BOOTSTRAP_PATH}" in made[ARGS_PATH]
+    assert f"--kubeconfig={KUBECONFIG_PATH}" in made[ARGS_PATH]
+    config = yaml.safe_load(made[CONFIG_PATH])
+    assert config["serverTLSBootstrap"] and config["rotateCertificates"]
+    assert config["authentication"] == {"x509": {"clientCAFile": CA_PATH}}
+    first = yaml.safe_load(made[BOOTSTRAP_PATH])
+    assert first["users"][0]["user"] == {"tokenFile": TOKEN_PATH}
+    assert first["clusters"][0]["cluster"] == {
+        "server": "https://10.0.0.9:6443",
+        "certificate-authority": CA_PATH,
+    }

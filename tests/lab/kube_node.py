@@ -24,18 +24,8 @@ _BUILT = f"{inside.CHECKOUT}/build/kubernetes"
 _ROOT = f"{_BUILT}/root/usr"
 _LIB = f"{_ROOT}/lib/x86_64-linux-gnu"
 _PATH = f"/usr/local/sbin:/usr/local/bin:{_ROOT}/bin:{_ROOT}/sbin:/usr/sbin:/usr/bin"
-_ENTER = f"nsenter --mount={legacy_cgroups.MOUNTS}"
+_ENTER = legacy_cgroups.ENTER
 _TABLES = tuple(f"{ip}tables{verb}" for ip in ("ip", "ip6") for verb in ("", "-save", "-restore"))
-
-_SETUP_UNIT = """\
-[Unit]
-DefaultDependencies=no
-Before=containerd.service kubelet.service
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/legacy-cgroups
-"""
 
 _CONTAINERD_UNIT = f"""\
 [Unit]
@@ -84,8 +74,7 @@ def _files(pods: str) -> dict[str, str]:
     tables = f"XTABLES_LIBDIR={_LIB}/xtables LD_LIBRARY_PATH={_LIB} exec {_ROOT}/sbin/xtables-legacy-multi"
     return {
         "/usr/bin/kubelet": _KUBELET,
-        "/usr/local/sbin/legacy-cgroups": legacy_cgroups.SETUP,
-        "/etc/systemd/system/legacy-cgroups.service": _SETUP_UNIT,
+        **legacy_cgroups.FILES,
         "/etc/systemd/system/containerd.service": _CONTAINERD_UNIT,
         "/etc/systemd/system/kubelet.service.d/machine.conf": _KUBELET_UNIT,
         "/etc/containerd/config.toml": CONTAINERD.replace("/usr/sbin/runc", f"{_ROOT}/sbin/runc").replace(
@@ -140,16 +129,16 @@ class KubeNode(UnitNode):
     def start(self) -> Self:
         """Boot, with containerd, as a machine does whose image brings it."""
         super().start()
-        try:
-            self.run("systemctl", "start", "containerd")
-        except AssertionError:
+        done = self.run("systemctl", "start", "containerd", check=False)
+        if done.returncode:
+            said = self.journal("legacy-cgroups") + self.journal("containerd")
             self.kill()
-            raise
+            raise AssertionError(f"{self.name}: containerd doesn't start: {done.stderr}{said}")
         return self
 
     def ctr(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """containerd's own client, on the pods of kubelet."""
-        return self.run(*_ENTER.split(), f"{_ROOT}/bin/ctr", "--namespace", "k8s.io", *argv, check=check)
+        return self.run(_ENTER, f"{_ROOT}/bin/ctr", "--namespace", "k8s.io", *argv, check=check)
 
     def running(self) -> set[str]:
         """The programs of the containers that run, by their images without registry and version."""

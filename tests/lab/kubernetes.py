@@ -93,8 +93,9 @@ def _proxy() -> Mapping[str, Path | str]:
         **_with_libraries(tables),
         **_with_libraries(conntrack),
     }
-    plugins = KUBERNETES / "root" / _LIB / "xtables"
-    return files | {f"/{_LIB}/xtables/{one.name}": one for one in plugins.glob("lib*.so")}
+    for plugin in (KUBERNETES / "root" / _LIB / "xtables").glob("lib*.so"):
+        files |= {f"/{_LIB}/xtables/{plugin.name}": plugin, **_with_libraries(plugin)}
+    return files
 
 
 def _with_libraries(one: Path) -> Mapping[str, Path]:

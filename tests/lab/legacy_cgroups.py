@@ -24,8 +24,11 @@ done
 for controller in {" ".join(CONTROLLERS)}; do echo $$ > /sys/fs/cgroup/$controller/$NODE_CGROUP/cgroup.procs; done
 """
 
-MOUNTS = "/run/legacy/mounts"
-"""The mount namespace, for nsenter --mount."""
+ENTER = "/usr/local/sbin/in-legacy-cgroups"
+"""Runs a command in the mount namespace."""
+_HOLDER = "/run/legacy/holder"
+"""The pid of a process in it. A bind mount would keep it as well, but the kernel refuses half of them: it compares
+the ages of two namespaces by numbers that each CPU hands out for itself."""
 
 _INSIDE = f"""
 mount -t tmpfs -o mode=755 cgroups /sys/fs/cgroup
@@ -44,17 +47,36 @@ for line in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/pani
     mount --bind $file /proc/sys/${{line%=*}}
 done
 mount --make-rshared /
+touch /run/legacy/ready
+exec sleep infinity
 """
 
 SETUP = f"""#!/bin/sh
 set -eu
 [ -e /dev/kmsg ] || mknod /dev/kmsg c 1 11
 mkdir -p /run/legacy
-mount --bind /run/legacy /run/legacy
-mount --make-private /run/legacy
-touch {MOUNTS}
-exec unshare --mount={MOUNTS} --propagation slave sh -euc '{_INSIDE}'
+unshare --mount --propagation slave sh -euc '{_INSIDE}' &
+until [ -e /run/legacy/ready ]; do kill -0 $! && sleep 0.05; done
+echo $! > {_HOLDER}
 """
+
+UNIT = f"""\
+[Unit]
+DefaultDependencies=no
+Before=containerd.service kubelet.service
+[Service]
+Type=forking
+PIDFile={_HOLDER}
+ExecStart=/usr/local/sbin/legacy-cgroups
+KillMode=process
+"""
+
+FILES = {
+    "/usr/local/sbin/legacy-cgroups": SETUP,
+    "/etc/systemd/system/legacy-cgroups.service": UNIT,
+    ENTER: f'#!/bin/sh\nexec nsenter --target "$(cat {_HOLDER})" --mount -- "$@"\n',
+}
+"""What a node has of it."""
 
 
 def missing() -> list[str]:

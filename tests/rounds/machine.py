@@ -26,6 +26,7 @@ from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB, Unknown
 from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
+from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey, key_of
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
 from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
@@ -400,6 +401,35 @@ class Pki(Port):
             authority = found.document.authorities[action.wanted.authority]
             certificate, _ = issue(action.wanted, authority, self._world.clock())
             self._node.certificates[action.wanted.name] = certificate
+
+
+class Objects(Port):
+    """The machine's API server, which lays what is applied over what is there."""
+
+    def look(self, keys: Sequence[ObjectKey]) -> ObjectFacts:
+        with self._process.reading("objects"):
+            if self._node.api_down is not None:
+                return ObjectFacts(asked=True, not_ready=self._node.api_down)
+            found = {one: self._world.objects.get(one) for one in keys}
+            nodes = {key.name: ("10.0.0.1",) for key in self._world.objects if key.kind == "Node"}
+            requests = tuple(self._world.requests.values())
+            self._node.asked_for = False
+            return ObjectFacts(asked=True, found=found, ca="Q0E=", requests=requests, nodes=nodes)
+
+    def changed(self) -> bool:
+        return self._node.asked_for
+
+    def decide(self, request: str, *, approve: bool, reason: str) -> None:
+        with self._process.effect("decide-request"):
+            if self._world.requests.pop(request, None) is not None:
+                self._world.decided[request] = approve
+
+    def apply(self, manifest: Manifest) -> None:
+        with self._process.effect("apply-object"):
+            if self._node.api_down is not None:
+                raise ProviderError(self._node.api_down)
+            key = key_of(manifest)
+            self._world.objects[key] = {**self._world.objects.get(key, {}), **manifest}
 
 
 class Probe(Port):

@@ -38,7 +38,7 @@ from protokube.reconcile import MOST_PASSES, Cause, Memory, _recorded, dry_run, 
 from protokube.report.model import Report
 from protokube.together import Limited
 from tests.rounds.backups import Backups
-from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, OwnEtcd, Pki, Probe, Services
+from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, Objects, OwnEtcd, Pki, Probe, Services
 from tests.rounds.world import Node, World
 
 T = TypeVar("T")
@@ -84,6 +84,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "backup_every": ("backup.every",),
     "backup_keep": ("backup.keep",),
     "backup_keep_daily": ("backup.keep_daily",),
+    "control_plane": ("kubelet.control_plane",),
 }
 """Where an option that a test changes stands in the configuration."""
 
@@ -116,6 +117,7 @@ def node_config(**changes: object) -> NodeConfig:
             sections[section][field] = value
     return NodeConfig(
         master=bool(values["master"]),
+        control_plane=bool(values.get("control_plane")),
         volumes=VolumeSettings(**sections["volumes"]),
         disks=DiskSettings(**sections["disks"]),
         etcd=EtcdSettings(**sections["etcd"]),
@@ -157,10 +159,9 @@ class Process:
         self.seen: dict[str, object] = {}
         self.cloud = cloud = Cloud(self)
         disks, files, dns, services = Disks(self), Files(self), Dns(self), Services(self)
-        self.pki = Pki(self)
-        self.backups, own = Backups(self), OwnEtcd(self)
+        self.pki, self.backups, own, objects = Pki(self), Backups(self), OwnEtcd(self), Objects(self)
         self.readers = Readers(
-            cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki, self.backups, own
+            cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki, self.backups, own, objects
         )
         self.writers: dict[str, object] = {
             "cloud": cloud,
@@ -171,6 +172,7 @@ class Process:
             "pki": self.pki,
             "backups": self.backups,
             "etcd": own,
+            "objects": objects,
         }
         reading = aside() if aside else None
         started = world.monotonic() - uptime

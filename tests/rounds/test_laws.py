@@ -29,6 +29,8 @@ from protokube.ports import (
     EtcdReader,
     FileReader,
     Files,
+    ObjectReader,
+    Objects,
     Pki,
     PkiReader,
     ServiceManager,
@@ -286,6 +288,7 @@ PORTS: list[tuple[str, type, type]] = [
     ("pki", Pki, PkiReader),
     ("backups", Backups, BackupReader),
     ("etcd", Etcd, EtcdReader),
+    ("objects", Objects, ObjectReader),
 ]
 
 

@@ -31,6 +31,8 @@ from protokube.core.disks.model import (
 )
 from protokube.core.model import GIB, Unknown
 from protokube.core.node.model import Absent, File, FileState, Link, Mount, UnitState
+from protokube.core.objects.model import Manifest, ObjectKey
+from protokube.core.objects.serving import ServingRequest
 from protokube.core.pki.model import Certificate, Damaged
 from protokube.core.volumes.model import (
     BOOTSTRAPPED_TAG,
@@ -121,6 +123,10 @@ class Node(Struct):
     up: bool = True
     certificates: dict[str, Certificate | Damaged | Unknown] = field(default_factory=dict)
     clock_in_sync: bool = True
+    api_down: str | None = "connection refused"
+    """Why this machine's API server isn't ready."""
+    asked_for: bool = False
+    """Whether a kubelet has asked for a certificate since the last look."""
     barred: dict[str, str] = field(default_factory=dict)
     """What bars the way to mount points."""
     backup_work: dict[str, BackupWork] = field(default_factory=dict)
@@ -143,6 +149,11 @@ class World:
         self.attach_looks, self.stale_looks = attach_looks, stale_looks
         self.appear_looks, self.tool_looks = appear_looks, tool_looks
         self.lock = threading.RLock()
+        self.objects: dict[ObjectKey, Manifest] = {}
+        """The cluster's objects, which every API server shows."""
+        self.requests: dict[str, ServingRequest] = {}
+        self.decided: dict[str, bool] = {}
+        """Kubelets' requests, and whether they were approved."""
         self.clock: Callable[[], float] = time.time
         self.monotonic: Callable[[], float] = time.monotonic
         self.volumes: dict[str, WorldVolume] = {}

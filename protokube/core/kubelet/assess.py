@@ -14,8 +14,9 @@ from protokube.core.component.schema import choose_version
 from protokube.core.kubelet.backoff import UnitTracking
 from protokube.core.kubelet.gate import Gate
 from protokube.core.kubelet.identity import CLIENT, SERVING, directory, kubeconfig
+from protokube.core.kubelet.join import bootstrap_kubeconfig
 from protokube.core.kubelet.model import FileWanted, KubeletAssessment, KubeletNode, KubeletSettings, UnitWanted
-from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.kubelet.paths import ARGS_PATH, BOOTSTRAP_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
 from protokube.core.memo import Memo
 from protokube.core.model import Fault, Unknown, Unread
@@ -58,7 +59,7 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     rendered = _render(settings, facts, facts.instance, findings)
     if isinstance(rendered, KubeletFiles):
         findings.hints += [f"kubelet: {note}" for note in rendered.notes]
-        files = tuple(_differing(facts, rendered, _kubeconfig(settings, facts)))
+        files = tuple(_differing(facts, rendered, _kubeconfig(settings, facts), settings.api))
         # One pass writes, the next one starts: no action leans on another of its pass.
         startable, stale = not files, None
     else:
@@ -108,6 +109,7 @@ def kubelet_files(
         master=settings.master,
         kubeconfig_present=_kubeconfig(settings, facts) is not None
         or not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
+        joins=settings.api is not None,
         identity=settings.control_plane and SERVING in facts.certificates,
         manifest_dir=settings.manifest_dir,
         machine=facts.kubelet.machine,
@@ -134,10 +136,14 @@ def _kubeconfig(settings: KubeletSettings, facts: KubeletNode) -> str | None:
     return kubeconfig(f"https://127.0.0.1:{settings.api_port}", directory(CLIENT))
 
 
-def _differing(facts: KubeletNode, rendered: KubeletFiles, kubeconfig: str | None) -> Iterator[FileWanted]:
+def _differing(
+    facts: KubeletNode, rendered: KubeletFiles, kubeconfig: str | None, api: str | None
+) -> Iterator[FileWanted]:
     wanted = {ARGS_PATH: rendered.args_file, CONFIG_PATH: rendered.config_file}
     if kubeconfig is not None:
         wanted[KUBECONFIG_PATH] = kubeconfig
+    if api is not None:
+        wanted[BOOTSTRAP_PATH] = bootstrap_kubeconfig(api)
     for path, text in wanted.items():
         state = _file(facts, path)
         if isinstance(state, File) and state.text == text:

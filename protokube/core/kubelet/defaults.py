@@ -74,6 +74,13 @@ def of_identity(client: str, serving: str) -> Iterator[Derived]:
     yield Derived("authentication.x509.clientCAFile", f"{client}/ca.crt", "the API server shows a certificate")
 
 
+def of_joining(ca: str) -> Iterator[Derived]:
+    """Derive how kubelet comes by certificates, and whom it trusts, on a node that has no authority."""
+    yield Derived("rotateCertificates", True, "it renews its certificate itself")
+    yield Derived("serverTLSBootstrap", True, "the control plane approves the certificate of its own API")
+    yield Derived("authentication.x509.clientCAFile", ca, "the API server shows a certificate")
+
+
 def of_node(
     node_ips: Sequence[str], provider_id: str | None, master: bool, cloud_provider: bool, version: Version
 ) -> Iterator[Derived]:

@@ -59,7 +59,7 @@ class KubeletSettings(Struct, frozen=True):
     changed.
     `group_layers` are an instance group's. `faults` are the settings' faults: with any of them no file is rendered.
     With `control_plane` its certificates and its kubeconfig are made here: it talks to this machine's API server, at
-    `api_port`.
+    `api_port`. `api` is the URL of the API server that a node without a control plane joins.
     """
 
     unit: str | None = "kubelet.service"
@@ -75,6 +75,7 @@ class KubeletSettings(Struct, frozen=True):
     master: bool = False
     control_plane: bool = False
     api_port: int = 6443
+    api: str | None = None
     faults: tuple[Fault, ...] = ()
 
 

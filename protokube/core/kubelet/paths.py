@@ -3,6 +3,7 @@
 ARGS_PATH = "/etc/sysconfig/kubelet"
 CONFIG_PATH = "/var/lib/kubelet/config.yaml"
 KUBECONFIG_PATH = "/var/lib/kubelet/kubeconfig"
+BOOTSTRAP_PATH = "/var/lib/kubelet/bootstrap-kubeconfig"
 
-PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH)
+PATHS = (ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH, BOOTSTRAP_PATH)
 """The files that are read in every reconcile."""

@@ -16,12 +16,13 @@ from protokube.core.component.layers import Setting, Settings, merge, read_layer
 from protokube.core.component.model import Layer
 from protokube.core.component.place import place_settings
 from protokube.core.component.schema import NEWEST, Version, parse_version, spell
-from protokube.core.kubelet.defaults import Derived, of_identity, of_machine, of_node
+from protokube.core.kubelet.defaults import Derived, of_identity, of_joining, of_machine, of_node
 from protokube.core.kubelet.identity import CLIENT, SERVING, directory
+from protokube.core.kubelet.join import CA_PATH
 from protokube.core.kubelet.labels import label_faults, node_name_fault
 from protokube.core.kubelet.machine import machine_faults
 from protokube.core.kubelet.model import Machine
-from protokube.core.kubelet.paths import CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.kubelet.paths import BOOTSTRAP_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.kubelet.schema import kubelet_schema
 from protokube.core.kubelet.text import args_file, config_file
 from protokube.core.model import Fault
@@ -34,8 +35,8 @@ class KubeletInput(Struct, frozen=True):
 
     `version`: as in "1.36.2"; None when neither a binary nor the configuration tells. `layers`: the lowest first.
     `node_labels` lie beneath all of them. `node_ips`: internal addresses, the preferred one first.
-    `identity`: its certificates are issued on this node. `known_flags`: what the installed kubelet's --help lists,
-    without dashes; None when there is none to ask.
+    `identity`: its certificates are issued on this node. `joins`: it asks an API server for them.
+    `known_flags`: what the installed kubelet's --help lists, without dashes; None when there is none to ask.
     """
 
     version: str | None
@@ -47,6 +48,7 @@ class KubeletInput(Struct, frozen=True):
     master: bool = False
     kubeconfig_present: bool = False
     identity: bool = False
+    joins: bool = False
     manifest_dir: str = "/etc/kubernetes/manifests"
     machine: Machine | None = None
     known_flags: frozenset[str] | None = None
@@ -75,7 +77,7 @@ def render(given: KubeletInput) -> KubeletFiles | tuple[Fault, ...]:
         if name not in configured:  # what is configured goes before what is derived
             settings[name] = Setting(value, "protokube")
             notes.append(f"{name}: {_show(value)} ({reason})")
-    standalone = not given.kubeconfig_present and not _value(settings, "bootstrapKubeconfig")
+    standalone = not given.kubeconfig_present and not given.joins and not _value(settings, "bootstrapKubeconfig")
     if standalone:
         notes.append(_go_standalone(settings))
     # Last, so that no layer changes them: protokube and its unit rely on these paths and names.
@@ -121,6 +123,8 @@ def _derived(given: KubeletInput, version: Version, configured: Settings) -> Ite
         yield from of_machine(given.machine)
     if given.identity:
         yield from of_identity(directory(CLIENT), directory(SERVING))
+    if given.joins:
+        yield from of_joining(CA_PATH)
     cloud = bool(_value(configured, "cloudProvider"))
     yield from of_node(given.node_ips, given.provider_id, given.master, cloud, version)
 
@@ -150,6 +154,8 @@ def _own(given: KubeletInput, standalone: bool) -> dict[str, Setting]:
     }
     if not standalone:
         own["kubeconfig"] = KUBECONFIG_PATH
+    if given.joins:
+        own["bootstrapKubeconfig"] = BOOTSTRAP_PATH
     return {name: Setting(value, "protokube") for name, value in own.items()}
 
 

@@ -1,0 +1,1 @@
+"""Objects of the cluster that a first start needs, and that protokube keeps."""

@@ -1,0 +1,111 @@
+"""Which objects are applied, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from protokube.core.model import Fault
+from protokube.core.objects.actions import ApplyObject
+from protokube.core.objects.assess import assess, has_fields
+from protokube.core.objects.model import BOOTSTRAPPERS, ObjectFacts, ObjectKey, key_of
+from protokube.core.objects.tokens import parse_life, secret_manifest, tokens_of
+from protokube.core.objects.wanted import ObjectsInput, wanted_objects
+
+INPUT = ObjectsInput("node-a", "https://api.internal.dev.example.com:6443", "Q0E=", (1, 20, 2))
+WANTED = wanted_objects(INPUT)
+NODE = ObjectKey("v1", "Node", "node-a")
+ALL = {one.key: dict(one.manifest) for one in WANTED}
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "has"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 2}, False),
+        ({}, {"a": 1}, False),
+        (None, {"a": 1}, False),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"c": 2}}, True),
+        ([{"a": 1, "more": 2}], [{"a": 1}], True),
+        ([{"a": 1}, {"a": 2}], [{"a": 1}], False),
+        (["a", "b"], ["b", "a"], False),
+        ("text", "text", True),
+        ("text", ["t"], False),
+        ({"a": ""}, {"a": ""}, True),
+    ],
+)
+def test_an_object_is_right_when_it_has_every_wanted_field(present: Any, wanted: Any, has: bool) -> None:
+    assert has_fields(present, wanted) is has
+
+
+def test_an_api_server_that_was_not_asked_gets_nothing() -> None:
+    judged = assess(WANTED, ObjectFacts())
+    assert not judged.apply and judged.findings.converged and judged.wanted == WANTED
+
+
+def test_an_api_server_that_is_not_ready_is_waited_for() -> None:
+    judged = assess(WANTED, ObjectFacts(asked=True, not_ready="/readyz answers 500: [-]etcd failed"))
+    assert not judged.apply and "etcd failed" in judged.findings.waiting[0].reason
+
+
+def test_all_that_is_missing_is_applied_but_for_the_node_which_kubelet_makes() -> None:
+    judged = assess(WANTED, ObjectFacts(asked=True, found=dict.fromkeys(ALL), ca="Q0E="))
+    assert [one.key for one in judged.apply] == [one.key for one in WANTED if one.key != NODE]
+    assert [one.subject for one in judged.findings.waiting] == ["Node node-a"]
+
+
+def test_nothing_is_applied_to_objects_that_are_right_and_a_changed_one_is_mended() -> None:
+    assert assess(WANTED, ObjectFacts(asked=True, found=ALL)).apply == ()
+    name = "protokube:kubelet-bootstrap"
+    key = ObjectKey("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", name)
+    judged = assess(WANTED, ObjectFacts(asked=True, found=ALL | {key: {**ALL[key], "subjects": []}}))
+    assert [one.key for one in judged.apply] == [key]
+
+
+def test_applying_predicts_that_it_is_done() -> None:
+    facts = ObjectFacts(asked=True, found={**dict.fromkeys(ALL), NODE: {"metadata": {"labels": {}}}})
+    for one in assess(WANTED, facts).apply:
+        facts = ApplyObject.of(one.manifest).predict(facts, 0.0)
+    assert assess(WANTED, facts).apply == ()
+
+
+def test_the_objects_give_a_bootstrap_token_no_more_than_a_certificate() -> None:
+    given = [
+        one.manifest["roleRef"]["name"]
+        for one in WANTED
+        if any(subject["name"] == BOOTSTRAPPERS for subject in one.manifest.get("subjects", ()))
+    ]
+    assert given == [
+        "system:node-bootstrapper",
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+    ]
+    assert len({key_of(one.manifest) for one in WANTED}) == len(WANTED)
+
+
+def test_labels_of_the_node_follow_the_version() -> None:
+    def labels(version: tuple[int, int, int]) -> dict[str, str]:
+        (node,) = [one for one in wanted_objects(ObjectsInput("n", "https://a", "", version)) if one.only_present]
+        return dict(node.manifest["metadata"]["labels"])
+
+    assert "node-role.kubernetes.io/master" in labels((1, 20, 2))
+    assert "node-role.kubernetes.io/master" not in labels((1, 36, 2))
+    assert "node-role.kubernetes.io/control-plane" in labels((1, 36, 2))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60.0), ("1m", 60.0), ("90m", 5400.0), ("24h", 86400.0)])
+def test_a_life_is_read(text: str, seconds: float) -> None:
+    assert parse_life(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "59s", "25h", "1441m", "1d", "1h30m", "-1h", "1.5h", "h", "١h"])
+def test_a_life_that_is_too_long_or_no_life_is_refused(text: str) -> None:
+    assert isinstance(parse_life(text), Fault)
+
+
+def test_a_list_of_tokens_shows_no_secret() -> None:
+    data = secret_manifest("abcdef", "0123456789abcdef", "2026-11-28T06:00:00Z", "rack 7")["stringData"]
+    foreign = {"data": {"token-id": "not an id"}}
+    listed = tokens_of([{"data": data}, foreign, {}], lambda text: text)
+    assert [(one.id, one.expires, one.description) for one in listed] == [("abcdef", data["expiration"], "rack 7")]
+    assert "0123456789abcdef" not in repr(listed)

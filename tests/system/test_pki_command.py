@@ -57,6 +57,7 @@ def test_a_node_s_certificates_are_shown_and_replaced(node: TrialNode) -> None:
         "etcd-peers-main",
         "front-proxy",
         "kubernetes",
+        "service-account",
     ]
     text = pki(node, "status")
     assert "etcd-peer-main: ends in 365 days" in text and "etcd reads it at each handshake" in text
@@ -111,7 +112,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_replaced(node: TrialNode)
 def test_first_authorities_for_a_cluster_that_has_none(node: TrialNode) -> None:
     assert "no authorities" in pki(node, "kubeconfig", code=1)
     pki(node, "create", "--yes")
-    assert len(status(node)[1]) == 5
+    assert len(status(node)[1]) == 6
     assert "already" in pki(node, "create", "--yes", code=1)
     config = yaml.safe_load(pki(node, "kubeconfig"))
     assert config["clusters"][0]["cluster"]["server"] == f"https://api.internal.{CLUSTER}:6443"

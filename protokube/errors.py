@@ -49,6 +49,10 @@ class OutcomeUnknownError(ProviderError):
     """The call was sent, and no usable answer came: it may have been carried out."""
 
 
+class NotListeningError(ProviderError):
+    """Nothing listens at the port that was to be asked, on a machine that answers."""
+
+
 class EtcdRefusedError(ProviderError):
     """etcd answered a request with an error. `reason` is its own text, `code` that of gRPC."""
 

@@ -21,7 +21,9 @@ from protokube.core.backup.model import BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.disks.model import Disk, NoDisk, StorageFacts, Working
 from protokube.core.dns.model import RecordSet
-from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
+from protokube.core.etcd.health import ClusterView, problems
+from protokube.core.etcd.model import EtcdPeerMember, NotListening, PeerAnswers
+from protokube.core.etcd.running import PeerAbout
 from protokube.core.history import History
 from protokube.core.kubelet.model import KubeletBinary, KubeletFacts, Machine
 from protokube.core.kubelet.paths import PATHS
@@ -32,7 +34,7 @@ from protokube.core.observed import Observed
 from protokube.core.pki.model import Unreadable
 from protokube.core.settings import NodeConfig
 from protokube.core.volumes.model import CloudSnapshot
-from protokube.errors import ProviderError, StoreError
+from protokube.errors import NotListeningError, ProviderError, StoreError
 from protokube.ports import Readers
 from protokube.together import Limited, start
 
@@ -45,6 +47,12 @@ OBJECTS_EVERY = 300.0
 
 FOLLOW_EVERY = 3600.0
 """Seconds between two looks at the store's authorities on a node where nothing is to be issued."""
+
+HEALTH_EVERY, HEALTH_AGAIN = 300.0, 60.0
+"""Seconds between two looks at how our etcd clusters are, and while something is wrong."""
+
+HEALTH_PATIENCE = 3.0
+"""Seconds that a reconcile waits for the answer."""
 
 Reads = dict[str, Callable[[], object]]
 
@@ -89,6 +97,11 @@ class Observer:
         self._slow: Future[dict[str, object]] | None = None
         self._store_asked: float | None = None
         """The uptime at which the store was last asked about authorities; None when it is to be asked next."""
+        self._health: Mapping[str, ClusterView] = {}
+        """How our etcd clusters were when they were last asked."""
+        self._health_asked: float | None = None
+        """The uptime at which that was; None when they are to be asked next."""
+        self._health_asking: Future[dict[str, object]] | None = None
         self._backups: dict[str, Future[dict[str, object]]] = {}
         """The questions about backups that are under way, by etcd cluster."""
         self._objects_right: float | None = None
@@ -111,6 +124,7 @@ class Observer:
             node=NodeFacts(unread, unread),
             records=before.records if before and Facet.RECORDS in kept else {},
             kubelet=KubeletFacts(Unread("it is asked for its version and flags")),
+            health=self._health,
         )
         observed = replace(observed, storage=replace(observed.storage, mounts=unread))
         return self._read_on(observed, history, ALL - kept)
@@ -133,7 +147,7 @@ class Observer:
         if unseen:
             return self.again(view, frozenset({Facet.DISKS}))
         if self._slow is None:
-            follow = (self._follow_authorities, self._follow_backups, self._follow_objects)
+            follow = (self._follow_authorities, self._follow_backups, self._follow_objects, self._follow_health)
             return next(filter(None, (read(view) for read in follow)), None)
         if self._wake is not None and not self._slow.done() and any(map(_is_working, disks.values())):
             self._slow.add_done_callback(partial(_tell, self._wake))
@@ -150,6 +164,7 @@ class Observer:
         """Let the next reconcile ask the store about authorities, and the API server: a person has given cause."""
         self._store_asked = None
         self._objects_right = None
+        self._health_asked = None
 
     def _follow_authorities(self, view: View) -> View | None:
         """The view with the store's authorities, once an hour: an operator may have begun to replace one. A store
@@ -163,6 +178,30 @@ class Observer:
         asking = replace(view, judged=replace(view.judged, wanted=wanted))
         found = self._read_authorities(asking, frozenset({Facet.AUTHORITIES}))
         return None if found is None else self._judge(found, view.history)
+
+    def _follow_health(self, view: View) -> View | None:
+        """The view with how our etcd clusters are, every five minutes, or every minute while something is wrong."""
+        wanted = view.judged.wanted.health
+        wrong = any(problems(cluster, one) for cluster, one in self._health.items())
+        every = HEALTH_AGAIN if wrong else HEALTH_EVERY
+        due = self._health_asked is None or self.uptime() - self._health_asked > every
+        if not wanted or not (due or self._health_asking):
+            return None
+        if self._health_asking is None:
+            self._health_asked = self.uptime()
+            asks: Reads = {f"health of {one.at.cluster}": partial(self._readers.server.health, one) for one in wanted}
+            self._health_asking = start("health of etcd", partial(self._limited_reads, asks))
+        # An etcd that hangs delays nothing: the next reconcile takes its answer in.
+        wait([self._health_asking], None if self._wake is None else HEALTH_PATIENCE)
+        if not self._health_asking.done():
+            return None
+        found, self._health_asking = self._health_asking.result(), None
+        self._health = {
+            one.at.cluster: told
+            for one in wanted
+            if isinstance(told := found.get(f"health of {one.at.cluster}"), ClusterView)
+        }
+        return self._judge(replace(view.observed, health=self._health), view.history)
 
     def _follow_backups(self, view: View) -> View | None:
         """The view with the answers about backups that are due.
@@ -193,7 +232,10 @@ class Observer:
         return self._judge(replace(view.observed, at=self._moment(), backups=facts), view.history)
 
     def _limited_read(self, key: str, read: Callable[[], object]) -> dict[str, object]:
-        return {found: _known(future) for found, future in self._limited.run({key: read}).items()}
+        return self._limited_reads({key: read})
+
+    def _limited_reads(self, reads: Reads) -> dict[str, object]:
+        return {found: _known(future) for found, future in self._limited.run(reads).items()}
 
     def _follow_objects(self, view: View) -> View | None:
         """The view with the API server's objects: in each reconcile until all are right, then every few minutes."""
@@ -413,11 +455,15 @@ class Observer:
         return wanted.names - records.keys()
 
     def _questions(self, wanted: Wanted) -> Reads:
-        return {
-            _question(cluster, url): partial(self._members, url, cluster)
-            for cluster, urls in wanted.questions.items()
-            for url in urls
-        }
+        """Each peer is asked for its member list, and for its version where our own member may restart."""
+        restarting = {one.cluster for one in wanted.served}
+        reads: Reads = {}
+        for cluster, urls in wanted.questions.items():
+            for url in urls:
+                reads[_question(cluster, url)] = partial(self._members, url, cluster)
+                if cluster in restarting:
+                    reads[_version_of(cluster, url)] = partial(self._readers.etcd.about, url, cluster)
+        return reads
 
     def _members(self, url: str, cluster: str) -> tuple[EtcdPeerMember, ...]:
         return tuple(self._readers.etcd.members(url, cluster))
@@ -425,6 +471,10 @@ class Observer:
 
 def _question(cluster: str, url: str) -> str:
     return f"members of {cluster} from {url}"
+
+
+def _version_of(cluster: str, url: str) -> str:
+    return f"version of {cluster} at {url}"
 
 
 def _snapshot(found: object) -> CloudSnapshot:
@@ -439,23 +489,28 @@ def _known(future: Future[object]) -> object:
         return future.result()
     except StoreError as error:
         return Unreadable(str(error), error.rule)
+    except NotListeningError as error:
+        return NotListening(str(error))
     except ProviderError as error:
         return Unknown(str(error))
 
 
 def _answers(wanted: Wanted, found: Mapping[str, object]) -> dict[str, PeerAnswers | Unknown]:
     return {
-        cluster: _heard([(me, found[_question(cluster, url)]) for url, me in urls.items()])
+        cluster: _heard(
+            [(me, found[_question(cluster, url)]) for url, me in urls.items()],
+            [(me, found.get(_version_of(cluster, url))) for url, me in urls.items()],
+        )
         for cluster, urls in wanted.questions.items()
     }
 
 
-def _heard(found: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
+def _heard(found: Sequence[tuple[str, object]], about: Sequence[tuple[str, object]]) -> PeerAnswers | Unknown:
     """Each member's answer, from any of its addresses."""
     lists = {me: answer for me, answer in found if isinstance(answer, tuple)}
     silence = "; ".join(answer.reason for me, answer in found if isinstance(answer, Unknown) and me not in lists)
     if lists:
-        return PeerAnswers(lists, silence)
+        return PeerAnswers(lists, silence, {me: told.version for me, told in about if isinstance(told, PeerAbout)})
     return Unknown(silence or "no address of another member is known")
 
 

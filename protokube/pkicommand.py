@@ -157,7 +157,7 @@ class _Terminal:
         This node's own members tell, with quorum, what all have told. A node without one can't know.
         """
         certificates = self._known()
-        etcd = own_etcd(self._chosen.settings.root)
+        etcd = own_etcd(self._chosen.settings.root, self._chosen.store)
         concerned = 0
         for cluster, template in sorted(self._chosen.config.etcd.templates.items()):
             own = [certificates.get(name) for name in (server_certificate(cluster), peer_certificate(cluster))]

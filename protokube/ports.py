@@ -22,7 +22,8 @@ from protokube.core.disks.model import Disk, NoDisk, VolumeContents
 from protokube.core.dns.actions import RecordWriter
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.actions import EtcdWriter
-from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
+from protokube.core.etcd.health import ClusterView
+from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, ServedEtcd
 from protokube.core.etcd.running import PeerAbout
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Unknown
@@ -242,6 +243,9 @@ class EtcdReader(Protocol):
 
     def served(self, member: LocalMember) -> ServedEtcd:
         """What a member serves, read with quorum."""
+
+    def health(self, question: HealthQuestion) -> ClusterView:
+        """How an etcd cluster is. What doesn't answer is Unknown in it."""
 
 
 class Etcd(EtcdReader, EtcdWriter, Protocol):

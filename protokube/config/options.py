@@ -18,6 +18,7 @@ from protokube.core.disks.accepted import Request
 from protokube.core.located import Located
 from protokube.core.model import Fault
 from protokube.core.objects.tokens import DEFAULT, is_id, parse_life
+from protokube.core.static_pod import is_version
 from protokube.errors import UsageError
 
 Value = str | float | bool
@@ -175,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
             prog="protokube",
             usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]\n"
             "       protokube pki status|rotate|create|kubeconfig [options]\n"
-            "       protokube etcd status|replace|defrag|backups|backup|restore [options]\n"
+            "       protokube etcd status|replace|upgrade|defrag|backups|backup|restore [options]\n"
             "       protokube token create|list|delete [options]",
             description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet. "
             "`protokube accept --help` tells how to overrule one refusal of one volume, once; "
@@ -220,15 +221,17 @@ def _etcd_parser() -> argparse.ArgumentParser:
     out = _Parser(
         prog="protokube etcd",
         description="status shows an etcd cluster as this node's member sees it, with all that is wrong. replace "
-        "puts a new member in a lost one's place. defrag gives the free pages of this node's database back to its "
-        "disk. backups lists an etcd cluster's backups, or proves one again; backup takes one. restore is this "
-        "node's part in a restore. What would be done is shown first; --dry-run only shows it.",
+        "puts a new member in a lost one's place. upgrade shows the way to a version, and takes a backup before it. "
+        "defrag gives the free pages of this node's database back to its disk. backups lists an etcd cluster's "
+        "backups, or proves one again; backup takes one. restore is this node's part in a restore. What would be "
+        "done is shown first; --dry-run only shows it.",
         allow_abbrev=False,
     )
-    verbs = ("status", "replace", "defrag", "backups", "backup", "restore")
+    verbs = ("status", "replace", "upgrade", "defrag", "backups", "backup", "restore")
     out.add_argument("verb", choices=verbs, help="what to do")
     out.add_argument("--cluster", metavar="NAME", help="the etcd cluster; status, defrag, backups, backup: all here")
     out.add_argument("--member", metavar="NAME", help="replace: the lost member")
+    out.add_argument("--to", metavar="VERSION", help="upgrade: the version (default: that of the image to run)")
     out.add_argument("--backup", metavar="NAME", help="backups: prove this one again; restore: this one; or latest")
     out.add_argument("--abandon", action="store_true", help="restore: abandon it, while nothing was replaced")
     out.add_argument("--yes", action="store_true", help="don't ask")
@@ -315,6 +318,7 @@ class EtcdCommand(Struct, frozen=True):
     yes: bool
     backup: str | None = None
     abandon: bool = False
+    to: str | None = None
 
 
 def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
@@ -332,7 +336,9 @@ def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
         raise UsageError(f"etcd {given.verb}: takes no backup{' with --abandon' if given.abandon else ''}")
     if given.abandon and given.verb != "restore":
         raise UsageError(f"etcd {given.verb}: there is nothing to abandon")
-    return EtcdCommand(given.verb, given.cluster, given.member, given.yes, given.backup, given.abandon)
+    if given.to and (given.verb != "upgrade" or not is_version(given.to)):
+        raise UsageError(f"etcd {given.verb}: --to {given.to}: upgrade takes a version such as 3.5.30")
+    return EtcdCommand(given.verb, given.cluster, given.member, given.yes, given.backup, given.abandon, given.to)
 
 
 class TokenCommand(Struct, frozen=True):

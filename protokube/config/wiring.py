@@ -21,7 +21,8 @@ from protokube.core.backup.model import STATE_DIR as BACKUP_STATE_DIR
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.actions import TellAuthorities, UpdateMember
-from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
+from protokube.core.etcd.health import ClusterView
+from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, ServedEtcd
 from protokube.core.etcd.running import PeerAbout
 from protokube.core.etcd.tls import peer_certificate
 from protokube.core.kubelet.model import KubeletBinary, Machine
@@ -180,8 +181,8 @@ class _Backups:
 class _OwnEtcd:
     """This machine's own etcd members; the client is loaded when one of them is to restart."""
 
-    def __init__(self, root: str) -> None:
-        self._certificates = Path(root, PKI_DIR.lstrip("/"))
+    def __init__(self, root: str, peers: _Peers) -> None:
+        self._certificates, self._peers = Path(root, PKI_DIR.lstrip("/")), peers
 
     def _members(self) -> OwnMembers:
         from protokube.etcdclient.own import OwnMembers
@@ -191,6 +192,14 @@ class _OwnEtcd:
     def served(self, member: LocalMember) -> ServedEtcd:
         """See ports.EtcdReader."""
         return self._members().served(member)
+
+    def health(self, question: HealthQuestion) -> ClusterView:
+        """See ports.EtcdReader."""
+
+        def about(url: str) -> PeerAbout:
+            return self._peers.about(url, question.at.cluster)
+
+        return self._members().health(question, about)
 
     def update_member(self, action: UpdateMember) -> None:
         """See core/etcd/actions.py."""
@@ -278,9 +287,9 @@ class _Bus:
             self._made.close()
 
 
-def own_etcd(root: str) -> EtcdReader:
+def own_etcd(root: str, store: StorePlace) -> EtcdReader:
     """This machine's own etcd members, to be asked by a command."""
-    return _OwnEtcd(root)
+    return _OwnEtcd(root, _Peers(_Pki(root, store)))
 
 
 class Chosen(Struct, frozen=True):
@@ -375,7 +384,9 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
     disks = disks or BlockDevices(settings.root, run_dir, data_dirs, prove_every_byte=settings.prove_every_byte)
     disks.data_dirs = data_dirs  # the templates may be others than in the configuration before
     files = NodeFiles(settings.root)
-    pki, etcd = _Pki(settings.root, chosen.store), _OwnEtcd(settings.root)
+    pki = _Pki(settings.root, chosen.store)
+    peers = _Peers(pki)
+    etcd = _OwnEtcd(settings.root, peers)
     backups = _Backups(settings.root, chosen.store, config.backup.tools, wake)
     objects = _Objects(settings.root, config.kubelet.api_port, wake)
     services = None
@@ -398,9 +409,7 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
 
     return Wired(
         config,
-        Readers(
-            cloud, disks, files, _Peers(pki), _Kubelet(settings.root), dns, services, pki, backups, etcd, objects
-        ),
+        Readers(cloud, disks, files, peers, _Kubelet(settings.root), dns, services, pki, backups, etcd, objects),
         {
             "cloud": cloud,
             "disks": disks,

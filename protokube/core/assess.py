@@ -21,7 +21,7 @@ from protokube.core.dns.assess import assess as assess_dns
 from protokube.core.dns.model import DnsAssessment, DnsFacts, names_with_addresses
 from protokube.core.etcd.assess import assess as assess_etcd
 from protokube.core.etcd.members import mounted_members
-from protokube.core.etcd.model import EtcdAssessment, EtcdFacts, LocalMember
+from protokube.core.etcd.model import EtcdAssessment, EtcdFacts, HealthQuestion, LocalMember
 from protokube.core.etcd.serving import serving_members
 from protokube.core.etcd.tls import pki_needs
 from protokube.core.history import History
@@ -54,8 +54,9 @@ class Wanted(Struct, frozen=True):
     without the root prefix. `kubeconfig`: the file that tells kubelet its API server. `certificates`: whether the
     node's certificates concern it. `authorities`: the cluster whose authorities to read from the store. `backups`:
     the cluster, and its members here, whose backups concern this node; `backup_answers`: those of them about which
-    the store and etcd are to be asked. `served`: our own members
-    whose client port to ask, since they are to restart. `objects`: what to ask this node's API server for.
+    the store and etcd are to be asked. `served`: our own members whose client port to ask, since they are to restart.
+    `health`: how to ask after our etcd clusters, for the report.
+    `objects`: what to ask this node's API server for.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -70,6 +71,7 @@ class Wanted(Struct, frozen=True):
     backup_answers: tuple[BackedUp, ...] = ()
     served: tuple[LocalMember, ...] = ()
     objects: tuple[ObjectKey, ...] = ()
+    health: tuple[HealthQuestion, ...] = ()
 
 
 class Assessment(Struct, frozen=True):
@@ -101,7 +103,9 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         return Assessment(findings, kubelet=kubelet, wanted=Wanted(kubeconfig=_kubeconfig(config)))
     disks = assess_disks(config.disks, storage, history.attachments, (volumes, read_accepted(node.files)))
     named = names_with_addresses(observed.records)
-    etcd_facts = EtcdFacts(observed.at.now, cloud, storage, node, observed.answers, named, observed.served)
+    etcd_facts = EtcdFacts(
+        observed.at.now, cloud, storage, node, observed.answers, named, observed.served, observed.health
+    )
     needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
     if config.control_plane:
         own = (*kubelet_certificates(volumes.instance), object_certificate())
@@ -143,6 +147,7 @@ def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dn
         directories=tuple(member.path(member.template.data_dir) for member in etcd.members),
         kubeconfig=_kubeconfig(config),
         served=etcd.asked,
+        health=etcd.health,
     )
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from protokube.core.backup.model import BackupFacts
 from protokube.core.disks.model import StorageFacts
 from protokube.core.dns.model import RecordSet
+from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import PeerAnswers, ServedEtcd
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Moment, Unknown
@@ -36,3 +37,4 @@ class Observed(Struct, frozen=True):
     backups: BackupFacts = BackupFacts()
     served: Mapping[str, ServedEtcd | Unknown] = {}
     objects: ObjectFacts = ObjectFacts()
+    health: Mapping[str, ClusterView] = {}

@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 from protokube.core.etcd.actions import TellAuthorities, UpdateMember
-from protokube.core.etcd.model import LocalMember, ServedEtcd
+from protokube.core.etcd.health import ClusterView
+from protokube.core.etcd.model import HealthQuestion, LocalMember, ServedEtcd
 from protokube.core.etcd.restarts import TOLD_PREFIX
 from protokube.core.etcd.tls import CLIENT
 from protokube.core.model import MIB
 from protokube.errors import ProviderError
 from protokube.etcdclient.client import EtcdClient
+from protokube.etcdclient.seen import About, Seeing
 from protokube.etcdclient.transport import Request, Server, Tls, answer, read
 
 _METRICS_LIMIT = 5.0
@@ -28,8 +30,14 @@ class OwnMembers:
     def served(self, member: LocalMember) -> ServedEtcd:
         """See ports.EtcdReader."""
         client = self._client(member)
+        status, alarms = client.status(), client.alarms()
         members, told = client.members(), client.values(TOLD_PREFIX)
-        return ServedEtcd(members, told, _started(member.metrics_port) if member.metrics_port else None)
+        started = _started(member.metrics_port) if member.metrics_port else None
+        return ServedEtcd(members, told, started, status.version, alarms)
+
+    def health(self, question: HealthQuestion, about: About) -> ClusterView:
+        """How an etcd cluster is; `about` asks a peer's URL."""
+        return Seeing(question.at.name, self._client(question.at), about).view(question.peers)
 
     def update_member(self, action: UpdateMember) -> None:
         """See core/etcd/actions.py."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from protokube.errors import OutcomeUnknownError, ProviderError
+from protokube.errors import NotListeningError, OutcomeUnknownError, ProviderError
 
 if TYPE_CHECKING:
     from ssl import SSLSocket
@@ -56,7 +56,8 @@ class Request(Struct, frozen=True):
 def answer(server: Server, request: Request) -> Iterator[HTTPResponse]:
     """Send a request, and give its answer to read, whatever its status is. All ends with the block.
 
-    Raises ProviderError when no whole answer comes, reading in the block included; OutcomeUnknownError when a request
+    Raises ProviderError when no whole answer comes, reading in the block included; NotListeningError when nothing
+    listens there; OutcomeUnknownError when a request
     that changes something may have been carried out.
     """
     late, sent = Event(), Event()
@@ -74,7 +75,11 @@ def answer(server: Server, request: Request) -> Iterator[HTTPResponse]:
             reason = f"no answer within {request.limit:g} s"
         elif isinstance(error, TimeoutError):
             reason = f"nothing came for {request.idle:g} s"
-        kind = OutcomeUnknownError if sent.is_set() and request.changes else ProviderError
+        kind: type[ProviderError] = ProviderError
+        if sent.is_set() and request.changes:
+            kind = OutcomeUnknownError
+        elif not sent.is_set() and isinstance(error, ConnectionRefusedError):
+            kind = NotListeningError
         raise kind(f"{server.url}: {reason}") from error
 
 

@@ -12,7 +12,12 @@ from collections.abc import Callable
 from protokube.core.etcd.health import NEARLY_FULL, ClusterView, name_of, size
 from protokube.core.etcd.running import NOSPACE, Alarm, MemberStatus
 from protokube.core.model import Unknown
+from protokube.errors import EtcdRefusedError
+from protokube.etcdclient.client import EtcdClient
 from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, pause
+
+COMPACTED = "required revision has been compacted"
+"""etcd's words for a revision that is gone already (mvcc, ErrCompacted)."""
 
 ELECTION = 30
 """Seconds to wait for another leader."""
@@ -44,7 +49,7 @@ def defragment(node: Node, cluster: Cluster, confirm: Callable[[], None] | None)
     confirm()
     client = cluster.client
     if full:
-        client.compact(client.keys().revision)
+        _compact(client)
     if successor:
         client.transfer_leadership(successor)
         _await_leader(cluster)
@@ -58,6 +63,14 @@ def defragment(node: Node, cluster: Cluster, confirm: Callable[[], None] | None)
         print(f"The NOSPACE alarm of {view.name} is taken back.")
     if left := _alarms(node.view(cluster)):
         print(f"NOSPACE alarms stand for {', '.join(view.label(one.member_id) for one in left)}: go on there.")
+
+
+def _compact(client: EtcdClient) -> None:
+    try:
+        client.compact(client.keys().revision)
+    except EtcdRefusedError as error:
+        if COMPACTED not in error.reason:  # the node before has done it, and nothing was written since
+            raise
 
 
 def _alarms(view: ClusterView) -> list[Alarm]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,30 +14,23 @@ from msgspec.structs import replace
 from protokube.config.wiring import Chosen, Wired, wire
 from protokube.core.action import Facet
 from protokube.core.etcd.bootstrap import peer_addresses
-from protokube.core.etcd.health import ClusterView, name_of
+from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import MountedMember
-from protokube.core.etcd.running import ClusterMember, PeerAbout
+from protokube.core.etcd.running import PeerAbout
 from protokube.core.etcd.tls import CLIENT
 from protokube.core.history import History
-from protokube.core.model import Unknown
 from protokube.core.pki.model import PKI_DIR
 from protokube.core.static_pod import manifest_env
-from protokube.errors import ProviderError
 from protokube.etcdclient.client import EtcdClient
+from protokube.etcdclient.seen import Seeing
 from protokube.etcdclient.transport import Server, Tls
 from protokube.eventloop import EventLoop
 from protokube.observe import Observer
-from protokube.together import Limited
-
-LIMIT = 30.0
-"""Seconds within which all members have answered, or count as silent."""
 
 CLOUD_EVERY = 5.0
 """Seconds after which the cloud is asked again where a silent member may be now."""
 
 LOOPBACK = "127.0.0.1"
-
-T = TypeVar("T")
 
 
 class ImpossibleError(Exception):
@@ -77,7 +69,7 @@ class Node:
     def __init__(self, chosen: Chosen, wired: Wired, observer: Observer) -> None:
         self._chosen, self._wired, self._observer = chosen, wired, observer
         self._seen = observer.first(History())
-        self._asking = Limited[PeerAbout](LIMIT, "asking")
+        self._seeing: dict[str, Seeing] = {}
 
     def clusters(self, wanted: str | None) -> list[Cluster]:
         """The etcd clusters that this node's mounted volumes have members of; the wanted one alone, if there is one.
@@ -107,53 +99,28 @@ class Node:
 
     def view(self, cluster: Cluster) -> ClusterView:
         """What our member of an etcd cluster says, and which of the others answer."""
-        client = cluster.client
-        status = _known(client.status)
-        if not isinstance(status, Unknown) and status.quota is None:
-            quota = _known(client.quota)
-            status = replace(status, quota=None if isinstance(quota, Unknown) else quota)
-        members, alarms = _known(client.members), _known(client.alarms)
-        listed = () if isinstance(members, Unknown) else members
-        return ClusterView(cluster.name, status, members, alarms, self._peers(cluster, listed))
-
-    def _peers(self, cluster: Cluster, listed: tuple[ClusterMember, ...]) -> Mapping[str, PeerAbout | Unknown]:
-        """The answers of the other members, each asked at the addresses of the node that has its volume."""
-        others = [one for one in listed if name_of(one) != cluster.name]
-        peers = self._ask(cluster, others)
-        silent = [one for one in others if not isinstance(peers[name_of(one)], PeerAbout)]
+        about = partial(self._about, cluster.key)
+        seeing = self._seeing.setdefault(cluster.key, Seeing(cluster.name, cluster.client, about))
+        view = seeing.view(self._peers(cluster))
+        silent = any(not isinstance(told, PeerAbout) for told in view.peers.values())
         if silent and self._observer.uptime() - self._seen.observed.at.uptime > CLOUD_EVERY:
             # Its volume may have another holder now.
             self._seen = self._observer.again(self._seen, frozenset({Facet.CLOUD}))
-            peers |= self._ask(cluster, silent)
-        return peers
+            view = seeing.view(self._peers(cluster))
+        return view
 
-    def _ask(self, cluster: Cluster, members: Sequence[ClusterMember]) -> dict[str, PeerAbout | Unknown]:
+    def _about(self, cluster: str, url: str) -> PeerAbout:
+        return self._wired.readers.etcd.about(url, cluster)
+
+    def _peers(self, cluster: Cluster) -> Mapping[str, Sequence[str]]:
+        """The hosts and ports of the other members, by name: on the nodes that have their volumes."""
         judged, own = self._seen.judged, cluster.own
         assert judged.volumes is not None
-        addresses = {
-            own.template.member_name(me): found
-            for me, found in peer_addresses(self._seen.observed.cloud, judged.volumes, own.volume.member).items()
+        found = peer_addresses(self._seen.observed.cloud, judged.volumes, own.volume.member)
+        return {
+            own.template.member_name(me): [f"{one}:{own.template.peer_port}" for one in addresses]
+            for me, addresses in found.items()
         }
-        peers: dict[str, PeerAbout | Unknown] = {}
-        asks: dict[str, Callable[[], PeerAbout]] = {}
-        for member in members:
-            name, scheme = name_of(member), member.peer_urls[0].partition(":")[0]
-            peers[name] = Unknown("no machine is known to have its volume")
-            for address in addresses.get(name, ()):
-                url = f"{scheme}://{address}:{own.template.peer_port}"
-                asks[f"{name} {url}"] = partial(self._wired.readers.etcd.about, url, cluster.key)
-        for key, future in self._asking.run(asks).items():
-            name = key.partition(" ")[0]
-            if not isinstance(peers[name], PeerAbout):
-                peers[name] = _known(future.result)
-        return peers
-
-
-def _known(ask: Callable[[], T]) -> T | Unknown:
-    try:
-        return ask()
-    except ProviderError as error:
-        return Unknown(str(error))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from protokube.config.options import EtcdCommand
 from protokube.config.wiring import Chosen
 from protokube.core.etcd.health import problems
 from protokube.core.etcd.status import status_json, status_text
+from protokube.core.static_pod import image_version, spell_version
 from protokube.errors import ProviderError, StoreError, UsageError
 from protokube.etcdcommand.backup import backup_before
 from protokube.etcdcommand.backups import as_json, catalogue_of, list_text, prove_again, records_of
@@ -19,6 +20,7 @@ from protokube.etcdcommand.defrag import defragment
 from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, looking
 from protokube.etcdcommand.replace import replace_member
 from protokube.etcdcommand.restore import Restore
+from protokube.etcdcommand.upgrade import show_upgrade
 
 
 def etcd(command: EtcdCommand, chosen: Chosen, started: float) -> bool:
@@ -52,6 +54,10 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
     if command.verb == "defrag":
         for cluster in clusters:
             defragment(node, cluster, confirm)
+    elif command.verb == "upgrade":
+        for cluster in clusters:
+            backup = partial(backup_before, chosen, cluster, "before an upgrade")
+            show_upgrade(node, cluster, command.to or _configured(chosen), backup, confirm)
     elif command.verb == "backup":
         for cluster in clusters:
             print(f"etcd cluster {cluster.key}: {backup_before(chosen, cluster, 'by command')}")
@@ -69,6 +75,16 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
         backup = partial(backup_before, chosen, cluster, f"before member {command.member} is replaced")
         replace_member(node, cluster, command.member, backup, confirm, chosen.settings.timeout)
     return True
+
+
+def _configured(chosen: Chosen) -> str:
+    """The version of the image that the configuration names."""
+    settings = chosen.config.etcd
+    image = settings.image or settings.default_image
+    version = spell_version(image_version(image))
+    if version is None:
+        raise ImpossibleError(f"{image} names no version: say which one with --to")
+    return version
 
 
 def _backups(chosen: Chosen, clusters: Sequence[Cluster], wanted: str | None) -> bool:

@@ -174,7 +174,8 @@ def test_the_peers_of_a_member_that_never_started_are_asked_and_its_names_read()
     names = {f"etcd-{me}.internal.{CLUSTER}" for me in "ab"}
     assert names <= wanted(fresh, dns="route53").names and wanted(fresh).names == frozenset()
     data = contents("k8s.io/", "var/", "var/etcd/", "var/etcd/data/", "var/etcd/data/member/")
-    assert wanted(state(Mounted(), **facts, contents={VOLUME: data})).questions == {}
+    both = {"https://10.0.0.2:2380": "b", "http://10.0.0.2:2380": "b"}
+    assert wanted(state(Mounted(), **facts, contents={VOLUME: data})).questions == {"main": both}, "no manifest"
 
 
 @pytest.mark.parametrize("master", [True, False])

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import Mounted, VolumeContents
 from protokube.core.etcd.model import EtcdSettings, MountedMember
-from protokube.core.etcd.versions import image_to_run
+from protokube.core.etcd.versions import image_to_run, way, why_no_step
 from protokube.core.model import Rejected
 from protokube.core.node.actions import WriteFile
 from protokube.core.node.model import OnVolume
@@ -100,6 +100,27 @@ def test_without_a_configured_image_a_member_keeps_its_minor_version() -> None:
     assert chosen("3.5.32", manifest=old) == old
     refused = chosen("3.5.32")
     assert isinstance(refused, Rejected) and "no manifest says which image; give --etcd-image" in refused.evidence
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("3.4.23", "3.5.30", ("3.5.30",)),
+        ("3.4.23", "3.6.8", ("3.5.32", "3.6.8")),
+        ("3.4.23", "3.7.1", ("3.5.32", "3.6.11", "3.7.1")),
+        ("3.5.16", "3.6.8", ("3.5.32", "3.6.8")),
+        ("3.5.40", "3.6.8", ("3.6.8",)),
+        ("3.6.8", "3.7.1", ("3.6.11", "3.7.1")),
+        ("3.5.16", "3.5.30", ("3.5.30",)),
+        ("3.7.1", "3.9.0", ("3.8.0", "3.9.0")),
+    ],
+)
+def test_the_way_to_a_version_goes_by_steps_that_are_all_safe(
+    before: str, after: str, expected: tuple[str, ...]
+) -> None:
+    assert way(before, after) == expected
+    for one, following in zip((before, *expected), expected, strict=False):
+        assert why_no_step(one, following) == ""
 
 
 def started_unrecorded(image: str) -> Plan:

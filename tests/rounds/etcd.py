@@ -62,6 +62,11 @@ class Running(Struct):
         return _env(self.text)
 
     @property
+    def version(self) -> str:
+        """The version of its image."""
+        return spell_version(image_version(manifest_image(self.text) or "")) or ""
+
+    @property
     def secure(self) -> bool:
         """Whether its peer port speaks TLS."""
         return self.env["ETCD_LISTEN_PEER_URLS"].startswith("https:")
@@ -97,9 +102,11 @@ def _certified(node: Node, env: Mapping[str, str]) -> bool:
     return all(_issuer(node, file) for file in files)
 
 
-def _moved(new: Mapping[str, str], old: Mapping[str, str]) -> bool:
-    """Whether a manifest has moved to TLS, or to other authorities."""
-    return any(new.get(name) != old.get(name) for name in ("ETCD_LISTEN_PEER_URLS", "PROTOKUBE_TRUSTED"))
+def _moved(new: str, old: str) -> bool:
+    """Whether a manifest has moved to TLS, to other authorities, or to another image."""
+    after, before = _env(new), _env(old)
+    names = ("ETCD_LISTEN_PEER_URLS", "PROTOKUBE_TRUSTED")
+    return manifest_image(new) != manifest_image(old) or any(after.get(name) != before.get(name) for name in names)
 
 
 class EtcdWorld:
@@ -113,6 +120,8 @@ class EtcdWorld:
         self.violations: list[str] = []
         self.stopped: list[str] = []
         self.told: dict[str, dict[str, str]] = {}
+        self.broken_image = ""
+        """An image that can't be pulled."""
 
     def stop(self, node: Node) -> None:
         """All of a node's members end."""
@@ -131,7 +140,7 @@ class EtcdWorld:
                 if key not in wanted and one.node.kubelet_runs and self._quorum(one.key, one.data.cluster):
                     self.stopped.append(f"{one.name} on {one.node.name}")
                 del self.running[key]
-                if key in wanted and _moved(_env(wanted[key][1]), one.env):
+                if key in wanted and _moved(wanted[key][1], one.text):
                     self._restarts(one)
         for key, (node, text, volume) in wanted.items():
             if key not in self.running and (started := self._start(node, text, volume)):
@@ -140,6 +149,8 @@ class EtcdWorld:
             self._elect(etcd_key, cluster)
 
     def _start(self, node: Node, text: str, volume: WorldVolume) -> Running | None:
+        if manifest_image(text) == self.broken_image:
+            return None
         env = _env(text)
         if not _certified(node, env):
             return None  # etcd exits: its certificate's files are missing
@@ -286,7 +297,8 @@ class EtcdWorld:
                     for url, info in one.data.members.items()
                 ]
                 told = dict(self.told.get(one.key, {}))
-                return ServedEtcd(tuple(listed), told, one.started if member.metrics_port else None)
+                started = one.started if member.metrics_port else None
+                return ServedEtcd(tuple(listed), told, started, one.version)
         return None
 
     def members_at(self, url: str, asker: Node, cluster: str) -> tuple[EtcdPeerMember, ...] | None:
@@ -297,7 +309,7 @@ class EtcdWorld:
     def version_at(self, url: str, asker: Node, cluster: str) -> str | None:
         """The version that runs at an address; None when nobody there speaks with the node."""
         one = self._listening(url, asker)
-        return None if one is None else spell_version(image_version(manifest_image(one.text) or ""))
+        return None if one is None else one.version
 
     def _listening(self, url: str, asker: Node) -> Running | None:
         scheme, _, place = url.partition("://")

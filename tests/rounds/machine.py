@@ -20,8 +20,9 @@ from protokube.core.disks.actions import (
 from protokube.core.disks.model import Blank, Disk, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
 from protokube.core.etcd.actions import TellAuthorities, UpdateMember
-from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
-from protokube.core.etcd.running import PeerAbout
+from protokube.core.etcd.health import ClusterView
+from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, NotListening, ServedEtcd
+from protokube.core.etcd.running import MemberStatus, PeerAbout
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB, Unknown
 from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
@@ -32,6 +33,7 @@ from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthor
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 from protokube.errors import (
     DeviceConflictError,
+    NotListeningError,
     OutcomeUnknownError,
     ProviderError,
     TaggingForbiddenError,
@@ -351,9 +353,28 @@ class OwnEtcd(Port):
 
     def served(self, member: LocalMember) -> ServedEtcd:
         with self._process.reading("served"):
+            running = self._world.etcd.running.values()
+            if not any(one.node is self._node and one.name == member.name for one in running):
+                raise NotListeningError(f"{member.url}: nobody listens")
             if (found := self._world.etcd.served(self._node, member)) is None:
-                raise ProviderError(f"{member.url} answers without quorum, or not at all")
+                raise ProviderError(f"{member.url} answers without quorum, or not in this way")
             return found
+
+    def health(self, question: HealthQuestion) -> ClusterView:
+        with self._process.reading("health"):
+            etcd, own = self._world.etcd, question.at
+            if (found := etcd.served(self._node, own)) is None:
+                silent = NotListening(f"{own.url} answers without quorum, or not at all")
+                return ClusterView(own.name, silent, silent, silent)
+            status = MemberStatus(1, 1, "3.5.30", 1, 1, 1, 1, 1, 1, 1)
+            peers = {
+                name: PeerAbout("3.5.30", 0.0)
+                for name, hosts in question.peers.items()
+                for host in hosts
+                for scheme in ("http", "https")
+                if etcd.version_at(f"{scheme}://{host}", self._node, own.cluster) is not None
+            }
+            return ClusterView(own.name, status, found.members, (), peers)
 
     def update_member(self, action: UpdateMember) -> None:
         with self._process.effect("update-member"):

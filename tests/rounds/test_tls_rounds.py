@@ -209,7 +209,7 @@ def test_a_learner_s_peer_url_is_never_changed() -> None:
     for _ in range(6):
         reports = [process.round() for process in processes]
         world.etcd.tick()
-    assert {rule for report in reports for rule in rules(report)} == {"etcd/tls-mixed"}
+    assert {rule for report in reports for rule in rules(report)} == {"etcd/tls-mixed", "etcd/member-silent"}
     main = [one for one in world.etcd.running.values() if one.key.endswith("-etcd")]
     assert {one.secure for one in main} == {False}
     assert world.etcd.member_remove("etcd", "http://etcd-x.internal.c.example.com:2380")

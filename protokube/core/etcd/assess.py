@@ -42,6 +42,7 @@ from protokube.core.etcd.model import (
     ServedEtcd,
     TagWanted,
 )
+from protokube.core.etcd.reported import health_questions, report_health
 from protokube.core.etcd.restarts import (
     has_restarted,
     local_member,
@@ -53,10 +54,11 @@ from protokube.core.etcd.restarts import (
 )
 from protokube.core.etcd.rolling import NotYet, Turn
 from protokube.core.etcd.tls import may_use_tls, member_certificates, uses_tls
-from protokube.core.etcd.versions import image_to_run, version_run
+from protokube.core.etcd.upgrade import Upgrade, may_change
+from protokube.core.etcd.versions import image_due, image_to_run, unconfirmed, version_run
 from protokube.core.model import Rejected, Unknown
 from protokube.core.pki.model import Certificate, PkiAssessment
-from protokube.core.static_pod import manifest_env
+from protokube.core.static_pod import image_version, manifest_env, manifest_image, spell_version
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, VolumesAssessment
 
@@ -86,7 +88,9 @@ def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, b
     verdicts = tuple(judge.member(member) for member in members)
     kept = {one.member.link for one in verdicts if one.keep_link}
     stale = tuple(stale_links(settings, facts, members, kept))
-    return EtcdAssessment(members, verdicts, stale, questions, awaited, asked, findings)
+    report_health(facts, {one.member.template.key: one.member.volume.id for one in verdicts}, findings)
+    health = health_questions(facts, volumes, verdicts)
+    return EtcdAssessment(members, verdicts, stale, questions, awaited, asked, health, findings)
 
 
 def _report_unread(facts: EtcdFacts, disks: DisksAssessment, findings: Findings) -> None:
@@ -127,19 +131,22 @@ class _Judge(Struct, frozen=True):
         lost_manifest = member.has_data and not member.manifest
         if not (needs_peers(known) or self.asked(member) or lost_manifest):
             return None
-        maybe_tls = may_use_tls(self.settings, member) or bool(self.asked(member)) or not member.manifest
+        maybe_tls = may_use_tls(self.settings, member) or bool(self.asked(member)) or lost_manifest
         return member.volume.member.cluster, peers_to_ask(self.facts.cloud, self.volumes, known, maybe_tls=maybe_tls)
 
     def asked(self, member: MountedMember) -> LocalMember | None:
         """Our member's client port, where what it serves matters: it is to restart, or to tell something."""
         identity = self._identify(member)
         certificates = self._certificates(member)
-        if not isinstance(identity, Identity) or not member.has_data or not certificates:
+        if not isinstance(identity, Identity) or not member.has_data:
             return None
         secure = self._uses_tls(member)
-        trust = trust_of(certificates)
-        due = restart_due(member, trust) or telling_due(member, identity, trust)
-        if not (due if secure else wants_tls(self.settings, member)):
+        moves = False
+        if certificates:
+            trust = trust_of(certificates)
+            due = restart_due(member, trust) or telling_due(member, identity, trust)
+            moves = due if secure else wants_tls(self.settings, member)
+        if not (moves or unconfirmed(member, identity) or image_due(self.settings, member, identity)):
             return None
         name = member.template.member_name(member.volume.member.me)
         return local_member(member.template, name, secure=secure)
@@ -168,7 +175,7 @@ class _Judge(Struct, frozen=True):
             if member.uuid != volume.uuid or member.has_data:
                 return verdict  # an adopted volume gets its identity before anything on it is replaced
         verdict = replace(verdict, tags=self._tags(member))
-        if member.has_data and (started := _as_started(member, identity)) != identity:
+        if member.has_data and (started := self._as_started(member, identity)) != identity:
             # Recorded before any image is judged: the version that ran decides which step is legal.
             reason = f"etcd {started.etcd_version or 'of an unknown version'} has started"
             verdict = replace(verdict, identity=started.render(), identity_reason=reason)
@@ -186,7 +193,45 @@ class _Judge(Struct, frozen=True):
         if isinstance(image, Rejected):
             self.findings.refuse(volume.id, image.rule, image.evidence)
             return verdict
-        return self._start(verdict, start, image, known)
+        return self._start(verdict, start, self._image(member, image, known), known)
+
+    def _image(self, member: MountedMember, image: str, known: MemberFacts) -> str:
+        """The image to write: the wanted one in our member's turn, else the one that it runs."""
+        present = manifest_image(member.manifest)
+        if not member.has_data or present in (None, image):
+            return image
+        assert present is not None
+        template = member.template
+        answers = self._answers(member)
+        heard = answers.versions if isinstance(answers, PeerAnswers) else {}
+        versions = {template.member_name(me): version for me, version in heard.items()}
+        wanted = Upgrade(known.name, spell_version(image_version(image)))
+        match may_change(wanted, self._served(member), versions):
+            case Turn():
+                return image
+            case NotYet() as wait:
+                self.findings.wait(member.volume.id, f"it is to run {image}: {wait.reason}", external=True)
+            case Rejected() as refused:
+                self.findings.refuse(member.volume.id, refused.rule, f"it is to run {image}: {refused.evidence}")
+        return present
+
+    def _as_started(self, member: MountedMember, identity: Identity) -> Identity:
+        """The identity of a member that has started: for ever, with the version that last ran, and with TLS once it
+        had that.
+
+        The first version that it has is the manifest's. A later one counts once etcd itself says that it runs: until
+        then the image may be one that never came up, and the way back stays open.
+        """
+        version = version_run(member) or identity.etcd_version
+        if unconfirmed(member, identity):
+            served = self._served(member)
+            confirmed = isinstance(served, ServedEtcd) and served.version == version
+            if not confirmed:
+                why = served.reason if isinstance(served, Unknown) else f"it still runs {served.version}"
+                self.findings.wait(member.volume.id, f"it starts with etcd {version}: {why}", external=True)
+                version = identity.etcd_version
+        tls = identity.tls or manifest_env(member.manifest).get("ETCD_LISTEN_PEER_URLS", "").startswith("https:")
+        return replace(identity, started=True, etcd_version=version, tls=tls)
 
     def _identify(self, member: MountedMember) -> Identity | Rejected | None:
         return identify(self.volumes.cluster_id, member, self._owned(member))
@@ -332,10 +377,3 @@ class _Judge(Struct, frozen=True):
         if self.settings.kubelet_unit is None or unit is None or isinstance(unit, Unknown):
             return True
         return unit.active not in ("inactive", "failed")
-
-
-def _as_started(member: MountedMember, identity: Identity) -> Identity:
-    """The identity of a member that has started: for ever, with the version that last ran, and with TLS once it had
-    that."""
-    tls = identity.tls or manifest_env(member.manifest).get("ETCD_LISTEN_PEER_URLS", "").startswith("https:")
-    return replace(identity, started=True, etcd_version=version_run(member) or identity.etcd_version, tls=tls)

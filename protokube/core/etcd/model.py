@@ -8,7 +8,8 @@ from typing import Literal
 from msgspec import Struct, field
 
 from protokube.core.disks.model import StorageFacts, VolumeContents, VolumeLayout
-from protokube.core.etcd.running import ClusterMember
+from protokube.core.etcd.health import ClusterView
+from protokube.core.etcd.running import Alarm, ClusterMember
 from protokube.core.model import Unknown
 from protokube.core.node.model import NodeFacts, OnVolume
 from protokube.core.steps import Findings
@@ -26,11 +27,12 @@ class EtcdPeerMember(Struct, frozen=True):
 class PeerAnswers(Struct, frozen=True, tag=True):
     """The answers of an etcd cluster's peers: member lists, by the member that gave each.
 
-    `silence` says why other members gave none.
+    `silence` says why other members gave none. `versions`: what the members run that were asked for it.
     """
 
     lists: Mapping[str, tuple[EtcdPeerMember, ...]]
     silence: str = ""
+    versions: Mapping[str, str] = {}
 
 
 class LocalMember(Struct, frozen=True):
@@ -47,12 +49,27 @@ class ServedEtcd(Struct, frozen=True):
     """What this machine's own member serves, with quorum.
 
     `told`: what members have told about their authorities, by name (restarts.py). `started`: when its process was
-    started, in seconds since the epoch, up to one too early; None where it has no port that tells.
+    started, in seconds since the epoch, up to one too early; None where it has no port that tells. `version`: what it
+    runs.
     """
 
     members: tuple[ClusterMember, ...]
     told: Mapping[str, str] = {}
     started: float | None = None
+    version: str = ""
+    alarms: tuple[Alarm, ...] = ()
+
+
+class HealthQuestion(Struct, frozen=True):
+    """How to ask how an etcd cluster is: our own member, and where the others' peer ports may be, by name (hosts with
+    ports)."""
+
+    at: LocalMember
+    peers: Mapping[str, tuple[str, ...]] = {}
+
+
+class NotListening(Unknown, frozen=True, tag=True):
+    """A member of this machine whose client port nobody listens at: it is down, or hasn't come up."""
 
 
 DEFAULT_IMAGE = "registry.k8s.io/etcd:3.6.6-0"
@@ -117,7 +134,7 @@ class EtcdFacts(Struct, frozen=True):
     """The facts that members are judged by.
 
     `named` are the names that have addresses. `served` is what our own members serve, by etcd cluster, where it was
-    asked for.
+    asked for. `health` is how these clusters were when they were last asked: it decides nothing.
     """
 
     now: float
@@ -127,6 +144,7 @@ class EtcdFacts(Struct, frozen=True):
     answers: Mapping[str, PeerAnswers | Unknown] = {}
     named: frozenset[str] | Unknown = frozenset()
     served: Mapping[str, ServedEtcd | Unknown] = {}
+    health: Mapping[str, ClusterView] = {}
 
 
 class MountedMember(Struct, frozen=True):
@@ -221,4 +239,5 @@ class EtcdAssessment(Struct, frozen=True):
     questions: Mapping[str, Mapping[str, str]] = {}
     awaited: frozenset[str] = frozenset()
     asked: tuple[LocalMember, ...] = ()
+    health: tuple[HealthQuestion, ...] = ()
     findings: Findings = field(default_factory=Findings)

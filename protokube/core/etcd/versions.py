@@ -26,6 +26,18 @@ def version_run(member: MountedMember) -> str | None:
     return spell_version(image_version(image)) if image else None
 
 
+def unconfirmed(member: MountedMember, identity: Identity) -> bool:
+    """Whether the volume's manifest names another version than the one that is known to have run."""
+    version = version_run(member)
+    return identity.started and identity.etcd_version is not None and version not in (None, identity.etcd_version)
+
+
+def image_due(settings: EtcdSettings, member: MountedMember, identity: Identity) -> bool:
+    """Whether a member with data is to run another image than its manifest's."""
+    image = image_to_run(settings, member, identity)
+    return isinstance(image, str) and manifest_image(member.manifest) not in (None, image)
+
+
 def image_to_run(settings: EtcdSettings, member: MountedMember, identity: Identity) -> str | Rejected:
     """Choose the image: the operator's if the step to it is legal, else the default if its minor version ran here.
 
@@ -46,28 +58,44 @@ def image_to_run(settings: EtcdSettings, member: MountedMember, identity: Identi
     return Rejected("etcd/version", evidence)
 
 
-def _configured(image: str, ran: str | None) -> str | Rejected:
-    wanted = image_version(image)
-    if wanted is not None and wanted in CORRUPTING:
-        newer = spell_version(FIRST_STEP[(3, 6)])
-        evidence = f"--etcd-image is {image}: etcd 3.5.0 to 3.5.2 can corrupt data; take {newer} or newer"
-        return Rejected("etcd/version", evidence)
-    # Without both versions nothing can be compared, and the operator named this image on purpose.
-    if ran is None or wanted is None:
-        return image
-    before = _parsed(ran)
-    if wanted[:2] == before[:2]:
-        return image
-    if wanted[:2] != (before[0], before[1] + 1):
-        evidence = f"etcd {ran} ran here, --etcd-image is {image}; one minor version up at a time, never down"
-        return Rejected("etcd/version", evidence)
+def why_no_step(before: str, after: str) -> str:
+    """Why a member that ran one version may not run another; empty when it may."""
+    ran, wanted = _parsed(before), _parsed(after)
+    if wanted in CORRUPTING:
+        return f"etcd 3.5.0 to 3.5.2 can corrupt data; take {spell_version(FIRST_STEP[(3, 6)])} or newer"
+    if wanted[:2] == ran[:2]:
+        return ""
+    if wanted[:2] != (ran[0], ran[1] + 1):
+        return "one minor version up at a time, never down"
     first = FIRST_STEP.get(wanted[:2], (0, 0, 0))
-    if before < first:
-        patch = spell_version(first)
-        evidence = (
-            f"etcd {ran} ran here, --etcd-image is {image}; that step is safe from {patch} on: run {patch} first"
-        )
-        return Rejected("etcd/version", evidence)
+    if ran < first:
+        return f"that step is safe from {spell_version(first)} on: run {spell_version(first)} first"
+    return ""
+
+
+def way(before: str, after: str) -> tuple[str, ...]:
+    """The versions to run one after the other, from `before` (excluded) to `after`; the oldest that will do."""
+    ran, wanted = _parsed(before), _parsed(after)
+    found: list[Version] = []
+    while ran[:2] < wanted[:2]:
+        following = (ran[0], ran[1] + 1)
+        if ran < (gate := FIRST_STEP.get(following, ran)):
+            found.append(gate)
+        ran = wanted if following == wanted[:2] else FIRST_STEP.get((ran[0], ran[1] + 2), (*following, 0))
+        found.append(ran)
+    if not found or found[-1] != wanted:
+        found.append(wanted)
+    return tuple(".".join(map(str, one)) for one in found)
+
+
+def _configured(image: str, ran: str | None) -> str | Rejected:
+    wanted = spell_version(image_version(image))
+    # Without both versions nothing can be compared, and the operator named this image on purpose.
+    if wanted is None:
+        return image
+    if why := why_no_step(ran or wanted, wanted):
+        told = f"etcd {ran} ran here, " if ran else ""
+        return Rejected("etcd/version", f"{told}--etcd-image is {image}: {why}")
     return image
 
 

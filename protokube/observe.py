@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from protokube.core.action import Facet
 from protokube.core.assess import Assessment, Wanted, assess
 from protokube.core.backup.model import BackupAnswers, BackupWork
+from protokube.core.controlplane.paths import CONTROL_PLANE_DIRECTORIES
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.disks.model import Disk, NoDisk, StorageFacts, Working
 from protokube.core.dns.model import RecordSet
@@ -267,7 +268,13 @@ class Observer:
         """The view of a predicted snapshot, with all read that only the prediction wants."""
         foretold = self.config.foretold()
         view = self._judge(observed, history, foretold)
-        reads = (self._read_certificates, self._read_authorities, self._read_served, self._read_names)
+        reads = (
+            self._read_certificates,
+            self._read_authorities,
+            self._read_served,
+            self._read_names,
+            self._read_endpoints,
+        )
         while (more := next(filter(None, (read(view, frozenset()) for read in reads)), None)) is not None:
             view = self._judge(more, view.history, foretold)
         return view
@@ -296,6 +303,8 @@ class Observer:
             self._read_names,
             self._read_backups,
             self._read_objects,
+            self._read_endpoints,
+            self._read_endpoints,  # a component that isn't up may have a cause elsewhere, which is asked for then
         ):
             if (more := read(view, facets)) is not None:
                 asked = more.answers is not view.observed.answers
@@ -362,7 +371,10 @@ class Observer:
     def _read_files(self) -> Mapping[str, FileState]:
         files = self._readers.files
         accepted = files.listing(ACCEPTED_DIR) if self.config.master else {}
-        return {**files.listing(self.config.etcd.manifest_dir), **accepted, **files.read(PATHS)}
+        found = {**files.listing(self.config.etcd.manifest_dir), **accepted, **files.read(PATHS)}
+        for directory in CONTROL_PLANE_DIRECTORIES if self.config.control_plane else ():
+            found |= files.listing(directory)
+        return found
 
     def _read_disks(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """The disks; unasked, those at work: when a tool has ended, its volume goes on with the others."""
@@ -426,6 +438,16 @@ class Observer:
             return None
         found = self._read({one.cluster: partial(self._readers.server.served, one) for one in unread})
         return replace(view.observed, served={**known, **found})
+
+    def _read_endpoints(self, view: View, _facets: frozenset[Facet]) -> Observed | None:
+        """The health of programs on this node, of those that matter now and weren't asked yet."""
+        known = view.observed.endpoints
+        wanted = sorted(view.judged.wanted.endpoints - known.keys())
+        if not wanted:
+            return None
+        found = self._read({f"health at {url}": partial(self._readers.endpoints.ask, url) for url in wanted})
+        answers = {url: found[f"health at {url}"] for url in wanted}
+        return replace(view.observed, endpoints={**known, **answers})
 
     def _read_names(self, view: View, facets: frozenset[Facet]) -> Observed | None:
         """Members that must be asked, and records; again when there are new ones to ask for."""

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from protokube.core.backup.actions import BackupWriter
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+from protokube.core.controlplane.model import Health
 from protokube.core.disks.actions import DiskWriter
 from protokube.core.disks.model import Disk, NoDisk, VolumeContents
 from protokube.core.dns.actions import RecordWriter
@@ -276,6 +277,13 @@ class KubeletProbe(Protocol):
         """The kubelet that the unit names, else the installed one; asked once per binary. None when there is none."""
 
 
+class HealthReader(Protocol):
+    """Asks programs of this node for their health."""
+
+    def ask(self, url: str) -> Health:
+        """The answer of an endpoint of this machine, whatever its status. Raises ProviderError when there is none."""
+
+
 class Readers(Struct, frozen=True):
     """All that observing needs. `dns` and `services` are None when protokube keeps nothing there."""
 
@@ -290,6 +298,7 @@ class Readers(Struct, frozen=True):
     backups: BackupReader
     server: EtcdReader
     objects: ObjectReader
+    endpoints: HealthReader
 
 
 Writers = Mapping[str, object]

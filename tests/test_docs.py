@@ -31,6 +31,7 @@ FAMILIES = (
     "etcd",
     "dns",
     "kubelet",
+    "control-plane",
     "cloud",
     "instance",
     "grow",

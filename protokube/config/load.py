@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from protokube.config.backup import backup_settings
+from protokube.config.controlplane import COMPONENT_KEYS, read_control_plane
+from protokube.config.controlplane import KEYS as CONTROL_PLANE_KEYS
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
 from protokube.core.component.model import Layer
 from protokube.core.component.schema import parse_version
@@ -44,6 +46,7 @@ FILE_ONLY = (
     "imdsV1",
     "kubeletRestartsPerHour",
     "etcd",
+    *CONTROL_PLANE_KEYS,
 )
 
 
@@ -110,7 +113,8 @@ def check(document: Located, faults: list[Fault]) -> None:
     section = Section.of(document, _known_keys(), faults)
     values: dict[str, Value | None] = {option.name: option.default for option in OPTIONS}
     values |= {name: value for name, value in from_file(section.items, faults).items() if name != "template-dir"}
-    faults += _settings(values, section, "/", faults).node.kubelet.faults
+    node = _settings(values, section, "/", faults).node
+    faults += (*node.kubelet.faults, *(node.components.faults if node.components is not None else ()))
 
 
 def _known_keys() -> list[str]:
@@ -201,6 +205,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
         faults.append(Fault("--api", f"{api!r} with --master (expected: without; a control plane has its own)"))
     if api is not None and not re.fullmatch(r"https://[^/?#\s]+", api):
         faults.append(Fault("--api", f"{api!r} where a URL such as https://api.example.com:6443 was expected"))
+    kubelet = _kubelet(section)
     return NodeConfig(
         master=master,
         control_plane=control_plane,
@@ -231,8 +236,9 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             master=master,
             control_plane=control_plane,
             api=api,
-            **_kubelet(section),
+            **kubelet,
         ),
+        components=read_control_plane(section, kubelet["version"], folder),
     )
 
 
@@ -303,7 +309,8 @@ def _groups(section: Section | None, faults: list[Fault]) -> dict[str, tuple[Lay
         faults.append(item.expected("a mapping of instance groups"))
         return {}
     return {
-        name: _layer(Section.of(group, ("kubelet",), faults), "kubelet", faults) for name, group in item.value.items()
+        name: _layer(Section.of(group, ("kubelet", *COMPONENT_KEYS), faults), "kubelet", faults)
+        for name, group in item.value.items()
     }
 
 

@@ -19,6 +19,7 @@ from protokube.config.load import Settings
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
 from protokube.core.backup.model import STATE_DIR as BACKUP_STATE_DIR
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+from protokube.core.controlplane.model import Health
 from protokube.core.disks.accepted import ACCEPTED_DIR
 from protokube.core.etcd.actions import TellAuthorities, UpdateMember
 from protokube.core.etcd.health import ClusterView
@@ -247,6 +248,16 @@ def _read_request(pem: bytes) -> ServingNames | str:
     return read_request(pem)
 
 
+class _Health:
+    """The health of this node's programs; the client is loaded when one is asked."""
+
+    def ask(self, url: str) -> Health:
+        """See ports.HealthReader."""
+        from protokube.host.health import ask
+
+        return ask(url)
+
+
 class _Bus:
     """The service manager; its library is loaded, and the event loop waited for, when it is first asked."""
 
@@ -409,7 +420,20 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
 
     return Wired(
         config,
-        Readers(cloud, disks, files, peers, _Kubelet(settings.root), dns, services, pki, backups, etcd, objects),
+        Readers(
+            cloud,
+            disks,
+            files,
+            peers,
+            _Kubelet(settings.root),
+            dns,
+            services,
+            pki,
+            backups,
+            etcd,
+            objects,
+            _Health(),
+        ),
         {
             "cloud": cloud,
             "disks": disks,

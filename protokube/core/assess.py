@@ -14,6 +14,12 @@ from msgspec.structs import replace
 from protokube.core.backup.assess import assess as assess_backups
 from protokube.core.backup.model import BackedUp, BackupAssessment
 from protokube.core.component.schema import parse_version
+from protokube.core.controlplane.assess import assess as assess_control_plane
+from protokube.core.controlplane.certificates import wanted_certificates
+from protokube.core.controlplane.model import ControlPlaneAssessment, ControlPlaneFacts
+from protokube.core.controlplane.node import api_names as names_of_api
+from protokube.core.controlplane.node import api_port as port_of_api
+from protokube.core.controlplane.node import has_api_server
 from protokube.core.disks.accepted import read_accepted
 from protokube.core.disks.assess import assess as assess_disks
 from protokube.core.disks.model import DisksAssessment
@@ -38,7 +44,7 @@ from protokube.core.objects.model import certificate as object_certificate
 from protokube.core.objects.wanted import ObjectsInput, wanted_objects
 from protokube.core.observed import Observed
 from protokube.core.pki.assess import assess as assess_pki
-from protokube.core.pki.model import PkiAssessment
+from protokube.core.pki.model import Certificate, Damaged, PkiAssessment
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Findings
 from protokube.core.volumes.assess import assess as assess_volumes
@@ -56,7 +62,7 @@ class Wanted(Struct, frozen=True):
     the cluster, and its members here, whose backups concern this node; `backup_answers`: those of them about which
     the store and etcd are to be asked. `served`: our own members whose client port to ask, since they are to restart.
     `health`: how to ask after our etcd clusters, for the report.
-    `objects`: what to ask this node's API server for.
+    `objects`: what to ask this node's API server for. `endpoints`: of this node, to ask for health.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -72,6 +78,7 @@ class Wanted(Struct, frozen=True):
     served: tuple[LocalMember, ...] = ()
     objects: tuple[ObjectKey, ...] = ()
     health: tuple[HealthQuestion, ...] = ()
+    endpoints: frozenset[str] = frozenset()
 
 
 class Assessment(Struct, frozen=True):
@@ -86,6 +93,7 @@ class Assessment(Struct, frozen=True):
     dns: DnsAssessment | None = None
     kubelet: KubeletAssessment = field(default_factory=KubeletAssessment)
     objects: ObjectsAssessment | None = None
+    control_plane: ControlPlaneAssessment | None = None
     wanted: Wanted = Wanted()
 
 
@@ -107,9 +115,15 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         observed.at.now, cloud, storage, node, observed.answers, named, observed.served, observed.health
     )
     needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
+    api_names = names_of_api(volumes.cluster_id, config.etcd.suffix(volumes.cluster_id))
+    plane = None
     if config.control_plane:
         own = (*kubelet_certificates(volumes.instance), object_certificate())
         needs = replace(needs, wanted=(*needs.wanted, *own))
+    if config.control_plane and config.components is not None:
+        networking, here = config.components.networking, has_api_server(volumes)
+        pods = wanted_certificates(volumes.instance, networking, api_names, api_server=here)
+        needs = replace(needs, wanted=(*needs.wanted, *pods))
     pki = assess_pki(config.pki, observed.pki, observed.at.now, needs)
     etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks, pki))
     served = (volumes.cluster_id, serving_members(etcd))
@@ -117,15 +131,24 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     dns_facts = DnsFacts(cloud, observed.records, not isinstance(storage.mounts, Unknown))
     dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
     kubelet_node = replace(kubelet_node, certificates=pki.ready)
-    kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
+    kubelet_settings = config.kubelet
+    if config.components is not None:
+        kubelet_settings = replace(
+            kubelet_settings, api_port=port_of_api(config.components, volumes.instance.instance_group)
+        )
+    kubelet = assess_kubelet(kubelet_settings, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
     wanted = _wanted(config, disks, etcd, dns)
     wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)
+    if config.control_plane and config.components is not None:
+        facts = ControlPlaneFacts(observed.at, node, observed.kubelet, _certificates(observed), observed.endpoints)
+        plane = assess_control_plane(config.components, facts, (volumes, pki, etcd), api_names[0])
+        wanted = replace(wanted, endpoints=plane.ask)
     wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
     objects = None
     if config.control_plane and OBJECT_CERTIFICATE in pki.ready:
         objects = assess_objects(wanted_objects(_objects_input(config, observed, volumes)), observed.objects)
         wanted = replace(wanted, objects=tuple(one.key for one in objects.wanted))
-    return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, wanted)
+    return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, plane, wanted)
 
 
 def _objects_input(config: NodeConfig, observed: Observed, volumes: VolumesAssessment) -> ObjectsInput:
@@ -149,6 +172,11 @@ def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dn
         served=etcd.asked,
         health=etcd.health,
     )
+
+
+def _certificates(observed: Observed) -> Mapping[str, Certificate | Damaged | Unknown]:
+    found = observed.pki.certificates
+    return {} if found is None or isinstance(found, Unknown) else found
 
 
 def _kubeconfig(config: NodeConfig) -> str | None:

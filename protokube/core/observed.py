@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from protokube.core.backup.model import BackupFacts
+from protokube.core.controlplane.model import Health
 from protokube.core.disks.model import StorageFacts
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.health import ClusterView
@@ -23,7 +24,7 @@ class Observed(Struct, frozen=True):
     """The facts of one snapshot. A part that could not be read is Unknown, never empty.
 
     `answers` has an entry for each etcd cluster whose members were asked, `served` for each whose member of ours was
-    asked, `records` for each name that was read.
+    asked, `records` for each name that was read, `endpoints` for each of this node that was asked.
     """
 
     at: Moment
@@ -34,6 +35,7 @@ class Observed(Struct, frozen=True):
     records: Mapping[str, RecordSet] | Unknown = {}
     kubelet: KubeletFacts = KubeletFacts()
     pki: PkiFacts = PkiFacts()
+    endpoints: Mapping[str, Health | Unknown] = {}
     backups: BackupFacts = BackupFacts()
     served: Mapping[str, ServedEtcd | Unknown] = {}
     objects: ObjectFacts = ObjectFacts()

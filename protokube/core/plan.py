@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from protokube.core.assess import Assessment
 from protokube.core.backup.plan import plan as plan_backups
+from protokube.core.controlplane.plan import plan as plan_control_plane
 from protokube.core.disks.plan import plan as plan_disks
 from protokube.core.dns.plan import plan as plan_dns
 from protokube.core.etcd.plan import plan as plan_etcd
@@ -39,4 +40,6 @@ def plan(judged: Assessment, failed: frozenset[str] = frozenset(), assumed: Mapp
     plan_kubelet(judged.kubelet, out)
     if judged.objects is not None:
         plan_objects(judged.objects, out)
+    if judged.control_plane is not None:
+        plan_control_plane(judged.control_plane, out)
     return out

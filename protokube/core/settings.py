@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protokube.core.backup.model import BackupSettings
+from protokube.core.controlplane.model import ControlPlaneSettings
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings
@@ -16,7 +17,7 @@ from protokube.core.volumes.model import VolumeSettings
 
 class NodeConfig(Struct, frozen=True):
     """The node's configuration, by concern. `master`: this is a control-plane node. `control_plane`: the API server
-    and all that belongs to it run here, too."""
+    and all that belongs to it run here, too; `components` says how, None that another hand runs its pods."""
 
     master: bool = False
     control_plane: bool = False
@@ -26,6 +27,7 @@ class NodeConfig(Struct, frozen=True):
     dns: DnsSettings = DnsSettings()
     kubelet: KubeletSettings = KubeletSettings()
     pki: PkiSettings = PkiSettings()
+    components: ControlPlaneSettings | None = None
     backup: BackupSettings = BackupSettings()
 
     def for_dry_run(self) -> NodeConfig:

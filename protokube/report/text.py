@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from protokube.core.dns.actions import ChangeRecords
+from protokube.core.node.actions import WriteFile
 from protokube.report.account import Account, Status, StepReport
 
 _MARKS = {Status.PLANNED: "·", Status.DONE: "✓", Status.FAILED: "✗", Status.LOST: "–"}
@@ -43,6 +44,15 @@ def _lines(report: Account, planned: bool) -> Iterator[str]:
         yield "Not converged."
 
 
+def _difference(before: str, after: str) -> Iterator[str]:
+    """The lines that go and come, each with its line number's neighbourhood left out."""
+    import difflib  # few reports have a difference to show
+
+    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""):
+        if not line.startswith(("---", "+++", "@@")):
+            yield f"{line[0]} {line[1:].strip()}"
+
+
 def _step_lines(one: StepReport) -> Iterator[str]:
     action = one.step.action
     depends = f" [if {one.step.depends}]" if one.step.depends else ""
@@ -56,5 +66,7 @@ def _step_lines(one: StepReport) -> Iterator[str]:
                 yield f"       + {change.name} {change.type} {', '.join(change.values)}"
     else:
         yield f"{mark}{action.describe()} — {one.step.reason}{depends}"
+        if isinstance(action, WriteFile) and action.before is not None:
+            yield from (f"       {line}" for line in _difference(action.before, action.content))
     if one.error:
         yield f"       {one.error}"

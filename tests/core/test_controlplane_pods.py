@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from protokube.core.controlplane.certificates import needed_by, trusted_by, want
 from protokube.core.controlplane.model import ControlPlaneSettings, EtcdEndpoint, Images, Networking
 from protokube.core.controlplane.model import NodeOfControlPlane as Node
 from protokube.core.controlplane.network import faults_of, first_service_address
-from protokube.core.controlplane.pods import CONFIGURATION, pod
+from protokube.core.controlplane.pods import TRUSTED, health_url, pod
 from protokube.core.controlplane.render import Rendered, render
 from protokube.core.model import Fault
 from protokube.core.pki.model import Certificate, CertificateWanted, Material
@@ -142,14 +141,29 @@ def test_the_directories_of_files_that_an_operator_names_are_mounted() -> None:
 
 
 def test_what_is_read_at_the_start_alone_changes_the_pod() -> None:
-    plain = text_of("kube-scheduler")
-    other_file = text_of("kube-scheduler", parallelism=8)
-    other_trust = text_of("kube-scheduler", trusted="another authority")
-    found = {
-        yaml.safe_load(text)["metadata"]["annotations"][CONFIGURATION] for text in (plain, other_file, other_trust)
+    texts = {
+        text_of("kube-scheduler"),
+        text_of("kube-scheduler", parallelism=8),
+        text_of("kube-scheduler", trusted="b"),
     }
-    assert len(found) == 3
-    assert len({hashlib.sha256(text.encode()).digest() for text in (plain, other_file, other_trust)}) == 3
+    assert len(texts) == 3
+    trusted = {yaml.safe_load(text)["metadata"]["annotations"][TRUSTED] for text in texts}
+    assert len(trusted) == 2
+
+
+@pytest.mark.parametrize(
+    ("component", "values", "url"),
+    [
+        ("kube-apiserver", {}, "https://127.0.0.1:6443/livez"),
+        ("kube-apiserver", {"bindAddress": "fd00::1", "securePort": 443}, "https://[fd00::1]:443/livez"),
+        ("kube-scheduler", {}, "https://127.0.0.1:10259/healthz"),
+        ("kube-proxy", {"healthzBindAddress": "[fd00::1]:1"}, "http://[fd00::1]:1/healthz"),
+    ],
+)
+def test_where_protokube_asks_for_health(component: str, values: dict[str, Any], url: str) -> None:
+    rendered = render(component, ControlPlaneSettings(), NODE, (1, 36, 2), [Layer("layer", values)])
+    assert isinstance(rendered, Rendered)
+    assert health_url(rendered) == url
 
 
 def test_images_follow_the_version_and_may_be_overridden() -> None:

@@ -41,6 +41,16 @@ def nested(name: str, value: object) -> dict[str, Any]:
     return value
 
 
+def file_of(outcome: Rendered, name: str, default: str | None = None) -> str:
+    """The text of the one file of a name, which is named by a flag as well."""
+    found = [(path, text) for path, text in outcome.files.items() if path.rpartition("/")[2].startswith(f"{name}-")]
+    if not found and default is not None:
+        return default
+    [(path, text)] = found
+    assert any(flag.endswith(f"={path}") for flag in outcome.flags)
+    return text
+
+
 def configurable(component: str) -> list[Field]:
     fields = component_schema(component).fields.values()
     return [field for field in fields if "[]" not in field.name and not field.owned]
@@ -100,7 +110,7 @@ def test_a_legal_value_renders_where_the_version_knows_the_field(component: str,
         return
     assert isinstance(outcome, Rendered), outcome
     if letter == "c":
-        [text] = [text for path, text in outcome.files.items() if path.endswith("/config.yaml")]
+        text = file_of(outcome, "config")
         tree = yaml.safe_load(text)
         for part in field.name.split("."):
             tree = tree[part]
@@ -223,11 +233,10 @@ def test_the_files_of_the_api_server(key: str, case: Any) -> None:
         assert case.fault in str(outcome[0])
         return
     assert isinstance(outcome, Rendered), outcome
-    text = yaml.safe_load(outcome.files[f"/etc/kubernetes/kube-apiserver/{key}.yaml"])
+    text = yaml.safe_load(file_of(outcome, key))
     assert text.pop("apiVersion") == case.api
     assert text.pop("kind") == file_schema(key).component
     assert case.value.items() <= text.items()
-    assert any(flag.endswith(f"=/etc/kubernetes/kube-apiserver/{key}.yaml") for flag in outcome.flags)
 
 
 def test_each_file_has_its_cases() -> None:
@@ -241,7 +250,7 @@ def test_layers_lie_over_one_another() -> None:
     assert isinstance(outcome, Rendered)
     assert "--event-ttl=3h0m0s" in outcome.flags
     assert "--feature-gates=AllAlpha=false,AllBeta=true" in outcome.flags
-    policy = yaml.safe_load(outcome.files["/etc/kubernetes/kube-apiserver/auditPolicy.yaml"])
+    policy = yaml.safe_load(file_of(outcome, "auditPolicy"))
     assert (policy["rules"], policy["omitManagedFields"]) == ([{"level": "Metadata"}], True)
 
 
@@ -271,7 +280,7 @@ def test_the_anonymous_see_health_paths_alone_where_the_version_can(
 ) -> None:
     outcome = rendered("kube-apiserver", version, values)
     assert isinstance(outcome, Rendered), outcome
-    text = outcome.files.get("/etc/kubernetes/kube-apiserver/authenticationConfig.yaml", "{}")
+    text = file_of(outcome, "authenticationConfig", "{}")
     paths = [each["path"] for each in (yaml.safe_load(text).get("anonymous") or {}).get("conditions", [])]
     assert paths == (["/livez", "/readyz", "/healthz"] if limited else [])
 

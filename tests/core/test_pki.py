@@ -147,6 +147,7 @@ def test_nothing_is_issued_or_made_by_a_wrong_clock(now: float, sync: bool, trus
 def test_a_clock_that_can_t_be_asked_is_unknown() -> None:
     judged = judge(None, KNOWN, sync=Unknown("EPERM"))
     assert not judged.issue and [one.subject for one in judged.findings.unknown] == ["clock"]
+    assert judge(None, KNOWN, sync=Unknown("EPERM"), trust=True).issue  # the operator answers for it
 
 
 # --- replacing an authority ---

@@ -45,6 +45,11 @@ PATH = Edge(("/etc/kubernetes/some-file",), ("some-file", "/a/../b"))
 """Of every field that names a file which the operator keeps."""
 _MORE_THAN_NO_TIME = Edge(("1ns", "15s"), ("0s", "-1s"))
 _NO_LESS_THAN_NO_TIME = Edge(("0s", "15s"), ("-1s",))
+_LEASE = Edge(("10001ms", "60s"), ("0s", "-1s", "10s"))
+_RENEW = Edge(("2401ms", "14s"), ("0s", "2400ms", "15s"))
+_RETRY = Edge(("1ns", "8s"), ("0s", "-1s", "9s"))
+_SYNC = Edge(("1s", "1m"), ("0s", "-1s", "999ms"))
+_MIN_SYNC = Edge(("1ns", "30s"), ("-1s", "31s"))
 _LOCK = Edge(("leases",), ("nosuch",), old=("endpoints", "configmaps", "endpointsleases", "configmapsleases"))
 _AUDIT_VERSION = Edge(("audit.k8s.io/v1",), ("v1",), old=("audit.k8s.io/v1beta1",))
 _ADMISSION = Edge(
@@ -58,6 +63,8 @@ EDGES: dict[tuple[str, str], Edge] = {
     ("*", "featureGates"): Edge(
         ({"AllAlpha": True},), ({"NoSuch": True},), old=({"DryRun": False},), new=({"WatchList": True},)
     ),
+    ("*", "cloudProviderGCELBSrcCIDRs"): _CIDRS,
+    ("*", "cloudProviderGCEL7LBSrcCIDRs"): _CIDRS,
     ("*", "logLevel"): Edge((0, 2), (-1,)),
     ("*", "vmodule"): KUBELET_EDGES["vmodule"],
     ("*", "logFormat"): _words("text", "json"),
@@ -137,18 +144,18 @@ EDGES: dict[tuple[str, str], Edge] = {
     ("kube-controller-manager", "nodeMonitorGracePeriod"): Edge(("40s",), old=("0s",)),
     ("kube-controller-manager", "concurrentHorizontalPodAutoscalerSyncs"): _from(1),
     ("kube-controller-manager", "concurrentCronJobSyncs"): _from(1),
-    ("kube-controller-manager", "leaderElection.leaderElectLeaseDuration"): _MORE_THAN_NO_TIME,
-    ("kube-controller-manager", "leaderElection.leaderElectRenewDeadlineDuration"): _MORE_THAN_NO_TIME,
-    ("kube-controller-manager", "leaderElection.leaderElectRetryPeriod"): _MORE_THAN_NO_TIME,
+    ("kube-controller-manager", "leaderElection.leaderElectLeaseDuration"): _LEASE,
+    ("kube-controller-manager", "leaderElection.leaderElectRenewDeadlineDuration"): _RENEW,
+    ("kube-controller-manager", "leaderElection.leaderElectRetryPeriod"): _RETRY,
     ("kube-controller-manager", "leaderElection.leaderElectResourceLock"): _LOCK,
     # --- kube-scheduler
     ("kube-scheduler", "parallelism"): _from(1),
     ("kube-scheduler", "percentageOfNodesToScore"): _range(0, 100),
-    ("kube-scheduler", "podInitialBackoffSeconds"): _from(1),
-    ("kube-scheduler", "podMaxBackoffSeconds"): _from(1),
-    ("kube-scheduler", "leaderElection.leaseDuration"): _MORE_THAN_NO_TIME,
-    ("kube-scheduler", "leaderElection.renewDeadline"): _MORE_THAN_NO_TIME,
-    ("kube-scheduler", "leaderElection.retryPeriod"): _MORE_THAN_NO_TIME,
+    ("kube-scheduler", "podInitialBackoffSeconds"): _range(1, 10),
+    ("kube-scheduler", "podMaxBackoffSeconds"): Edge((1, 20), (0,)),
+    ("kube-scheduler", "leaderElection.leaseDuration"): _LEASE,
+    ("kube-scheduler", "leaderElection.renewDeadline"): _RENEW,
+    ("kube-scheduler", "leaderElection.retryPeriod"): _RETRY,
     ("kube-scheduler", "leaderElection.resourceLock"): _LOCK,
     ("kube-scheduler", "profiles"): Edge(
         (
@@ -171,12 +178,12 @@ EDGES: dict[tuple[str, str], Edge] = {
     ("kube-proxy", "metricsBindAddress"): _HOSTPORT,
     ("kube-proxy", "iptables.masqueradeBit"): _range(0, 31),
     ("kube-proxy", "nftables.masqueradeBit"): _range(0, 31),
-    ("kube-proxy", "iptables.syncPeriod"): _MORE_THAN_NO_TIME,
-    ("kube-proxy", "iptables.minSyncPeriod"): Edge(("1ns", "15s"), ("-1s",)),
-    ("kube-proxy", "nftables.syncPeriod"): _MORE_THAN_NO_TIME,
-    ("kube-proxy", "nftables.minSyncPeriod"): Edge(("1ns", "15s"), ("-1s",)),
-    ("kube-proxy", "ipvs.syncPeriod"): _MORE_THAN_NO_TIME,
-    ("kube-proxy", "ipvs.minSyncPeriod"): _NO_LESS_THAN_NO_TIME,
+    ("kube-proxy", "iptables.syncPeriod"): _SYNC,
+    ("kube-proxy", "iptables.minSyncPeriod"): _MIN_SYNC,
+    ("kube-proxy", "nftables.syncPeriod"): _SYNC,
+    ("kube-proxy", "nftables.minSyncPeriod"): _MIN_SYNC,
+    ("kube-proxy", "ipvs.syncPeriod"): Edge(("1ns", "1m"), ("0s", "-1s")),
+    ("kube-proxy", "ipvs.minSyncPeriod"): Edge(("0s", "30s"), ("-1s", "31s")),
     ("kube-proxy", "ipvs.tcpTimeout"): _NO_LESS_THAN_NO_TIME,
     ("kube-proxy", "ipvs.tcpFinTimeout"): _NO_LESS_THAN_NO_TIME,
     ("kube-proxy", "ipvs.udpTimeout"): _NO_LESS_THAN_NO_TIME,

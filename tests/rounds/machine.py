@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from protokube.cloudprovider.aws.answer import Answer
 from protokube.cloudprovider.aws.tracking import Tracking
+from protokube.core.controlplane.model import Health
 from protokube.core.disks.actions import (
     CheckFilesystem,
     FormatVolume,
@@ -29,7 +30,7 @@ from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unl
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
 from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey, key_of
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
-from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
+from protokube.core.pki.model import Authorities, Certificate, Damaged, Material, NoAuthorities
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 from protokube.errors import (
     DeviceConflictError,
@@ -41,6 +42,7 @@ from protokube.errors import (
     VolumeInUseError,
 )
 from protokube.pki.authorities import add_missing, make_first, read_authorities
+from protokube.pki.copies import copy
 from protokube.pki.x509 import issue
 from tests.rounds.world import CLUSTER, KUBELET, Filesystem, Impossible, Job, WorldVolume
 
@@ -268,7 +270,7 @@ class Files(Port):
 
     def link(self, action: MakeLink) -> None:
         with self._process.effect("link"):
-            if self._world.on_volume(self._node, action.target) is None:
+            if action.target not in self._node.files and self._world.on_volume(self._node, action.target) is None:
                 raise Impossible(f"{action.path} is linked to {action.target}, which isn't there")
             self._expect(action.path, Link)
             self._node.files[action.path] = Link(action.target, int(self._world.clock() * 1e9))
@@ -419,8 +421,11 @@ class Pki(Port):
             found = read_authorities(self._world.store, action.cluster)
             if found is None:
                 raise ProviderError("the store shows no authorities")
-            authority = found.document.authorities[action.wanted.authority]
-            certificate, _ = issue(action.wanted, authority, self._world.clock())
+            if action.wanted.material is Material.LEAF:
+                authority = found.document.authorities[action.wanted.authority]
+                certificate, _ = issue(action.wanted, authority, self._world.clock())
+            else:
+                certificate, _ = copy(action.wanted, found.document)
             self._node.certificates[action.wanted.name] = certificate
 
 
@@ -451,6 +456,29 @@ class Objects(Port):
                 raise ProviderError(self._node.api_down)
             key = key_of(manifest)
             self._world.objects[key] = {**self._world.objects.get(key, {}), **manifest}
+
+
+class Healths(Port):
+    """etcd answers where it runs; a component does where kubelet runs its pod, unless that pod is a bad one."""
+
+    def ask(self, url: str) -> Health:
+        with self._process.reading("health"):
+            if self._node.ill:
+                return Health(503, self._node.ill)
+            component = _PORTS.get(int(url.rpartition(":")[2].partition("/")[0]))
+            if component is None:
+                if any(one.node is self._node for one in self._world.etcd.running.values()):
+                    return Health(200, '{"health":"true"}')
+                raise ProviderError(f"GET {url}: connection refused")
+            link = self._node.files.get(f"/etc/kubernetes/manifests/{component}.manifest")
+            pod = self._node.files.get(link.target) if isinstance(link, Link) else None
+            runs = isinstance(pod, File) and self._node.kubelet_runs
+            if not runs or any(word in str(pod) for word in self._node.bad_words):
+                raise ProviderError(f"GET {url}: connection refused")
+            return Health(200, "ok")
+
+
+_PORTS = {6443: "kube-apiserver", 10257: "kube-controller-manager", 10259: "kube-scheduler", 10256: "kube-proxy"}
 
 
 class Probe(Port):

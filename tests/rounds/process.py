@@ -18,6 +18,7 @@ from protokube.apply import apply
 from protokube.config.load import load_templates
 from protokube.core.action import Facet
 from protokube.core.backup.model import BackupSettings
+from protokube.core.controlplane.model import ControlPlaneSettings
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
@@ -38,7 +39,7 @@ from protokube.reconcile import MOST_PASSES, Cause, Memory, _recorded, dry_run, 
 from protokube.report.model import Report
 from protokube.together import Limited
 from tests.rounds.backups import Backups
-from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, Objects, OwnEtcd, Pki, Probe, Services
+from tests.rounds.machine import Cloud, Disks, Dns, Etcd, Files, Healths, Objects, OwnEtcd, Pki, Probe, Services
 from tests.rounds.world import Node, World
 
 T = TypeVar("T")
@@ -72,7 +73,9 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "is_kubelet": ("kubelet.is_kubelet",),
     "gate_timeout": ("kubelet.gate_timeout",),
     "kubelet_restarts": ("kubelet.restarts_per_hour",),
-    "kubernetes_version": ("kubelet.version",),
+    "kubernetes_version": ("kubelet.version", "components.version"),
+    "control_plane": ("kubelet.control_plane",),
+    "component_layers": ("components.layers",),
     "kubelet_layers": ("kubelet.layers",),
     "master_kubelet_layers": ("kubelet.master_layers",),
     "group_kubelet_layers": ("kubelet.group_layers",),
@@ -84,7 +87,6 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "backup_every": ("backup.every",),
     "backup_keep": ("backup.keep",),
     "backup_keep_daily": ("backup.keep_daily",),
-    "control_plane": ("kubelet.control_plane",),
 }
 """Where an option that a test changes stands in the configuration."""
 
@@ -110,6 +112,7 @@ def node_config(**changes: object) -> NodeConfig:
         "kubelet": {},
         "pki": {},
         "backup": {},
+        "components": {},
     }
     for name, value in values.items():
         for place in _PLACES[name]:
@@ -125,6 +128,7 @@ def node_config(**changes: object) -> NodeConfig:
         kubelet=KubeletSettings(**sections["kubelet"]),
         pki=PkiSettings(**sections["pki"]),
         backup=BackupSettings(**sections["backup"]),
+        components=ControlPlaneSettings(**sections["components"]) if "component_layers" in values else None,
     )
 
 
@@ -160,9 +164,8 @@ class Process:
         self.cloud = cloud = Cloud(self)
         disks, files, dns, services = Disks(self), Files(self), Dns(self), Services(self)
         self.pki, self.backups, own, objects = Pki(self), Backups(self), OwnEtcd(self), Objects(self)
-        self.readers = Readers(
-            cloud, disks, files, Etcd(self), Probe(self), dns, services, self.pki, self.backups, own, objects
-        )
+        parts = (Etcd(self), Probe(self), dns, services, self.pki, self.backups, own, objects, Healths(self))
+        self.readers = Readers(cloud, disks, files, *parts)
         self.writers: dict[str, object] = {
             "cloud": cloud,
             "disks": disks,

@@ -132,6 +132,10 @@ class Node(Struct):
     backup_work: dict[str, BackupWork] = field(default_factory=dict)
     backup_jobs: list[TakeBackup] = field(default_factory=list)
     """The backups that were started and haven't ended."""
+    ill: str = ""
+    """What every health endpoint of the node says instead of "all is well"."""
+    bad_words: set[str] = field(default_factory=set)
+    """A pod that holds one of them never comes up."""
     told: str | None = None
     """What other nodes are told for its address, on a cloud that doesn't know it by itself."""
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from protokube.core.component.model import Layer
-from protokube.core.model import Fault
+from protokube.core.kubelet.model import KubeletFacts
+from protokube.core.model import Fault, Moment, Unknown
+from protokube.core.node.model import NodeFacts
+from protokube.core.pki.model import Certificate, Damaged
+from protokube.core.steps import Findings
 
 REGISTRY = "registry.k8s.io"
 
@@ -36,7 +40,6 @@ class ControlPlaneSettings(Struct, frozen=True):
     rendered.
     """
 
-    enabled: bool = False
     version: str | None = None
     networking: Networking = Networking()
     images: Images = Images()
@@ -65,3 +68,58 @@ class NodeOfControlPlane(Struct, frozen=True):
     addresses: tuple[str, ...]
     etcd: tuple[EtcdEndpoint, ...]
     trusted: Mapping[str, str] = {}
+
+
+class Health(Struct, frozen=True, tag=True):
+    """The answer of a health endpoint on this node: its HTTP status, and the beginning of its text."""
+
+    status: int
+    text: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether it says that all is well. etcd says so in the text."""
+        return self.status == 200 and '"health":"false"' not in self.text.replace(" ", "")
+
+
+class ControlPlaneFacts(Struct, frozen=True):
+    """The facts that the control plane is judged by. `health`: URL → the answer, of those that were asked."""
+
+    at: Moment
+    node: NodeFacts
+    kubelet: KubeletFacts = KubeletFacts()
+    certificates: Mapping[str, Certificate | Damaged | Unknown] = {}
+    health: Mapping[str, Health | Unknown] = {}
+
+
+class FileWanted(Struct, frozen=True):
+    """A file to write, and why. `before` is the text that it replaces, where people should see what changes."""
+
+    path: str
+    text: str
+    reason: str
+    mode: int = 0o644
+    before: str | None = None
+    warning: bool = False
+
+
+class ComponentVerdict(Struct, frozen=True):
+    """The next steps of a component: its files, or its pod, or the link to it, which stands at `manifest`.
+
+    `link` and `unlink` are the reasons to make it and to take it away. `stale` are files that no pod names.
+    """
+
+    component: str
+    manifest: str
+    files: tuple[FileWanted, ...] = ()
+    link: str | None = None
+    unlink: str | None = None
+    stale: tuple[str, ...] = ()
+
+
+class ControlPlaneAssessment(Struct, frozen=True):
+    """The judgement of the control plane. `ask`: health endpoints to ask."""
+
+    verdicts: tuple[ComponentVerdict, ...] = ()
+    ask: frozenset[str] = frozenset()
+    findings: Findings = field(default_factory=Findings)

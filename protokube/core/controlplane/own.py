@@ -14,7 +14,7 @@ from protokube.core.component.layers import Settings
 from protokube.core.component.schema import Version
 from protokube.core.controlplane.layers import Configured, value_of
 from protokube.core.controlplane.model import ControlPlaneSettings, NodeOfControlPlane
-from protokube.core.controlplane.paths import certificate_path, configuration_dir, kubeconfig_path
+from protokube.core.controlplane.paths import certificate_path, kubeconfig_path
 from protokube.core.controlplane.schemas import API_SERVER, MANAGER, PROXY, SCHEDULER
 from protokube.core.etcd.tls import CLIENT
 from protokube.core.volumes.model import MAIN
@@ -29,6 +29,8 @@ CLIENTS = {MANAGER: "controller-manager", SCHEDULER: "scheduler", PROXY: "proxy"
 
 API_PORT = 6443
 EVENTS = "events"
+_SCHEDULER_WITHOUT_ADDRESSES = (1, 22)
+"""KubeSchedulerConfiguration v1beta2, the first without an insecure port."""
 _INSECURE_PORT_GONE = {API_SERVER: (1, 24), MANAGER: (1, 24), SCHEDULER: (1, 23)}
 
 
@@ -48,7 +50,11 @@ def own_settings(
     if gone is not None and version[:2] < gone:
         # An open port without authentication, on by default below 1.20, and for some until it is gone.
         port = "insecurePort" if component == API_SERVER else "port"
-        return Own(own.defaults, {**own.fixed, port: 0})
+        own = Own(own.defaults, {**own.fixed, port: 0})
+    if component == SCHEDULER and version[:2] < _SCHEDULER_WITHOUT_ADDRESSES:
+        # Beside a file --port=0 has no effect there, and the file's addresses can't be empty (seen with 1.20.2).
+        addresses = dict.fromkeys(("healthzBindAddress", "metricsBindAddress"), "127.0.0.1:10251")
+        own = Own(own.defaults, {**own.fixed, **addresses})
     return own
 
 
@@ -146,7 +152,6 @@ def _scheduler(_given: ControlPlaneSettings, _node: NodeOfControlPlane, _configu
         "enableProfiling": False,
     }
     fixed: dict[str, object] = {
-        "config": f"{configuration_dir(SCHEDULER)}/config.yaml",
         "clientConnection.kubeconfig": kubeconfig,
         "authenticationKubeconfig": kubeconfig,
         "authorizationKubeconfig": kubeconfig,
@@ -158,7 +163,6 @@ def _scheduler(_given: ControlPlaneSettings, _node: NodeOfControlPlane, _configu
 
 def _proxy(given: ControlPlaneSettings, node: NodeOfControlPlane, _configured: Configured) -> Own:
     fixed: dict[str, object] = {
-        "config": f"{configuration_dir(PROXY)}/config.yaml",
         "clientConnection.kubeconfig": kubeconfig_path(PROXY),
         "clusterCIDR": given.networking.pod_cidr,
         "hostnameOverride": node.name,

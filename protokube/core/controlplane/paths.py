@@ -13,6 +13,16 @@ def pod_path(component: str) -> str:
     return f"{PODS_DIR}/{component}.manifest"
 
 
+def good_path(component: str) -> str:
+    """The last pod of a component that was seen healthy."""
+    return f"{PODS_DIR}/{component}.last-good"
+
+
+def condemned_path(component: str) -> str:
+    """The pod of a component that didn't come up, and isn't tried again."""
+    return f"{PODS_DIR}/{component}.rolled-back"
+
+
 def configuration_dir(component: str) -> str:
     """The directory of the files that a component reads beside its flags."""
     return f"/etc/kubernetes/{component}"
@@ -31,3 +41,13 @@ def kubeconfig_path(component: str) -> str:
 def certificate_path(name: str, file: str) -> str:
     """A file of a certificate."""
     return f"{PKI_DIR}/{name}/{file}"
+
+
+_API_SERVER, *_CLIENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+
+CONTROL_PLANE_DIRECTORIES = (
+    PODS_DIR,
+    *map(configuration_dir, (_API_SERVER, *_CLIENTS)),
+    *map(kubeconfig_dir, _CLIENTS),
+)
+"""The directories that are read in every reconcile."""

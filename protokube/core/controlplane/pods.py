@@ -10,7 +10,6 @@ refuses that of static pods since 1.34. The same input gives the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -24,8 +23,10 @@ from protokube.core.controlplane.schemas import API_SERVER, MANAGER, PROXY, SCHE
 from protokube.core.controlplane.versions import PROXY_LIVEZ, SCHEDULER_PROBES
 from protokube.core.pki.model import PKI_DIR
 
-CONFIGURATION = "protokube.io/configuration"
-"""The annotation with a hash of all that a component reads at its start alone: when that changes, so does the pod."""
+TRUSTED = "protokube.io/trusted"
+"""The annotation with a hash of the authorities and keys that a component reads at its start alone.
+
+When these change so does the pod, and kubelet starts it again."""
 
 LOOPBACK = "127.0.0.1"
 _CPU = {API_SERVER: "250m", MANAGER: "200m", SCHEDULER: "100m", PROXY: "100m"}
@@ -82,7 +83,7 @@ def pod(rendered: Rendered, version: Version, images: Images, trusted: str = "")
                 "name": component,
                 "namespace": "kube-system",
                 "labels": {"component": component, "k8s-app": component, "tier": _tier(component)},
-                "annotations": {CONFIGURATION: _hash(rendered.files, trusted)},
+                "annotations": {TRUSTED: hashlib.sha256(trusted.encode()).hexdigest()[:32]},
             },
             "spec": {
                 "hostNetwork": True,
@@ -99,15 +100,15 @@ def _tier(component: str) -> str:
     return "node" if component == PROXY else "control-plane"
 
 
-def _hash(files: Mapping[str, str], trusted: str) -> str:
-    """A hash of the files' texts and of what is trusted."""
-    digest = hashlib.sha256()
-    for part in (*(each for path in sorted(files) for each in (path, files[path])), trusted):
-        digest.update(f"{len(part.encode())}:{part}".encode())
-    return digest.hexdigest()[:32]
-
-
 # --- health ------------------------------------------------------------------------------------------
+
+
+def health_url(rendered: Rendered) -> str:
+    """Where the component answers for its health, on this node."""
+    scheme = "http" if rendered.component == PROXY else "https"
+    host = health_host(rendered)
+    path = "/livez" if rendered.component == API_SERVER else "/healthz"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{health_port(rendered)}{path}"
 
 
 def health_port(rendered: Rendered) -> int:

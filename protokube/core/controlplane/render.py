@@ -1,11 +1,13 @@
 """From component configuration to a component's flags and files, for one version of Kubernetes.
 
 Whatever would end a component at its start is refused before anything is written, all faults at once. The same input
-gives the same bytes.
+gives the same bytes. A file's name holds a hash of its text, so that a pod and its files belong together: a pod that
+is put back finds the files that it ran with.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
@@ -15,10 +17,11 @@ from protokube.core.component.model import Layer
 from protokube.core.component.place import place_settings
 from protokube.core.component.schema import NEWEST, Version, spell
 from protokube.core.component.text import document
-from protokube.core.controlplane.layers import Configured, ours, read_layers, value_of
+from protokube.core.controlplane.layers import Configured, ours, read_layers
 from protokube.core.controlplane.model import ControlPlaneSettings, NodeOfControlPlane
 from protokube.core.controlplane.own import own_settings
 from protokube.core.controlplane.paths import configuration_dir
+from protokube.core.controlplane.relations import relation_faults
 from protokube.core.controlplane.schemas import API_SERVER, PROXY, SCHEDULER, component_schema, file_schema
 from protokube.core.controlplane.versions import ANONYMOUS_PATHS, file_api, scheduler_api
 from protokube.core.model import Fault
@@ -59,29 +62,39 @@ def render(
     """Render a component for this node, or return every fault of its configuration. `layers`: the lowest first."""
     configured = read_layers(component, layers, version)
     own = own_settings(component, given, node, version, configured)
-    faults, notes = list(configured.faults), list(_version_notes(component, version))
+    faults = [*configured.faults, *relation_faults(component, configured.settings)]
+    notes = list(_version_notes(component, version))
     files = dict(configured.files)
     if component == API_SERVER:
         faults += _exclusions(configured)
         notes += _close_to_the_anonymous(configured, files, version)
-    paths = {key: f"{configuration_dir(component)}/{key}.yaml" for key in files}
-    settings = ours(own.defaults) | dict(configured.settings) | ours(own.fixed)
-    settings |= ours({_FLAG_OF_FILE[key]: path for key, path in paths.items()})
-    placed = place_settings(component_schema(component), version, settings, None)
-    faults += placed.faults
-    # People can't change what protokube sets, deprecated or not.
-    notes += [note for note in placed.notes if settings[note.partition(":")[0]].place != "protokube"]
     texts: dict[str, str] = {}
+    flags: dict[str, object] = {}
     for key, values in files.items():
         inner = place_settings(file_schema(key), version, values, None)
         faults += inner.faults
         notes += inner.notes
-        texts[paths[key]] = document(file_api(key, version), file_schema(key).component, inner.tree)
+        text = document(file_api(key, version), file_schema(key).component, inner.tree)
+        flags[_FLAG_OF_FILE[key]] = _put(texts, component, key, text)
+    settings = ours(own.defaults) | dict(configured.settings) | ours(own.fixed) | ours(flags)
+    placed = place_settings(component_schema(component), version, settings, None)
+    faults += placed.faults
+    # People can't change what protokube sets, deprecated or not.
+    notes += [note for note in placed.notes if settings[note.partition(":")[0]].place != "protokube"]
+    args = placed.flags
     if component in (SCHEDULER, PROXY):
-        texts[str(value_of(settings, "config"))] = _own_file(component, version, placed.tree)
+        path = _put(texts, component, "config", _own_file(component, version, placed.tree))
+        args = tuple(sorted((*args, f"--config={path}")))
     if faults:
         return tuple(dict.fromkeys(faults))
-    return Rendered(component, placed.flags, texts, settings, tuple(notes))
+    return Rendered(component, args, texts, settings, tuple(notes))
+
+
+def _put(texts: dict[str, str], component: str, name: str, text: str) -> str:
+    """Add a file's text; its path."""
+    path = f"{configuration_dir(component)}/{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}.yaml"
+    texts[path] = text
+    return path
 
 
 def _own_file(component: str, version: Version, tree: Mapping[str, object]) -> str:

@@ -15,6 +15,8 @@ API_SERVER = "kube-apiserver"
 MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 PROXY = "kube-proxy"
+COMPONENTS = (API_SERVER, MANAGER, SCHEDULER, PROXY)
+"""In the order in which they are started and changed."""
 
 _POINTS = {
     "cc": "queueSort preFilter filter postFilter preScore score reserve permit preBind bind postBind",

@@ -85,11 +85,15 @@ class MakeDirectory(FileAction, frozen=True, tag="make-directory"):
 
 
 class WriteFile(FileAction, frozen=True, tag="write-file"):
-    """Replace a file's content atomically; missing directories above it are made."""
+    """Replace a file's content atomically; missing directories above it are made.
+
+    `before` is the text that it replaces, where people should see the difference.
+    """
 
     content: str = ""
     mode: int = 0o644
     volume: OnVolume | None = None
+    before: str | None = None
 
     def describe(self) -> str:
         """One line for people."""

@@ -84,10 +84,10 @@ def _issue(
     findings, authorities = judged.findings, facts.authorities
     if authorities is None:
         return judged
-    if isinstance(facts.clock_in_sync, Unknown):
+    if isinstance(facts.clock_in_sync, Unknown) and not settings.trust_clock:
         findings.not_known("clock", facts.clock_in_sync.reason)
         return judged
-    if wrong := why_clock_is_wrong(now, in_sync=facts.clock_in_sync or settings.trust_clock):
+    if wrong := why_clock_is_wrong(now, in_sync=settings.trust_clock or facts.clock_in_sync is True):
         findings.refuse("clock", "pki/time", f"no certificate is issued: {wrong}")
         findings.wait("clock", "it may be synchronised any moment", external=True)
         return judged

@@ -66,8 +66,8 @@ certDir string cert-dir ff own # protokube issues the certificates
 clientCAFile string client-ca-file ff own # protokube issues the certificate
 cloudConfig string cloud-config f. until=1.33 # cloud providers left the API server
 cloudProvider string cloud-provider f. until=1.33 # see an external cloud controller manager
-cloudProviderGCEL7LBSrcCIDRs strings cloud-provider-gce-l7lb-src-cidrs f. # cloud providers left the API server
-cloudProviderGCELBSrcCIDRs strings cloud-provider-gce-lb-src-cidrs d. # cloud providers left the API server
+cloudProviderGCEL7LBSrcCIDRs strings cloud-provider-gce-l7lb-src-cidrs f. form=cidr # see cloudProvider
+cloudProviderGCELBSrcCIDRs strings cloud-provider-gce-lb-src-cidrs d. form=cidr # see cloudProvider
 enableContentionProfiling bool contention-profiling ff
 coordinatedLeadershipLeaseDuration duration coordinated-leadership-lease-duration .f
 coordinatedLeadershipRenewDeadline duration coordinated-leadership-renew-deadline .f

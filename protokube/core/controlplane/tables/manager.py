@@ -27,7 +27,7 @@ cidrAllocatorType string cidr-allocator-type ff
 clientCAFile string client-ca-file ff own # protokube issues the certificate
 cloudConfig string cloud-config ff form=path
 cloudProvider string cloud-provider ff
-cloudProviderGCELBSrcCIDRs strings cloud-provider-gce-lb-src-cidrs d. # cloud providers left the controller manager
+cloudProviderGCELBSrcCIDRs strings cloud-provider-gce-lb-src-cidrs d. form=cidr # see cloudProvider
 clusterCIDR string cluster-cidr ff own # it is networking.podCIDR
 clusterName string cluster-name ff
 clusterSigningCertFile string cluster-signing-cert-file ff own # protokube issues the certificate

@@ -1,0 +1,79 @@
+"""Reads the control plane's settings from the configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from protokube.core.component.model import Layer
+from protokube.core.controlplane.layers import layer_faults
+from protokube.core.controlplane.model import REGISTRY, ControlPlaneSettings, Images, Networking
+from protokube.core.controlplane.network import faults_of
+from protokube.core.controlplane.schemas import API_SERVER, COMPONENTS, MANAGER, PROXY, SCHEDULER
+from protokube.core.located import Located, Section
+from protokube.core.model import Fault
+
+COMPONENT_KEYS = {
+    "kubeAPIServer": API_SERVER,
+    "kubeControllerManager": MANAGER,
+    "kubeScheduler": SCHEDULER,
+    "kubeProxy": PROXY,
+}
+"""The keys that configure a component, in the file and in an instance group."""
+KEYS = ("networking", "images", *COMPONENT_KEYS)
+
+_NETWORKING = {"podCIDR": "pod_cidr", "serviceCIDR": "service_cidr", "domain": "domain", "clusterDNS": "cluster_dns"}
+
+
+def read_control_plane(section: Section | None, version: str | None, manifest_dir: str) -> ControlPlaneSettings:
+    """The settings. Their faults are kept in them: they stop the control plane's changes, and nothing else."""
+    if section is None:
+        return ControlPlaneSettings(version=version, manifest_dir=manifest_dir)
+    faults: list[Fault] = []
+    own = Section(section.at, section.items, faults)
+    groups = own.get("instanceGroups")
+    named = groups.value if groups is not None and isinstance(groups.value, dict) else {}
+    networking, images, layers = _networking(own, faults), _images(own, faults), _layers(own.items, faults)
+    group_layers = {
+        name: _layers(group.value, faults) for name, group in named.items() if isinstance(group.value, dict)
+    }
+    return ControlPlaneSettings(version, networking, images, layers, group_layers, manifest_dir, tuple(faults))
+
+
+def _layers(items: Mapping[str, Located], faults: list[Fault]) -> dict[str, tuple[Layer, ...]]:
+    found: dict[str, tuple[Layer, ...]] = {}
+    for key, component in COMPONENT_KEYS.items():
+        item = items.get(key)
+        if item is None or item.value is None:
+            continue
+        values = item.plain()
+        if not isinstance(values, dict):
+            faults.append(item.expected(f"a mapping of {component}'s settings"))
+            continue
+        layer = Layer(item.path, values)
+        faults += [Fault(f"{item.file}: {one.place}", one.message) for one in layer_faults(component, layer)]
+        found[component] = (layer,)
+    return found
+
+
+def _networking(section: Section, faults: list[Fault]) -> Networking:
+    item = section.get("networking")
+    if item is None:
+        return Networking()
+    given = Section.of(item, tuple(_NETWORKING), faults)
+    texts = {field: given.text(key) for key, field in _NETWORKING.items()}
+    networking = Networking(**{field: text for field, text in texts.items() if text is not None})
+    faults += faults_of(networking, f"{item.file}: {item.path}")
+    return networking
+
+
+def _images(section: Section, faults: list[Fault]) -> Images:
+    item = section.get("images")
+    if item is None:
+        return Images()
+    given = Section.of(item, ("registry", "overrides"), faults)
+    overrides = {name: str(each.value) for name, each in given.strings("overrides").items()}
+    faults += [
+        item.fault(f"overrides: {name!r} is no component; expected {', '.join(COMPONENTS)}")
+        for name in sorted(overrides.keys() - set(COMPONENTS))
+    ]
+    return Images((given.text("registry") or REGISTRY).rstrip("/"), overrides)

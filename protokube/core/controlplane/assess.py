@@ -1,0 +1,189 @@
+"""From component configuration to running pods: files, then the pod, then the link to it.
+
+- An API server is started, or changed, when this machine's etcd is healthy by its own word and its certificates are
+  there. Controller manager and scheduler are started beside it. A standby without a volume of `main` runs the proxy
+  alone: an API server there would have no etcd.
+- One component is changed at a time, the API server first: it is never older than what talks to it.
+- A pod that was seen healthy is kept as the last good one. A changed pod that doesn't come up gives way to it,
+  loudly, and is tried again only when the configuration says something else.
+
+A converged node asks for no health and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+
+from protokube.core.component.schema import Version, choose_version, parse_version
+from protokube.core.controlplane.certificates import needed_by
+from protokube.core.controlplane.component import Candidate, Situation, judge, withdraw
+from protokube.core.controlplane.model import (
+    ComponentVerdict,
+    ControlPlaneAssessment,
+    ControlPlaneFacts,
+    ControlPlaneSettings,
+    FileWanted,
+    NodeOfControlPlane,
+)
+from protokube.core.controlplane.node import LocalEtcd, has_api_server, local_etcd, node_of
+from protokube.core.controlplane.own import API_PORT, CLIENTS
+from protokube.core.controlplane.paths import kubeconfig_path
+from protokube.core.controlplane.pods import health_port, health_url, pod
+from protokube.core.controlplane.render import Rendered, render
+from protokube.core.controlplane.schemas import API_SERVER, COMPONENTS, PROXY
+from protokube.core.controlplane.skew import skew_problem
+from protokube.core.etcd.model import EtcdAssessment
+from protokube.core.kubelet.identity import directory, kubeconfig
+from protokube.core.model import Fault, Unknown, Unread
+from protokube.core.node.model import Link
+from protokube.core.pki.model import PkiAssessment
+from protokube.core.steps import Findings
+from protokube.core.volumes.model import VolumesAssessment
+
+Before = tuple[VolumesAssessment, PkiAssessment, EtcdAssessment]
+"""The judgements of the concerns before this one."""
+
+SUBJECT = "control plane"
+
+
+def assess(
+    settings: ControlPlaneSettings, facts: ControlPlaneFacts, before: Before, api_name: str
+) -> ControlPlaneAssessment:
+    """Judge this node's part of the control plane. `api_name` is the API's name for nodes."""
+    findings = Findings()
+    nothing = ControlPlaneAssessment(findings=findings)
+    if isinstance(facts.node.files, Unknown):
+        findings.not_known("files", facts.node.files.reason)
+        return nothing
+    version = _version(settings, facts, findings)
+    if version is None:
+        return nothing
+    for fault in settings.faults:
+        findings.refuse(SUBJECT, "control-plane/configuration", str(fault))
+    if settings.faults:
+        return nothing
+    volumes, pki, etcd = before
+    here = has_api_server(volumes)
+    if not here:
+        findings.hints.append(
+            f"{SUBJECT}: this node has no volume of etcd cluster main, so that no API server runs here; kube-proxy "
+            f"and kubelet reach the others' at {api_name}"
+        )
+    members = local_etcd(volumes, etcd) if here else ()
+    if isinstance(members, str):
+        findings.wait(SUBJECT, members, external=True)
+        return nothing
+    situation = Situation(facts, findings)
+    node = node_of(volumes, members, facts)
+    plane = _Plane(settings, version, node, pki.ready, members if here else None, situation)
+    verdicts = tuple(plane.judge(volumes.instance.instance_group, api_name))
+    return ControlPlaneAssessment(verdicts, situation.asked, findings)
+
+
+def _version(settings: ControlPlaneSettings, facts: ControlPlaneFacts, findings: Findings) -> Version | None:
+    """The version to run: the configured one, else the installed kubelet's."""
+    binary = facts.kubelet.binary
+    if isinstance(binary, Unread) and settings.version is None:
+        findings.wait(SUBJECT, binary.reason)
+        return None
+    installed = None if binary is None or isinstance(binary, Unknown) else binary.version
+    text = settings.version or choose_version(None, installed)
+    if text is None or isinstance(text, Fault):
+        evidence = "neither kubernetesVersion nor an installed kubelet says which version is to run; say it"
+        findings.refuse(SUBJECT, "control-plane/configuration", evidence)
+        return None
+    version = parse_version(text)
+    if isinstance(version, Fault):
+        findings.refuse(SUBJECT, "control-plane/configuration", str(version))
+        return None
+    kubelet = parse_version(installed) if installed else None
+    if kubelet is not None and not isinstance(kubelet, Fault) and kubelet[:2] > version[:2]:
+        evidence = f"kubelet is {installed}, kubernetesVersion {text}: kubelet is never newer than its API server"
+        findings.refuse(SUBJECT, "control-plane/skew", evidence)
+        return None
+    return version
+
+
+class _Plane(Struct, frozen=True):
+    """The components of this node. `members` are its etcd members; None where no API server belongs on it."""
+
+    settings: ControlPlaneSettings
+    version: Version
+    node: NodeOfControlPlane
+    ready: frozenset[str]
+    members: tuple[LocalEtcd, ...] | None
+    situation: Situation
+
+    def judge(self, group: str | None, api_name: str) -> Iterator[ComponentVerdict]:
+        """The verdicts on all components."""
+        rendered = self._rendered(group)
+        api = rendered.get(API_SERVER)
+        port = health_port(api) if api is not None else API_PORT
+        here = health_url(api).removesuffix("/livez") if api is not None else f"https://127.0.0.1:{port}"
+        server = here if self.members is not None else f"https://{api_name}:{port}"
+        for component in COMPONENTS:
+            manifest = f"{self.settings.manifest_dir}/{component}.manifest"
+            if component != PROXY and self.members is None:
+                verdict = withdraw(self.situation, component, manifest)
+            else:
+                one = rendered.get(component)
+                verdict = None if one is None else self._component(one, manifest, server, here)
+            if verdict is not None:
+                yield verdict
+
+    def _rendered(self, group: str | None) -> Mapping[str, Rendered]:
+        """The components whose configuration is right; the faults of the others are refused."""
+        found: dict[str, Rendered] = {}
+        findings = self.situation.findings
+        for component in COMPONENTS:
+            layers = self.settings.layers.get(component, ())
+            layers += self.settings.group_layers.get(group or "", {}).get(component, ())
+            outcome = render(component, self.settings, self.node, self.version, layers)
+            if isinstance(outcome, Rendered):
+                found[component] = outcome
+                findings.hints += [f"{component}: {note}" for note in outcome.notes]
+            else:
+                for fault in outcome:
+                    findings.refuse(component, "control-plane/configuration", str(fault))
+        return found
+
+    def _component(self, rendered: Rendered, manifest: str, server: str, here: str) -> ComponentVerdict | None:
+        component = rendered.component
+        text = pod(rendered, self.version, self.settings.images, self.node.trusted.get(component, ""))
+        files = [FileWanted(path, each, "") for path, each in sorted(rendered.files.items())]
+        if component != API_SERVER:
+            config = kubeconfig(server, directory(CLIENTS[component]))
+            files.append(FileWanted(kubeconfig_path(component), config, "", mode=0o600))
+        etcd_tls = any(one.endpoint.url.startswith("https:") for one in self.members or ())
+        missing = needed_by(component, etcd_tls=etcd_tls) - self.ready
+        one = Candidate(component, text, tuple(files), health_url(rendered), manifest, missing)
+        if problem := skew_problem(component, self.version, self.situation.text(one.path)):
+            self.situation.findings.refuse(component, "control-plane/skew", problem)
+            return None
+        return judge(self.situation, one, self._gate(component), self._excuses(component, here))
+
+    def _gate(self, component: str) -> Iterator[str]:
+        """What a start or a change of a component waits for."""
+        if component == API_SERVER:
+            yield from self._etcd()
+        elif component != PROXY:
+            path = f"{self.settings.manifest_dir}/{API_SERVER}.manifest"
+            if not isinstance(self.situation.state(path), Link):
+                yield f"{API_SERVER} is started first"
+
+    def _excuses(self, component: str, here: str) -> Iterator[str]:
+        """Causes other than its pod for a component that isn't up."""
+        unit = self.situation.facts.node.unit
+        if unit is not None and (isinstance(unit, Unknown) or unit.active != "active"):
+            yield "kubelet isn't running"
+        elif component == API_SERVER:
+            yield from self._etcd()
+        elif self.members is not None and (ill := self.situation.ill(API_SERVER, f"{here}/livez")):
+            yield ill
+
+    def _etcd(self) -> Iterator[str]:
+        for one in self.members or ():
+            if ill := self.situation.ill(f"etcd {one.endpoint.cluster}", one.health):
+                yield ill

@@ -7,9 +7,11 @@ becomes camelCase; in the environment it is upper case with underscores.
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from msgspec import Struct
 
@@ -158,7 +160,28 @@ BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Help as wide as the terminal. argparse's own asks by shutil, and loads that (3 ms) at every start."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """The terminal's width as shutil.get_terminal_size finds it: COLUMNS, the terminal, or 80."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named):
+        return int(named)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80 if sys.__stdout__ else 80
+    except (OSError, ValueError):
+        return 80
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, prog: str, usage: str | None = None, description: str | None = None, **more: Any) -> None:
+        super().__init__(prog, usage, description, formatter_class=_Formatter, **more)
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 

@@ -26,6 +26,11 @@ def test_a_local_cloud_is_chosen_without_the_event_loop() -> None:
     assert not modules_after(chosen) & set(LATER)
 
 
+def test_the_command_line_is_read_without_what_only_help_needs() -> None:
+    read = "from protokube.config.load import read; read(['--root', '/nowhere', '--master'], {})"
+    assert "shutil" not in modules_after(read)
+
+
 def modules_after(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"],

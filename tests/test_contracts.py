@@ -49,6 +49,9 @@ OFFENCES = {
     "The agent is built one way": ("agent/core/plan.py", "import protokube.agent.ports"),
     "aiohttp lives at the agent's edges": ("agent/loop.py", "import aiohttp"),
     "The agent's core does no I/O and knows no clock": ("agent/core/plan.py", "import time"),
+    "The hub's core does no I/O and knows no clock": ("hub/core/audit.py", "import time"),
+    "The hub's core is built one way": ("hub/core/names.py", "import protokube.hub.core.checks"),
+    "Hub and daemon never meet in one process": ("host/files.py", "import protokube.hub.core.names"),
     "nodeup stands on protokube's core, ports and host, and not on its daemon": (
         "../nodeup/facts.py",
         "import protokube.reconcile",

@@ -1,0 +1,1 @@
+"""What hub, node and operator decide: no I/O, no clock, no logging."""

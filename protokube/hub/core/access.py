@@ -1,0 +1,45 @@
+"""Who may ask for what: a route of the hub is for one role. What isn't listed is for nobody."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from protokube.hub.core.names import Identity
+
+ANYONE, NODE, OPERATOR = "anyone", "node", "operator"
+
+ROUTES = {
+    ("GET", "/v1/ca"): ANYONE,
+    ("POST", "/v1/enrol"): ANYONE,  # its token says who asks
+    ("POST", "/v1/renew"): NODE,
+    ("GET", "/v1/link"): NODE,
+    ("GET", "/v1/nodes"): OPERATOR,
+    ("GET", "/v1/audit"): OPERATOR,
+    ("GET", "/v1/commands"): OPERATOR,
+    ("GET", "/v1/commands/{id}"): OPERATOR,
+    ("POST", "/v1/commands"): OPERATOR,
+    ("POST", "/v1/commands/{id}/cancel"): OPERATOR,
+}
+
+
+class Denied(Struct, frozen=True):
+    """A request that isn't answered. `status` is HTTP's."""
+
+    status: int
+    reason: str
+
+
+def may(hub: str, method: str, route: str, shown: Identity | None) -> Denied | None:
+    """Judge a request by the identity of its certificate; None when it may pass."""
+    wanted = ROUTES.get((method, route))
+    if wanted is None:
+        return Denied(404, f"{method} {route}: there is no such route")
+    if wanted == ANYONE:
+        return None
+    if shown is None:
+        return Denied(401, f"{route}: a certificate of a {wanted} is needed; this connection showed none of ours")
+    if shown.hub != hub:
+        return Denied(403, f"{route}: the certificate is for hub {shown.hub}, and this is {hub}")
+    if shown.role != wanted:
+        return Denied(403, f"{route}: it is for a {wanted}, and {shown.name} is a {shown.role}")
+    return None

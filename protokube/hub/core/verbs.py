@@ -1,0 +1,118 @@
+"""The verbs: what a node can be asked for, with their arguments. There is no shell among them, and no file read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from protokube.core.model import KIB, Fault
+
+UNITS = ("protokube", "kubelet", "virtual-kubelet", "nokubelet")
+LARGEST_CONFIG = 64 * KIB
+
+Reason = Annotated[str, Meta(min_length=1, max_length=200)]
+Revision = Annotated[int, Meta(ge=1, lt=1 << 53)]
+CommandId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
+    """A verb's arguments: an unknown one is a fault, since it may have been meant to change what is done."""
+
+
+class Nothing(Arguments, frozen=True):
+    """No arguments."""
+
+
+class Logs(Arguments, frozen=True):
+    """The journal of one unit: its last lines, of the last `since` seconds, then followed for `follow` seconds."""
+
+    unit: Literal["protokube", "kubelet", "virtual-kubelet", "nokubelet"]
+    lines: Annotated[int, Meta(ge=0, le=5000)] = 200
+    since: Annotated[int, Meta(ge=1, le=30 * 86400)] | None = None
+    follow: Annotated[int, Meta(ge=0, le=600)] = 0
+
+
+class Hold(Arguments, frozen=True):
+    """protokube stands still, for so many minutes at most."""
+
+    reason: Reason
+    minutes: Annotated[int, Meta(ge=1, le=1440)]
+
+
+class ConfigGet(Arguments, frozen=True):
+    """One revision; without a number the current one."""
+
+    revision: Revision | None = None
+
+
+class ConfigPut(Arguments, frozen=True):
+    """A new configuration in place of revision `base`. It is undone unless confirmed within so many seconds."""
+
+    text: Annotated[str, Meta(max_length=LARGEST_CONFIG)]
+    base: Annotated[int, Meta(ge=0, lt=1 << 53)]
+    confirm_within: Annotated[int, Meta(ge=30, le=900)] = 300
+
+
+class ConfigConfirm(Arguments, frozen=True):
+    """The configuration that this command has put stays."""
+
+    command: CommandId
+
+
+class Rollback(Arguments, frozen=True):
+    """Bytes of an earlier revision become a new one: of this number, or what was before this command."""
+
+    revision: Revision | None = None
+    command: CommandId | None = None
+    confirm_within: Annotated[int, Meta(ge=30, le=900)] = 300
+
+
+class Verb(Struct, frozen=True):
+    """A verb. `changes`: it changes the node, and needs what the node's policy asks for."""
+
+    name: str
+    changes: bool
+    arguments: type[Arguments]
+
+
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("status", False, Nothing),
+        Verb("plan", False, Nothing),
+        Verb("logs", False, Logs),
+        Verb("pods", False, Nothing),
+        Verb("config.list", False, Nothing),
+        Verb("config.get", False, ConfigGet),
+        Verb("sync", True, Nothing),
+        Verb("hold", True, Hold),
+        Verb("release", True, Nothing),
+        Verb("config.put", True, ConfigPut),
+        Verb("config.confirm", True, ConfigConfirm),
+        Verb("rollback", True, Rollback),
+    )
+}
+
+
+def read_arguments(verb: Verb, given: Mapping[str, Any]) -> Arguments | tuple[Fault, ...]:
+    """A verb's arguments, or every fault in them."""
+    faults = []
+    known = {field.encode_name: field for field in msgspec.structs.fields(verb.arguments)}
+    read = {}
+    for name, field in known.items():
+        if name not in given:
+            if field.required:
+                faults.append(Fault(f"args.{name}", "it is missing"))
+            continue
+        try:
+            read[name] = msgspec.convert(given[name], field.type)
+        except msgspec.ValidationError as error:
+            faults.append(Fault(f"args.{name}", str(error)))
+    expected = ", ".join(known) or "none"
+    faults += [Fault(f"args.{name[:64]}", f"unknown; expected {expected}") for name in given if name not in known]
+    if verb.arguments is Rollback and ("revision" in read) == ("command" in read):
+        faults.append(Fault("args", "either revision or command is expected"))
+    return tuple(faults) if faults else verb.arguments(**read)

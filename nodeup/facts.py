@@ -17,7 +17,7 @@ from protokube.core.node.containerd import HEAD, MIRRORS, PLUGIN_DIRECTORIES
 from protokube.core.node.machine import MachineFacts, OsRelease, Running
 from protokube.core.node.unit_files import PACKAGED
 from protokube.host.kubelet import swap_of
-from protokube.kernel.calls import clock_synchronised
+from protokube.kernel.clock import clock_in_sync
 
 PROGRAMS = ("protokube", "nodeup", "kubelet", "containerd")
 PLACES = ("/usr/bin", "/usr/local/bin")
@@ -96,7 +96,7 @@ class TreeReader:
             hostname=os.uname().nodename,  # platform.node() remembers its first answer
             cloud_hostname=_cloud_hostname(self._text("/run/cloud-init/instance-data.json")),
             clock=time.time(),
-            synchronised=clock_synchronised(),
+            synchronised=clock_in_sync(),
         )
 
     def _sysctl(self, key: str) -> Path:

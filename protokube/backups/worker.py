@@ -26,7 +26,6 @@ from protokube.host.process import spawn
 from protokube.store.place import StorePlace
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from protokube.backups.worker import main; main()"
-_NICE = 10
 
 
 class Job(Struct, frozen=True):
@@ -111,5 +110,4 @@ def run(job: Job) -> None:
 def main() -> None:
     """Read the job, and do it."""
     job = decode(sys.stdin.buffer.read(), type=Job)
-    os.nice(_NICE)
     run(job)

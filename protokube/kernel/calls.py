@@ -17,7 +17,6 @@ _LOOP_INFO64_SIZE = 232
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IMMUTABLE_FL = 0x10
-_TIME_ERROR = 5  # linux/timex.h
 
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
@@ -130,11 +129,3 @@ def swapoff(path: str) -> None:
     if libc.swapoff(path.encode()) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), path)
-
-
-def clock_synchronised() -> bool:
-    """Whether a time service keeps the kernel's clock: adjtimex(2) answers TIME_ERROR otherwise."""
-    import ctypes
-
-    nothing_to_change = ctypes.create_string_buffer(512)  # struct timex has 208 bytes on 64-bit machines
-    return bool(ctypes.CDLL(None).adjtimex(nothing_to_change) not in (-1, _TIME_ERROR))

@@ -6,6 +6,7 @@ as for a program that is gone. A new process on the same world knows nothing of 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -285,3 +286,24 @@ def survive(process: Process, run: Callable[[], object]) -> bool:
         run()
         return True
     return False
+
+
+def later(world: World, seconds: float = 10.0) -> None:
+    """Let time pass: certificates stand for a while before members restart for them."""
+    ahead = world.clock() + seconds - time.time()
+    world.clock = lambda: time.time() + ahead
+
+
+def settled(world: World, processes: list[Process]) -> list[Report]:
+    """Rounds in turns until nothing is done three times running: between two of them etcd may have restarted."""
+    quiet = 0
+    for _ in range(80):
+        later(world)
+        reports = [process.round() for process in processes]
+        world.etcd.tick()
+        quiet = 0 if any(report.steps or report.in_flight for report in reports) else quiet + 1
+        if quiet == 3:
+            return reports
+        if not any(report.steps for report in reports):
+            world.age(61)
+    raise AssertionError([(report.steps, report.left) for report in reports])

@@ -18,7 +18,7 @@ from protokube.pki.authorities import change
 from protokube.pki.x509 import make_authority
 from protokube.reconcile import Cause
 from protokube.report.model import Report
-from tests.rounds.process import Process, node_config, survive
+from tests.rounds.process import Process, node_config, settled, survive
 from tests.rounds.world import CLUSTER, Node, World
 
 OBJECT = f"{CLUSTER}/pki/v1.json"
@@ -281,7 +281,7 @@ def test_a_node_follows_every_step_of_an_authority_s_replacement(cause: str) -> 
         certificate = node.certificates["etcd-peer-main"]
         assert isinstance(certificate, Certificate) and authority.stage.value == stage
         assert (certificate.issuer, certificate.trusted) == (authority.id, authority.trusted)
-        assert at_rest(world, [process])[0].converged or at_rest(world, [process])[0].converged
+        assert settled(world, [process])[0].converged
     assert not world.etcd.violations
 
 

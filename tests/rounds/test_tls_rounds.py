@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,35 +15,13 @@ from protokube.core.static_pod import manifest_env
 from protokube.core.steps import Step
 from protokube.pki.authorities import make_first
 from protokube.reconcile import Cause
-from protokube.report.model import Report
-from tests.rounds.process import Process, node_config, survive
+from tests.rounds.process import Process, later, node_config, settled, survive
 from tests.rounds.test_pki_rounds import document, masters, replace_authority, rules, schemes
 from tests.rounds.world import CLUSTER, Node, World
 
 PLAIN, ON = node_config(etcd_tls="off"), node_config(etcd_tls="on", store_shared=True)
 AUTHORITIES = ("kubernetes", "front-proxy", "etcd-clients", "etcd-peers-events", "etcd-peers-main")
 MANIFEST = "k8s.io/manifests/etcd.manifest"
-
-
-def later(world: World, seconds: float = 10.0) -> None:
-    """Let time pass: certificates stand for a while before members restart for them."""
-    ahead = world.clock() + seconds - time.time()
-    world.clock = lambda: time.time() + ahead
-
-
-def settled(world: World, processes: list[Process]) -> list[Report]:
-    """Rounds in turns until nothing is done three times running: between two of them etcd may have restarted."""
-    quiet = 0
-    for _ in range(80):
-        later(world)
-        reports = [process.round() for process in processes]
-        world.etcd.tick()
-        quiet = 0 if any(report.steps or report.in_flight for report in reports) else quiet + 1
-        if quiet == 3:
-            return reports
-        if not any(report.steps for report in reports):
-            world.age(61)
-    raise AssertionError([(report.steps, report.left) for report in reports])
 
 
 def three(world: World, *, events: bool = True) -> list[Node]:

@@ -9,9 +9,9 @@ import pytest
 
 from protokube.core.steps import Step
 from protokube.reconcile import Cause
-from tests.rounds.process import Process, node_config, survive
+from tests.rounds.process import Process, node_config, settled, survive
 from tests.rounds.test_pki_rounds import masters, rules
-from tests.rounds.test_tls_rounds import identity, serves, settled, three
+from tests.rounds.test_tls_rounds import identity, serves, three
 from tests.rounds.world import Node, World
 
 IMAGE = "registry.k8s.io/etcd:{}-0"

@@ -96,7 +96,7 @@ class TreeReader:
             hostname=os.uname().nodename,  # platform.node() remembers its first answer
             cloud_hostname=_cloud_hostname(self._text("/run/cloud-init/instance-data.json")),
             clock=time.time(),
-            synchronised=clock_in_sync(),
+            synchronised=_in_sync(),
         )
 
     def _sysctl(self, key: str) -> Path:
@@ -121,6 +121,13 @@ class TreeReader:
         return (
             has_modules and not forbidden and capable is not None and bool(int(capable[1], 16) >> _CAP_SYS_MODULE & 1)
         )
+
+
+def _in_sync() -> bool | None:
+    try:
+        return clock_in_sync()
+    except PermissionError:
+        return None
 
 
 def _ours(path: Path) -> bool:

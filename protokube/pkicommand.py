@@ -209,7 +209,7 @@ class _Terminal:
             print(f"issued {one.name}")
 
     def _check_clock(self) -> None:
-        in_sync = self._pki.clock_in_sync() or self._chosen.config.pki.trust_clock
+        in_sync = self._chosen.config.pki.trust_clock or self._pki.clock_in_sync()
         if wrong := why_clock_is_wrong(self._now, in_sync=in_sync):
             raise _ImpossibleError(f"pki/time: {wrong}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -115,8 +116,8 @@ class _Kubelet:
 class _Pki:
     """The node's PKI; it is loaded when a certificate concerns this node."""
 
-    def __init__(self, root: str, store: StorePlace) -> None:
-        self._root, self._store = root, store
+    def __init__(self, root: str, store: StorePlace, timedated: Callable[[], bool] | None = None) -> None:
+        self._root, self._store, self._timedated = root, store, timedated
         self._made: NodePki | None = None
 
     def node(self) -> NodePki:
@@ -124,7 +125,7 @@ class _Pki:
         from protokube.pki.node import NodePki
 
         if self._made is None:
-            self._made = NodePki(self._root, self._store.open)
+            self._made = NodePki(self._root, self._store.open, timedated=self._timedated)
         return self._made
 
     def certificates(self) -> Mapping[str, Certificate | Damaged | Unknown]:
@@ -146,6 +147,12 @@ class _Pki:
     def issue(self, action: IssueCertificate) -> None:
         """See core/pki/actions.py."""
         self.node().issue(action)
+
+
+def _ask_timedated(bus: str) -> bool:
+    from protokube.host.timedate import clock_in_sync
+
+    return clock_in_sync(bus)
 
 
 class _Backups:
@@ -395,15 +402,13 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
     disks = disks or BlockDevices(settings.root, run_dir, data_dirs, prove_every_byte=settings.prove_every_byte)
     disks.data_dirs = data_dirs  # the templates may be others than in the configuration before
     files = NodeFiles(settings.root)
-    pki = _Pki(settings.root, chosen.store)
+    bus = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
+    pki = _Pki(settings.root, chosen.store, partial(_ask_timedated, bus))
     peers = _Peers(pki)
     etcd = _OwnEtcd(settings.root, peers)
     backups = _Backups(settings.root, chosen.store, config.backup.tools, wake)
     objects = _Objects(settings.root, config.kubelet.api_port, wake)
-    services = None
-    if config.kubelet.unit is not None:
-        address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={Path(settings.root, BUS)}"
-        services = _Bus(loop, address, wake)
+    services = None if config.kubelet.unit is None else _Bus(loop, bus, wake)
     manifests = Path(settings.root, config.etcd.manifest_dir.lstrip("/"))
     accepted = Path(settings.root, ACCEPTED_DIR.lstrip("/"))
     watch = [Path("/dev"), Path("/dev/disk/by-id"), manifests, accepted, *cloud_watch]

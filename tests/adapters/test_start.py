@@ -11,7 +11,8 @@ LATER = (
     "asyncio", "subprocess", "socket", "ssl", "http", "email", "random", "tempfile", "importlib.metadata",
     "botocore", "cryptography", "dns", "dbus_next", "pyroute2", "inotify_simple", "rich",
     "protokube.accept", "protokube.core.accept", "protokube.daemon", "protokube.host.disk.worker",
-    "protokube.host.kubelet", "protokube.host.watch", "protokube.pki.node", "protokube.store.file",
+    "protokube.host.kubelet", "protokube.host.timedate", "protokube.host.watch", "protokube.pki.node",
+    "protokube.store.file",
 )  # fmt: skip
 """What is loaded beside the first reconcile, or where it is needed."""
 

@@ -33,7 +33,7 @@ class Running(Struct, frozen=True):
     modules. `sysctls`: the current values of those that are wanted; a key that the kernel doesn't have is missing.
     `fixed`: those that can't be set here, as in a container.
     `hostname`: the kernel's. `cloud_hostname`: what cloud-init has from the cloud. `clock`: seconds since the epoch.
-    `synchronised`: the kernel says that a time service keeps the clock.
+    `synchronised`: the kernel says that a time service keeps the clock; None where it may not be asked.
     """
 
     systemd: bool = True

@@ -10,7 +10,9 @@ import pytest
 from nodeup.facts import TreeReader
 from nodeup.machine import RunningMachine
 from protokube.errors import ProviderError
+from tests.lab import inside
 from tests.lab.nodeup_tree import debian, put
+from tests.lab.systemd_node import SystemdNode
 
 
 def test_a_tree_tells_what_stands_in_it(tmp_path: Path) -> None:
@@ -132,3 +134,12 @@ def test_swap_that_is_none_is_told(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(ProviderError, match=f"turn off swap on {file}: Invalid argument"):
         RunningMachine("/").turn_off_swap((str(file),))
+
+
+@pytest.mark.root
+def test_who_may_not_ask_for_the_clock_knows_nothing_of_it(tmp_path: Path) -> None:
+    read = "from nodeup.facts import TreeReader as T; print(T('/', running=True).read((), ()).running.synchronised)"
+    forbid = ("-p", "SystemCallFilter=~@clock", "-p", "SystemCallErrorNumber=EPERM")
+    with SystemdNode(tmp_path) as node:
+        unit = ("systemd-run", "--pipe", "--wait", "--quiet", f"--working-directory={inside.CHECKOUT}", *forbid)
+        assert node.run(*unit, inside.PYTHON, "-Bc", read).stdout == "None\n"

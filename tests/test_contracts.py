@@ -47,10 +47,12 @@ OFFENCES = {
     "protokube knows nothing of nodeup": ("host/files.py", "import nodeup.options"),
     "The agent takes core, host and errors, and not the daemon": ("agent/loop.py", "import protokube.config"),
     "The agent is built one way": ("agent/core/plan.py", "import protokube.agent.ports"),
-    "aiohttp lives at the agent's edges": ("agent/loop.py", "import aiohttp"),
+    "aiohttp lives at the edges of the agent and the hub": ("agent/loop.py", "import aiohttp"),
     "The agent's core does no I/O and knows no clock": ("agent/core/plan.py", "import time"),
     "The hub's core does no I/O and knows no clock": ("hub/core/audit.py", "import time"),
     "The hub's core is built one way": ("hub/core/names.py", "import protokube.hub.core.checks"),
+    "The hub takes core, host and errors, and not the daemon": ("hub/desk.py", "import protokube.config"),
+    "The hub is built one way": ("hub/gate.py", "import protokube.hub.server"),
     "Hub and daemon never meet in one process": ("host/files.py", "import protokube.hub.core.names"),
     "nodeup stands on protokube's core, ports and host, and not on its daemon": (
         "../nodeup/facts.py",

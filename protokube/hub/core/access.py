@@ -17,6 +17,7 @@ ROUTES = {
     ("GET", "/v1/audit"): OPERATOR,
     ("GET", "/v1/commands"): OPERATOR,
     ("GET", "/v1/commands/{id}"): OPERATOR,
+    ("GET", "/v1/commands/{id}/events"): OPERATOR,
     ("POST", "/v1/commands"): OPERATOR,
     ("POST", "/v1/commands/{id}/cancel"): OPERATOR,
 }

@@ -1,0 +1,212 @@
+"""The hub's desk: takes commands, hands them to links in rounds, and keeps what the nodes say of them."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from protokube.core.model import Fault
+from protokube.hub.auditfile import AuditFile
+from protokube.hub.core.checks import LONGEST, Refusal, read_body
+from protokube.hub.core.course import ENDED, Course, Outcome, Stage, heard, lapsed
+from protokube.hub.core.messages import Ack, Cancel, Event, FromHub, NodeHello, Send
+from protokube.hub.core.rounds import Candidate, Over, Strategy, next_round
+from protokube.hub.core.verbs import VERBS
+from protokube.hub.store import QUOTA, Kept, Store
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """A node's link, as the desk sees it: `put` hands it a frame."""
+
+    def __init__(self, node: str, hello: NodeHello, put: Callable[[FromHub], None]) -> None:
+        self.node = node
+        self.hello = hello
+        self.put = put
+
+
+class Submit(Struct, frozen=True):
+    """A command as an operator sends it; `key` and `sig` sign the text of `body`."""
+
+    body: str
+    strategy: Strategy = Strategy()
+    key: str | None = None
+    sig: str | None = None
+
+
+class Desk:
+    """Commands over a store. `clock`: seconds since the epoch."""
+
+    def __init__(self, store: Store, audit: AuditFile, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._audit = audit
+        self._clock = clock
+        self.links: dict[str, Link] = {}
+        self._open = {kept.id: kept for kept in store.open_commands()}
+        self._used: dict[str, int] = {}
+
+    # --- operators ---
+
+    def submit(self, asked: Submit, who: str) -> str | Fault:
+        """Take a command and send its first round; its id, or why it isn't taken."""
+        body = read_body(asked.body)
+        if isinstance(body, Refusal):
+            return body.faults[0]
+        now = self._clock()
+        unknown = [node for node in body.nodes if self._store.member(node) is None]
+        if unknown or not body.nodes or len(set(body.nodes)) != len(body.nodes):
+            return Fault("nodes", f"known nodes, each once, were expected; unknown: {', '.join(unknown) or 'none'}")
+        if body.verb not in VERBS:
+            return Fault("verb", f"one of {', '.join(VERBS)} was expected, got {body.verb[:64]!r}")
+        if not now < body.deadline <= now + LONGEST:
+            return Fault("deadline", f"within {LONGEST:.0f} s from now was expected, got {body.deadline - now:.0f} s")
+        kept = Kept(
+            body.id, asked.body, body.nodes, body.verb, body.deadline, asked.strategy, who, now, asked.key, asked.sig
+        )
+        self._audit.write(who, f"command {body.verb} for {', '.join(body.nodes[:16])}", body.id)
+        try:
+            self._store.add_command(kept)
+        except sqlite3.IntegrityError:
+            return Fault("id", f"{body.id}: there is a command of that id; give each its own")
+        self._open[kept.id] = kept
+        self._step(kept)
+        return kept.id
+
+    def cancel(self, command: str, who: str) -> Fault | None:
+        """Cancel a command: where it wasn't sent it is skipped, where it was the node is asked."""
+        kept = self._open.get(command)
+        if kept is None:
+            return Fault("id", f"{command}: there is no open command of that id")
+        self._audit.write(who, "cancel", command)
+        for node, course in self._store.courses(command).items():
+            if course.stage is Stage.QUEUED:
+                self._keep(kept, node, Course(Stage.SKIPPED, why="cancelled before it was sent"))
+            elif course.stage not in ENDED and node in self.links:
+                self.links[node].put(Cancel(command))
+        self._settle(kept)
+        return None
+
+    # --- links ---
+
+    def seen(self, node: str) -> Mapping[str, int]:
+        """The last event of each unfinished command of a node."""
+        return {command: course.seen for command, course in self._store.unfinished(node).items()}
+
+    def attach(self, link: Link) -> None:
+        """A link is up: commands that were sent before are sent again (the node knows their ids), others follow."""
+        self.links[link.node] = link
+        for kept in list(self._open.values()):
+            course = self._store.course(kept.id, link.node)
+            if course is None:
+                continue
+            if course.stage not in (*ENDED, Stage.QUEUED) and self._clock() < kept.deadline:
+                link.put(_send(kept))
+            self._step(kept)
+
+    def detach(self, link: Link) -> None:
+        """A link is gone, unless a newer one has taken its place."""
+        if self.links.get(link.node) is link:
+            del self.links[link.node]
+
+    def hear(self, link: Link, event: Event) -> None:
+        """Keep an event, acknowledge it, and send the next round."""
+        course = self._store.course(event.id, link.node)
+        if event.seq == 0 or course is None:
+            word = event.data.get("check")
+            log.warning("node %s refuses what it was sent as %s: %.200r", link.node, event.id[:64] or "no id", word)
+            return
+        after = heard(course, event)
+        if after is not None:
+            with self._store.transaction():
+                self._store.add_event(link.node, self._within_quota(link.node, event))
+                self._store.put_course(event.id, link.node, after)
+                if after.stage in ENDED:
+                    self._audit.write(f"node {link.node}", _end(after), event.id)
+        link.put(Ack(event.id, event.seq))
+        kept = self._open.get(event.id)
+        if kept is not None and after is not None and after.stage != course.stage:
+            self._settle(kept)
+
+    def tick(self) -> None:
+        """Let time pass: deadlines end commands, and nodes that became free get theirs."""
+        now = self._clock()
+        for kept in list(self._open.values()):
+            if now >= kept.deadline:
+                for node, course in self._store.courses(kept.id).items():
+                    after = lapsed(course, now, kept.deadline)
+                    if after is not None:
+                        self._keep(kept, node, after)
+            self._settle(kept)
+
+    # --- rounds ---
+
+    def _settle(self, kept: Kept) -> None:
+        self._step(kept)
+        courses = self._store.courses(kept.id)
+        if all(course.stage in ENDED or course.outcome is not None for course in courses.values()):
+            self._store.end_command(kept.id)
+            self._open.pop(kept.id, None)
+
+    def _step(self, kept: Kept) -> None:
+        if self._clock() >= kept.deadline:
+            return
+        courses = self._store.courses(kept.id)
+        after = self._store.last_turn(kept.nodes) if kept.strategy.single else None
+        made = next_round(kept.strategy, self._candidates(kept), courses, after)
+        if isinstance(made, Over):
+            for node, why in made.skipped.items():
+                self._keep(kept, node, Course(Stage.SKIPPED, why=why))
+            return
+        for node in made.nodes:
+            # Kept before it is sent: whatever becomes of the hub, it is this node's from now on.
+            self._keep(kept, node, Course(Stage.SENT))
+            if kept.strategy.single:
+                self._store.put_turn(kept.nodes, node)
+            self.links[node].put(_send(kept))
+
+    def _candidates(self, kept: Kept) -> Sequence[Candidate]:
+        if not VERBS[kept.verb].changes:
+            return [Candidate(node, node in self.links) for node in kept.nodes]
+        waits = kept.verb not in ("hold", "release")
+        return [
+            Candidate(node, node in self.links, waits and self._held(node), self._changing(node, kept.id))
+            for node in kept.nodes
+        ]
+
+    def _held(self, node: str) -> bool:
+        return node in self.links and self.links[node].hello.held
+
+    def _changing(self, node: str, command: str) -> bool:
+        unfinished = self._store.unfinished(node).items()
+        return any(
+            name != command and name in self._open and VERBS[self._open[name].verb].changes
+            for name, course in unfinished
+            if course.stage is not Stage.QUEUED
+        )
+
+    def _keep(self, kept: Kept, node: str, course: Course) -> None:
+        if course.stage in ENDED or course.outcome is Outcome.UNKNOWN:
+            self._audit.write("hub", f"{node}: {_end(course)}", kept.id)
+        self._store.put_course(kept.id, node, course)
+
+    def _within_quota(self, node: str, event: Event) -> Event:
+        """An event as it is kept: beyond its quota a node's output isn't."""
+        used = self._used.get(node)
+        if used is None:
+            used = self._store.used(node)
+        if used > QUOTA and event.kind in ("log", "progress"):
+            event = Event(event.id, event.seq, "progress", event.at, {"dropped": 1})
+        self._used[node] = used + len(str(event.data))
+        return event
+
+
+def _send(kept: Kept) -> Send:
+    return Send(kept.body, kept.sent_by, kept.key, kept.sig)
+
+
+def _end(course: Course) -> str:
+    return f"{course.outcome or course.stage}: {course.why}"[:500]

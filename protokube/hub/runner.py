@@ -1,0 +1,333 @@
+"""Runs a node's commands: one change at a time, reads side by side, and events until the hub has them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from protokube.errors import ProviderError
+from protokube.hub.auditfile import AuditFile
+from protokube.hub.core.backlog import Backlog
+from protokube.hub.core.checks import READS, Body, Order, Refusal, Situation, Unsigned, digest, judge, read_body
+from protokube.hub.core.course import Ends, Outcome, after_restart
+from protokube.hub.core.messages import Event, EventKind, Send, chunks
+from protokube.hub.core.policy import Policy, signing_key
+from protokube.hub.core.verbs import VERBS, Arguments, read_arguments
+from protokube.hub.journal import Journal, Taken
+from protokube.hub.pki import verified
+
+log = logging.getLogger(__name__)
+
+_VERDICTS = ("accepted", "refused", "started", "done")
+
+
+class End(Struct, frozen=True):
+    """What came of a command. `result` is small: what is long was said before."""
+
+    outcome: Outcome
+    why: str = ""
+    result: Mapping[str, Any] = {}
+
+
+class Say(Protocol):
+    """Tells of a command that runs."""
+
+    def progress(self, text: str) -> None:
+        """One line for people."""
+
+    def output(self, text: str, stream: str = "log") -> None:
+        """A piece of output, of any length."""
+
+
+Handler = Callable[[Order, Say, float], Awaitable[End]]
+"""Does a command's work, in so many seconds."""
+
+
+class Clocks(Struct, frozen=True):
+    """`wall`: seconds since the epoch; `hub`: the hub's time, None before it was ever heard."""
+
+    wall: Callable[[], float]
+    hub: Callable[[], float | None]
+
+
+class Runner:
+    """Commands of one node. `handlers` by verb; `facts` tell how the node is, for a change whose end is unknown."""
+
+    def __init__(
+        self,
+        node: str,
+        policy: Policy,
+        journal: Journal,
+        audit: AuditFile,
+        handlers: Mapping[str, Handler],
+        facts: Callable[[], Awaitable[Mapping[str, str]]],
+        clocks: Clocks,
+    ) -> None:
+        self._node = node
+        self._policy = policy
+        self._journal = journal
+        self._audit = audit
+        self._handlers = handlers
+        self._facts = facts
+        self._clocks = clocks
+        self._backlogs: dict[str, Backlog] = {}
+        self._last: dict[str, int] = {}
+        self._tasks: dict[str, asyncio.Task[End]] = {}
+        self._started: set[str] = set()
+        self._failures: asyncio.Queue[BaseException] = asyncio.Queue()
+        self._changing: str | None = None
+        self._reads = asyncio.Semaphore(READS)
+        self._send: Callable[[Event], None] | None = None
+        self._settled = False
+
+    # --- the link ---
+
+    def running(self) -> tuple[str, ...]:
+        """Commands that run or wait."""
+        return tuple(self._tasks)
+
+    def verbs(self) -> tuple[str, ...]:
+        """What this node can do."""
+        return tuple(sorted(self._handlers))
+
+    async def linked(self, seen: Mapping[str, int], send: Callable[[Event], None]) -> None:
+        """A link is up: what it hasn't seen is sent. After a start, commands that were cut off are settled first."""
+        if not self._settled:
+            self._settled = True
+            await self._settle(seen)
+        self._send = send
+        for name in list(self._backlogs):
+            if name not in seen and name not in self._tasks:
+                del self._backlogs[name]  # the hub has its end
+                continue
+            for event in self._backlogs[name].after(seen.get(name, 0)):
+                send(event)
+
+    def unlinked(self) -> None:
+        """The link is gone: events wait for the next one."""
+        self._send = None
+
+    def acknowledged(self, command: str, seq: int) -> None:
+        """The hub has a command's events up to this one."""
+        backlog = self._backlogs.get(command)
+        if backlog is None:
+            return
+        backlog.acknowledge(seq)
+        if command not in self._tasks and not backlog.after(0):
+            del self._backlogs[command]
+
+    async def take(self, sent: Send) -> None:
+        """Take a command, or say why not. One that is known is answered from its record."""
+        body = read_body(sent.body)
+        if isinstance(body, Refusal):
+            self._outside("", body)
+            return
+        known = self._journal.records.get(body.id)
+        if known is not None and known.taken.digest == digest(sent.body):
+            if self._send is not None and body.id not in self._backlogs:
+                for event in known.events:
+                    self._send(event)
+            return
+        made = judge(body, sent.body, self._situation(sent, None if known is None else known.taken.digest))
+        if isinstance(made, Refusal) and known is not None:
+            self._outside(body.id, made)  # that id's record is another command's
+            return
+        self._keep(sent, body, made)
+        if isinstance(made, Order):
+            self._start(made)
+
+    def cancel(self, command: str) -> None:
+        """Cancel a command that hasn't started, or a read."""
+        task, record = self._tasks.get(command), self._journal.records.get(command)
+        if task is None or record is None:
+            return
+        body = read_body(record.taken.body)
+        if isinstance(body, Body) and VERBS[body.verb].changes and command in self._started:
+            self._say(command, "progress", {"text": "it changes the node already, and can't be cancelled"})
+            return
+        task.cancel()
+
+    async def close(self) -> None:
+        """End what runs; its records stay open, and the next start settles them."""
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- taking ---
+
+    def _situation(self, sent: Send, known: str | None) -> Situation:
+        now = self._clocks.hub()
+        assert now is not None  # no command comes before a hello
+        reads = len(self._tasks) - (self._changing is not None)
+        return Situation(
+            self._node,
+            now,
+            frozenset(self._handlers),
+            self._policy.mode,
+            self._signer(sent),
+            known,
+            self._changing,
+            min(reads, READS),
+            max(0, reads - READS),
+        )
+
+    def _signer(self, sent: Send) -> str | Unsigned:
+        found = signing_key(self._policy, sent.key, sent.sig)
+        if isinstance(found, Unsigned):
+            return found
+        name, key, signature = found
+        if not verified(key, signature, sent.body.encode()):
+            return Unsigned(
+                f"the signature isn't {name}'s over this command: it was changed, or signed with another key"
+            )
+        return name
+
+    def _keep(self, sent: Send, body: Body, made: Order | Refusal) -> None:
+        signer = made.signer if isinstance(made, Order) else ""
+        taken = Taken(body.id, digest(sent.body), sent.body, sent.sent_by[:200], signer, self._clocks.wall())
+        word = "refused" if isinstance(made, Refusal) else "accepted"
+        why = f" ({made.check})" if isinstance(made, Refusal) else ""
+        self._audit.write(f"hub for {sent.sent_by[:64]}", f"{body.verb[:64]} {word}{why}", body.id)
+        self._journal.take(taken)
+        data = _refused(made) if isinstance(made, Refusal) else {"signer": signer} if signer else {}
+        self._say(body.id, "refused" if isinstance(made, Refusal) else "accepted", data)
+
+    def _outside(self, command: str, refusal: Refusal) -> None:
+        """Refuse a frame that is no part of a command's record."""
+        log.warning("the hub sent what isn't taken (%s): %s", refusal.check, "; ".join(map(str, refusal.faults)))
+        if self._send is not None:
+            self._send(Event(command, 0, "refused", self._clocks.wall(), _refused(refusal)))
+
+    # --- running ---
+
+    def _start(self, order: Order) -> None:
+        name = order.body.id
+        if order.verb.changes:
+            self._changing = name
+        self._tasks[name] = asyncio.create_task(self._run(order))
+        # Not in the task: one that is cancelled before its first step never gets there.
+        self._tasks[name].add_done_callback(lambda task: self._ended(name, task))
+
+    async def _run(self, order: Order) -> End:
+        if order.verb.changes:
+            return await self._work(order)
+        async with self._reads:
+            return await self._work(order)
+
+    def _ended(self, name: str, task: asyncio.Task[End]) -> None:
+        if name not in self._tasks:
+            return  # the program ends, and the record stays open
+        if self._changing == name:
+            self._changing = None
+        self._started.discard(name)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._failures.put_nowait(problem)
+            return
+        try:
+            self._finish(
+                name, End(Outcome.CANCELLED, "cancelled by an operator") if task.cancelled() else task.result()
+            )
+        except ProviderError as error:
+            self._failures.put_nowait(error)
+
+    async def work(self) -> None:
+        """Wait for a failure of the runner's own, such as a record that can't be written, and raise it."""
+        raise await self._failures.get()
+
+    async def _work(self, order: Order) -> End:
+        name, now = order.body.id, self._clocks.hub()
+        assert now is not None
+        left = order.body.deadline - now
+        if left <= 0:
+            return End(Outcome.FAILED, "its deadline passed while it waited")
+        self._say(name, "started", {})
+        self._started.add(name)
+        try:
+            async with asyncio.timeout(left):
+                return await self._handlers[order.verb.name](order, _Say(self, name), left)
+        except TimeoutError:
+            if order.verb.changes:
+                return End(Outcome.UNKNOWN, "its deadline passed while it ran", {"facts": await self._told()})
+            return End(Outcome.FAILED, "its deadline passed while it ran")
+        except ProviderError as error:
+            return End(Outcome.FAILED, str(error))
+
+    def _finish(self, name: str, end: End) -> None:
+        self._tasks.pop(name, None)
+        self._audit.write("nokubelet", f"{end.outcome}: {end.why}"[:300], name)
+        data = {"outcome": end.outcome, "why": end.why[:4000], "result": dict(end.result)}
+        self._say(name, "done", data)
+
+    async def _settle(self, seen: Mapping[str, int]) -> None:
+        """After a start: a change that had begun ends as unknown, everything else is run."""
+        for name, record in self._journal.records.items():
+            self._last[name] = max([seen.get(name, 0), *(event.seq for event in record.events)])
+            if record.ended():
+                if name in seen:
+                    self._backlogs[name] = Backlog(record.events)
+                continue
+            self._backlogs[name] = Backlog(record.events)
+            body, now = read_body(record.taken.body), self._clocks.hub()
+            assert isinstance(body, Body) and now is not None
+            verb = VERBS[body.verb]
+            resume = after_restart(record.events, changes=verb.changes, now=now, deadline=body.deadline)
+            if isinstance(resume, Ends):
+                self._finish(name, End(resume.outcome, resume.why, {"facts": await self._told()}))
+                continue
+            arguments = read_arguments(verb, body.args)
+            if not isinstance(arguments, Arguments) or verb.name not in self._handlers:
+                self._finish(name, End(Outcome.FAILED, f"this version of the node doesn't do {verb.name}"))
+            elif verb.changes and self._changing is not None:
+                self._finish(name, End(Outcome.FAILED, f"busy: command {self._changing} changes the node"))
+            else:
+                if not record.events:
+                    self._say(name, "accepted", {})
+                self._start(Order(body, verb, arguments, record.taken.signer))
+
+    async def _told(self) -> Mapping[str, str]:
+        try:
+            return dict(await self._facts())
+        except ProviderError as error:
+            return {"unknown": str(error)}
+
+    # --- events ---
+
+    def _say(self, command: str, kind: EventKind, data: Mapping[str, Any]) -> None:
+        seq = self._last.get(command, 0) + 1
+        self._last[command] = seq
+        event = Event(command, seq, kind, self._clocks.wall(), dict(data))
+        if kind in _VERDICTS:
+            self._journal.add(event)
+        self._backlogs.setdefault(command, Backlog()).add(event)
+        if self._send is not None:
+            self._send(event)
+
+    def say_output(self, command: str, text: str, stream: str) -> None:
+        """Pass a command's output on, in pieces that fit."""
+        for piece in chunks(text):
+            self._say(command, "log", {"stream": stream, "text": piece})
+
+    def say_progress(self, command: str, text: str) -> None:
+        """Pass one line on."""
+        self._say(command, "progress", {"text": text[:4000]})
+
+
+class _Say:
+    def __init__(self, runner: Runner, command: str) -> None:
+        self._runner = runner
+        self._command = command
+
+    def progress(self, text: str) -> None:
+        self._runner.say_progress(self._command, text)
+
+    def output(self, text: str, stream: str = "log") -> None:
+        self._runner.say_output(self._command, text, stream)
+
+
+def _refused(refusal: Refusal) -> dict[str, Any]:
+    return {"check": refusal.check, "faults": [str(fault)[:1000] for fault in refusal.faults[:32]]}

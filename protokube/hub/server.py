@@ -1,0 +1,368 @@
+"""The hub on the wire: one port, TLS 1.3, HTTP/1.1 and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from protokube.core.model import MIB, Fault
+from protokube.hub.auditfile import AuditFile
+from protokube.hub.core.access import ROUTES, Denied, may
+from protokube.hub.core.membership import Member, Shut
+from protokube.hub.core.messages import (
+    EXPELLED,
+    LARGEST,
+    PING,
+    RENEW,
+    SUPERSEDED,
+    FromHub,
+    HubHello,
+    NodeHello,
+    encode,
+    from_node,
+)
+from protokube.hub.core.names import Identity
+from protokube.hub.desk import Desk, Link, Submit
+from protokube.hub.gate import Enrol, Gate, Granted, Renew
+from protokube.hub.pki import Shown, shown
+from protokube.hub.store import Store
+
+NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME. In TLS 1.3 the client's handshake has ended before the server judges its
+certificate: a refusal there reaches it as a closed connection, without a reason. So TLS proves chain and key, and the
+gate judges the times."""
+SWEEP = 0.5
+"""Seconds between looks at who is out, and at what is over."""
+GREETING = 30.0
+"""Seconds that a node may take for its hello."""
+RATE = MIB
+"""Bytes a second that are taken from one node."""
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class _Peer:
+    """One link's connection."""
+
+    def __init__(self, ws: web.WebSocketResponse, member: Member, serial: str) -> None:
+        self.ws = ws
+        self.member = member
+        self.serial = serial
+        self.ends = member.current.ends
+        self.frames: asyncio.Queue[FromHub | None] = asyncio.Queue()
+        self.closing: tuple[int, str] | None = None
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the link, with its reason."""
+        if self.closing is None:
+            self.closing = (code, reason)
+            self.frames.put_nowait(None)
+
+
+class Server:
+    """The application. `clock`: seconds since the epoch; `boot`: seconds that nobody sets."""
+
+    def __init__(self, gate: Gate, desk: Desk, store: Store, audit: AuditFile, clock: Callable[[], float]) -> None:
+        self._gate = gate
+        self._desk = desk
+        self._store = store
+        self._audit = audit
+        self._clock = clock
+        self._peers: dict[str, _Peer] = {}
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(middlewares=[self._guard], client_max_size=LARGEST)
+        handlers = {
+            ("GET", "/v1/ca"): self._ca,
+            ("POST", "/v1/enrol"): self._enrol,
+            ("POST", "/v1/renew"): self._renew,
+            ("GET", "/v1/link"): self._link,
+            ("GET", "/v1/nodes"): self._nodes,
+            ("GET", "/v1/audit"): self._audit_lines,
+            ("GET", "/v1/commands"): self._commands,
+            ("GET", "/v1/commands/{id}"): self._command,
+            ("GET", "/v1/commands/{id}/events"): self._events,
+            ("POST", "/v1/commands"): self._submit,
+            ("POST", "/v1/commands/{id}/cancel"): self._cancel,
+        }
+        for method, route in ROUTES:
+            app.router.add_route(method, route, handlers[method, route])
+        app.cleanup_ctx.append(self._sweeping)
+        return app
+
+    # --- identity ---
+
+    async def _ca(self, _request: web.Request) -> web.Response:
+        return _json({"hub": self._gate.hub, "bundle": self._gate.bundle})
+
+    async def _enrol(self, request: web.Request) -> web.Response:
+        return _granted(self._gate.enrol(await _read(request, Enrol)))
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        peer = _shown(request)
+        assert peer is not None and peer.identity is not None
+        answer = self._gate.renew(peer.identity.name, peer.serial, await _read(request, Renew))
+        if isinstance(answer, Denied):
+            self._sweep(everything=True)  # a copied key ends links as well
+        return _granted(answer)
+
+    # --- links ---
+
+    async def _link(self, request: web.Request) -> web.WebSocketResponse:
+        peer = _shown(request)
+        assert peer is not None and peer.identity is not None
+        node = peer.identity.name
+        member = self._gate.admit(node, peer.serial)
+        if isinstance(member, Shut):
+            raise _refusal(403, f"{member.rule}: {member.reason}")
+        ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=LARGEST, compress=False)
+        await ws.prepare(request)
+        own = _Peer(ws, member, peer.serial)
+        if (before := self._peers.get(node)) is not None:
+            before.close(SUPERSEDED, "a newer link of this node is up")
+        self._peers[node] = own
+        writer = asyncio.create_task(self._write(own))
+        try:
+            hello = HubHello(
+                str(uuid.uuid4()), self._clock(), self._audit.head(), dict(self._desk.seen(node)), self._gate.bundle
+            )
+            own.frames.put_nowait(hello)
+            await self._talk(own, node)
+        finally:
+            if self._peers.get(node) is own:
+                del self._peers[node]
+            own.close(1000, "")
+            await asyncio.gather(writer, return_exceptions=True)
+        return ws
+
+    async def _talk(self, peer: _Peer, node: str) -> None:
+        """Take a node's frames until its link ends."""
+        link: Link | None = None
+        allowance, since = float(RATE), asyncio.get_running_loop().time()
+        greeting = asyncio.get_running_loop().call_later(GREETING, peer.close, 1008, "no hello came")
+        try:
+            async for message in peer.ws:
+                if peer.closing is not None:
+                    break  # who is out isn't listened to any more
+                if message.type is not WSMsgType.TEXT:
+                    peer.close(1003, "text frames were expected")
+                    break
+                now = asyncio.get_running_loop().time()
+                allowance, since = min(float(RATE), allowance + (now - since) * RATE) - len(message.data), now
+                if allowance < 0:
+                    await asyncio.sleep(-allowance / RATE)  # its connection fills up, and it waits
+                frame = from_node(message.data)
+                if isinstance(frame, Fault):
+                    log.warning("node %s: %s; its link is closed", node, frame)
+                    peer.close(1008, str(frame)[:120])
+                    break
+                if isinstance(frame, NodeHello):
+                    greeting.cancel()
+                    if link is None:
+                        link = Link(node, frame, peer.frames.put_nowait)
+                        log.info("node %s: link up", node)
+                        self._desk.attach(link)
+                    else:
+                        link.hello = frame
+                elif link is None:
+                    peer.close(1008, "a hello was expected first")
+                    break
+                else:
+                    self._desk.hear(link, frame)
+        finally:
+            greeting.cancel()
+            if link is not None:
+                self._desk.detach(link)
+                log.info("node %s: link down", node)
+
+    async def _write(self, peer: _Peer) -> None:
+        """Send what is put, until the link is to be closed."""
+        while (frame := await peer.frames.get()) is not None:
+            try:
+                await peer.ws.send_str(encode(frame))
+            except (ConnectionError, RuntimeError):  # aiohttp: a closing transport
+                return
+        assert peer.closing is not None
+        code, reason = peer.closing
+        await peer.ws.close(code=code, message=reason.encode()[:120])
+
+    async def _sweeping(self, _app: web.Application) -> AsyncIterator[None]:
+        async def sweep() -> None:
+            while True:
+                await asyncio.sleep(SWEEP)
+                self._sweep(everything=self._store.changed())
+                self._desk.tick()
+
+        task = asyncio.create_task(sweep())
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for peer in list(self._peers.values()):
+            peer.close(1001, "the hub is going away")
+
+    def _sweep(self, *, everything: bool) -> None:
+        now = self._clock()
+        for node, peer in list(self._peers.items()):
+            if now >= peer.ends:
+                peer.close(RENEW, "renew: the certificate has ended")
+            elif everything:
+                judged = self._gate.admit(node, peer.serial)
+                if isinstance(judged, Shut):
+                    code = SUPERSEDED if judged.rule == "superseded" else EXPELLED
+                    peer.close(code, f"{judged.rule}: {judged.reason}")
+
+    # --- operators ---
+
+    async def _nodes(self, _request: web.Request) -> web.Response:
+        return _json([self._node(member) for member in self._store.members()])
+
+    def _node(self, member: Member) -> dict[str, Any]:
+        link = self._desk.links.get(member.node)
+        told = msgspec.to_builtins(link.hello) if link is not None else {}
+        return {
+            "node": member.node,
+            "groups": member.groups,
+            "standing": member.standing,
+            "reason": member.reason,
+            "since": member.since,
+            "certificate_ends": member.current.ends,
+            "linked": link is not None,
+            **{key: told.get(key) for key in ("version", "policy", "facts", "held", "running", "verbs")},
+        }
+
+    async def _audit_lines(self, _request: web.Request) -> web.Response:
+        body = b"".join(line + b"\n" for line in self._audit.lines())
+        return web.Response(body=body, content_type="application/jsonl")
+
+    async def _commands(self, _request: web.Request) -> web.Response:
+        return _json([self._told(kept.id) for kept in self._store.commands()])
+
+    async def _command(self, request: web.Request) -> web.Response:
+        return _json(self._told(request.match_info["id"]))
+
+    def _told(self, command: str) -> dict[str, Any]:
+        kept = self._store.command(command)
+        if kept is None:
+            raise _refusal(404, f"{command[:64]}: there is no such command")
+        facts = {"id": kept.id, "verb": kept.verb, "sent_by": kept.sent_by, "at": kept.at, "deadline": kept.deadline}
+        return facts | {"nodes": msgspec.to_builtins(self._store.courses(command))}
+
+    async def _events(self, request: web.Request) -> web.Response:
+        after = request.query.get("after", "0")
+        if not after.isascii() or not after.isdecimal() or len(after) > 15:
+            raise _refusal(400, f"after: a number was expected, got {after[:64]!r}")
+        events = self._store.events(request.match_info["id"], request.query.get("node", ""), int(after))
+        return _json(events[:64])
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        made = self._desk.submit(await _read(request, Submit), f"operator {_operator(request)}")
+        if isinstance(made, Fault):
+            raise _refusal(422, str(made))
+        return _json({"id": made}, status=201)
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        fault = self._desk.cancel(request.match_info["id"], f"operator {_operator(request)}")
+        if fault is not None:
+            raise _refusal(404, str(fault))
+        return _json({})
+
+    # --- who may ask ---
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else request.path
+        peer = _shown(request)
+        identity = peer.identity if peer is not None else None
+        denied = may(self._gate.hub, request.method, route, identity) or self._not_in_force(identity, peer)
+        if denied is not None:
+            raise _refusal(denied.status, denied.reason)
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    def _not_in_force(self, identity: Identity | None, peer: Shown | None) -> Denied | None:
+        """An operator's certificate must be the one in force, and within its time, which TLS doesn't check."""
+        if identity is None or peer is None or identity.role != "operator":
+            return None
+        if self._store.operator(identity.name) != peer.serial:
+            return Denied(403, f"operator {identity.name}: this certificate isn't in force any more")
+        if not peer.validity.begins <= self._clock() < peer.validity.ends:
+            return Denied(403, f"operator {identity.name}: the certificate has ended; protokube-hub operator add")
+        return None
+
+
+def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    """TLS 1.3 alone; who shows a certificate of the authority's has proven its key."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority))
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= NO_CHECK_TIME
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@asynccontextmanager
+async def serving(server: Server, host: str, port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Serve; the port on which. Raises OSError for an address that can't be used."""
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+def _shown(request: web.Request) -> Shown | None:
+    """What the certificate of a request's connection says, None without one."""
+    tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+    der = tls.getpeercert(binary_form=True) if tls is not None else None
+    return shown(der) if der else None
+
+
+def _operator(request: web.Request) -> str:
+    peer = _shown(request)
+    assert peer is not None and peer.identity is not None
+    return peer.identity.name
+
+
+async def _read(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _refusal(400, f"the request: {error}") from error
+
+
+def _granted(answer: Granted | Denied) -> web.Response:
+    if isinstance(answer, Denied):
+        raise _refusal(answer.status, answer.reason)
+    return _json(answer)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+def _refusal(status: int, reason: str) -> web.HTTPException:
+    """A refusal. Who opens a link sees its headers alone, so the reason is there as well."""
+    kinds: dict[int, type[web.HTTPException]] = {
+        400: web.HTTPBadRequest,
+        401: web.HTTPUnauthorized,
+        403: web.HTTPForbidden,
+        404: web.HTTPNotFound,
+        409: web.HTTPConflict,
+        422: web.HTTPUnprocessableEntity,
+    }
+    line = " ".join(reason.split()).encode("ascii", "replace").decode()[:1000]
+    return kinds[status](text=reason, headers={"Protokube-Reason": line})

@@ -408,12 +408,15 @@ class Observer:
         return replace(view.observed, pki=replace(pki, certificates=found))
 
     def _read_authorities(self, view: View, facets: frozenset[Facet]) -> Observed | None:
-        """The store's authorities and the clock, where a certificate is to be issued."""
+        """The store's authorities and, unless it is trusted, the clock, where a certificate is to be issued."""
         pki, cluster, reader = view.observed.pki, view.judged.wanted.authorities, self._readers.pki
         if cluster is None or (pki.authorities is not None and Facet.AUTHORITIES not in facets):
             return None
-        found = self._read({"authorities": partial(reader.authorities, cluster), "clock": reader.clock_in_sync})
-        pki = replace(pki, authorities=found["authorities"], clock_in_sync=found["clock"])
+        reads: Reads = {"authorities": partial(reader.authorities, cluster)}
+        if not self.config.pki.trust_clock:
+            reads["clock"] = reader.clock_in_sync
+        found = self._read(reads)
+        pki = replace(pki, authorities=found["authorities"], clock_in_sync=found.get("clock", False))
         return replace(view.observed, pki=pki)
 
     def _read_backups(self, view: View, facets: frozenset[Facet]) -> Observed | None:

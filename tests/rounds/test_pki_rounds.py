@@ -200,8 +200,10 @@ def test_an_operator_may_answer_for_the_clock() -> None:
     world = World()
     (node,) = masters(world, 1)
     node.clock_in_sync = False
-    at_rest(world, [Process(world, node, node_config(etcd_tls="on", trust_clock=True))])
+    process = Process(world, node, node_config(etcd_tls="on", trust_clock=True))
+    at_rest(world, [process])
     one_pki(world, [node])
+    assert process.reads["authorities"] and not process.reads["clock"]
 
 
 def test_a_cluster_that_runs_without_tls_stays_so_and_so_does_who_joins_it() -> None:

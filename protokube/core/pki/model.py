@@ -127,7 +127,8 @@ class PkiFacts(Struct, frozen=True):
     """The facts of the PKI.
 
     `certificates` are those in the node's directory, by name; an absent one is left out. None: not read yet.
-    `authorities` is None until something asks for them: then the store is read. `clock_in_sync` is read with them.
+    `authorities` is None until something asks for them: then the store is read. `clock_in_sync` is read with them,
+    unless the operator answers for the clock.
     """
 
     certificates: Mapping[str, Certificate | Damaged | Unknown] | Unknown | None = None

@@ -22,6 +22,8 @@ SHIPPED = {
         "containerd.service",
         "ssh-host-keys.service",
         "virtual-kubelet.service",
+        "nokubelet.service",
+        "protokube-hub.service",
     },
 }
 

@@ -1,0 +1,238 @@
+"""nokubelet: enrols this node at a hub, keeps its link, and tells how it is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import platform
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import yaml
+
+from protokube import __version__
+from protokube.agent.clock import boot_time, wall_time
+from protokube.agent.files import write_atomically
+from protokube.agent.wiring import boot
+from protokube.core.model import Fault, Unknown
+from protokube.core.untrusted_yaml import load
+from protokube.errors import ConfigError, PermissionNeededError, ProviderError, UsageError, explain
+from protokube.host.notify import Notifier
+from protokube.hub.auditfile import AuditFile
+from protokube.hub.core.checks import Mode
+from protokube.hub.core.names import is_name
+from protokube.hub.core.policy import Policy, read_policy
+from protokube.hub.core.tokens import Token, read_token
+from protokube.hub.hubclient import enrol
+from protokube.hub.journal import Journal
+from protokube.hub.keyring import Keyring
+from protokube.hub.nodelink import Chances, NodeLink, NoLinkError, Notes, OutError
+from protokube.hub.options import BAD_CONFIG, DONE, FAILED, TRY_AGAIN, Parser, address, run_program
+from protokube.hub.runner import Clocks, Runner
+from protokube.hub.verbs.changes import Changes
+from protokube.hub.verbs.programs import Programs
+from protokube.hub.verbs.reads import Reads
+
+STATE = "/var/lib/protokube/nokubelet"
+CONFIG = "/etc/protokube/nokubelet.yaml"
+
+log = logging.getLogger("protokube.hub")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run nokubelet, and return its exit code."""
+    return run_program("nokubelet", parser(), arguments, _command)
+
+
+def parser() -> Parser:
+    """The command line's grammar."""
+    made = Parser(prog="nokubelet", description="Links this node to a hub, and does what its policy allows.")
+    made.add_argument("--state-dir", default=STATE, metavar="DIR", help=f"keys and records ({STATE})")
+    made.add_argument("--config", default=CONFIG, metavar="FILE", help=f"the policy ({CONFIG})")
+    made.add_argument("-v", "--verbose", action="store_true", help="log more")
+    made.add_argument("--version", action="version", version=f"nokubelet {__version__}")
+    commands = made.add_subparsers(dest="command", required=True, parser_class=Parser)
+    new = commands.add_parser("enrol", help="enrol this node by a one-time token")
+    new.add_argument("--hub", required=True, metavar="HOST:PORT")
+    new.add_argument("--node", required=True, metavar="NAME")
+    new.add_argument("--token-file", required=True, metavar="FILE", help="holds the token; - reads it from stdin")
+    commands.add_parser("run", help="keep the link, and take commands")
+    status = commands.add_parser("status", help="how this node stands to its hub")
+    status.add_argument("-o", "--output", default="text", choices=("text", "json"))
+    return made
+
+
+def _command(given: argparse.Namespace) -> int:
+    state = Path(given.state_dir)
+    match given.command:
+        case "enrol":
+            return _enrol(state, given)
+        case "status":
+            return _status(state, read_config(given.config), given.output)
+        case _:
+            return _run(state, read_config(given.config))
+
+
+def read_config(path: str) -> Policy:
+    """The policy of a file; without one the node is read-only. Raises ConfigError."""
+    try:
+        value = load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Policy()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError([Fault(path, str(error))]) from error
+    policy = read_policy(value, path)
+    if not isinstance(policy, Policy):
+        raise ConfigError(policy)
+    return policy
+
+
+def _enrol(state: Path, given: argparse.Namespace) -> int:
+    host, port = address(given.hub)
+    if not is_name(given.node):
+        raise UsageError(f"--node: lower-case DNS labels were expected, got {given.node!r}")
+    token = _token(given.token_file)
+    own = asyncio.run(enrol(Keyring(state / "keys"), host, port, given.node, token))
+    (state / "heard.json").unlink(missing_ok=True)  # it may be of another hub
+    print(f"{own.hub.node} is enrolled at {own.hub.name}; start it: systemctl enable --now nokubelet")
+    return DONE
+
+
+def _token(path: str) -> Token:
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Fault("--token-file", f"{path}: {error}")]) from error
+    token = read_token(text)
+    if isinstance(token, Fault):
+        raise ConfigError([token])
+    return token
+
+
+def _status(state: Path, policy: Policy, output: str) -> int:
+    own = Keyring(state / "keys").load()
+    told = state / "status.json"
+    facts: dict[str, object] = {"policy": policy.mode, "keys": sorted(policy.keys)}
+    if own is None or isinstance(own, Unknown):
+        facts["enrolled"] = False if own is None else own.reason
+    else:
+        hub = own.hub
+        facts |= {"enrolled": True, "node": hub.node, "hub": f"{hub.name} at {hub.host}:{hub.port}"}
+        facts["certificate_ends"] = own.validity.ends
+    if told.exists():
+        facts |= json.loads(told.read_text("utf-8"))
+    text = "\n".join(f"{name}: {value}" for name, value in facts.items())
+    print(json.dumps(facts, indent=1) if output == "json" else text)
+    return DONE if facts["enrolled"] is True else FAILED
+
+
+def _run(state: Path, policy: Policy) -> int:
+    if policy.mode is Mode.HUB:
+        log.warning("policy: hub: whoever has the hub can change this node; signed needs an operator's key as well")
+    try:
+        with _alone(state), suppress(asyncio.CancelledError):
+            asyncio.run(_linked(state, policy, Programs()))
+    except OutError as error:
+        print(f"nokubelet: {error}", file=sys.stderr)
+        return BAD_CONFIG
+    except NoLinkError as error:
+        print(f"nokubelet: {error}", file=sys.stderr)
+        return TRY_AGAIN
+    return DONE
+
+
+async def _linked(state: Path, policy: Policy, programs: Programs) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    notifier = Notifier(os.environ)
+
+    def told(text: str) -> None:
+        notifier.status(text)
+        with explain(f"write {state / 'status.json'}"):
+            facts = json.dumps({"link": text, "since": wall_time()})
+            write_atomically(state / "status.json", facts.encode(), durable=False)
+
+    link, changes = node_link(state, policy, programs, told)
+    notifier.ready("linking")
+    tasks = [asyncio.create_task(one) for one in (link.run(), changes.watch(), _watchdog(notifier))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for one in done:
+            one.result()
+    finally:
+        for one in tasks:
+            one.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def node_link(
+    state: Path, policy: Policy, programs: Programs, told: Callable[[str], None] = lambda _text: None
+) -> tuple[NodeLink, Changes]:
+    """The node's link with everything behind it, and its holds. Raises ProviderError."""
+    journal = Journal(state / "journal.jsonl", wall_time)
+    journal.load()
+    audit = AuditFile(state / "audit.jsonl", wall_time)
+    own = Keyring(state / "keys").load()
+    name = "" if own is None or isinstance(own, Unknown) else own.hub.node
+    links: list[NodeLink] = []
+    reads = Reads(programs)
+
+    def changed() -> None:
+        links[0].changed()
+
+    changes = Changes(programs, state, boot(), boot_time, changed)
+    handlers = {
+        "status": reads.status,
+        "plan": reads.plan,
+        "pods": reads.pods,
+        "logs": reads.logs,
+        "sync": changes.sync,
+        "hold": changes.hold,
+        "release": changes.release,
+    }
+
+    def runner(link: NodeLink) -> Runner:
+        return Runner(name, policy, journal, audit, handlers, reads.facts, Clocks(wall_time, link.hub_time))
+
+    def about() -> Mapping[str, object]:
+        facts = {"os": platform.platform(), "host": platform.node()}
+        return {"boot_id": boot(), "policy": policy.mode, "facts": facts, "held": changes.held() is not None}
+
+    chances = Chances(boot_time, random.random)
+    links.append(NodeLink(Keyring(state / "keys"), Notes(state / "heard.json"), runner, chances, about, told))
+    return links[0], changes
+
+
+async def _watchdog(notifier: Notifier) -> None:
+    while True:
+        await asyncio.sleep(notifier.watchdog_interval or 3600.0)
+        notifier.watchdog()
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One nokubelet a node."""
+    path = state / ".lock"
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise PermissionNeededError(f"{path}: {error.strerror}; run it as root") from error
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProviderError(f"{path}: another nokubelet has it; there is one a node") from None
+        yield
+    finally:
+        os.close(opened)

@@ -1,0 +1,288 @@
+"""nokubectl: looks at a fleet, and sends typed commands to it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from protokube import __version__
+from protokube.agent.files import write_atomically
+from protokube.core.model import Fault
+from protokube.errors import ConfigError, explain
+from protokube.hub.core.audit import verify
+from protokube.hub.core.printable import printable
+from protokube.hub.core.rounds import read_strategy
+from protokube.hub.core.verbs import UNITS, VERBS, Arguments, read_arguments
+from protokube.hub.desk import Submit
+from protokube.hub.operatorclient import HubApi
+from protokube.hub.options import DONE, FAILED, Parser, address, run_program
+from protokube.hub.pki import make_signing_key, sign
+
+IDENTITY = "~/.config/nokubectl"
+LOOK = 0.5
+"""Seconds between two looks at a command."""
+_OUTPUT = ("log", "progress")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run nokubectl, and return its exit code."""
+    return run_program("nokubectl", parser(), arguments, _command)
+
+
+def parser() -> Parser:
+    """The command line's grammar."""
+    made = Parser(
+        prog="nokubectl", description="Looks at a fleet, and sends typed commands to it. There is no shell."
+    )
+    made.add_argument("--hub", default=os.environ.get("NOKUBECTL_HUB"), metavar="HOST:PORT", help="($NOKUBECTL_HUB)")
+    made.add_argument("--identity", default=IDENTITY, metavar="DIR", help=f"key and certificate ({IDENTITY})")
+    made.add_argument("-o", "--output", default="text", choices=("text", "json"))
+    made.add_argument("-v", "--verbose", action="store_true", help="log more")
+    made.add_argument("--version", action="version", version=f"nokubectl {__version__}")
+    commands = made.add_subparsers(dest="command", required=True, parser_class=Parser)
+    commands.add_parser("nodes", help="the fleet")
+    commands.add_parser("commands", help="the latest commands")
+    commands.add_parser("audit", help="fetch the hub's audit and prove it")
+    key = commands.add_parser("keygen", help="make a key that signs commands; prints the line for nokubelet.yaml")
+    key.add_argument("name")
+    for word, what in (("show", "a command at its nodes"), ("cancel", "cancel a command")):
+        one = commands.add_parser(word, help=what)
+        one.add_argument("id")
+    for verb in ("status", "plan", "pods", "logs", "sync", "hold", "release"):
+        _verb(commands.add_parser(verb, help="changes the node" if VERBS[verb].changes else "reads"), verb)
+    return made
+
+
+def _verb(made: argparse.ArgumentParser, verb: str) -> None:
+    made.add_argument("--on", required=True, metavar="NODE|GROUP|all,…", help="for which nodes")
+    made.add_argument("--strategy", default="all", help="all, one, rolling=N or round-robin")
+    made.add_argument("--max-fail", type=int, default=0, metavar="N", help="failures that don't stop the rest")
+    made.add_argument("--seconds", type=int, default=900 if verb == "logs" else 300, help="until its deadline")
+    made.add_argument("--key", metavar="NAME", help="the signing key's name on the nodes (the identity's sign.name)")
+    if verb == "logs":
+        made.add_argument("--unit", default="protokube", choices=UNITS)
+        made.add_argument("--lines", type=int, default=200)
+        made.add_argument("--since", type=int, metavar="SECONDS")
+        made.add_argument("--follow", type=int, default=0, metavar="SECONDS")
+    if verb == "hold":
+        made.add_argument("--reason", required=True)
+        made.add_argument("--minutes", type=int, required=True)
+
+
+def _command(given: argparse.Namespace) -> int:
+    identity = Path(given.identity).expanduser()
+    if given.command == "keygen":
+        return _keygen(identity, given.name)
+    if not given.hub:
+        raise ConfigError([Fault("--hub", "HOST:PORT was expected, here or in NOKUBECTL_HUB")])
+    host, port = address(given.hub)
+
+    async def asked() -> int:
+        async with HubApi(host, port, identity) as api:
+            match given.command:
+                case "nodes":
+                    return _show_nodes(await api.get("/v1/nodes"), given.output)
+                case "commands":
+                    return _show(await api.get("/v1/commands"), given.output)
+                case "audit":
+                    return _audit(await api.ask("GET", "/v1/audit", None))
+                case "show":
+                    return _show([await api.get(f"/v1/commands/{_id(given.id)}")], given.output)
+                case "cancel":
+                    await api.post(f"/v1/commands/{_id(given.id)}/cancel", {})
+                    return DONE
+                case _:
+                    return await _send(api, given, identity)
+
+    return asyncio.run(asked())
+
+
+def _id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise ConfigError([Fault("id", f"a command's id was expected, got {text!r}")]) from None
+
+
+def _keygen(identity: Path, name: str) -> int:
+    with explain(f"write below {identity}"):
+        identity.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (identity / "sign.pem").exists():
+            raise ConfigError([Fault(str(identity), "there is a signing key already; move it away to make another")])
+        key, public = make_signing_key()
+        write_atomically(identity / "sign.pem", key.encode())
+        write_atomically(identity / "sign.name", name.encode())
+    print(f"policy: signed\nkeys:\n  {name}: {base64.b64encode(public).decode()}")
+    return DONE
+
+
+# --- sending ---
+
+
+async def _send(api: HubApi, given: argparse.Namespace, identity: Path) -> int:
+    strategy = read_strategy(given.strategy, given.max_fail)
+    arguments = _arguments(given)
+    if isinstance(strategy, Fault):
+        raise ConfigError([strategy])
+    if isinstance(arguments, tuple):
+        raise ConfigError(arguments)
+    nodes = _chosen(await api.get("/v1/nodes"), given.on)
+    text = json.dumps(
+        {
+            "id": str(uuid.uuid4()),
+            "nodes": nodes,
+            "verb": given.command,
+            "args": arguments,
+            "issued": api.hub_time,
+            "deadline": api.hub_time + given.seconds,
+        }
+    )
+    key, signature = _signed(text, identity, given.key) if VERBS[given.command].changes else (None, None)
+    made = await api.post("/v1/commands", Submit(text, strategy, key, signature))
+    print(f"command {made['id']}", file=sys.stderr)
+    return await _follow(api, made["id"], given)
+
+
+def _arguments(given: argparse.Namespace) -> dict[str, Any] | tuple[Fault, ...]:
+    verb = VERBS[given.command]
+    names = [field.encode_name for field in msgspec.structs.fields(verb.arguments)]
+    named = {name: getattr(given, name) for name in names if getattr(given, name, None) is not None}
+    read = read_arguments(verb, named)
+    return named if isinstance(read, Arguments) else read
+
+
+def _chosen(nodes: Sequence[Mapping[str, Any]], on: str) -> list[str]:
+    chosen: dict[str, None] = {}
+    for word in on.split(","):
+        found = [one["node"] for one in nodes if word in ("all", one["node"], *one["groups"])]
+        if not found:
+            raise ConfigError(
+                [Fault("--on", f"a node, a group or all was expected, got {word!r}; see nokubectl nodes")]
+            )
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def _signed(text: str, identity: Path, name: str | None) -> tuple[str | None, str | None]:
+    """The key's name and its signature; nothing without a key: nodes of policy `hub` take it as it is."""
+    try:
+        key = (identity / "sign.pem").read_text("utf-8")
+        name = name or (identity / "sign.name").read_text("utf-8").strip()
+        return name, base64.b64encode(sign(key, text.encode())).decode()
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError) as error:
+        raise ConfigError([Fault("--identity", f"{identity / 'sign.pem'}: {error}")]) from error
+
+
+async def _follow(api: HubApi, command: str, given: argparse.Namespace) -> int:
+    """Print what the nodes say until each has ended."""
+    seen: dict[str, int] = {}
+    reports: dict[str, str] = {}
+    while True:
+        told = await api.get(f"/v1/commands/{command}")
+        for node in told["nodes"]:
+            while events := await api.get(f"/v1/commands/{command}/events?node={node}&after={seen.get(node, 0)}"):
+                seen[node] = events[-1]["seq"]
+                for event in events:
+                    _say(node, event, reports, quiet=given.output == "json")
+        if all(_over(course) for course in told["nodes"].values()):
+            break
+        await asyncio.sleep(LOOK)
+    if given.output == "json":
+        print(json.dumps(told | {"output": reports}, indent=1))
+    else:
+        for node, report in reports.items():
+            _show_report(node, report)
+        _show([told], "text")
+    sent = [course for course in told["nodes"].values() if course["stage"] != "skipped"]
+    return DONE if sent and all(course["outcome"] == "ok" for course in sent) else FAILED
+
+
+def _over(course: Mapping[str, Any]) -> bool:
+    return course["stage"] in ("done", "refused", "skipped") or course["outcome"] is not None
+
+
+def _say(node: str, event: Mapping[str, Any], reports: dict[str, str], *, quiet: bool) -> None:
+    data = event["data"]
+    text = data.get("text")
+    if event["kind"] not in _OUTPUT:
+        for name, value in (data.get("result") or {}).items() if not quiet else ():
+            print(f"{node}: {printable(str(name))}: {printable(str(value))}")
+        return
+    if not isinstance(text, str):
+        text = f"({data.get('dropped')} pieces of output were dropped)\n"
+    if data.get("stream") == "report" or quiet:
+        reports[node] = reports.get(node, "") + text
+        return
+    for line in text.splitlines():
+        print(f"{node}: {printable(line)}")
+
+
+def _show_report(node: str, report: str) -> None:
+    """A node's report: what it would do, step by step; or its text, where it is none."""
+    try:
+        steps = json.loads(report)["steps"]
+        lines = [f"{step['action']} {step['subject']}: {step['description']}" for step in steps] or ["nothing to do"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        lines = report.splitlines()
+    for line in lines:
+        print(f"{node}: {printable(line)}")
+
+
+# --- showing ---
+
+
+def _show_nodes(nodes: Sequence[Mapping[str, Any]], output: str) -> int:
+    if output == "json":
+        print(json.dumps(nodes, indent=1))
+        return DONE
+    table = Table("NODE", "GROUPS", "LINK", "STANDING", "POLICY", "HELD", "RUNNING", "VERSION", box=None)
+    for one in nodes:
+        link = "up" if one["linked"] else "down"
+        held, running = "held" if one["held"] else "", str(len(one["running"] or ()) or "")
+        row = (
+            one["node"],
+            ",".join(one["groups"]),
+            link,
+            one["standing"],
+            one["policy"],
+            held,
+            running,
+            one["version"],
+        )
+        table.add_row(*(Text(printable(str(cell or ""))) for cell in row))
+    Console().print(table)
+    return DONE
+
+
+def _show(commands: Sequence[Mapping[str, Any]], output: str) -> int:
+    if output == "json":
+        print(json.dumps(commands, indent=1))
+        return DONE
+    table = Table("COMMAND", "VERB", "NODE", "STAGE", "OUTCOME", "WHY", box=None)
+    for one in commands:
+        for node, course in one["nodes"].items():
+            row = (one["id"], one["verb"], node, course["stage"], course["outcome"], course["why"])
+            table.add_row(*(Text(printable(str(cell or ""))) for cell in row))
+    Console().print(table)
+    return DONE
+
+
+def _audit(content: bytes) -> int:
+    head = verify(content.splitlines())
+    print(f"audit: {head}" if isinstance(head, Fault) else f"audit: {head.n} lines hold, head {head.hash}")
+    return FAILED if isinstance(head, Fault) else DONE

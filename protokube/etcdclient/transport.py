@@ -20,7 +20,7 @@ from msgspec import Struct
 from protokube.errors import NotListeningError, OutcomeUnknownError, ProviderError
 
 if TYPE_CHECKING:
-    from ssl import SSLSocket
+    from ssl import SSLContext
 
 
 class Tls(Struct, frozen=True):
@@ -98,12 +98,17 @@ def _connected(server: Server, request: Request, late: Event) -> Iterator[HTTPCo
         raise ValueError("not an http or https URL with a port")
     if parts.scheme == "https" and server.tls is None:
         raise ValueError("this node has no certificate for it yet")
+    secure = _context(server.tls) if parts.scheme == "https" and server.tls is not None else None
     connection = HTTPConnection(parts.hostname, parts.port, timeout=request.idle or request.limit)
     try:
         connection.connect()
         secured = None
-        if parts.scheme == "https" and server.tls is not None:
-            secured = connection.sock = _secured(connection.sock, server.tls)
+        if secure is not None and server.tls is not None:
+            # A connection that the peer has reset meanwhile ends here: wrap_socket() would lose the open socket.
+            connection.sock.getpeername()
+            secured = connection.sock = secure.wrap_socket(
+                connection.sock, server_hostname=server.tls.name, do_handshake_on_connect=False
+            )
         with _ended_after(request.limit, connection.sock, late):
             if secured is not None:
                 secured.do_handshake()
@@ -112,13 +117,12 @@ def _connected(server: Server, request: Request, late: Event) -> Iterator[HTTPCo
         connection.close()
 
 
-def _secured(plain: socket.socket, tls: Tls) -> SSLSocket:
-    """The connection with TLS, before its handshake."""
+def _context(tls: Tls) -> SSLContext:
     import ssl  # only nodes whose etcd has TLS pay for it
 
     context = ssl.create_default_context(cafile=str(tls.directory / "ca.crt"))
     context.load_cert_chain(tls.directory / "tls.crt", tls.directory / "tls.key")
-    return context.wrap_socket(plain, server_hostname=tls.name, do_handshake_on_connect=False)
+    return context
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def _asked(url: str, headers: Mapping[str, str], limits: Limits, trust: Trust, m
         with _naming_failures():
             if secure:
                 context = trust()
+                connection.getpeername()  # raises once it is reset: wrap_socket() would lose the open socket
                 connection = context.wrap_socket(connection, server_hostname=host)
                 client: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, context=context)
             else:

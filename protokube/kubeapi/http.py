@@ -113,6 +113,7 @@ class KubeHttp:
         connection = HTTPConnection(self._host, self._port, timeout=limit)
         try:
             connection.connect()
+            connection.sock.getpeername()  # raises once it is reset: wrap_socket() would lose the open socket
             connection.sock = context.wrap_socket(
                 connection.sock, server_hostname=self._host, do_handshake_on_connect=False
             )

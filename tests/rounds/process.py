@@ -6,6 +6,7 @@ as for a program that is gone. A new process on the same world knows nothing of 
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -307,3 +308,22 @@ def settled(world: World, processes: list[Process]) -> list[Report]:
         if not any(report.steps for report in reports):
             world.age(61)
     raise AssertionError([(report.steps, report.left) for report in reports])
+
+
+def interleave(world: World, nodes: list[Node], config: NodeConfig, seed: int, count: int) -> list[Process]:
+    """Take `count` actions of the nodes' daemons in any order; daemons are killed, etcd restarts late, and clients
+    write all the time. Returns the daemons."""
+    pick = random.Random(seed)
+    processes = {node.name: Process(world, node, config) for node in nodes}
+    lives: dict[str, Iterator[Step]] = {name: process.steps() for name, process in processes.items()}
+    for number in range(count):
+        node = pick.choice(nodes)
+        if pick.random() < 0.05:
+            processes[node.name] = Process(world, node, config)
+            lives[node.name] = processes[node.name].steps()
+        elif next(lives[node.name], None) is None:
+            lives[node.name] = processes[node.name].steps()
+        if pick.random() < 0.4:
+            world.etcd.tick()
+        assert world.etcd.write("etcd", f"w{number}") and not world.etcd.violations
+    return list(processes.values())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 import pytest
 from msgspec.structs import replace
 
@@ -12,10 +9,9 @@ from protokube.core.disks.identity import Identity, parse_identity
 from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.pki.model import Certificate
 from protokube.core.static_pod import manifest_env
-from protokube.core.steps import Step
 from protokube.pki.authorities import make_first
 from protokube.reconcile import Cause
-from tests.rounds.process import Process, later, node_config, settled, survive
+from tests.rounds.process import Process, interleave, later, node_config, settled, survive
 from tests.rounds.test_pki_rounds import document, masters, replace_authority, rules, schemes
 from tests.rounds.world import CLUSTER, Node, World
 
@@ -118,22 +114,8 @@ def test_a_dry_run_shows_the_way_of_the_first_member() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_members_move_in_any_order_of_their_nodes_actions(seed: int) -> None:
-    """Actions are interleaved one by one; daemons are killed, etcd restarts late, clients write all the time."""
-    pick = random.Random(seed)
     world, nodes = plaintext()
-    processes = {node.name: Process(world, node, ON) for node in nodes}
-    lives: dict[str, Iterator[Step]] = {name: process.steps() for name, process in processes.items()}
-    for number in range(150):
-        node = pick.choice(nodes)
-        if pick.random() < 0.05:
-            processes[node.name] = Process(world, node, ON)
-            lives[node.name] = processes[node.name].steps()
-        elif next(lives[node.name], None) is None:
-            lives[node.name] = processes[node.name].steps()
-        if pick.random() < 0.4:
-            world.etcd.tick()
-        assert world.etcd.write("etcd", f"w{number}") and not world.etcd.violations
-    settled(world, list(processes.values()))
+    settled(world, interleave(world, nodes, ON, seed, 150))
     moved(world)
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 import pytest
 
-from protokube.core.steps import Step
 from protokube.reconcile import Cause
-from tests.rounds.process import Process, node_config, settled, survive
+from tests.rounds.process import Process, interleave, node_config, settled, survive
 from tests.rounds.test_pki_rounds import masters, rules
 from tests.rounds.test_tls_rounds import identity, serves, three
 from tests.rounds.world import Node, World
@@ -55,22 +51,8 @@ def test_a_cluster_is_upgraded_one_member_at_a_time(count: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_members_go_in_any_order_of_their_nodes_actions(seed: int) -> None:
-    """Actions are interleaved one by one; daemons are killed, etcd restarts late, clients write all the time."""
-    pick = random.Random(seed)
     world, nodes = old()
-    processes = {node.name: Process(world, node, NEW) for node in nodes}
-    lives: dict[str, Iterator[Step]] = {name: process.steps() for name, process in processes.items()}
-    for number in range(100):
-        node = pick.choice(nodes)
-        if pick.random() < 0.05:
-            processes[node.name] = Process(world, node, NEW)
-            lives[node.name] = processes[node.name].steps()
-        elif next(lives[node.name], None) is None:
-            lives[node.name] = processes[node.name].steps()
-        if pick.random() < 0.4:
-            world.etcd.tick()
-        assert world.etcd.write("etcd", f"w{number}") and not world.etcd.violations
-    settled(world, list(processes.values()))
+    settled(world, interleave(world, nodes, NEW, seed, 100))
     upgraded(world)
 
 

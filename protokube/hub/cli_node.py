@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
+from msgspec import Struct
 
 from protokube import __version__
 from protokube.agent.clock import boot_time, wall_time
@@ -38,11 +39,14 @@ from protokube.hub.nodelink import Chances, NodeLink, NoLinkError, Notes, OutErr
 from protokube.hub.options import BAD_CONFIG, DONE, FAILED, TRY_AGAIN, Parser, address, run_program
 from protokube.hub.runner import Clocks, Runner
 from protokube.hub.verbs.changes import Changes
+from protokube.hub.verbs.config import Config
 from protokube.hub.verbs.programs import Programs
 from protokube.hub.verbs.reads import Reads
+from protokube.hub.verbs.revisions import Revisions
 
 STATE = "/var/lib/protokube/nokubelet"
 CONFIG = "/etc/protokube/nokubelet.yaml"
+PROTOKUBE_CONFIG = "/etc/protokube/config.yaml"
 
 log = logging.getLogger("protokube.hub")
 
@@ -162,7 +166,8 @@ async def _linked(state: Path, policy: Policy, programs: Programs) -> None:
             facts = json.dumps({"link": text, "since": wall_time()})
             write_atomically(state / "status.json", facts.encode(), durable=False)
 
-    link, changes = node_link(state, policy, programs, told)
+    link, changes, config = node_link(Place(state), policy, programs, told)
+    await config.recover()  # without the hub, and before it is asked for
     notifier.ready("linking")
     tasks = [asyncio.create_task(one) for one in (link.run(), changes.watch(), _watchdog(notifier))]
     try:
@@ -175,10 +180,18 @@ async def _linked(state: Path, policy: Policy, programs: Programs) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class Place(Struct, frozen=True):
+    """Where a node's files are: its keys and records, and protokube's configuration."""
+
+    state: Path
+    config: Path = Path(PROTOKUBE_CONFIG)
+
+
 def node_link(
-    state: Path, policy: Policy, programs: Programs, told: Callable[[str], None] = lambda _text: None
-) -> tuple[NodeLink, Changes]:
-    """The node's link with everything behind it, and its holds. Raises ProviderError."""
+    place: Place, policy: Policy, programs: Programs, told: Callable[[str], None] = lambda _text: None
+) -> tuple[NodeLink, Changes, Config]:
+    """The node's link with everything behind it, its holds, and its configuration. Raises ProviderError."""
+    state = place.state
     journal = Journal(state / "journal.jsonl", wall_time)
     journal.load()
     audit = AuditFile(state / "audit.jsonl", wall_time)
@@ -191,6 +204,15 @@ def node_link(
         links[0].changed()
 
     changes = Changes(programs, state, boot(), boot_time, changed)
+    revisions = Revisions(state / "revisions", place.config, wall_time)
+    config = Config(programs, state, revisions, boot(), boot_time)
+
+    async def facts() -> Mapping[str, str]:
+        trial = await asyncio.to_thread(config.trial)
+        current = await asyncio.to_thread(revisions.current)
+        on_trial = {} if trial is None else {"on trial": str(trial.revision)}
+        return {**await reads.facts(), "configuration": str(current), **on_trial}
+
     handlers = {
         "status": reads.status,
         "plan": reads.plan,
@@ -199,10 +221,16 @@ def node_link(
         "sync": changes.sync,
         "hold": changes.hold,
         "release": changes.release,
+        "config.list": config.list,
+        "config.get": config.get,
+        "config.put": config.put,
+        "config.confirm": config.confirm,
+        "rollback": config.rollback,
     }
 
     def runner(link: NodeLink) -> Runner:
-        return Runner(name, policy, journal, audit, handlers, reads.facts, Clocks(wall_time, link.hub_time))
+        clocks, undo = Clocks(wall_time, link.hub_time), dict.fromkeys(("config.put", "rollback"), config.abandon)
+        return Runner(name, policy, journal, audit, handlers, facts, clocks, undo)
 
     def about() -> Mapping[str, object]:
         facts = {"os": platform.platform(), "host": platform.node()}
@@ -210,7 +238,7 @@ def node_link(
 
     chances = Chances(boot_time, random.random)
     links.append(NodeLink(Keyring(state / "keys"), Notes(state / "heard.json"), runner, chances, about, told))
-    return links[0], changes
+    return links[0], changes, config
 
 
 async def _watchdog(notifier: Notifier) -> None:

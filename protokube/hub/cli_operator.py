@@ -35,6 +35,7 @@ IDENTITY = "~/.config/nokubectl"
 LOOK = 0.5
 """Seconds between two looks at a command."""
 _OUTPUT = ("log", "progress")
+_SECONDS = {"logs": 900, "config.put": 1200, "rollback": 1200}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +62,7 @@ def parser() -> Parser:
     for word, what in (("show", "a command at its nodes"), ("cancel", "cancel a command")):
         one = commands.add_parser(word, help=what)
         one.add_argument("id")
-    for verb in ("status", "plan", "pods", "logs", "sync", "hold", "release"):
+    for verb in VERBS:
         _verb(commands.add_parser(verb, help="changes the node" if VERBS[verb].changes else "reads"), verb)
     return made
 
@@ -70,7 +71,7 @@ def _verb(made: argparse.ArgumentParser, verb: str) -> None:
     made.add_argument("--on", required=True, metavar="NODE|GROUP|all,…", help="for which nodes")
     made.add_argument("--strategy", default="all", help="all, one, rolling=N or round-robin")
     made.add_argument("--max-fail", type=int, default=0, metavar="N", help="failures that don't stop the rest")
-    made.add_argument("--seconds", type=int, default=900 if verb == "logs" else 300, help="until its deadline")
+    made.add_argument("--seconds", type=int, default=_SECONDS.get(verb, 300), help="until its deadline")
     made.add_argument("--key", metavar="NAME", help="the signing key's name on the nodes (the identity's sign.name)")
     if verb == "logs":
         made.add_argument("--unit", default="protokube", choices=UNITS)
@@ -80,6 +81,22 @@ def _verb(made: argparse.ArgumentParser, verb: str) -> None:
     if verb == "hold":
         made.add_argument("--reason", required=True)
         made.add_argument("--minutes", type=int, required=True)
+    if verb == "config.put":
+        made.add_argument("--file", dest="text", type=_content, required=True, help="the new configuration")
+        made.add_argument("--base", type=int, required=True, help="the revision that it was made from")
+    if verb in ("config.get", "rollback"):
+        made.add_argument("--revision", type=int)
+    if verb in ("config.confirm", "rollback"):
+        made.add_argument("--of", metavar="ID", help="the command that put it", required=verb == "config.confirm")
+    if verb in ("config.put", "rollback"):
+        made.add_argument("--confirm-within", type=int, default=300, metavar="SECONDS", help="else it is taken back")
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
 
 
 def _command(given: argparse.Namespace) -> int:
@@ -153,13 +170,17 @@ async def _send(api: HubApi, given: argparse.Namespace, identity: Path) -> int:
     key, signature = _signed(text, identity, given.key) if VERBS[given.command].changes else (None, None)
     made = await api.post("/v1/commands", Submit(text, strategy, key, signature))
     print(f"command {made['id']}", file=sys.stderr)
+    if given.command in ("config.put", "rollback"):
+        print(f"confirm it: nokubectl config.confirm --on {given.on} --of {made['id']}", file=sys.stderr)
     return await _follow(api, made["id"], given)
 
 
 def _arguments(given: argparse.Namespace) -> dict[str, Any] | tuple[Fault, ...]:
     verb = VERBS[given.command]
     names = [field.encode_name for field in msgspec.structs.fields(verb.arguments)]
-    named = {name: getattr(given, name) for name in names if getattr(given, name, None) is not None}
+    # `command` is the command line's own word: the argument of that name is --of.
+    values = {name: getattr(given, "of" if name == "command" else name, None) for name in names}
+    named = {name: value for name, value in values.items() if value is not None}
     read = read_arguments(verb, named)
     return named if isinstance(read, Arguments) else read
 

@@ -169,7 +169,7 @@ class Desk:
             self.links[node].put(_send(kept))
 
     def _candidates(self, kept: Kept) -> Sequence[Candidate]:
-        if not VERBS[kept.verb].changes:
+        if not VERBS[kept.verb].changes or kept.verb == "config.confirm":
             return [Candidate(node, node in self.links) for node in kept.nodes]
         waits = kept.verb not in ("hold", "release")
         return [

@@ -55,7 +55,10 @@ class Clocks(Struct, frozen=True):
 
 
 class Runner:
-    """Commands of one node. `handlers` by verb; `facts` tell how the node is, for a change whose end is unknown."""
+    """Commands of one node. `handlers` by verb; `facts` tell how the node is, for a change whose end is unknown.
+
+    `undo`, by verb: takes back a change that is under way, given its command's id.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Runner:
         handlers: Mapping[str, Handler],
         facts: Callable[[], Awaitable[Mapping[str, str]]],
         clocks: Clocks,
+        undo: Mapping[str, Callable[[str], None]] | None = None,
     ) -> None:
         self._node = node
         self._policy = policy
@@ -74,6 +78,7 @@ class Runner:
         self._handlers = handlers
         self._facts = facts
         self._clocks = clocks
+        self._undo = undo or {}
         self._backlogs: dict[str, Backlog] = {}
         self._last: dict[str, int] = {}
         self._tasks: dict[str, asyncio.Task[End]] = {}
@@ -147,7 +152,11 @@ class Runner:
             return
         body = read_body(record.taken.body)
         if isinstance(body, Body) and VERBS[body.verb].changes and command in self._started:
-            self._say(command, "progress", {"text": "it changes the node already, and can't be cancelled"})
+            undo = self._undo.get(body.verb)
+            if undo is None:
+                self._say(command, "progress", {"text": "it changes the node already, and can't be cancelled"})
+            else:
+                undo(command)
             return
         task.cancel()
 
@@ -207,7 +216,7 @@ class Runner:
 
     def _start(self, order: Order) -> None:
         name = order.body.id
-        if order.verb.changes:
+        if order.verb.changes and self._changing is None:
             self._changing = name
         self._tasks[name] = asyncio.create_task(self._run(order))
         # Not in the task: one that is cancelled before its first step never gets there.

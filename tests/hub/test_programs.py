@@ -16,7 +16,7 @@ import pytest
 
 from protokube.agent.clock import wall_time
 from protokube.hub import cli_hub, cli_node, cli_operator
-from protokube.hub.cli_node import node_link, read_config
+from protokube.hub.cli_node import Place, node_link, read_config
 from protokube.hub.core.checks import Mode
 from protokube.hub.core.policy import Policy
 from protokube.hub.core.printable import printable
@@ -41,7 +41,8 @@ class Machine:
         self._script("protokube", f"cat {self.report}")
         follow = 'case "$*" in *--follow*) exec sleep 100;; esac'
         self._script("journalctl", f'for n in 1 2 3; do echo "line $n"; done; {follow}')
-        self._script("systemctl", 'case "$*" in is-active*) printf "active\\ninactive\\ninactive\\nactive\\n";; esac')
+        several = 'is-active*) printf "active\\ninactive\\ninactive\\nactive\\n"'
+        self._script("systemctl", f'case "$*" in "is-active protokube.service") echo active;; {several};; esac')
         self._script("virtual-kubelet", "echo '[]'; echo broken >&2; exit 1")
 
     def programs(self) -> Programs:
@@ -110,7 +111,8 @@ async def setting(
             (tmp_path / "policy.yaml").write_text(printed[printed.index("policy:") :])
             policy = read_config(str(tmp_path / "policy.yaml"))
         said: list[str] = []
-        link, _changes = node_link(state, policy, machine.programs(), said.append)
+        place = Place(state, tmp_path / "config.yaml")
+        link, _changes, _config = node_link(place, policy, machine.programs(), said.append)
         task = asyncio.create_task(link.run())
         try:
             await until(lambda: said or task.done())
@@ -172,6 +174,37 @@ def test_sync_hold_and_release_of_a_signed_node(tmp_path: Path, capsys: pytest.C
             assert await made.ctl("-o", "json", "sync", "--on", "n0") == 1
             assert json.loads(capsys.readouterr().out)["nodes"]["n0"]["why"].startswith("signature: ")
             assert len(made.machine.called("kill")) == 1
+
+    asyncio.run(test())
+
+
+def test_a_configuration_is_put_and_confirmed_while_it_is_on_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test() -> None:
+        async with setting(tmp_path, capsys, Mode.SIGNED) as made:
+            config, trial = tmp_path / "config.yaml", tmp_path / "node" / "trial.json"
+            config.write_text("a: 1\n")
+            (tmp_path / "new.yaml").write_text("a: 2\ntoken: hunter2\n")
+            assert await made.ctl("config.list", "--on", "n0") == 0
+            words = ("config.put", "--on", "n0", "--file", str(tmp_path / "new.yaml"), "--base", "1")
+            put = asyncio.create_task(made.ctl(*words))
+            await until(lambda: trial.exists() and "a: 2" in config.read_text())
+            command = json.loads(trial.read_text())["command"]
+            assert await made.ctl("config.confirm", "--on", "n0", "--of", command) == 0
+            assert await put == 0
+            assert not trial.exists() and "a: 2" in config.read_text()
+            capsys.readouterr()
+            assert await made.ctl("config.get", "--on", "n0") == 0
+            shown = capsys.readouterr().out
+            assert "n0: a: 2" in shown and "hunter2" not in shown
+            assert await made.ctl(*words) == 1  # revision 2 is current
+            # Cancelled it is taken back, and by its command's id.
+            again = asyncio.create_task(made.ctl("rollback", "--on", "n0", "--of", command))
+            await until(lambda: trial.exists() and config.read_text() == "a: 1\n")
+            assert await made.ctl("cancel", json.loads(trial.read_text())["command"]) == 0
+            assert await again == 1
+            assert "a: 2" in config.read_text() and not trial.exists()
 
     asyncio.run(test())
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from protokube.core.model import KIB, Fault
 from protokube.hub.core.membership import LEEWAY
 from protokube.hub.core.names import is_id
-from protokube.hub.core.verbs import VERBS, Arguments, Verb, read_arguments
+from protokube.hub.core.verbs import VERBS, Arguments, ConfigConfirm, Verb, read_arguments
 
 LONGEST = 3600.0
 """Seconds between a command's issue and its deadline, at most."""
@@ -130,7 +130,7 @@ def judge(body: Body, text: str, situation: Situation) -> Order | Refusal:
     signer = situation.signer
     if situation.mode is Mode.SIGNED and isinstance(signer, Unsigned):
         return _refuse("signature", body.id, Fault("signature", signer.reason))
-    if situation.changing is not None:
+    if situation.changing is not None and not _settles(arguments, situation.changing):
         return _refuse("lock", body.id, Fault("lock", f"busy: command {situation.changing} is changing the node"))
     return Order(body, verb, arguments, "" if isinstance(signer, Unsigned) else signer)
 
@@ -149,6 +149,11 @@ def _times(body: Body, now: float) -> tuple[Fault, ...]:
     if now >= body.deadline:
         faults.append(Fault("deadline", f"it has passed {now - body.deadline:.0f} s ago, by the hub's clock"))
     return tuple(faults)
+
+
+def _settles(arguments: Arguments, changing: str) -> bool:
+    """Whether a command ends the change under way instead of being another one: the trial waits for its word."""
+    return isinstance(arguments, ConfigConfirm) and arguments.command == changing
 
 
 def _with_room(order: Order, situation: Situation) -> Order | Refusal:

@@ -182,7 +182,8 @@ async def _serving(files: HubFiles, host: str, port: int, environment: Mapping[s
             async with serving(server, host, port, context) as bound:
                 log.info("hub %s on %s:%d", about.name, host, bound)
                 notifier.ready(f"hub {about.name} on {host}:{bound}")
-                await asyncio.gather(_renewing(files, lambda: context.load_cert_chain(files.certificate, files.key)))
+                renewing = _renewing(files, lambda: context.load_cert_chain(files.certificate, files.key))
+                await asyncio.gather(renewing, server.failed())
         except OSError as error:
             raise ConfigError([Fault("--listen", f"{host}:{port}: {error}")]) from error
     finally:

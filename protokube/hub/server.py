@@ -79,6 +79,11 @@ class Server:
         self._audit = audit
         self._clock = clock
         self._peers: dict[str, _Peer] = {}
+        self._failures: asyncio.Queue[BaseException] = asyncio.Queue()
+
+    async def failed(self) -> None:
+        """Wait until the sweep breaks, and raise that: without it nobody would be put out any more."""
+        raise await self._failures.get()
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -199,10 +204,14 @@ class Server:
 
     async def _sweeping(self, _app: web.Application) -> AsyncIterator[None]:
         async def sweep() -> None:
-            while True:
-                await asyncio.sleep(SWEEP)
-                self._sweep(everything=self._store.changed())
-                self._desk.tick()
+            try:
+                while True:
+                    await asyncio.sleep(SWEEP)
+                    self._sweep(everything=self._store.changed())
+                    self._desk.tick()
+            except Exception as error:
+                self._failures.put_nowait(error)
+                raise
 
         task = asyncio.create_task(sweep())
         yield

@@ -72,7 +72,7 @@ class Lab:
         context = server_context(*(self.folder / f"{name}.pem" for name in ("cert", "key", "ca")))
         try:
             async with serving(server, host, self.port, context) as self.port:
-                yield Hub(self, store, audit, gate, desk)
+                yield Hub(self, store, audit, gate, desk, server)
         finally:
             store.close()
 
@@ -80,8 +80,9 @@ class Lab:
 class Hub:
     """A running hub."""
 
-    def __init__(self, lab: Lab, store: Store, audit: AuditFile, gate: Gate, desk: Desk) -> None:
+    def __init__(self, lab: Lab, store: Store, audit: AuditFile, gate: Gate, desk: Desk, server: Server) -> None:
         self.lab, self.store, self.audit, self.gate, self.desk = lab, store, audit, gate, desk
+        self.server = server
 
     def token(self, node: str, *, life: float = 3600.0, replace: bool = False) -> Token:
         """A new token."""

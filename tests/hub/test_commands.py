@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from protokube.core.model import Fault
+from protokube.errors import ProviderError
 from protokube.hub.core.audit import verify
 from protokube.hub.core.checks import Mode, Order
 from protokube.hub.core.course import Course, Outcome, Stage
@@ -354,5 +355,20 @@ def test_a_hub_whose_audit_was_cut_or_whose_clock_goes_back_is_left_alone(tmp_pa
         async with lab.hub() as hub, node.running():
             await until(lambda: any("clock went back" in text for text in node.said))
             assert not node.linked(hub)
+
+    asyncio.run(test())
+
+
+def test_a_hub_whose_sweep_breaks_says_so_instead_of_going_on_without_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        lab = Lab(tmp_path / "hub")
+        async with lab.hub() as hub:
+
+            def broken() -> None:
+                raise ProviderError("the audit can't be written")
+
+            hub.desk.tick = broken  # type: ignore[method-assign]
+            with pytest.raises(ProviderError, match="can't be written"):
+                await asyncio.wait_for(hub.server.failed(), 120)
 
     asyncio.run(test())

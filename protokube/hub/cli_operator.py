@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from protokube import __version__
@@ -294,7 +294,8 @@ def _show(commands: Sequence[Mapping[str, Any]], output: str) -> int:
     if output == "json":
         print(json.dumps(commands, indent=1))
         return DONE
-    table = Table("COMMAND", "VERB", "NODE", "STAGE", "OUTCOME", "WHY", box=None)
+    # Whole, however narrow the terminal is: people copy it.
+    table = Table(Column("COMMAND", no_wrap=True, min_width=36), "VERB", "NODE", "STAGE", "OUTCOME", "WHY", box=None)
     for one in commands:
         for node, course in one["nodes"].items():
             row = (one["id"], one["verb"], node, course["stage"], course["outcome"], course["why"])

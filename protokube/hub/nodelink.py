@@ -151,6 +151,8 @@ class NodeLink:
                 last_link = self._chances.boot_time()
                 tries = Tries() if lasted is None else lost(tries, lasted)
             except HubRefusedError as error:
+                if error.rule == "banned":
+                    raise OutError(f"the hub won't have this node: {error.reason}; no token lets it in") from error
                 if error.rule in OUT:
                     raise OutError(
                         f"the hub won't have this node: {error.reason}; to enrol it anew, make a token on the hub, "

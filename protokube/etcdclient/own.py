@@ -13,6 +13,7 @@ from protokube.core.etcd.tls import CLIENT
 from protokube.core.model import MIB
 from protokube.errors import ProviderError
 from protokube.etcdclient.client import EtcdClient
+from protokube.etcdclient.peers import parse_release
 from protokube.etcdclient.seen import About, Seeing
 from protokube.etcdclient.transport import Request, Server, Tls, answer, read
 
@@ -33,7 +34,11 @@ class OwnMembers:
         status, alarms = client.status(), client.alarms()
         members, told = client.members(), client.values(TOLD_PREFIX)
         started = _started(member.metrics_port) if member.metrics_port else None
-        return ServedEtcd(members, told, started, status.version, alarms)
+        try:
+            version = parse_release(status.version)
+        except ValueError as error:
+            raise ProviderError(f"{member.url}: {error} (expected one as 3.6.6)") from error
+        return ServedEtcd(members, told, started, version, alarms)
 
     def health(self, question: HealthQuestion, about: About) -> ClusterView:
         """How an etcd cluster is; `about` asks a peer's URL."""

@@ -109,6 +109,11 @@ def parse_version(body: bytes) -> str:
         version = decode(body, type=_Versions).etcdserver
     except MsgspecError as error:
         raise ValueError(f"not etcd's versions: {error}") from error
+    return parse_release(version)
+
+
+def parse_release(version: str) -> str:
+    """The release in what an etcd calls its version: `3.6.0-rc.1` is of 3.6.0. Raises ValueError when it is none."""
     release = version.partition("-")[0]
     if not is_version(release):
         raise ValueError(f"not a version of etcd: {version[:40]!r}")

@@ -34,7 +34,8 @@ class Seeing:
         self._asking = Limited[PeerAbout](LIMIT, "asking")
 
     def view(self, peers: Mapping[str, Sequence[str]]) -> ClusterView:
-        """What is seen now. `peers`: where other members may be, by name: hosts with ports."""
+        """What is seen now. `peers`: where other members may be, by name: hosts with ports. A member for which there
+        is no host is asked at its listed peer URLs: nobody is silent who wasn't asked."""
         client = self._client
         status = _known(client.status)
         if not isinstance(status, Unknown) and status.quota is None:
@@ -53,9 +54,9 @@ class Seeing:
             name, scheme = name_of(member), member.peer_urls[0].partition(":")[0]
             if name == self._name:
                 continue
-            peers[name] = Unknown("no machine is known to have its volume")
-            for host in hosts.get(name, ()):
-                url = f"{scheme}://{host}"
+            peers[name] = Unknown("it wasn't asked")
+            known = [f"{scheme}://{host}" for host in hosts.get(name, ())]
+            for url in known or member.peer_urls:
                 asks[f"{name} {url}"] = partial(self._about, url)
         for key, future in self._asking.run(asks).items():
             name = key.partition(" ")[0]

@@ -9,6 +9,7 @@ from protokube.core.etcd.running import MemberStatus, PeerAbout
 from protokube.core.etcd.upgrade import RULE, barred_by, order
 from protokube.core.etcd.versions import way
 from protokube.core.model import Unknown
+from protokube.etcdclient.peers import parse_release
 from protokube.etcdcommand.look import Cluster, ImpossibleError, Node
 
 
@@ -50,5 +51,8 @@ def _running(view: ClusterView) -> dict[str, str]:
         told = view.status if name == view.name else view.peers.get(name)
         if not isinstance(told, MemberStatus | PeerAbout) or member.learner:
             raise ImpossibleError(f"{name} must serve first: all members do, before one is upgraded")
-        running[name] = told.version
+        try:
+            running[name] = parse_release(told.version)
+        except ValueError as error:
+            raise ImpossibleError(f"{name}: {error} (expected one as 3.6.6); no step from it is known") from error
     return running

@@ -143,3 +143,10 @@ def test_what_is_listed_is_what_answers() -> None:
     assert not ClusterView("etcd-a", Unknown("no"), ()).answers("etcd-a")
     assert not seen.answers("etcd-x")
     assert listed(1, "a").started and isinstance(seen.peers["etcd-c"], PeerAbout)
+
+
+def test_a_member_that_was_not_asked_is_not_removed() -> None:
+    seen = view("abc", silent="b")
+    unasked = replace(seen, peers={name: told for name, told in seen.peers.items() if name != "etcd-b"})
+    refused = next_step(B, unasked)
+    assert rule(refused) == "etcd/replace" and "was not asked" in str(refused)

@@ -109,6 +109,11 @@ def _step(
 def _removal(
     wanted: Wanted, view: ClusterView, members: tuple[ClusterMember, ...], ours: ClusterMember
 ) -> Remove | Rejected:
+    if wanted.name not in view.peers:
+        evidence = (
+            f"{wanted.name} was not asked whether it serves (expected an answer, or none); run the command again"
+        )
+        return Rejected("etcd/replace", evidence)
     listed = {name_of(one) for one in members}
     if gone := [name for name in wanted.all if name not in listed]:
         evidence = f"{', '.join(gone)} is not in the list: it may be on its way out, and is to be replaced first"

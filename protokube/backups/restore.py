@@ -94,7 +94,21 @@ def read_mark(member: Member) -> int | None:
 
 
 def put_mark(member: Member, number: int) -> None:
-    """Let the member take part in a restore: from now on it doesn't run."""
+    """Let the member take part in a restore: from now on it doesn't run.
+
+    Raises ProviderError when it takes part in another one, or when a restore of this number was here before: the mark
+    stands before, and is the only proof that the directories of that number are of this wish.
+    """
+    if (found := read_mark(member)) not in (None, number):
+        raise ProviderError(f"{member.mark}: restore {found} is under way (expected none, or {number}); end it first")
+    if found == number:
+        return
+    for left in (member.beside(f"before-{number}"), member.beside(f"restored-{number}")):
+        if left.exists():
+            raise ProviderError(
+                f"{left}: an older restore {number} has left it (expected none, the store having lost that one); move "
+                "it away, and run the command again"
+            )
     with explain(f"write {member.mark}"):
         _plain(member)
         beside = member.mark.with_name(".restore.json.new")

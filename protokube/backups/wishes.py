@@ -11,6 +11,7 @@ from protokube.core.backup.restore import (
     Stage,
     last_number,
     member_object,
+    next_number,
     restores,
     wish_object,
 )
@@ -47,8 +48,8 @@ class Wishes:
         now."""
         if (other := self.under_way()) is not None:
             raise ProviderError(f"restore {other.number}, of backup {other.backup.name}, is under way; end it first")
-        newest = self.newest()
-        wish = replace(drafted, number=(newest.number if newest else 0) + 1, stage=Stage.OPEN)
+        number = next_number(tuple(self._store.list(restores(self._cluster, self._etcd))))
+        wish = replace(drafted, number=number, stage=Stage.OPEN)
         if not self._store.put_if_absent(wish_object(self._cluster, self._etcd, wish.number), encode(wish)):
             raise ProviderError("another node has begun a restore right now; look at it, and run the command again")
         return wish

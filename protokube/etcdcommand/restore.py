@@ -45,8 +45,11 @@ class Restore:
 
         Raises ImpossibleError when it isn't possible, or hasn't ended within `patience` seconds.
         """
-        under_way = self._wishes.under_way()
-        if under_way is not None and backup not in (None, str(under_way.backup.name)):
+        # A member with a mark goes on with that wish, even where all have told that it is fulfilled: a new one would
+        # lose what was written since.
+        marked = read_mark(self._member)
+        under_way = self._wishes.under_way() if marked is None else self._wishes.read(marked)
+        if under_way is not None and backup not in (None, LATEST, str(under_way.backup.name)):
             raise ImpossibleError(
                 f"restore {under_way.number}, of backup {under_way.backup.name}, is under way; end it first"
             )

@@ -67,6 +67,11 @@ def member_object(cluster: str, etcd: str, number: int, member: str, done: str) 
     return f"{restores(cluster, etcd)}{number:06}/{member}.{done}"
 
 
+def next_number(objects: tuple[str, ...]) -> int:
+    """The number of the next wish: no object has it, not even one whose wish is gone."""
+    return 1 + max((int(one) for name in objects for one in name.split("/")[-2:-1] if one.isdecimal()), default=0)
+
+
 def last_number(objects: tuple[str, ...]) -> int:
     """The number of the newest wish among the names of objects; 0 when there is none."""
     numbers = [one.split("/")[-2] for one in objects if one.endswith("/wish.json")]

@@ -75,6 +75,10 @@ class StoreError(ProviderError):
     rule = "store/unreadable"
 
 
+class DamagedRecordError(StoreError):
+    """An object was read, and isn't what its name says."""
+
+
 class StoreConflictError(StoreError):
     """A store refused a write again and again, because other writes of the same object were under way."""
 

@@ -5,24 +5,33 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from msgspec import MsgspecError
+from msgspec import MsgspecError, Struct
 from msgspec.json import decode, encode
 
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.names import (
     BackupName,
     Listing,
+    by_trust,
     data_object,
     metadata_object,
     prefix,
     read_listing,
 )
 from protokube.core.model import MIB
-from protokube.errors import StoreError
+from protokube.errors import DamagedRecordError, StoreError
 from protokube.ports import BulkStore
 
 _SECONDS = 5
 """How many names are tried."""
+
+
+class Newest(Struct, frozen=True):
+    """All backups, the newest that can be read, and what is wrong with newer ones."""
+
+    listing: Listing
+    record: BackupRecord | None
+    unreadable: tuple[str, ...]
 
 
 class Catalogue:
@@ -36,17 +45,32 @@ class Catalogue:
         """The names of all backups."""
         return read_listing(self._store.list(prefix(self._cluster, self._etcd)))
 
+    def newest(self, now: float) -> Newest:
+        """The newest backup whose metadata can be read, at `now` (seconds since the epoch)."""
+        listing, unreadable = self.listing(), list[str]()
+        for name in reversed(by_trust(listing.complete, now)):
+            try:
+                record = self.record(name)
+            except DamagedRecordError as error:
+                unreadable.append(str(error))
+                continue
+            if record is not None:
+                return Newest(listing, record, tuple(unreadable))
+        return Newest(listing, None, tuple(unreadable))
+
     def record(self, name: BackupName) -> BackupRecord | None:
-        """A backup's metadata; None when it has none."""
+        """A backup's metadata; None when it has none. Raises DamagedRecordError when it is damaged."""
         found = self._store.get(metadata_object(self._cluster, self._etcd, name))
         if found is None:
             return None
         try:
             record = decode(found.content, type=BackupRecord)
         except MsgspecError as error:
-            raise StoreError(f"{self._at(name)}.json: not a backup's metadata: {error}") from error
+            raise DamagedRecordError(f"{self._at(name)}.json: not a backup's metadata: {error}") from error
         if record.name != name:
-            raise StoreError(f"{self._at(name)}.json: the metadata of {record.name}; it was moved, or is damaged")
+            raise DamagedRecordError(
+                f"{self._at(name)}.json: the metadata of {record.name}; it was moved, or is damaged"
+            )
         return record
 
     def put_data(self, at: int, revision: int, path: Path) -> BackupName:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -45,10 +46,8 @@ class NodeBackups:
             leads = own_client(self._root, member, ASK_LIMIT).status().leads
         except ProviderError as error:
             leads = Unknown(str(error))
-        catalogue = Catalogue(self._opened(), cluster, member.etcd)
-        listing = catalogue.listing()
-        newest = catalogue.record(listing.complete[-1]) if listing.complete else None
-        return BackupAnswers(listing, newest, leads)
+        found = Catalogue(self._opened(), cluster, member.etcd).newest(time.time())
+        return BackupAnswers(found.listing, found.record, leads, found.unreadable)
 
     def start_backup(self, action: TakeBackup) -> None:
         """See core/backup/actions.py."""

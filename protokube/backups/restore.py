@@ -106,7 +106,7 @@ def put_mark(member: Member, number: int) -> None:
     for left in (member.beside(f"before-{number}"), member.beside(f"restored-{number}")):
         if left.exists():
             raise ProviderError(
-                f"{left}: an older restore {number} has left it (expected none, the store having lost that one); move "
+                f"{left}: an older restore {number} has left it (expected none: the store lost that one); move "
                 "it away, and run the command again"
             )
     with explain(f"write {member.mark}"):

@@ -57,7 +57,7 @@ class History(Struct, frozen=True):
             self,
             attachments=self.attachments.seen(observed.at.uptime, observed.cloud, disks),
             answers=self.answers.seen(observed.at.uptime, observed.answers),
-            backups=self.backups.seen(observed.at.uptime, observed.backups.work, observed.backups.answers),
+            backups=self.backups.seen(observed.at, observed.backups.work, observed.backups.answers),
         )
 
     def cloud_answered(self, observed: Observed) -> History:

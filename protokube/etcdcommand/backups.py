@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,9 @@ from protokube.backups.worker import work_folder
 from protokube.config.wiring import Chosen
 from protokube.core.backup.assess import spell_age
 from protokube.core.backup.model import BackupRecord
-from protokube.core.backup.names import BackupName, parse_name
+from protokube.core.backup.names import is_future, parse_name
 from protokube.core.model import KIB
+from protokube.errors import DamagedRecordError
 from protokube.etcdcommand.look import Cluster, ImpossibleError
 
 LATEST = "latest"
@@ -29,16 +31,38 @@ def catalogue_of(chosen: Chosen, cluster: Cluster) -> Catalogue:
 
 
 def records_of(catalogue: Catalogue) -> list[BackupRecord]:
-    """The metadata of all complete backups, the newest last. One that was deleted meanwhile is left out."""
-    found = (catalogue.record(name) for name in catalogue.listing().complete)
-    return [one for one in found if one is not None]
+    """The metadata of all complete backups, the newest last. One that was deleted meanwhile is left out; one that
+    can't be read is named on stderr."""
+    found: list[BackupRecord] = []
+    for name in catalogue.listing().complete:
+        try:
+            record = catalogue.record(name)
+        except DamagedRecordError as error:
+            _pass_over(str(error))
+            continue
+        if record is not None:
+            found.append(record)
+    return found
+
+
+def _pass_over(fault: str) -> None:
+    print(f"passed over: {fault}", file=sys.stderr)
 
 
 def find_backup(catalogue: Catalogue, wanted: str) -> BackupRecord:
-    """A backup by its name, or the newest. Raises ImpossibleError when there is none."""
-    names = catalogue.listing().complete
-    name: BackupName | None = (names[-1] if names else None) if wanted == LATEST else parse_name(wanted)
-    record = catalogue.record(name) if name in names and name is not None else None
+    """A backup by its name, or the newest that can be read. One of a wrong clock is never the newest, and must be
+    named. Raises ImpossibleError when there is none."""
+    names, now = catalogue.listing().complete, time.time()
+    if wanted == LATEST:
+        newest = catalogue.newest(now)
+        for one in (name for name in newest.listing.complete if is_future(name, now)):
+            _pass_over(f"{one}: it is from the future: a clock was wrong")
+        for fault in newest.unreadable:
+            _pass_over(fault)
+        record = newest.record if newest.record and not is_future(newest.record.name, now) else None
+    else:
+        name = parse_name(wanted)
+        record = catalogue.record(name) if name in names and name is not None else None
     if record is None:
         known = f"the newest are {', '.join(map(str, names[-3:]))}" if names else "there is none"
         raise ImpossibleError(f"{wanted}: the store has no such backup; {known}")
@@ -53,9 +77,11 @@ def list_text(cluster: Cluster, records: Sequence[BackupRecord], incomplete: int
         lines.append(f"  and {incomplete} incomplete, which don't count")
     for one in records:
         proof = "proven" if one.proven else f"not proven: {one.proof}"
-        age, size = spell_age(max(0.0, now - one.at)), f"{one.size / KIB:.0f} KiB"
+        age, size = f"{spell_age(max(0.0, now - one.at))} old", f"{one.size / KIB:.0f} KiB"
+        if is_future(one.name, now):
+            age = "from the future (a clock was wrong; never the latest)"
         lines.append(
-            f"  {one.name}  {age} old, {size}, {one.keys} keys, etcd {one.etcd_version}, of {one.member} "
+            f"  {one.name}  {age}, {size}, {one.keys} keys, etcd {one.etcd_version}, of {one.member} "
             f"({one.reason}); {proof}"
         )
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from protokube.backups.wishes import RESTORED, STOPPED, Wishes
 from protokube.backups.worker import wake_daemon
 from protokube.config.wiring import Chosen
 from protokube.core.backup.assess import spell_age
+from protokube.core.backup.names import is_future
 from protokube.core.backup.restore import RestoreWish, Stage
 from protokube.core.backup.tools import BUMP
 from protokube.core.static_pod import image_version, manifest_image, spell_version
@@ -114,7 +115,8 @@ class Restore:
     def _plan(self, wish: RestoreWish, *, begun: bool) -> str:
         backup, data = wish.backup, self._cluster.own.template.data_dir
         names = ", ".join(wish.members)
-        age = spell_age(max(0.0, time.time() - backup.at))
+        now = time.time()
+        age = spell_age(max(0.0, now - backup.at))
         number = str(wish.number) if begun else "N"
         lines = [
             f"{f'Go on with restore {number}' if begun else 'Restore'}: etcd cluster {self._cluster.key}, of {names}",
@@ -126,6 +128,8 @@ class Restore:
             "  4. the member starts again; all restored members form a new cluster",
             f"What was written in the last {age} is lost. The revision rises by {BUMP}, and all watches end.",
         ]
+        if is_future(backup.name, now):
+            lines.append("This backup is from the future: a clock was wrong, and nobody knows how old it is.")
         if not backup.proven:
             lines.append(f"This backup is not proven: {backup.proof}.")
         return "\n".join(lines)

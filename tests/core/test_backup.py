@@ -17,7 +17,7 @@ from protokube.core.backup.model import (
     BackupSettings,
     BackupWork,
 )
-from protokube.core.backup.names import BackupName, Listing, parse_name, read_listing
+from protokube.core.backup.names import BackupName, Listing, by_trust, parse_name, read_listing
 from protokube.core.backup.retention import INCOMPLETE_FOR, MOST, expired
 from protokube.core.backup.tools import can_bump, parse_tool_version, why_not
 from protokube.core.backup.tracking import BackupTracking
@@ -54,8 +54,8 @@ def judge(
     tracking = BackupTracking()
     facts = BackupFacts(None if work is None else {"main": work}, {} if answer is None else {"main": answer})
     if before is not None:
-        tracking = tracking.seen(uptime - waited, facts.work, {"main": before})
-    tracking = tracking.seen(uptime, facts.work, facts.answers)
+        tracking = tracking.seen(Moment(NOW, uptime - waited), facts.work, {"main": before})
+    tracking = tracking.seen(Moment(NOW, uptime), facts.work, facts.answers)
     return assess(SETTINGS, facts, Moment(NOW, uptime), tracking, ("c", (MAIN,)))
 
 
@@ -121,6 +121,22 @@ def test_an_old_answer_makes_no_backup_unseen() -> None:
     judged = judge(BackupWork(last=done), answers(record(2000)))
     assert judged.due == () and judged.asks == ()
     assert f"the newest is {done.name}" in judged.findings.hints[0]
+
+
+def test_one_of_a_wrong_clock_doesn_t_stay_the_newest() -> None:
+    future, done = record(-7200), record(5)
+    judged = judge(BackupWork(last=done), answers(future))
+    assert judged.due == () and f"the newest is {done.name}" in judged.findings.hints[0]
+    assert by_trust((done.name, future.name), NOW)[-1] == done.name
+    judged = judge(BackupWork(last=future), answers(done))
+    assert judged.due == () and f"the newest is {done.name}" in judged.findings.hints[0]
+
+
+def test_one_that_can_t_be_read_is_reported_and_a_backup_is_due_by_the_next_older_one() -> None:
+    told = replace(answers(record(EVERY)), unreadable=("x.json: not a backup's metadata",))
+    judged = judge(answer=told)
+    assert judged.due and "15 minutes old" in judged.due[0].reason
+    assert rules(judged) == {"store/unreadable": False}
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,9 @@ class Backups(Port):
 
     def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
         with self._process.reading("backup-answers"):
-            catalogue = Catalogue(self._world.store, cluster, member.etcd)
-            listing = catalogue.listing()
-            newest = catalogue.record(listing.complete[-1]) if listing.complete else None
-            return BackupAnswers(listing, newest, self._world.leaders.get(member.etcd) == self._node.name)
+            found = Catalogue(self._world.store, cluster, member.etcd).newest(self._world.clock())
+            leads = self._world.leaders.get(member.etcd) == self._node.name
+            return BackupAnswers(found.listing, found.record, leads, found.unreadable)
 
     def start_backup(self, action: TakeBackup) -> None:
         with self._process.effect("start-backup"):

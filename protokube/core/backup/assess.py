@@ -22,6 +22,7 @@ from protokube.core.backup.model import (
     DueBackup,
     Removal,
 )
+from protokube.core.backup.names import is_future
 from protokube.core.backup.retention import expired
 from protokube.core.backup.tracking import BackupTracking, Known
 from protokube.core.model import Moment, Unknown
@@ -39,9 +40,6 @@ LATE = 3
 
 TROUBLE = 86400.0
 """Seconds without a backup that are trouble."""
-
-FUTURE = 300.0
-"""Seconds by which a backup may be from the future: clocks differ. One that is later was taken by a wrong clock."""
 
 
 def assess(
@@ -80,7 +78,7 @@ class _Judge(Struct, frozen=True):
 
     def _age(self, record: BackupRecord | None) -> float | None:
         """How old a backup is; None for none, and for one of a wrong clock."""
-        if record is None or record.at - self.at.now > FUTURE:
+        if record is None or is_future(record.name, self.at.now):
             return None
         return max(0.0, self.at.now - record.at)
 
@@ -141,6 +139,8 @@ class _Judge(Struct, frozen=True):
         if known.trouble is not None:
             rule = known.trouble.rule if isinstance(known.trouble, Unreadable) else "store/unreadable"
             findings.refuse(subject, rule, known.trouble.reason, serious=False)
+        for fault in known.unreadable:
+            findings.refuse(subject, "store/unreadable", f"{fault}; it doesn't count as the newest", serious=False)
         if known.asked is None:
             return
         newest, age = known.newest, self._age(known.newest)

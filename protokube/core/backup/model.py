@@ -62,12 +62,13 @@ class BackupWork(Struct, frozen=True):
 
 
 class BackupAnswers(Struct, frozen=True):
-    """What the store and the own member answer. `newest` is the metadata of the newest complete backup. `leads`: the
-    own member is the leader."""
+    """What the store and the own member answer. `newest` is the metadata of the newest complete backup that can be
+    read, `unreadable` what is wrong with newer ones. `leads`: the own member is the leader."""
 
     listing: Listing
     newest: BackupRecord | None
     leads: bool | Unknown
+    unreadable: tuple[str, ...] = ()
 
 
 class BackupFacts(Struct, frozen=True):

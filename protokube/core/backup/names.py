@@ -10,6 +10,9 @@ from msgspec import Struct
 _NAME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-(\d+)")
 _DAY = 86400
 
+FUTURE = 300.0
+"""Seconds by which a backup may be from the future: clocks differ. One that is later was taken by a wrong clock."""
+
 
 class BackupName(Struct, frozen=True, order=True):
     """When a backup was taken (whole seconds since the epoch), and the last revision in it."""
@@ -40,6 +43,17 @@ class Listing(Struct, frozen=True):
 
     complete: tuple[BackupName, ...] = ()
     incomplete: tuple[BackupName, ...] = ()
+
+
+def is_future(name: BackupName, now: float) -> bool:
+    """Whether a wrong clock has named a backup; `now` in seconds since the epoch."""
+    return name.at - now > FUTURE
+
+
+def by_trust(names: Iterable[BackupName], now: float) -> tuple[BackupName, ...]:
+    """Names in order of time, the newest last, but those from the future first: none of them counts as the newest
+    where there is any other."""
+    return tuple(sorted(names, key=lambda name: (not is_future(name, now), name)))
 
 
 def prefix(cluster: str, etcd: str) -> str:

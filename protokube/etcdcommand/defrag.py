@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from protokube.core.etcd.health import NEARLY_FULL, ClusterView, name_of, size
 from protokube.core.etcd.running import NOSPACE, Alarm, MemberStatus
 from protokube.core.model import Unknown
 from protokube.errors import EtcdRefusedError
 from protokube.etcdclient.client import EtcdClient
-from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, pause
+from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, pause, take_back_alarms
 
 COMPACTED = "required revision has been compacted"
 """etcd's words for a revision that is gone already (mvcc, ErrCompacted)."""
@@ -23,24 +25,35 @@ ELECTION = 30
 """Seconds to wait for another leader."""
 
 
+class _Steps(Struct, frozen=True):
+    """What is to be done: who leads next (0: nobody has to), whether old revisions are dropped, and the alarms to
+    take back: our own, and those of members that were removed."""
+
+    successor: int
+    full: bool
+    own: tuple[Alarm, ...]
+    gone: tuple[Alarm, ...]
+
+
 def defragment(node: Node, cluster: Cluster, confirm: Callable[[], None] | None) -> None:
     """Defragment our member of an etcd cluster. `confirm` asks; None only shows the plan.
 
     Raises ImpossibleError when the others couldn't do without it.
     """
     view = node.view(cluster)
-    status, successor = _may_stop(view)
-    own = [one for one in _alarms(view) if one.member_id == status.member_id]
-    full = bool(_alarms(view))
+    status, planned = _may_stop(view), _planned(view)
     print(f"Defragment the database of {view.name}, etcd cluster {cluster.key}:")
     print(f"  it has {size(status.size)} of {size(view.quota)}, {size(status.in_use)} of them in use")
     steps = []
-    if full:
+    steps += [
+        f"take the {one.kind} alarm of {one.member_id:x} back, which is no member any more" for one in planned.gone
+    ]
+    if planned.full:
         steps.append(f"drop what was overwritten before revision {status.revision}: the cluster is out of space")
-    if successor:
-        steps.append(f"hand the leadership to {view.label(successor)}")
+    if planned.successor:
+        steps.append(f"hand the leadership to {view.label(planned.successor)}")
     steps.append("defragment it; it serves nothing meanwhile")
-    if own:
+    if planned.own:
         steps.append("take its NOSPACE alarm back, if there is room then")
     for number, text in enumerate(steps, 1):
         print(f"  {number}. {text}", flush=True)
@@ -48,15 +61,22 @@ def defragment(node: Node, cluster: Cluster, confirm: Callable[[], None] | None)
         return
     confirm()
     client = cluster.client
-    if full:
+    if _planned(node.view(cluster)) != planned:
+        raise ImpossibleError(f"{view.name} isn't as it was when the plan was shown; run the command again")
+    if planned.gone:
+        take_back_alarms(client)
+    if planned.full:
         _compact(client)
-    if successor:
-        client.transfer_leadership(successor)
+    if planned.successor:
+        client.transfer_leadership(planned.successor)
         _await_leader(cluster)
+    # Looked at again right before: all this took time, and another member may be down now.
+    if _planned(node.view(cluster)).successor:
+        raise ImpossibleError(f"{view.name} leads again; nothing was defragmented; run the command again")
     client.defragment()
     after = client.status()
     print(f"{view.name} has {size(after.size)} now.")
-    for alarm in own:
+    for alarm in planned.own:
         if after.size >= view.quota * NEARLY_FULL:
             raise ImpossibleError(f"{view.name} is still nearly full: its NOSPACE alarm stands; delete keys first")
         client.disarm(alarm)
@@ -76,11 +96,22 @@ def _compact(client: EtcdClient) -> None:
 def _alarms(view: ClusterView) -> list[Alarm]:
     if isinstance(view.alarms, Unknown):
         raise ImpossibleError(f"the alarms can't be read: {view.alarms.reason}")
-    return [one for one in view.alarms if one.kind == NOSPACE]
+    return [one for one in view.alarms if one.kind == NOSPACE and not view.gone(one)]
 
 
-def _may_stop(view: ClusterView) -> tuple[MemberStatus, int]:
-    """Our member's status, and who leads next where it is the leader (0: nobody has to)."""
+def _planned(view: ClusterView) -> _Steps:
+    """What is to be done now. Raises ImpossibleError when our member may not stand still."""
+    status, alarms = _may_stop(view), _alarms(view)
+    others = () if isinstance(view.members, Unknown) else view.members
+    voters = [one for one in others if one.id != status.member_id]
+    successor = min(voters, key=name_of).id if status.leads and voters else 0
+    own = tuple(one for one in alarms if one.member_id == status.member_id)
+    gone = () if isinstance(view.alarms, Unknown) else tuple(filter(view.gone, view.alarms))
+    return _Steps(successor, bool(alarms), own, gone)
+
+
+def _may_stop(view: ClusterView) -> MemberStatus:
+    """Our member's status. Raises ImpossibleError when the others couldn't do without it."""
     if isinstance(view.status, Unknown):
         raise ImpossibleError(f"{view.name} doesn't answer: {view.status.reason}")
     if isinstance(view.members, Unknown):
@@ -88,9 +119,7 @@ def _may_stop(view: ClusterView) -> tuple[MemberStatus, int]:
     others = [one for one in view.members if one.id != view.status.member_id]
     if silent := [name_of(one) for one in others if one.learner or not view.answers(name_of(one))]:
         raise ImpossibleError(f"{', '.join(silent)} must serve first: {view.name} stands still for a while")
-    if not view.status.leads or not others:
-        return view.status, 0
-    return view.status, min(others, key=name_of).id
+    return view.status
 
 
 def _await_leader(cluster: Cluster) -> None:

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from protokube.config.wiring import Chosen, Wired, wire
 from protokube.core.action import Facet
 from protokube.core.etcd.bootstrap import peer_addresses
-from protokube.core.etcd.health import ClusterView
+from protokube.core.etcd.health import ClusterView, is_gone
 from protokube.core.etcd.model import MountedMember
-from protokube.core.etcd.running import PeerAbout
+from protokube.core.etcd.running import Alarm, PeerAbout
 from protokube.core.etcd.tls import CLIENT
 from protokube.core.history import History
 from protokube.core.pki.model import PKI_DIR
@@ -134,6 +134,16 @@ def looking(chosen: Chosen, started: float) -> Iterator[Node]:
         yield Node(chosen, wired, observer)
     finally:
         wired.close()
+
+
+def take_back_alarms(client: EtcdClient) -> list[Alarm]:
+    """Take back the alarms of members that are no longer listed, and return them: nobody else can."""
+    alarms = client.alarms()
+    members = client.members()  # read later: a member that was added meanwhile is in it
+    gone = [one for one in alarms if is_gone(one, members)]
+    for one in gone:
+        client.disarm(one)
+    return gone
 
 
 def pause(seconds: float) -> None:

@@ -20,7 +20,7 @@ from protokube.core.etcd.replace import (
 )
 from protokube.core.model import Rejected
 from protokube.errors import EtcdRefusedError
-from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, pause
+from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, pause, take_back_alarms
 
 log = logging.getLogger("protokube")
 
@@ -111,8 +111,10 @@ class _Run:
                 self._still_silent(step)
                 client.remove(step.id)
                 self._tell(f"removed {name} ({step.id:x})")
+                self._take_back()
             case Add():
                 self._save()
+                self._take_back()
                 added = client.add_learner(self._wanted.url)
                 self._tell(f"added {name} ({added.id:x}) as a learner")
             case Promote():
@@ -134,6 +136,10 @@ class _Run:
         if not self._saved:
             print(f"backup: {self._backup()}", flush=True)
             self._saved = True
+
+    def _take_back(self) -> None:
+        for alarm in take_back_alarms(self._cluster.client):
+            self._tell(f"took back the alarm {alarm.kind} of {alarm.member_id:x}, which is no member any more")
 
     def _still_silent(self, step: Remove) -> None:
         """Look again, and again: a member that was slow for a moment isn't lost, and one that has just been promoted

@@ -150,3 +150,9 @@ def test_a_member_that_was_not_asked_is_not_removed() -> None:
     unasked = replace(seen, peers={name: told for name, told in seen.peers.items() if name != "etcd-b"})
     refused = next_step(B, unasked)
     assert rule(refused) == "etcd/replace" and "was not asked" in str(refused)
+
+
+def test_the_alarm_of_a_removed_member_bars_nothing() -> None:
+    seen = replace(view("ac"), alarms=(Alarm(2, CORRUPT),))
+    assert next_step(B, seen) == Add()
+    assert rule(next_step(B, replace(seen, alarms=(Alarm(3, CORRUPT),)))) == "etcd/corrupt"

@@ -6,7 +6,7 @@ ask, where the client port listens on 127.0.0.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -42,6 +42,10 @@ class ClusterView(Struct, frozen=True):
         told = None if isinstance(self.status, Unknown) else self.status.quota
         return told or DEFAULT_QUOTA
 
+    def gone(self, alarm: Alarm) -> bool:
+        """Whether an alarm is of a member that was removed: it holds until somebody takes it back."""
+        return not isinstance(self.members, Unknown) and is_gone(alarm, self.members)
+
     def label(self, member_id: int) -> str:
         """A member's name by its id, or the id as etcd spells it."""
         listed = () if isinstance(self.members, Unknown) else self.members
@@ -59,6 +63,14 @@ class Problem(Struct, frozen=True):
 
     rule: str
     evidence: str
+
+
+def is_gone(alarm: Alarm, members: Iterable[ClusterMember]) -> bool:
+    """Whether an alarm is of none of these members. The id 0 is nobody's: etcd doesn't know which member is corrupt
+    (etcd's corrupt.go)."""
+    return (
+        alarm.member_id != 0 and alarm.kind in (NOSPACE, CORRUPT) and alarm.member_id not in {m.id for m in members}
+    )
 
 
 def name_of(member: ClusterMember) -> str:
@@ -83,7 +95,13 @@ def _quorum(view: ClusterView) -> Iterator[Problem]:
 def _alarms(cluster: str, view: ClusterView) -> Iterator[Problem]:
     for alarm in () if isinstance(view.alarms, Unknown) else view.alarms:
         name = view.label(alarm.member_id)
-        if alarm.kind == NOSPACE:
+        if view.gone(alarm):
+            evidence = (
+                f"the alarm {alarm.kind} is of {name}, a member that was removed; "
+                f"`protokube etcd defrag --cluster {cluster}` takes it back"
+            )
+            yield Problem("etcd/corrupt" if alarm.kind == CORRUPT else "etcd/nospace", evidence)
+        elif alarm.kind == NOSPACE:
             evidence = (
                 f"the database of {name} has reached its quota, and the cluster takes no writes; "
                 f"run `protokube etcd defrag --cluster {cluster}` on its node, then on the others"

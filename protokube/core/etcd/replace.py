@@ -140,7 +140,7 @@ def _barred(wanted: Wanted, view: ClusterView, members: tuple[ClusterMember, ...
         return Rejected(NO_QUORUM, f"{view.name} knows no leader; wait for an election, and try again")
     if isinstance(view.alarms, Unknown):
         return Rejected("etcd/replace", f"the alarms of the etcd cluster can't be read: {view.alarms.reason}")
-    corrupt = [view.label(one.member_id) for one in view.alarms if one.kind == CORRUPT]
+    corrupt = [view.label(one.member_id) for one in view.alarms if one.kind == CORRUPT and not view.gone(one)]
     if others_corrupt := [one for one in corrupt if one != wanted.name]:
         evidence = f"{', '.join(others_corrupt)} may be corrupt: a new member would copy from it"
         return Rejected("etcd/corrupt", evidence)

@@ -34,6 +34,7 @@ from protokube.core.history import History
 from protokube.core.kubelet.assess import assess as assess_kubelet
 from protokube.core.kubelet.gate import Gate, gate
 from protokube.core.kubelet.identity import certificates as kubelet_certificates
+from protokube.core.kubelet.identity import held as held_by_kubelet
 from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.model import Fault, Unknown
@@ -101,7 +102,8 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     """Judge a snapshot."""
     cloud, storage, node = observed.cloud, observed.storage, observed.node
     findings = judge_role(cloud, master=config.master)
-    kubelet_node = KubeletNode(observed.at, cloud.instance, node, observed.kubelet)
+    held = held_by_kubelet(observed.pki.certificates)
+    kubelet_node = KubeletNode(observed.at, cloud.instance, node, observed.kubelet, held)
     volumes = None
     if config.master:
         volumes = assess_volumes(config.volumes, cloud, history.attachments, storage.mounts, storage.barred)
@@ -130,7 +132,8 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     backup = assess_backups(config.backup, observed.backups, observed.at, history.backups, served)
     dns_facts = DnsFacts(cloud, observed.records, not isinstance(storage.mounts, Unknown))
     dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
-    kubelet_node = replace(kubelet_node, certificates=pki.ready)
+    if not has_api_server(volumes):
+        kubelet_node = replace(kubelet_node, api_host=api_names[0])
     kubelet_settings = config.kubelet
     if config.components is not None:
         kubelet_settings = replace(
@@ -145,7 +148,7 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         wanted = replace(wanted, endpoints=plane.ask)
     wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
     objects = None
-    if config.control_plane and OBJECT_CERTIFICATE in pki.ready:
+    if config.control_plane and has_api_server(volumes) and OBJECT_CERTIFICATE in pki.ready:
         objects = assess_objects(wanted_objects(_objects_input(config, observed, volumes)), observed.objects)
         wanted = replace(wanted, objects=tuple(one.key for one in objects.wanted))
     return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, plane, wanted)

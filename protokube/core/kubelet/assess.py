@@ -74,8 +74,12 @@ def _render(
 ) -> KubeletFiles | str:
     """Render kubelet's files; without them, the text says with which files it starts, and why.
 
-    Neither a typo nor a binary that doesn't answer for a moment may keep the control plane down.
+    Neither a typo nor a binary or a directory that can't be read for a moment may keep the control plane down.
     """
+    if settings.control_plane and isinstance(facts.certificates, Unknown):
+        reason = f"its files stand still: its certificates are unknown ({facts.certificates.reason})"
+        findings.wait("kubelet", reason, external=True)
+        return "with the files that stand, since its certificates can't be read"
     if isinstance(facts.kubelet.binary, Unknown):
         findings.not_known("kubelet", facts.kubelet.binary.reason)
         return "with the files that stand, since kubelet can't be asked for its version and flags"
@@ -110,7 +114,7 @@ def kubelet_files(
         kubeconfig_present=_kubeconfig(settings, facts) is not None
         or not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
         joins=settings.api is not None,
-        identity=settings.control_plane and SERVING in facts.certificates,
+        identity=settings.control_plane and SERVING in _held(facts),
         manifest_dir=settings.manifest_dir,
         machine=facts.kubelet.machine,
         known_flags=binary.flags if binary else None,
@@ -122,18 +126,22 @@ def _file(facts: KubeletNode, path: str) -> object:
     return Absent() if isinstance(facts.node.files, Unknown) else facts.node.files.get(path, Absent())
 
 
+def _held(facts: KubeletNode) -> frozenset[str]:
+    return frozenset() if isinstance(facts.certificates, Unknown) else facts.certificates
+
+
 def _awaits_identity(settings: KubeletSettings, facts: KubeletNode) -> bool:
     """Whether kubelet's files wait for its first certificates; no longer than for volumes, and it starts without."""
-    if not settings.control_plane or {CLIENT, SERVING} <= facts.certificates:
+    if not settings.control_plane or {CLIENT, SERVING} <= _held(facts):
         return False
     return isinstance(_file(facts, KUBECONFIG_PATH), Absent) and facts.at.uptime < settings.gate_timeout
 
 
 def _kubeconfig(settings: KubeletSettings, facts: KubeletNode) -> str | None:
     """The kubeconfig that protokube writes; None where another hand brings it, or its certificate is missing."""
-    if not settings.control_plane or CLIENT not in facts.certificates:
+    if not settings.control_plane or CLIENT not in _held(facts):
         return None
-    return kubeconfig(f"https://127.0.0.1:{settings.api_port}", directory(CLIENT))
+    return kubeconfig(f"https://{facts.api_host}:{settings.api_port}", directory(CLIENT))
 
 
 def _differing(

@@ -8,7 +8,10 @@ certificate: kubelet reads files again, and embedded ones never (client-go's tra
 
 from __future__ import annotations
 
-from protokube.core.pki.model import KUBERNETES, PKI_DIR, CertificateWanted
+from collections.abc import Mapping
+
+from protokube.core.model import Unknown, Unread
+from protokube.core.pki.model import KUBERNETES, PKI_DIR, Certificate, CertificateWanted, Damaged
 from protokube.core.volumes.model import Instance
 
 CLIENT = "kubelet"
@@ -33,6 +36,20 @@ def certificates(instance: Instance) -> tuple[CertificateWanted, ...]:
             SERVING, KUBERNETES, user, (NODES,), dns=(instance.name,), addresses=instance.internal, server=True
         ),
     )
+
+
+def held(certificates: Mapping[str, Certificate | Damaged | Unknown] | Unknown | None) -> frozenset[str] | Unknown:
+    """The names of kubelet's certificates that stand in their directories; unknown as soon as one can't be read.
+
+    One that was issued for other names counts: kubelet goes on with it until the new one is there.
+    """
+    if certificates is None:
+        return Unread("its certificates are still being read")
+    if isinstance(certificates, Unknown):
+        return certificates
+    found = {name: certificates.get(name) for name in (CLIENT, SERVING)}
+    unknown = next((one for one in found.values() if isinstance(one, Unknown)), None)
+    return unknown or frozenset(name for name, one in found.items() if isinstance(one, Certificate))
 
 
 def directory(certificate: str) -> str:

@@ -58,8 +58,8 @@ class KubeletSettings(Struct, frozen=True):
     counted from the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files
     changed.
     `group_layers` are an instance group's. `faults` are the settings' faults: with any of them no file is rendered.
-    With `control_plane` its certificates and its kubeconfig are made here: it talks to this machine's API server, at
-    `api_port`. `api` is the URL of the API server that a node without a control plane joins.
+    With `control_plane` its certificates and its kubeconfig are made here: it talks to an API server of the control
+    plane, at `api_port`. `api` is the URL of the API server that a node without a control plane joins.
     """
 
     unit: str | None = "kubelet.service"
@@ -82,14 +82,16 @@ class KubeletSettings(Struct, frozen=True):
 class KubeletNode(Struct, frozen=True):
     """The facts that kubelet is judged by: the moment, this machine, its files and unit, and the binary.
 
-    `certificates` are the names of this node's certificates that may be used.
+    `certificates` are the names of its certificates that stand on this node. `api_host` is the host of the API server
+    that a kubelet of the control plane talks to.
     """
 
     at: Moment
     instance: Instance | Unknown
     node: NodeFacts
     kubelet: KubeletFacts
-    certificates: frozenset[str] = frozenset()
+    certificates: frozenset[str] | Unknown = frozenset()
+    api_host: str = "127.0.0.1"
 
 
 class FileWanted(Struct, frozen=True):

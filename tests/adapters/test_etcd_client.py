@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import time
+import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from protokube.core.pki.model import CertificateWanted
 from protokube.errors import EtcdRefusedError, OutcomeUnknownError, ProviderError
 from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.transport import Server, Tls
+from protokube.etcdcommand.look import take_back_alarms
 from protokube.pki.x509 import issue, make_authority
 from tests.lab.etcd_process import Etcd, answering, free_port, http
 
@@ -95,6 +97,16 @@ def test_a_full_database_raises_an_alarm_and_is_made_room_in(etcd: Etcd) -> None
     asked.disarm(Alarm(own.member_id, NOSPACE))
     assert asked.alarms() == ()
     etcd.ctl("put", "key", "again")
+
+
+def test_the_alarm_of_a_member_that_is_no_longer_listed_is_taken_back(etcd: Etcd) -> None:
+    asked = client(etcd.client)
+    gone = Alarm(2**63 + 9, NOSPACE)
+    body = json.dumps({"action": "ACTIVATE", "memberID": str(gone.member_id), "alarm": gone.kind}).encode()
+    urllib.request.urlopen(f"{etcd.client}/v3/maintenance/alarm", body, timeout=120).close()
+    assert asked.alarms() == (gone,)
+    assert take_back_alarms(asked) == [gone]
+    assert asked.alarms() == () and take_back_alarms(asked) == []
 
 
 def test_a_snapshot_is_what_etcdctl_would_save(etcd: Etcd, tmp_path: Path) -> None:

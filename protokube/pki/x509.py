@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -24,6 +26,12 @@ from protokube.core.objects.serving import ServingNames
 from protokube.core.pki.document import KeyPair, ServiceAccountKey, StoredAuthority
 from protokube.core.pki.model import AUTHORITY_LIFE, BACKDATED, LEAF_LIFE, Certificate, CertificateWanted
 from protokube.errors import ProviderError
+
+_REQUEST = re.compile(
+    rb"-----BEGIN CERTIFICATE REQUEST-----\r?\n([A-Za-z0-9+/\r\n]+={0,2}\r?\n)-----END CERTIFICATE REQUEST-----\s*"
+)
+_EXTENSIONS = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
+"""PKCS #9, extensionRequest: the only attribute from which the signer takes extensions (Go, crypto/x509)."""
 
 
 def make_authority(name: str, now: float) -> KeyPair:
@@ -88,11 +96,22 @@ def issue(wanted: CertificateWanted, authority: StoredAuthority, now: float) -> 
 
 
 def read_request(pem: bytes) -> ServingNames | str:
-    """The names in a PKCS #10 request; a text that says why it can't be read, or doesn't sign itself."""
+    """The names in a PKCS #10 request; a text that says why it can't be read, or doesn't sign itself.
+
+    What is judged must be what is signed. Libraries differ in which of two requests in a text they take, and from
+    which of two attributes they take extensions; so there must be one of each.
+    """
+    block = _REQUEST.fullmatch(pem)
+    if block is None:
+        return "it isn't one PEM block CERTIFICATE REQUEST and nothing else"
     try:
-        request = x509.load_pem_x509_csr(pem)
+        request = x509.load_der_x509_csr(binascii.a2b_base64(re.sub(rb"[\r\n]", b"", block[1]), strict_mode=True))
         if not request.is_signature_valid:
             return "it isn't signed by its own key"
+        attributes = [one.oid for one in request.attributes]
+        if attributes not in ([], [_EXTENSIONS]):
+            found = ", ".join(one.dotted_string for one in attributes)
+            return f"its attributes are {found} (expected at most one, {_EXTENSIONS.dotted_string})"
         names: list[x509.GeneralName] = []
         for extension in request.extensions:
             if isinstance(extension.value, x509.SubjectAlternativeName):
@@ -104,7 +123,9 @@ def read_request(pem: bytes) -> ServingNames | str:
     if len(common) != 1 or len(request.subject) != 1 + len(organizations):
         return "its subject has other parts than one common name and organizations"
     dns = tuple(one.value for one in names if isinstance(one, x509.DNSName))
-    addresses = tuple(str(one.value) for one in names if isinstance(one, x509.IPAddress))
+    values = [one.value for one in names if isinstance(one, x509.IPAddress)]
+    # A name of twice an address's length is a network.
+    addresses = tuple(str(one) for one in values if isinstance(one, ipaddress.IPv4Address | ipaddress.IPv6Address))
     return ServingNames(common[0], tuple(organizations), dns, addresses, len(names) - len(dns) - len(addresses))
 
 

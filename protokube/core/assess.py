@@ -15,8 +15,8 @@ from protokube.core.backup.assess import assess as assess_backups
 from protokube.core.backup.model import BackedUp, BackupAssessment
 from protokube.core.component.schema import parse_version
 from protokube.core.controlplane.assess import assess as assess_control_plane
-from protokube.core.controlplane.certificates import wanted_certificates
-from protokube.core.controlplane.model import ControlPlaneAssessment, ControlPlaneFacts
+from protokube.core.controlplane.certificates import api_server_names, wanted_certificates
+from protokube.core.controlplane.model import ControlPlaneAssessment, ControlPlaneFacts, Networking
 from protokube.core.controlplane.node import api_names as names_of_api
 from protokube.core.controlplane.node import api_port as port_of_api
 from protokube.core.controlplane.node import has_api_server
@@ -42,6 +42,7 @@ from protokube.core.objects.assess import assess as assess_objects
 from protokube.core.objects.model import CERTIFICATE as OBJECT_CERTIFICATE
 from protokube.core.objects.model import ObjectKey, ObjectsAssessment
 from protokube.core.objects.model import certificate as object_certificate
+from protokube.core.objects.serving import Reserved
 from protokube.core.objects.wanted import ObjectsInput, wanted_objects
 from protokube.core.observed import Observed
 from protokube.core.pki.assess import assess as assess_pki
@@ -149,7 +150,10 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
     objects = None
     if config.control_plane and has_api_server(volumes) and OBJECT_CERTIFICATE in pki.ready:
-        objects = assess_objects(wanted_objects(_objects_input(config, observed, volumes)), observed.objects)
+        reserved = _reserved(config, volumes, api_names)
+        objects = assess_objects(
+            wanted_objects(_objects_input(config, observed, volumes)), observed.objects, reserved
+        )
         wanted = replace(wanted, objects=tuple(one.key for one in objects.wanted))
     return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, plane, wanted)
 
@@ -162,6 +166,12 @@ def _objects_input(config: NodeConfig, observed: Observed, volumes: VolumesAsses
     url = f"https://api{config.etcd.suffix(volumes.cluster_id)}:{config.kubelet.api_port}"
     known = None if isinstance(parsed, Fault) else parsed
     return ObjectsInput(volumes.instance.name, url, observed.objects.ca, known)
+
+
+def _reserved(config: NodeConfig, volumes: VolumesAssessment, api_names: tuple[str, ...]) -> Reserved:
+    networking = Networking() if config.components is None else config.components.networking
+    names, addresses = api_server_names(volumes.instance, networking, api_names)
+    return Reserved(frozenset(addresses), frozenset(names), frozenset({networking.domain.lower()}))
 
 
 def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dns: DnsAssessment) -> Wanted:

@@ -17,6 +17,7 @@ from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.http import Credentials, KubeHttp
 from protokube.kubeapi.requests import (
     Read,
+    api_server_addresses,
     decide,
     node_addresses,
     service_addresses,
@@ -69,7 +70,8 @@ class NodeObjects:
         facts = ObjectFacts(asked=True, found=found, ca=b64encode(ca).decode(), requests=undecided(api, self._read))
         self._follow(api)
         if facts.requests:
-            return replace(facts, nodes=node_addresses(api), reserved=service_addresses(api))
+            reserved = service_addresses(api) | api_server_addresses(api)
+            return replace(facts, nodes=node_addresses(api), reserved=reserved)
         return facts
 
     def apply(self, manifest: Manifest) -> None:

@@ -42,6 +42,14 @@ def service_addresses(api: KubeApi) -> frozenset[str]:
     return frozenset(address for one in api.list("/api/v1/services") for address in _addresses(one["spec"]))
 
 
+def api_server_addresses(api: KubeApi) -> frozenset[str]:
+    """The addresses of all API servers, as these say themselves."""
+    found = api.get("/api/v1/namespaces/default/endpoints/kubernetes") or {}
+    subsets = found.get("subsets") or ()
+    kinds = ("addresses", "notReadyAddresses")
+    return frozenset(each["ip"] for one in subsets for kind in kinds for each in one.get(kind) or ())
+
+
 def decide(api: KubeApi, name: str, *, approve: bool, reason: str) -> None:
     """Approve or deny a request, unless it is decided or gone."""
     found = api.get(f"{API}/{name}")

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from protokube.core.objects.assess import assess
 from protokube.core.objects.model import BOOTSTRAPPERS, ObjectFacts
-from protokube.core.objects.serving import SIGNER, judge
+from protokube.core.objects.serving import SIGNER, Reserved, judge
 from protokube.core.objects.tokens import NAMESPACE, secret_manifest, secret_name
 from protokube.core.objects.wanted import ObjectsInput, wanted_objects
 from protokube.kubeapi.client import KubeApi
@@ -58,7 +58,7 @@ def look(api: KubeApi) -> ObjectFacts:
 
 
 def apply_all(api: KubeApi) -> None:
-    for one in assess(wanted_objects(INPUT), look(api)).apply:
+    for one in assess(wanted_objects(INPUT), look(api), Reserved()).apply:
         api.apply(one.manifest)
 
 
@@ -99,7 +99,7 @@ def certified(server: ApiServer, name: str) -> str:
 
 
 def test_all_objects_stand_after_one_pass_and_nothing_is_left_to_do(server: ApiServer) -> None:
-    assert assess(wanted_objects(INPUT), look(server.admin())).apply == ()
+    assert assess(wanted_objects(INPUT), look(server.admin()), Reserved()).apply == ()
 
 
 def test_another_owners_fields_and_unknown_ones_are_kept(server: ApiServer) -> None:
@@ -204,7 +204,7 @@ def make_node(api: KubeApi, name: str, *addresses: str) -> None:
 
 
 def decide_all(api: KubeApi) -> None:
-    nodes, reserved = node_addresses(api), service_addresses(api)
+    nodes, reserved = node_addresses(api), Reserved(service_addresses(api))
     for one in undecided(api, read_request):
         if (verdict := judge(one, nodes, reserved)) is not None:
             decide(api, one.name, approve=verdict.approve, reason=verdict.reason)

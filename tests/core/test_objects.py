@@ -8,8 +8,17 @@ import pytest
 
 from protokube.core.model import Fault
 from protokube.core.objects.actions import ApplyObject
-from protokube.core.objects.assess import assess, has_fields
-from protokube.core.objects.model import BOOTSTRAPPERS, ObjectFacts, ObjectKey, key_of
+from protokube.core.objects.assess import assess as judge_objects
+from protokube.core.objects.assess import has_fields
+from protokube.core.objects.model import (
+    BOOTSTRAPPERS,
+    ObjectFacts,
+    ObjectKey,
+    ObjectsAssessment,
+    ObjectWanted,
+    key_of,
+)
+from protokube.core.objects.serving import Reserved, ServingNames, ServingRequest
 from protokube.core.objects.tokens import parse_life, secret_manifest, tokens_of
 from protokube.core.objects.wanted import ObjectsInput, wanted_objects
 
@@ -17,6 +26,10 @@ INPUT = ObjectsInput("node-a", "https://api.internal.dev.example.com:6443", "Q0E
 WANTED = wanted_objects(INPUT)
 NODE = ObjectKey("v1", "Node", "node-a")
 ALL = {one.key: dict(one.manifest) for one in WANTED}
+
+
+def assess(wanted: tuple[ObjectWanted, ...], facts: ObjectFacts) -> ObjectsAssessment:
+    return judge_objects(wanted, facts, Reserved(frozenset({"10.0.0.9"})))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +81,18 @@ def test_applying_predicts_that_it_is_done() -> None:
     for one in assess(WANTED, facts).apply:
         facts = ApplyObject.of(one.manifest).predict(facts, 0.0)
     assert assess(WANTED, facts).apply == ()
+
+
+@pytest.mark.parametrize(("address", "approved"), [("10.0.0.1", True), ("10.0.0.9", False), ("10.96.0.1", False)])
+def test_no_address_of_this_api_server_or_of_those_that_it_tells_of_goes_to_a_node(
+    address: str, approved: bool
+) -> None:
+    names = ServingNames("system:node:w1", ("system:nodes",), ("w1",), (address,))
+    request = ServingRequest("r", "system:node:w1", ("system:nodes",), ("server auth",), names)
+    facts = ObjectFacts(
+        asked=True, found=ALL, requests=(request,), nodes={"w1": (address,)}, reserved=frozenset({"10.96.0.1"})
+    )
+    assert assess(WANTED, facts).decide["r"].approve is approved
 
 
 def test_the_objects_give_a_bootstrap_token_no_more_than_a_certificate() -> None:

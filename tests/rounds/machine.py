@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -429,6 +429,10 @@ class Pki(Port):
             self._node.certificates[action.wanted.name] = certificate
 
 
+def _claimed(node: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(one["address"] for one in node.get("status", {}).get("addresses", ()))
+
+
 class Objects(Port):
     """The machine's API server, which lays what is applied over what is there."""
 
@@ -437,7 +441,7 @@ class Objects(Port):
             if self._node.api_down is not None:
                 return ObjectFacts(asked=True, not_ready=self._node.api_down)
             found = {one: self._world.objects.get(one) for one in keys}
-            nodes = {key.name: ("10.0.0.1",) for key in self._world.objects if key.kind == "Node"}
+            nodes = {key.name: _claimed(one) for key, one in self._world.objects.items() if key.kind == "Node"}
             requests = tuple(self._world.requests.values())
             self._node.asked_for = False
             return ObjectFacts(asked=True, found=found, ca="Q0E=", requests=requests, nodes=nodes)

@@ -105,13 +105,15 @@ def test_killed_at_every_effect_it_ends_in_the_same_place() -> None:
 def test_a_kubelets_request_is_decided_when_it_comes(world: World, node: Node) -> None:
     node.api_down = None
     world.objects[NODE] = {"metadata": {"name": "n0", "labels": {}}}
+    for name, address in (("w1", "10.0.9.1"), ("w2", "fd00::1")):
+        world.objects[ObjectKey("v1", "Node", name)] = {"status": {"addresses": [{"address": address}]}}
     process = Process(world, node, CONFIG)
     assert process.rounds().converged
-    user, usages = "system:node:n0", ("digital signature", "server auth")
+    user, usages = "system:node:w1", ("digital signature", "server auth")
     good = ServingRequest(
-        "good", user, ("system:nodes",), usages, ServingNames(user, ("system:nodes",), ("n0",), ("10.0.0.1",))
+        "good", user, ("system:nodes",), usages, ServingNames(user, ("system:nodes",), ("w1",), ("10.0.9.1",))
     )
-    bad = ServingRequest("bad", user, ("system:nodes",), usages, ServingNames(user, ("system:masters",), ("n0",)))
+    bad = ServingRequest("bad", user, ("system:nodes",), usages, ServingNames(user, ("system:masters",), ("w1",)))
     early = ServingRequest(
         "early",
         "system:node:n9",
@@ -119,11 +121,18 @@ def test_a_kubelets_request_is_decided_when_it_comes(world: World, node: Node) -
         usages,
         ServingNames("system:node:n9", ("system:nodes",), ("n9",)),
     )
-    world.requests = {one.name: one for one in (good, bad, early)}
+    thief = ServingRequest(
+        "thief",
+        "system:node:n0",
+        ("system:nodes",),
+        usages,
+        ServingNames("system:node:n0", ("system:nodes",), ("n0",)),
+    )
+    world.requests = {one.name: one for one in (good, bad, early, thief)}
     assert process.round().converged and not world.decided, "nothing was heard of them"
 
     node.asked_for = True
     report = process.round()
-    assert world.decided == {"good": True, "bad": False}
+    assert world.decided == {"good": True, "bad": False, "thief": False}, "n0 is a name of the API server"
     assert [one.subject for one in report.left.waiting] == ["request early"]
     assert any(step.step.action.describe().startswith("deny the request bad") for step in report.steps)

@@ -48,16 +48,14 @@ def wanted_certificates(
     if not api_server:
         return (proxy,)
     clients = [CertificateWanted(CLIENTS[one], KUBERNETES, USERS[one], client=True) for one in (MANAGER, SCHEDULER)]
-    inside = ("kubernetes", "kubernetes.default", "kubernetes.default.svc")
-    names = (instance.name, *inside, f"{inside[-1]}.{networking.domain}", *api_names, "localhost")
-    own = ("127.0.0.1", *first_service_address(networking), *instance.internal, *instance.external)
+    names, addresses = api_server_names(instance, networking, api_names)
     return (
         CertificateWanted(
             APISERVER_CERTIFICATE,
             KUBERNETES,
             "kube-apiserver",
-            dns=tuple(dict.fromkeys(name.lower() for name in names)),
-            addresses=tuple(dict.fromkeys(own)),
+            dns=names,
+            addresses=addresses,
             server=True,
         ),
         # No group: a role for exactly this user lets it reach kubelets (system:kubelet-api-admin).
@@ -68,6 +66,16 @@ def wanted_certificates(
         CertificateWanted(SERVICE_ACCOUNT, TOKENS, SERVICE_ACCOUNT, material=Material.TOKEN_KEYS),
         CertificateWanted(SIGNING, KUBERNETES, SIGNING, material=Material.AUTHORITY),
     )
+
+
+def api_server_names(
+    instance: Instance, networking: Networking, api_names: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names and the addresses that this node's API server is called by."""
+    inside = ("kubernetes", "kubernetes.default", "kubernetes.default.svc")
+    names = (instance.name, *inside, f"{inside[-1]}.{networking.domain}", *api_names, "localhost")
+    own = ("127.0.0.1", *first_service_address(networking), *instance.internal, *instance.external)
+    return tuple(dict.fromkeys(name.lower() for name in names)), tuple(dict.fromkeys(own))
 
 
 def needed_by(component: str, *, etcd_tls: bool) -> frozenset[str]:

@@ -12,14 +12,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from protokube.core.objects.model import ObjectFacts, ObjectsAssessment, ObjectWanted
-from protokube.core.objects.serving import Verdict, judge
+from protokube.core.objects.serving import Reserved, Verdict, judge
 from protokube.core.steps import Findings
 
 _API = "API server"
 
 
-def assess(wanted: tuple[ObjectWanted, ...], facts: ObjectFacts) -> ObjectsAssessment:
-    """Judge the objects, if the API server was asked in this reconcile."""
+def assess(wanted: tuple[ObjectWanted, ...], facts: ObjectFacts, reserved: Reserved) -> ObjectsAssessment:
+    """Judge the objects, if the API server was asked in this reconcile. `reserved`: what of this node's API server no
+    other node may have."""
     findings = Findings()
     judged = ObjectsAssessment(wanted, findings=findings)
     if not facts.asked or not wanted:
@@ -36,13 +37,14 @@ def assess(wanted: tuple[ObjectWanted, ...], facts: ObjectFacts) -> ObjectsAsses
             findings.wait(str(one.key), "it isn't there yet", external=True)
         elif not has_fields(present, one.manifest):
             differing.append(one)
-    return replace(judged, apply=tuple(differing), decide=_verdicts(facts, findings))
+    return replace(judged, apply=tuple(differing), decide=_verdicts(facts, reserved, findings))
 
 
-def _verdicts(facts: ObjectFacts, findings: Findings) -> Mapping[str, Verdict]:
+def _verdicts(facts: ObjectFacts, reserved: Reserved, findings: Findings) -> Mapping[str, Verdict]:
     decided = {}
+    reserved = replace(reserved, addresses=reserved.addresses | facts.reserved)
     for request in facts.requests:
-        verdict = judge(request, facts.nodes, facts.reserved)
+        verdict = judge(request, facts.nodes, reserved)
         if verdict is None:
             findings.wait(f"request {request.name}", f"{request.user} has no Node yet", external=True)
         else:

@@ -62,7 +62,8 @@ class ObjectFacts(Struct, frozen=True):
 
     `found` are the objects that are wanted, None where there is none. `ca`: the certificates of the API server's
     authorities, in base64. `requests` are those for serving certificates that nobody has decided; where there are
-    any, `nodes` are the addresses that each node claims, and `reserved` those of services.
+    any, `nodes` are the addresses that each node claims, and `reserved` those of
+    services and of all API servers.
     """
 
     asked: bool = False

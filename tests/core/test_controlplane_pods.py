@@ -250,9 +250,10 @@ def test_every_certificate_that_a_flag_names_is_needed(component: str) -> None:
     assert named <= needed_by(component, etcd_tls=True)
 
 
-def test_new_keys_and_authorities_are_told_to_who_reads_them_once() -> None:
-    wanted = certificates()["service-account"]
-    before = {"service-account": Certificate(wanted, "1", 0, 1, "a", 1, ("a",))}
-    after = {"service-account": Certificate(wanted, "2", 0, 1, "b", 1, ("b", "a"))}
+@pytest.mark.parametrize("name", ["service-account", "apiserver-kubelet-client"])
+def test_new_keys_and_authorities_are_told_to_who_reads_them_once(name: str) -> None:
+    wanted = certificates()[name]
+    before = {name: Certificate(wanted, "1", 0, 1, "a", 1, ("a",))}
+    after = {name: Certificate(wanted, "2", 0, 1, "b", 1, ("b", "a"))}
     assert trusted_by("kube-apiserver", before) != trusted_by("kube-apiserver", after)
     assert trusted_by("kube-scheduler", before) == trusted_by("kube-scheduler", after) == ""

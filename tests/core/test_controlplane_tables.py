@@ -260,6 +260,11 @@ def test_defaults_give_way_and_node_restriction_stays() -> None:
     )
     assert isinstance(outcome, Rendered)
     assert {"--secure-port=443", "--enable-admission-plugins=AlwaysPullImages,NodeRestriction"} <= set(outcome.flags)
+    ours = "--kubelet-certificate-authority=/var/lib/protokube/pki/apiserver-kubelet-client/ca.crt"
+    assert ours in outcome.flags
+    other = rendered("kube-apiserver", "1.36.2", {"kubeletCertificateAuthority": "/etc/kubelets/ca.crt"})
+    assert isinstance(other, Rendered)
+    assert "--kubelet-certificate-authority=/etc/kubelets/ca.crt" in other.flags and ours not in other.flags
     off = rendered("kube-apiserver", "1.36.2", {"disableAdmissionPlugins": ["NodeRestriction"]})
     assert isinstance(off, Rendered)
     assert not any(flag.startswith("--enable-admission") for flag in off.flags)

@@ -33,7 +33,7 @@ USERS = {MANAGER: "system:kube-controller-manager", SCHEDULER: "system:kube-sche
 
 # What each component reads at its start alone (kubernetes, dynamiccertificates: all else is read again).
 _AT_START = {
-    API_SERVER: (CLIENT, SERVICE_ACCOUNT),
+    API_SERVER: (CLIENT, KUBELET_CLIENT, SERVICE_ACCOUNT),
     MANAGER: (CLIENTS[MANAGER], SERVICE_ACCOUNT),
     SCHEDULER: (CLIENTS[SCHEDULER],),
     PROXY: (CLIENTS[PROXY],),

@@ -66,6 +66,8 @@ def _api_server(given: ControlPlaneSettings, node: NodeOfControlPlane, configure
         "kubeletPreferredAddressTypes": ["InternalIP", "ExternalIP", "Hostname"],
         "securePort": API_PORT,
         "serviceAccountIssuer": [f"https://kubernetes.default.svc.{given.networking.domain}"],
+        # Without it whoever takes a kubelet's address is sent what people run in its pods.
+        "kubeletCertificateAuthority": certificate_path(KUBELET_CLIENT, "ca.crt"),
         "enableProfiling": False,  # a debugging aid that costs, and tells callers more than they need
     }
     if "authorizationConfig" not in configured.files:

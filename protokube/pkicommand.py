@@ -186,7 +186,7 @@ class _Terminal:
         authority = found.document.authorities[KUBERNETES]
         wanted = CertificateWanted("admin", KUBERNETES, "kubernetes-admin", ("system:masters",), client=True)
         _, files = issue(wanted, authority, self._now)
-        server = f"https://api{self._chosen.config.etcd.suffix(self._cluster)}:6443"
+        server = f"https://api{self._chosen.config.etcd.suffix(self._cluster)}:{self._chosen.config.kubelet.api_port}"
         print(_kubeconfig_text(self._cluster, server, files), end="")
 
     def _known(self) -> Mapping[str, Certificate]:

@@ -36,6 +36,12 @@ def read_control_plane(section: Section | None, version: str | None, manifest_di
     group_layers = {
         name: _layers(group.value, faults) for name, group in named.items() if isinstance(group.value, dict)
     }
+    faults += [
+        Fault(f"{layer.place}.securePort", "is one for all API servers; expected in kubeAPIServer alone")
+        for each in group_layers.values()
+        for layer in each.get(API_SERVER, ())
+        if "securePort" in layer.values
+    ]
     return ControlPlaneSettings(version, networking, images, layers, group_layers, manifest_dir, tuple(faults))
 
 

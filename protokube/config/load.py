@@ -15,6 +15,7 @@ from protokube.config.controlplane import KEYS as CONTROL_PLANE_KEYS
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
 from protokube.core.component.model import Layer
 from protokube.core.component.schema import parse_version
+from protokube.core.controlplane.node import api_port
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
@@ -206,6 +207,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     if api is not None and not re.fullmatch(r"https://[^/?#\s]+", api):
         faults.append(Fault("--api", f"{api!r} where a URL such as https://api.example.com:6443 was expected"))
     kubelet = _kubelet(section)
+    components = read_control_plane(section, kubelet["version"], folder)
     return NodeConfig(
         master=master,
         control_plane=control_plane,
@@ -235,10 +237,11 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             manifest_dir=folder,
             master=master,
             control_plane=control_plane,
+            api_port=api_port(components),
             api=api,
             **kubelet,
         ),
-        components=read_control_plane(section, kubelet["version"], folder),
+        components=components,
     )
 
 

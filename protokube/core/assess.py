@@ -18,7 +18,6 @@ from protokube.core.controlplane.assess import assess as assess_control_plane
 from protokube.core.controlplane.certificates import api_server_names, wanted_certificates
 from protokube.core.controlplane.model import ControlPlaneAssessment, ControlPlaneFacts, Networking
 from protokube.core.controlplane.node import api_names as names_of_api
-from protokube.core.controlplane.node import api_port as port_of_api
 from protokube.core.controlplane.node import has_api_server
 from protokube.core.disks.accepted import read_accepted
 from protokube.core.disks.assess import assess as assess_disks
@@ -135,12 +134,7 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
     if not has_api_server(volumes):
         kubelet_node = replace(kubelet_node, api_host=api_names[0])
-    kubelet_settings = config.kubelet
-    if config.components is not None:
-        kubelet_settings = replace(
-            kubelet_settings, api_port=port_of_api(config.components, volumes.instance.instance_group)
-        )
-    kubelet = assess_kubelet(kubelet_settings, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
+    kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
     wanted = _wanted(config, disks, etcd, dns)
     wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)
     if config.control_plane and config.components is not None:

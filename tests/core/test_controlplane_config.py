@@ -29,18 +29,14 @@ networking: {podCIDR: 10.1.0.0/16, serviceCIDR: 10.2.0.0/16, clusterDNS: 10.2.0.
 images: {registry: mirror.example/k8s/, overrides: {kube-proxy: "mine:1"}}
 kubeAPIServer: {securePort: 443}
 kubeProxy: {mode: nftables}
-instanceGroups: {odd: {kubeAPIServer: {securePort: 8443}, kubelet: {maxPods: 5}}}
+instanceGroups: {odd: {kubeAPIServer: {eventTTL: 2h}, kubelet: {maxPods: 5}}}
 """,
     )
     assert not found.faults
     assert found.version == "1.36.2"
     assert found.networking == Networking("10.1.0.0/16", "10.2.0.0/16", "cluster.local", "10.2.0.10")
     assert found.images == Images("mirror.example/k8s", {"kube-proxy": "mine:1"})
-    assert (api_port(found, None), api_port(found, "odd"), api_port(ControlPlaneSettings(), "odd")) == (
-        443,
-        8443,
-        6443,
-    )
+    assert (api_port(found), api_port(ControlPlaneSettings())) == (443, 6443)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +46,10 @@ instanceGroups: {odd: {kubeAPIServer: {securePort: 8443}, kubelet: {maxPods: 5}}
         ("kubeProxy: x", "a mapping of kube-proxy's settings"),
         ("networking: {podCidr: 10.0.0.0/8}", "unknown key 'podCidr'; known are"),
         ("networking: {podCIDR: 10.0.0.0/8}", "networking.serviceCIDR: 10.96.0.0/12 overlaps podCIDR"),
+        (
+            "instanceGroups: {a: {kubeAPIServer: {securePort: 443}}}",
+            "a.kubeAPIServer.securePort: is one for all API servers",
+        ),
         ("images: {overrides: {etcd: x}}", "'etcd' is no component"),
         ("instanceGroups: {a: {kubeScheduler: {parallelism: 0}}}", "instanceGroups.a.kubeScheduler.parallelism"),
     ],
@@ -57,3 +57,10 @@ instanceGroups: {odd: {kubeAPIServer: {securePort: 8443}, kubelet: {maxPods: 5}}
 def test_faults_stop_the_control_plane_alone(tmp_path: Path, text: str, fault: str) -> None:
     found = settings_of(tmp_path, text)
     assert any(fault in str(one) for one in found.faults), found.faults
+
+
+def test_the_api_has_one_port_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("kubeAPIServer: {securePort: 8443}")
+    found, faults = read(["--config", str(path), "--root", str(tmp_path)], {})
+    assert not faults and found.node.kubelet.api_port == 8443

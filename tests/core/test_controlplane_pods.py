@@ -113,7 +113,7 @@ def test_probes(component: str, version: str, live: str | None, ready: str | Non
 @pytest.mark.parametrize(
     ("component", "values", "host", "port"),
     [
-        ("kube-apiserver", {"bindAddress": "10.0.0.1"}, "10.0.0.1", 6443),
+        ("kube-scheduler", {"bindAddress": "10.0.0.1"}, "10.0.0.1", 10259),
         ("kube-apiserver", {"bindAddress": "0.0.0.0"}, "127.0.0.1", 6443),
         ("kube-controller-manager", {"securePort": 9999}, "127.0.0.1", 9999),
         ("kube-proxy", {"healthzBindAddress": "10.0.0.1:80"}, "10.0.0.1", 80),
@@ -155,7 +155,8 @@ def test_what_is_read_at_the_start_alone_changes_the_pod() -> None:
     ("component", "values", "url"),
     [
         ("kube-apiserver", {}, "https://127.0.0.1:6443/livez"),
-        ("kube-apiserver", {"bindAddress": "fd00::1", "securePort": 443}, "https://[fd00::1]:443/livez"),
+        ("kube-apiserver", {"bindAddress": "::", "securePort": 443}, "https://127.0.0.1:443/livez"),
+        ("kube-scheduler", {"bindAddress": "fd00::1"}, "https://[fd00::1]:10259/healthz"),
         ("kube-scheduler", {}, "https://127.0.0.1:10259/healthz"),
         ("kube-proxy", {"healthzBindAddress": "[fd00::1]:1"}, "http://[fd00::1]:1/healthz"),
     ],

@@ -275,9 +275,9 @@ def test_defaults_give_way_and_node_restriction_stays() -> None:
     [
         ("1.31.9", {}, False),
         ("1.32.0", {}, True),
-        ("1.36.2", {"anonymousAuth": False}, False),
+        ("1.36.2", {"anonymousAuth": True}, False),
         ("1.36.2", {"oidcIssuerURL": "https://a.example", "oidcClientID": "x"}, False),
-        ("1.36.2", {"authenticationConfig": {"anonymous": {"enabled": False}}}, False),
+        ("1.36.2", {"authenticationConfig": {"anonymous": {"enabled": True}}}, False),
     ],
 )
 def test_the_anonymous_see_health_paths_alone_where_the_version_can(
@@ -288,6 +288,34 @@ def test_the_anonymous_see_health_paths_alone_where_the_version_can(
     text = file_of(outcome, "authenticationConfig", "{}")
     paths = [each["path"] for each in (yaml.safe_load(text).get("anonymous") or {}).get("conditions", [])]
     assert paths == (["/livez", "/readyz", "/healthz"] if limited else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"bindAddress": "10.0.0.1"}, "bindAddress"),
+        ({"bindAddress": "127.0.0.1"}, "bindAddress"),
+        ({"anonymousAuth": False}, "anonymousAuth"),
+        ({"authenticationConfig": {"anonymous": {"enabled": False}}}, "authenticationConfig.anonymous.enabled"),
+        (
+            {"authenticationConfig": {"anonymous": {"enabled": True, "conditions": [{"path": "/livez"}]}}},
+            "authenticationConfig.anonymous.conditions",
+        ),
+    ],
+)
+def test_what_closes_the_api_server_to_probes_is_refused(values: dict[str, Any], place: str) -> None:
+    outcome = rendered("kube-apiserver", "1.36.2", values)
+    assert isinstance(outcome, tuple)
+    assert [(one.place, "ask for the API server's health" in one.message) for one in outcome] == [
+        (f"layer.{place}", True)
+    ]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_the_api_server_may_listen_at_every_address(address: str) -> None:
+    paths = [{"path": path} for path in ("/livez", "/readyz", "/healthz", "/version")]
+    closed = {"authenticationConfig": {"anonymous": {"enabled": True, "conditions": paths}}}
+    assert isinstance(rendered("kube-apiserver", "1.36.2", {"bindAddress": address, **closed}), Rendered)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ EDGES: dict[tuple[str, str], Edge] = {
     ("*", "logging.format"): _words("text", "json"),
     ("*", "clientConnection.burst"): Edge((1,), (-1,)),
     # --- kube-apiserver
+    ("kube-apiserver", "bindAddress"): Edge(("0.0.0.0", "::"), ("10.0.0.1", "localhost")),
     ("kube-apiserver", "storageBackend"): _words("etcd3"),
     ("kube-apiserver", "storageMediaType"): _words("application/json", "application/vnd.kubernetes.protobuf"),
     ("kube-apiserver", "authorizationMode"): Edge((["Node", "RBAC"], ["Webhook"]), (["Nodes"], ["RBAC", "RBAC"])),

@@ -27,8 +27,8 @@ from protokube.core.controlplane.model import (
     FileWanted,
     NodeOfControlPlane,
 )
-from protokube.core.controlplane.node import LocalEtcd, has_api_server, local_etcd, node_of
-from protokube.core.controlplane.own import API_PORT, CLIENTS
+from protokube.core.controlplane.node import LocalEtcd, api_port, has_api_server, local_etcd, node_of
+from protokube.core.controlplane.own import CLIENTS
 from protokube.core.controlplane.paths import kubeconfig_path
 from protokube.core.controlplane.pods import health_port, health_url, pod
 from protokube.core.controlplane.render import Rendered, render
@@ -120,7 +120,7 @@ class _Plane(Struct, frozen=True):
         """The verdicts on all components."""
         rendered = self._rendered(group)
         api = rendered.get(API_SERVER)
-        port = health_port(api) if api is not None else API_PORT
+        port = health_port(api) if api is not None else api_port(self.settings)
         here = health_url(api).removesuffix("/livez") if api is not None else f"https://127.0.0.1:{port}"
         server = here if self.members is not None else f"https://{api_name}:{port}"
         for component in COMPONENTS:

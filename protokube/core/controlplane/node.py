@@ -66,9 +66,9 @@ def node_of(volumes: VolumesAssessment, etcd: tuple[LocalEtcd, ...], facts: Cont
     return NodeOfControlPlane(instance.name, instance.internal, tuple(one.endpoint for one in etcd), trusted)
 
 
-def api_port(settings: ControlPlaneSettings, group: str | None) -> int:
-    """The port of this node's API server."""
-    layers = settings.layers.get(API_SERVER, ()) + settings.group_layers.get(group or "", {}).get(API_SERVER, ())
+def api_port(settings: ControlPlaneSettings) -> int:
+    """The port of all API servers of the cluster: the API's URL has but one."""
+    layers = settings.layers.get(API_SERVER, ())
     ports = [layer.values["securePort"] for layer in layers if isinstance(layer.values.get("securePort"), int)]
     return int(str(ports[-1])) if ports else API_PORT
 

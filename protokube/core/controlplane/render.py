@@ -21,12 +21,12 @@ from protokube.core.controlplane.layers import Configured, ours, read_layers
 from protokube.core.controlplane.model import ControlPlaneSettings, NodeOfControlPlane
 from protokube.core.controlplane.own import own_settings
 from protokube.core.controlplane.paths import configuration_dir
+from protokube.core.controlplane.reachable import HEALTH_PATHS, unreachable_faults
 from protokube.core.controlplane.relations import relation_faults
 from protokube.core.controlplane.schemas import API_SERVER, PROXY, SCHEDULER, component_schema, file_schema
 from protokube.core.controlplane.versions import ANONYMOUS_PATHS, file_api, scheduler_api
 from protokube.core.model import Fault
 
-HEALTH_PATHS = ("/livez", "/readyz", "/healthz")
 _FLAG_OF_FILE = {
     "authenticationConfig": "authenticationConfigFile",
     "authorizationConfig": "authorizationConfigFile",
@@ -66,7 +66,7 @@ def render(
     notes = list(_version_notes(component, version))
     files = dict(configured.files)
     if component == API_SERVER:
-        faults += _exclusions(configured)
+        faults += (*_exclusions(configured), *unreachable_faults(configured))
         notes += _close_to_the_anonymous(configured, files, version)
     texts: dict[str, str] = {}
     flags: dict[str, object] = {}

@@ -16,7 +16,9 @@ PIP := $(BIN)/$(QUIET_PIP)
 PINNED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock
 # Network, mounts and everything under them are the test run's own, and end with it.
 PRIVATE := unshare --net --mount --propagation private
-PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+# .ci/run has pytest remember what failed.
+CACHE ?= -p no:cacheprovider
+PYTEST := $(BIN)/python -m pytest $(CACHE)
 STYLED := protokube nodeup release tests benchmarks examples examples/demo
 
 # Programs under test start as they do where they are installed: with bytecode, which this variable forbids to write.

@@ -27,13 +27,14 @@ START_LIMIT = 60.0
 
 _PACKAGE_PARENT = str(Path(__file__).parents[3])
 _ASK = """
-import os, sys, threading
+import contextlib, os, sys, threading
 sys.path.insert(0, sys.argv[1])
 from protokube.kernel import calls
 
 def ask(name):
     file = calls.loop_backing("/dev/" + name)
-    os.write(1, (" ".join((name, *map(str, file or ()))) + "\\n").encode())
+    with contextlib.suppress(BrokenPipeError):  # whoever asked has been killed
+        os.write(1, (" ".join((name, *map(str, file or ()))) + "\\n").encode())
 
 os.write(1, b"\\n")
 for name in sys.argv[2:]:

@@ -56,7 +56,12 @@ def test_a_pod_s_life(node: AgentNode) -> None:
     main["args"] = ["-c", "exec sleep 2000"]
     del main["readinessProbe"]
     node.place("p.yaml", pod("p", containers=[main], initContainers=[init], volumes=volumes))
-    node.until("the new one runs", lambda: node.units() and node.units() != [unit] and "-c-0" in node.units()[0])
+
+    def new_one() -> bool:
+        running = node.units()
+        return bool(running) and running != [unit] and "-c-0" in running[0]
+
+    node.until("the new one runs", new_one)
     assert len(node.units()) == 1
     node.take("p.yaml")
     node.until("it is gone", lambda: node.pods() == {})

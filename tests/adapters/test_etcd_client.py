@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import io
 import json
 import shutil
-import socket
-import struct
 import subprocess
-import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from protokube.core.etcd.running import NOSPACE, Alarm, ClusterMember
-from protokube.core.pki.document import StoredAuthority
-from protokube.core.pki.model import CertificateWanted
 from protokube.errors import EtcdRefusedError, OutcomeUnknownError, ProviderError
 from protokube.etcdclient.client import EtcdClient
-from protokube.etcdclient.transport import Server, Tls
+from protokube.etcdclient.transport import Server
 from protokube.etcdcommand.look import take_back_alarms
-from protokube.pki.x509 import issue, make_authority
 from tests.lab.etcd_process import Etcd, answering, free_port, http
 
 QUOTA = 256 * 1024
@@ -221,27 +213,3 @@ def test_what_etcd_refuses_is_said_in_its_own_words() -> None:
     ):
         client(url).remove(7)
     assert (refused.value.reason, refused.value.code) == ("etcdserver: unhealthy cluster", 14)
-
-
-def test_a_connection_that_the_server_resets_before_tls_leaves_no_socket_open(tmp_path: Path) -> None:
-    """CPython's wrap_socket() loses the socket of a connection that has been reset: it must not come to that."""
-    wanted, now = CertificateWanted("x", "a", "elsewhere", client=True), time.time()
-    for name, text in issue(wanted, StoredAuthority(make_authority("a", now)), now)[1].items():
-        (tmp_path / name).write_text(text)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(30)
-
-        def reset() -> None:
-            for _ in range(20):
-                connection, _ = server.accept()
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                connection.close()
-
-        with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(reset)
-            asked = EtcdClient(Server(f"https://127.0.0.1:{server.getsockname()[1]}", Tls(tmp_path, "etcd")), 30)
-            for _ in range(20):
-                with pytest.raises(ProviderError):
-                    asked.status()
-            done.result()
-    gc.collect()  # a socket that was lost would complain now

@@ -34,8 +34,8 @@ WHEELS = ("manylinux_2_28", "manylinux_2_17", "manylinux_2_12", "manylinux_2_5")
 EPOCH = 1_577_836_800
 """The time of every file, 2020-01-01: a zip knows none before 1980."""
 
-UNUSED_PACKAGES = ("protokube/agent", "bin", "cffi", "markdown_it", "mdurl", "pycparser", "pygments")
-"""The agent needs more than is here. cryptography needs the compiled half of cffi alone, and rich's progress bars
+UNUSED_PACKAGES = ("protokube/agent", "protokube/hub", "bin", "cffi", "markdown_it", "mdurl", "pycparser", "pygments")
+"""The agent and the hub need more than is here. cryptography needs the compiled half of cffi alone, and rich's progress bars
 neither Markdown nor highlighting."""
 UNUSED_FILES = ("*.dist-info", "*.pyi", "py.typed", "__pycache__", "tests")
 BOTOCORE_DATA = ("_retry.json", "partitions.json", "sdk-default-configuration.json")

@@ -35,8 +35,8 @@ EPOCH = 1_577_836_800
 """The time of every file, 2020-01-01: a zip knows none before 1980."""
 
 UNUSED_PACKAGES = ("protokube/agent", "protokube/hub", "bin", "cffi", "markdown_it", "mdurl", "pycparser", "pygments")
-"""The agent and the hub need more than is here. cryptography needs the compiled half of cffi alone, and rich's progress bars
-neither Markdown nor highlighting."""
+"""The agent and the hub need more than is here. cryptography needs the compiled half of cffi alone, and rich's
+progress bars neither Markdown nor highlighting."""
 UNUSED_FILES = ("*.dist-info", "*.pyi", "py.typed", "__pycache__", "tests")
 BOTOCORE_DATA = ("_retry.json", "partitions.json", "sdk-default-configuration.json")
 BOTOCORE_SERVICE_DATA = ("service-2.json.gz", "endpoint-rule-set-1.json.gz")

@@ -82,7 +82,7 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
+        except BaseException:  # whatever ends the block undoes it; raised again
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")

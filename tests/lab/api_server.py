@@ -52,7 +52,7 @@ class ApiServer:
         try:
             self._start("kube-apiserver", str(program("kube-apiserver")), *self._api_flags())
             self.until("the API server is ready", lambda: self.admin().not_ready() is None)
-        except BaseException:
+        except BaseException:  # no process outlives a start that failed; raised again
             self.__exit__()
             raise
         return self

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +33,7 @@ from tests.lab.cluster import (
     three_members,
     value,
 )
+from tests.lab.load import Writer
 from tests.lab.trial import CLUSTER, TrialNode, until
 
 pytestmark = pytest.mark.root
@@ -64,39 +63,6 @@ def certificate(node: TrialNode, store: Path, name: str) -> Certificate:
     found = pki(node, store).certificates()[name]
     assert isinstance(found, Certificate)
     return found
-
-
-class Writer:
-    """A client that writes all the time, and remembers what was acknowledged, and the longest gap between two."""
-
-    def __init__(self, node: TrialNode) -> None:
-        self._node = node
-        self._stop = threading.Event()
-        self.kept: list[str] = []
-        self.longest = 0.0
-        self._thread = threading.Thread(target=self._write)
-
-    def __enter__(self) -> Writer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(60)
-
-    def _write(self) -> None:
-        last, number = time.monotonic(), 0
-        while not self._stop.is_set():
-            number += 1
-            if self._node.etcdctl("put", f"load/{number}", "x").returncode == 0:
-                self.kept.append(f"load/{number}")
-                self.longest = max(self.longest, time.monotonic() - last)
-                last = time.monotonic()
-
-    def more(self, count: int = 5) -> None:
-        """Wait for so many further writes."""
-        wanted = len(self.kept) + count
-        until("writes go on", lambda: len(self.kept) >= wanted, LIMIT)
 
 
 def test_three_machines_at_once_form_a_cluster_with_tls(cluster: Cluster, store: Path) -> None:

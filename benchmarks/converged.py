@@ -48,10 +48,11 @@ def allocations(arguments: list[str]) -> None:
     """Run converged reconciles in this process, and print what they allocate at their peak and what they keep."""
     import tracemalloc
 
+    from protokube.config.choice import choose
     from protokube.config.load import read
-    from protokube.config.wiring import choose, wire
+    from protokube.config.wiring import wire
     from protokube.eventloop import EventLoop
-    from protokube.observe import Observer
+    from protokube.observe.observer import Observer
     from protokube.reconcile import Memory, reconcile
 
     settings, _ = read(arguments, {})

@@ -8,15 +8,16 @@ import time
 
 from msgspec.structs import replace
 
+from protokube.config.choice import Chosen
 from protokube.config.options import AcceptCommand
-from protokube.config.wiring import Chosen, wire
+from protokube.config.wiring import wire
 from protokube.core.accept import Overruling, decide
 from protokube.core.history import History
 from protokube.core.node.actions import WriteFile
 from protokube.errors import ProviderError, UsageError
 from protokube.eventloop import EventLoop
 from protokube.host.files import NodeFiles
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 
 log = logging.getLogger("protokube")
 

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protokube.alarm import Alarm
+from protokube.config.choice import Chosen, choose
 from protokube.config.load import Settings, read
 from protokube.config.options import accept_command, etcd_command, pki_command, token_command
-from protokube.config.wiring import RUN_DIR, Chosen, choose, wire
+from protokube.config.wiring import RUN_DIR, wire
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeededError, UsageError
 from protokube.eventloop import EventLoop
 from protokube.host.process import missing_tools
 from protokube.lock import AlreadyRunningError, Lock
 from protokube.logs import set_up_logging
-from protokube.observe import LIMIT as READ_LIMIT
-from protokube.observe import Observer
+from protokube.observe.asking import LIMIT as READ_LIMIT
+from protokube.observe.observer import Observer
 from protokube.reconcile import Memory, dry_run
 from protokube.reconciles import Reconciles
 from protokube.report.json import as_json

@@ -20,8 +20,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protokube.alarm import Alarm
+from protokube.config.choice import Chosen
 from protokube.config.load import Settings
-from protokube.config.wiring import Chosen, Wired
+from protokube.config.wiring import Wired
 from protokube.core.disks.model import NoDisk
 from protokube.errors import ProviderError
 from protokube.host.networkevents import watch_addresses

@@ -29,8 +29,9 @@ from protokube.errors import (
     VolumeDeniedError,
     VolumeInUseError,
 )
-from protokube.observe import LIMIT as READ_LIMIT
-from protokube.observe import Observer, View
+from protokube.observe.asking import LIMIT as READ_LIMIT
+from protokube.observe.observer import Observer
+from protokube.observe.view import View
 from protokube.ports import Writers
 from protokube.report.account import Status, StepReport
 from protokube.report.model import Report

@@ -11,7 +11,7 @@ from functools import partial
 from protokube.config.load import Settings
 from protokube.config.wiring import Wired
 from protokube.errors import ProviderError
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 from protokube.reconcile import Cause, Memory, reconcile
 from protokube.report.model import Report
 from protokube.together import start

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.json import encode
 
+from protokube.config.choice import Chosen
 from protokube.config.options import TokenCommand
-from protokube.config.wiring import Chosen
 from protokube.core.objects.model import CERTIFICATE
 from protokube.core.objects.tokens import (
     ALPHABET,

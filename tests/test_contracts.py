@@ -14,7 +14,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 
 OFFENCES = {
-    "The house is built one way": ("observe.py", "import protokube.daemon"),
+    "The house is built one way": ("observe/observer.py", "import protokube.daemon"),
     "The core's concerns stand on one another in one order": (
         "core/volumes/model.py",
         "import protokube.core.disks.model",
@@ -26,7 +26,8 @@ OFFENCES = {
     ),
     "The engine is built one way": ("core/component/flags.py", "import protokube.core.component.schema"),
     "Planners are strangers to one another": ("core/kubelet/plan.py", "import protokube.core.etcd.plan"),
-    "Observing knows no planner": ("observe.py", "import protokube.core.dns.plan"),
+    "Observing knows no planner": ("observe/observer.py", "import protokube.core.dns.plan"),
+    "Observing is built one way": ("observe/asking.py", "import protokube.observe.wanted"),
     "The daemon knows no planner": ("daemon.py", "import protokube.core.plan"),
     "Adapters are strangers to one another": ("host/files.py", "import protokube.host.blockdev"),
     "Stores are strangers, and sealing knows none of them": ("store/sealed.py", "import protokube.store.file"),

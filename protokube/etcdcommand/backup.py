@@ -5,7 +5,7 @@ from __future__ import annotations
 from protokube.backups.catalogue import Catalogue
 from protokube.backups.take import AtWorkError, Source, take
 from protokube.backups.worker import work_folder
-from protokube.config.wiring import Chosen
+from protokube.config.choice import Chosen
 from protokube.core.backup.model import BackupRecord
 from protokube.etcdcommand.look import Cluster, ImpossibleError, pause
 

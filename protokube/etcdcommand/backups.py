@@ -14,7 +14,7 @@ from protokube.backups.proof import Proof, count, prove
 from protokube.backups.take import working
 from protokube.backups.tools import find_tools
 from protokube.backups.worker import work_folder
-from protokube.config.wiring import Chosen
+from protokube.config.choice import Chosen
 from protokube.core.backup.assess import spell_age
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.names import is_future, parse_name

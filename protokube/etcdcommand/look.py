@@ -11,7 +11,8 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protokube.config.wiring import Chosen, Wired, wire
+from protokube.config.choice import Chosen
+from protokube.config.wiring import Wired, wire
 from protokube.core.action import Facet
 from protokube.core.etcd.bootstrap import peer_addresses
 from protokube.core.etcd.health import ClusterView, is_gone
@@ -25,7 +26,7 @@ from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.seen import Seeing
 from protokube.etcdclient.transport import Server, Tls
 from protokube.eventloop import EventLoop
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 
 CLOUD_EVERY = 5.0
 """Seconds after which the cloud is asked again where a silent member may be now."""

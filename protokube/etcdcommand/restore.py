@@ -13,7 +13,7 @@ from pathlib import Path
 from protokube.backups.restore import Member, advance, choose_tool, put_mark, read_mark
 from protokube.backups.wishes import RESTORED, STOPPED, Wishes
 from protokube.backups.worker import wake_daemon
-from protokube.config.wiring import Chosen
+from protokube.config.choice import Chosen
 from protokube.core.backup.assess import spell_age
 from protokube.core.backup.names import is_future
 from protokube.core.backup.restore import RestoreWish, Stage

@@ -14,8 +14,9 @@ import pytest
 
 from protokube import awsclient
 from protokube.cloudprovider.aws.provider import AwsCloud
+from protokube.config.choice import choose
 from protokube.config.load import read
-from protokube.config.wiring import choose, wire
+from protokube.config.wiring import wire
 from protokube.core.volumes.model import CloudVolume
 from protokube.dnsprovider.route53 import Route53
 from protokube.errors import ProviderError

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from protokube import observe
 from protokube.core import assess as composed
 from protokube.core.assess import Wanted, assess
 from protokube.core.disks.identity import Identity
@@ -20,6 +19,7 @@ from protokube.core.model import Unknown
 from protokube.core.observed import Observed
 from protokube.core.plan import plan
 from protokube.core.volumes.model import AttachState, Peer
+from protokube.observe import observer
 from tests.core.states import (
     CLUSTER,
     FORMATTED,
@@ -55,7 +55,7 @@ class Judgements:
             return judge(config, observed, history)
 
         monkeypatch.setattr(composed, "assess", assess)
-        monkeypatch.setattr(observe, "assess", assess)
+        monkeypatch.setattr(observer, "assess", assess)
         for name in (*CONCERNS, "gate"):
             self._count(composed, name)
         self._count(etcd, "mounted_members")

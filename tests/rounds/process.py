@@ -35,7 +35,7 @@ from protokube.errors import (
     OutcomeUnknownError,
     ProviderError,
 )
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 from protokube.ports import Readers
 from protokube.reconcile import MOST_PASSES, Cause, Memory, _recorded, dry_run, reconcile
 from protokube.report.model import Report

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB
 from protokube.core.node.model import UnitState
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 from protokube.ports import ServiceReader
 from protokube.reconcile import reconcile
 from protokube.report.model import Report

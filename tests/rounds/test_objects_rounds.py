@@ -9,7 +9,7 @@ from protokube.core.node.model import File
 from protokube.core.objects.model import CERTIFICATE, ObjectKey
 from protokube.core.objects.serving import ServingNames, ServingRequest
 from protokube.errors import ProviderError
-from protokube.observe import OBJECTS_EVERY
+from protokube.observe.later import OBJECTS_EVERY
 from protokube.reconcile import Cause
 from tests.rounds.process import Process, node_config, survive
 from tests.rounds.world import Node, World

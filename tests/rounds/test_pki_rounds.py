@@ -13,7 +13,7 @@ from protokube.core.pki.model import Certificate
 from protokube.core.pki.rotation import rotate
 from protokube.core.static_pod import manifest_env
 from protokube.core.steps import Step
-from protokube.observe import FOLLOW_EVERY
+from protokube.observe.later import FOLLOW_EVERY
 from protokube.pki.authorities import change
 from protokube.pki.x509 import make_authority
 from protokube.reconcile import Cause

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from protokube.core.history import History
 from protokube.core.model import Unknown
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 from protokube.reconcile import Memory
 from protokube.together import Limited
 from tests.rounds.process import Process

@@ -16,8 +16,9 @@ import pytest
 
 from protokube import daemon
 from protokube.alarm import Alarm
+from protokube.config.choice import choose
 from protokube.config.load import read
-from protokube.config.wiring import Wired, choose
+from protokube.config.wiring import Wired
 from protokube.errors import ProviderError
 from protokube.host.notify import Notifier
 from protokube.host.watch import DirectoryWatcher

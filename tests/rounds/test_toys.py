@@ -18,7 +18,7 @@ from protokube.core.node.model import File, NodeFacts
 from protokube.core.predict import Predicted, predict
 from protokube.core.steps import Plan, Step
 from protokube.core.volumes.model import Attachment, AttachState, CloudSnapshot, CloudVolume, Instance, Peer
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 from protokube.reconcile import Memory, reconcile
 from protokube.report.account import Status, StepReport
 from protokube.report.json import as_json

@@ -20,7 +20,7 @@ from protokube.core.node.actions import WriteFile
 from protokube.core.node.model import UnitState
 from protokube.core.steps import Step
 from protokube.errors import ProviderError
-from protokube.observe import Observer
+from protokube.observe.observer import Observer
 from protokube.reconcile import Cause, reconcile
 from protokube.report.model import Report
 from protokube.together import Limited

@@ -68,7 +68,9 @@ def node(tmp_path: Path) -> Iterator[TrialNode]:
 def assert_it_ends_well(node: TrialNode, tmp_path: Path, untroubled: End, story: list[str]) -> None:
     """From wherever it stands to the same place as ever, in one go, and then there is nothing left to do."""
     report = node.report()
-    assert report["exit"] == 0 and report["settled"], (story, report)
+    in_the_way = {key: report[key] for key in ("exit", "settled", "refusals", "waiting", "unknown")}
+    failed = [one for one in report["steps"] if one["status"] != "done"]
+    assert report["exit"] == 0 and report["settled"], f"{story}\n{in_the_way}\n{failed}\n{node.log()[-3000:]}"
     end = end_of(node)
     assert end.filesystems == untroubled.filesystems, story
     assert end.files == untroubled.files, story

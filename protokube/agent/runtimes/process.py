@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from protokube import asyncprocess
 from protokube.agent.core.lifecycle import EXITED, RUNNING, ContainerId, ContainerState
 from protokube.agent.core.model import Pod, spec_of
 from protokube.agent.ports import ContainerSpec, ExecResult, LogOptions
@@ -168,12 +168,7 @@ class ProcessRuntime:
 
 async def _started(command: Sequence[str], log: int) -> asyncio.subprocess.Process:
     """Start a container's command, and wait until its program is in its root. Raises ProviderError."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.PIPE
-        )
-    except OSError as error:
-        raise ProviderError(f"{command[0]}: {error.strerror}; install util-linux") from error
+    process = await asyncprocess.start(command, stdout=log, remedy="install util-linux")
     assert process.stderr is not None
     said, ready = b"", False
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from msgspec import Struct
 
+from protokube import asyncprocess
 from protokube.core.model import MIB
 from protokube.errors import ProviderError
 
@@ -62,35 +63,10 @@ async def lines(argv: Sequence[str]) -> AsyncIterator[str]:
             errors.cancel()
 
 
-@asynccontextmanager
-async def _started(argv: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+def _started(argv: Sequence[str]) -> AbstractAsyncContextManager[Process]:
     # protokube's own settings, as its unit has them: a dry run must see what the daemon sees.
     own = {name: value for name, value in os.environ.items() if name.startswith("PROTOKUBE_")}
-    env = {**_ENVIRONMENT, **own}
-    starting = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(*argv, stdin=null, stdout=pipe, stderr=pipe, env=env)
-    )
-    try:
-        # asyncio hangs when it is cancelled while it starts a process: so it never is.
-        process = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError):
-            await _end(await starting)
-        raise
-    except OSError as error:
-        raise ProviderError(f"{argv[0]}: {error.strerror}; is its package installed?") from error
-    try:
-        yield process
-    finally:
-        await _end(process)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    return asyncprocess.started(argv, {**_ENVIRONMENT, **own}, PIPE)
 
 
 async def _first(stream: asyncio.StreamReader) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psutil
 import pytest
 
 from protokube.agent.runtimes.commands import follow, run
@@ -31,3 +32,19 @@ def test_output_is_followed() -> None:
         return b"".join([part async for part in follow(["sh", "-c", "echo a; echo b"])])
 
     assert asyncio.run(test()) == b"a\nb\n"
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_a_caller_that_is_cancelled_leaves_nothing_behind(steps: int) -> None:
+    """At every step of the start: asyncio itself may hang there."""
+
+    async def test() -> None:
+        running = asyncio.create_task(run(["sleep", "1000"], 600.0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, 120.0)
+
+    asyncio.run(test())
+    assert not [one for one in psutil.Process().children() if one.name() == "sleep"]

@@ -10,11 +10,13 @@ from functools import partial
 from protokube.backups.catalogue import Catalogue
 from protokube.backups.state import uptime
 from protokube.backups.take import is_working
+from protokube.backups.wishes import Wishes
 from protokube.backups.worker import Job, begin, own_client, state_file, work_folder
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+from protokube.core.backup.names import BackupName
 from protokube.core.model import Unknown
-from protokube.errors import ProviderError, explain
+from protokube.errors import ProviderError, StoreError, explain
 from protokube.ports import BulkStore
 from protokube.store.place import StorePlace
 from protokube.together import start
@@ -47,7 +49,8 @@ class NodeBackups:
         except ProviderError as error:
             leads = Unknown(str(error))
         found = Catalogue(self._opened(), cluster, member.etcd).newest(time.time())
-        return BackupAnswers(found.listing, found.record, leads, found.unreadable)
+        restoring = restored_backup(Wishes(self._opened(), cluster, member.etcd))
+        return BackupAnswers(found.listing, found.record, leads, found.unreadable, restoring)
 
     def start_backup(self, action: TakeBackup) -> None:
         """See core/backup/actions.py."""
@@ -90,3 +93,12 @@ class NodeBackups:
         if self._store is None:
             self._store = self._place.open()
         return self._store
+
+
+def restored_backup(wishes: Wishes) -> BackupName | Unknown | None:
+    """The backup that a restore under way brings back; None when there is none, Unknown when that can't be read."""
+    try:
+        wish = wishes.under_way()
+    except StoreError as error:
+        return Unknown(str(error))
+    return wish.backup.name if wish is not None else None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from protokube.core.backup.tools import BUMP, parse_tool_version
-from protokube.core.static_pod import Version, spell_version
+from protokube.core.backup.tools import BUMP, parse_tool_version, why_not
+from protokube.core.static_pod import Version, image_version, spell_version
 from protokube.errors import ProviderError
 
 _DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/opt/bin", "/usr/local/sbin")
@@ -34,13 +34,17 @@ class Tool(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """The member for which a snapshot is restored: its data directory is made, by itself, and must not be there."""
+    """The member for which a snapshot is restored: its data directory is made, by itself, and must not be there.
+
+    `lock`: an open file that the tool keeps open as long as it runs.
+    """
 
     data_dir: Path
     name: str
     peer_url: str
     initial_cluster: str
     token: str
+    lock: int | None = None
 
 
 def find_tools(first: str | None) -> tuple[Tool, ...]:
@@ -71,6 +75,25 @@ def _asked(path: Path) -> Tool | None:
     return Tool(path, version)
 
 
+def choose_tool(first: str | None, etcd_version: str) -> Tool:
+    """A tool that restores rightly for an etcd of this version. Raises ProviderError, with every tool's fault."""
+    version = image_version(f"etcd:{etcd_version}")
+    if version is None:
+        raise ProviderError(f"etcd's version {etcd_version!r} can't be understood; which tool fits isn't known")
+    faults = []
+    for tool in find_tools(first):
+        problem = why_not(tool.path.name, tool.version, version)
+        if problem is None:
+            return tool
+        faults.append(problem)
+    minor: Version = version
+    told = "; ".join(faults) or "neither etcdutl nor etcdctl is installed"
+    raise ProviderError(
+        f"nothing here can restore: {told}. Install etcdutl of etcd {minor[0]}.{minor[1]}, and name its directory "
+        "under etcd.backup.tools"
+    )
+
+
 def restore(tool: Tool, snapshot: Path, place: Place, *, bump: bool) -> None:
     """Restore a snapshot. `bump`: raise the revision, and let no watch go on from before.
 
@@ -82,7 +105,7 @@ def restore(tool: Tool, snapshot: Path, place: Place, *, bump: bool) -> None:
     if bump:
         argv += [f"--bump-revision={BUMP}", "--mark-compacted"]
     try:
-        done = _run(argv, _RESTORE_LIMIT)
+        done = _run(argv, _RESTORE_LIMIT, place.lock)
     except OSError as error:
         raise ProviderError(f"{tool.path}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
@@ -94,7 +117,7 @@ def restore(tool: Tool, snapshot: Path, place: Place, *, bump: bool) -> None:
         raise ProviderError(f"{tool.name} refuses the snapshot (exit code {done.returncode}): {said}")
 
 
-def _run(argv: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
+def _run(argv: Sequence[str], limit: float, lock: int | None = None) -> subprocess.CompletedProcess[str]:
     environment = {"ETCDCTL_API": "3", "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     return subprocess.run(
         argv,
@@ -105,4 +128,5 @@ def _run(argv: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
         timeout=limit,
         env=environment,
         check=False,
+        pass_fds=() if lock is None else (lock,),
     )

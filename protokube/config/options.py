@@ -256,7 +256,9 @@ def _etcd_parser() -> argparse.ArgumentParser:
     out.add_argument("--member", metavar="NAME", help="replace: the lost member")
     out.add_argument("--to", metavar="VERSION", help="upgrade: the version (default: that of the image to run)")
     out.add_argument("--backup", metavar="NAME", help="backups: prove this one again; restore: this one; or latest")
-    out.add_argument("--abandon", action="store_true", help="restore: abandon it, while nothing was replaced")
+    out.add_argument(
+        "--abandon", action="store_true", help="restore: abandon it; members that aren't restored yet won't be"
+    )
     out.add_argument("--yes", action="store_true", help="don't ask")
     return _with_options(out)
 

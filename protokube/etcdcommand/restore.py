@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from protokube.backups.restore import Member, advance, choose_tool, put_mark, read_mark
-from protokube.backups.wishes import RESTORED, STOPPED, Wishes
+from protokube.backups.member import Member, alone, put_mark, read_mark
+from protokube.backups.restore import advance, left_behind
+from protokube.backups.tools import choose_tool
+from protokube.backups.wishes import Wishes
 from protokube.backups.worker import wake_daemon
 from protokube.config.choice import Chosen
 from protokube.core.backup.assess import spell_age
@@ -46,10 +48,26 @@ class Restore:
 
         Raises ImpossibleError when it isn't possible, or hasn't ended within `patience` seconds.
         """
+        with alone(self._member) as member:
+            self._run(member, backup, confirm, patience)
+
+    def _run(self, member: Member, backup: str | None, confirm: Callable[[], None] | None, patience: float) -> None:
+        marked = read_mark(member)
+        own = None if marked is None else self._wishes.read(marked)
+        if own is not None and own.stage is Stage.ABANDONED and not own.left_behind(member.me):
+            if confirm is None:
+                print(f"Restore {own.number} is abandoned; member {member.me} would run again.")
+                return
+            self._end_mark(member)
+            print(f"Restore {own.number} is abandoned; member {member.me} runs again.")
+            return
         # A member with a mark goes on with that wish, even where all have told that it is fulfilled: a new one would
         # lose what was written since.
-        marked = read_mark(self._member)
-        under_way = self._wishes.under_way() if marked is None else self._wishes.read(marked)
+        behind = own if own is not None and own.left_behind(member.me) else None
+        under_way = self._wishes.under_way() if own is None or behind is not None else own
+        if behind is not None and under_way is None and backup in (None, LATEST):
+            # By mistake it would bring back a backup on all members, those included that serve.
+            raise ImpossibleError(left_behind(member.me, behind))
         if under_way is not None and backup not in (None, LATEST, str(under_way.backup.name)):
             raise ImpossibleError(
                 f"restore {under_way.number}, of backup {under_way.backup.name}, is under way; end it first"
@@ -57,44 +75,69 @@ class Restore:
         wish = under_way or self._drafted(backup or LATEST)
         choose_tool(self._chosen.config.backup.tools, wish.etcd_version)
         print(self._plan(wish, begun=under_way is not None), flush=True)
-        if self._member.me in self._wishes.having(wish, RESTORED) and read_mark(self._member) is None:
-            print(f"Member {self._member.me} is restored. {self._left(wish)}")
+        if member.me in wish.restored and marked is None:
+            print(f"Member {member.me} is restored. {self._left(wish)}")
             return
         if confirm is None:
             return
         confirm()
         if under_way is None:
-            wish = self._wishes.make(wish)
-        put_mark(self._member, wish.number)
-        self._to_the_end(wish, patience)
+            wish = self._made(wish)
+        put_mark(member, wish.number, behind.number if behind is not None else None)
+        self._to_the_end(member, wish, patience)
+
+    def _made(self, drafted: RestoreWish) -> RestoreWish:
+        """The wish, once it is made. From then on no node deletes its backup; one may have done so right before."""
+        wish = self._wishes.make(drafted)
+        if self._catalogue.record(wish.backup.name) is None:
+            self._wishes.move(wish, Stage.ABANDONED)
+            raise ImpossibleError(f"backup {wish.backup.name} was deleted right now; nothing was changed")
+        return wish
 
     def abandon(self, confirm: Callable[[], None] | None) -> None:
-        """Abandon the restore that is under way, as long as nothing was replaced."""
-        wish = self._wishes.under_way()
-        if wish is None:
-            raise ImpossibleError(f"no restore of etcd cluster {self._cluster.key} is under way")
-        if wish.stage is Stage.OPEN:
-            print(f"Abandon restore {wish.number}, of {wish.backup.name}: nothing was replaced yet.", flush=True)
+        """Abandon the restore that is under way. Members that aren't restored yet won't be."""
+        with alone(self._member) as member:
+            wish = self._wishes.under_way()
+            if wish is None:
+                raise ImpossibleError(f"no restore of etcd cluster {self._cluster.key} is under way")
+            print(f"Abandon restore {wish.number}, of {wish.backup.name}: {self._abandoning(wish)}", flush=True)
             if confirm is None:
                 return
             confirm()
             wish = self._wishes.move(wish, Stage.ABANDONED)
-        if wish.stage is not Stage.ABANDONED:
-            raise ImpossibleError(f"restore {wish.number} can't be abandoned: all members had stopped, and data go")
-        self._end_mark()
-        print("It is abandoned. Give the same command on the other nodes where the member has stopped.")
+            if wish.stage is not Stage.ABANDONED:
+                raise ImpossibleError(f"restore {wish.number} has come to its end meanwhile")
+            if wish.left_behind(member.me):
+                raise ImpossibleError(left_behind(member.me, wish))
+            self._end_mark(member)
+            print(self._abandoned(wish))
 
-    def leave(self) -> bool:
-        """Go on from a restore that another node has abandoned. Whether there was one."""
-        number = read_mark(self._member)
-        if number is None or self._wishes.read(number).stage is not Stage.ABANDONED:
-            return False
-        self._end_mark()
-        print(f"Restore {number} is abandoned; member {self._member.me} runs again.")
-        return True
+    def _abandoning(self, wish: RestoreWish) -> str:
+        if wish.stage is Stage.OPEN:
+            return "nothing was replaced yet."
+        if not wish.restored:
+            return "no member runs on the backup's data yet; each takes its own back."
+        missing, data = ", ".join(wish.missing), self._cluster.own.template.data_dir
+        return (
+            f"{', '.join(wish.restored)} go on with the backup's data. {missing} won't be restored: each stays "
+            f"stopped, with its own data in {data} or {data}.before-{wish.number}, until it is replaced or restored "
+            "again."
+        )
 
-    def _end_mark(self) -> None:
-        advance(self._member, self._wishes, self._catalogue, self._chosen.config.backup.tools)
+    def _abandoned(self, wish: RestoreWish) -> str:
+        if not wish.restored:
+            return "It is abandoned. Give `protokube etcd restore` once more on the other nodes where it was begun."
+        quorum = len(wish.members) // 2 + 1
+        lost = " and ".join(f"protokube etcd replace --member {me}" for me in wish.missing)
+        if len(wish.restored) >= quorum:
+            return f"It is abandoned. Replace the members that are left behind: {lost}."
+        return (
+            f"It is abandoned. {', '.join(wish.restored)} alone are no quorum of {len(wish.members)}: begin another "
+            "restore, on every member's node, with blank volumes in the place of lost ones."
+        )
+
+    def _end_mark(self, member: Member) -> None:
+        advance(member, self._wishes, self._catalogue, self._chosen.config.backup.tools)
         self._wake_daemon()
 
     def _drafted(self, backup: str) -> RestoreWish:
@@ -134,11 +177,11 @@ class Restore:
             lines.append(f"This backup is not proven: {backup.proof}.")
         return "\n".join(lines)
 
-    def _to_the_end(self, wish: RestoreWish, patience: float) -> None:
+    def _to_the_end(self, member: Member, wish: RestoreWish, patience: float) -> None:
         told, waited = "", 0.0
         self._wake_daemon()
         tools = self._chosen.config.backup.tools
-        while waiting := advance(self._member, self._wishes, self._catalogue, tools):
+        while waiting := advance(member, self._wishes, self._catalogue, tools):
             if waiting != told:
                 print(f"waiting for {waiting}", flush=True)
                 told = waiting
@@ -147,16 +190,16 @@ class Restore:
             pause(EVERY)
             waited += EVERY
         self._wake_daemon()
-        if self._wishes.read(wish.number).stage is Stage.ABANDONED:
-            raise ImpossibleError(f"restore {wish.number} was abandoned on another node; nothing was replaced")
-        print(f"Member {self._member.me} is restored. {self._left(wish)}")
+        wish = self._wishes.read(wish.number)
+        if member.me not in wish.restored:
+            raise ImpossibleError(f"restore {wish.number} was abandoned on another node; the old data are in place")
+        print(f"Member {member.me} is restored. {self._left(wish)}")
 
     def _left(self, wish: RestoreWish) -> str:
-        missing = sorted(set(wish.members) - self._wishes.having(wish, RESTORED))
-        if not missing:
+        if not wish.missing:
             return "So are all others."
-        stopped = self._wishes.having(wish, STOPPED)
-        told = [f"{me} ({'stopped' if me in stopped else 'not stopped'})" for me in missing]
+        stopped = self._wishes.stopped(wish)
+        told = [f"{me} ({'stopped' if me in stopped else 'not stopped'})" for me in wish.missing]
         return f"Not yet: {', '.join(told)}."
 
     def _wake_daemon(self) -> None:

@@ -66,7 +66,7 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
         restore = Restore(chosen, cluster)
         if command.abandon:
             restore.abandon(confirm)
-        elif not restore.leave():
+        else:
             restore.run(command.backup, confirm, chosen.settings.timeout)
     else:
         assert command.member is not None

@@ -14,13 +14,16 @@ import pytest
 from msgspec.structs import replace
 
 from protokube.backups.catalogue import Catalogue
-from protokube.backups.restore import Member, advance, choose_tool, is_running, put_mark, read_mark
+from protokube.backups.member import Member, put_mark, read_mark
+from protokube.backups.restore import advance, is_running, read_identity
 from protokube.backups.take import Source, take
-from protokube.backups.tools import Place, Tool, find_tools, restore
-from protokube.backups.wishes import RESTORED, STOPPED, Wishes
+from protokube.backups.tools import Place, Tool, choose_tool, find_tools, restore
+from protokube.backups.wishes import Wishes
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.restore import RestoreWish, Stage
 from protokube.core.backup.tools import BUMP
+from protokube.core.disks.identity import Identity
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.errors import ProviderError, StoreError
 from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.transport import Server
@@ -126,6 +129,8 @@ class Lab:
 def member(volume: Path, me: str) -> Member:
     (volume / "k8s.io").mkdir(parents=True)
     (volume / "var/etcd").mkdir(parents=True)
+    identity = Identity(CLUSTER, "main", me, f"main-{me}", "fs", "3.5.30", started=True, told="old/old")
+    (volume / IDENTITY_PATH).write_text(identity.render())
     return Member(me, volume, "var/etcd/data", volume / "etcd.manifest")
 
 
@@ -164,6 +169,7 @@ def test_a_cluster_comes_back_as_it_was_backed_up(lab: Callable[..., Lab], lette
         assert after["cluster_id"] != before["cluster_id"]
         assert after["revision"] >= backup.revision + BUMP
         assert here.members[me].data.stat().st_mode & 0o777 == 0o700
+        assert read_identity(here.members[me]).told == "", "what was told of authorities is the backup's"
         assert is_running(here.members[me].data)
         names = {path.name for path in here.members[me].data.parent.iterdir()}
         assert names == {"data", "data.before-1"}, "the old data are kept, and nothing else is left"
@@ -220,9 +226,9 @@ def test_a_restore_cut_off_at_any_step_ends_in_the_same_place(
     here.ctl("a", "put", "kept", "x")
     backup = here.backup()
     here.stop()
-    monkeypatch.setattr("protokube.backups.restore.restore", restored_once(here, backup))
+    monkeypatch.setattr("protokube.backups.exchange.restore", restored_once(here, backup))
     chosen = choose_tool(str(TOOL), backup.etcd_version)
-    monkeypatch.setattr("protokube.backups.restore.choose_tool", lambda _first, _version: chosen)
+    monkeypatch.setattr("protokube.backups.exchange.choose_tool", lambda _first, _version: chosen)
     points = 0
     for at in range(1, 200):
         one = member(here.folder / f"at-{at}", "a")
@@ -258,13 +264,13 @@ def test_nobody_restores_before_all_have_stopped_and_until_then_it_can_be_abando
     for me in "ab":
         put_mark(here.members[me], wish.number)
     assert "c to stop" in here.advance("a") and "c to stop" in here.advance("b")
-    assert here.wishes.having(wish, STOPPED) == {"a", "b"}
+    assert here.wishes.stopped(wish) == {"a", "b"}
     with pytest.raises(ProviderError, match="is under way"):
         here.wish(wish.backup)
     assert here.wishes.move(wish, Stage.ABANDONED).stage is Stage.ABANDONED
     assert here.wishes.move(wish, Stage.GOING).stage is Stage.ABANDONED
     assert here.advance("a") == here.advance("b") == ""
-    assert here.wishes.having(wish, RESTORED) == set()
+    assert here.wishes.read(wish.number).restored == ()
     here.start()
     assert here.value("c", "kept") == "x"
 
@@ -349,7 +355,7 @@ def test_a_restore_without_the_bump_would_be_noticed(
     here.start()
     put_mark(here.members["a"], here.wish(here.backup()).number)
     here.stop()
-    monkeypatch.setattr("protokube.backups.restore.restore", plain)
+    monkeypatch.setattr("protokube.backups.exchange.restore", plain)
     with pytest.raises(ProviderError, match="compacted up to 0"):
         here.advance("a")
     assert not here.members["a"].beside("before-1").exists()

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from protokube.backups.restore import Member, put_mark, read_mark
-from protokube.backups.wishes import RESTORED, STOPPED, Wishes
+from protokube.backups.member import Member, put_mark, read_mark
+from protokube.backups.wishes import Wishes
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.restore import RestoreWish, Stage
+from protokube.core.disks.identity import Identity
+from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.errors import ProviderError
 from protokube.etcdcommand.restore import Restore
 from protokube.store.file import FileStore
@@ -29,6 +31,8 @@ class Lab:
         self.member = Member("a", folder / "volume", "var/etcd/data", folder / "etcd.manifest")
         self.member.data.mkdir(parents=True)
         self.member.mark.parent.mkdir()
+        identity = Identity(CLUSTER, "main", "a", "main-a", "fs", "3.5.30", started=True)
+        (self.member.volume / IDENTITY_PATH).write_text(identity.render())
         self.store = FileStore(folder / "store", make=True)
         self.wishes = Wishes(self.store, CLUSTER, "main")
 
@@ -52,10 +56,9 @@ class Lab:
         wish = self.wishes.make(WISH)
         put_mark(self.member, wish.number)
         self.member.beside(f"before-{wish.number}").mkdir()
-        self.wishes.tell(wish, "a", STOPPED)
+        self.wishes.tell_stopped(wish, "a")
         self.wishes.move(wish, Stage.GOING)
-        self.wishes.tell(wish, "a", RESTORED)
-        return wish
+        return self.wishes.tell_restored(wish, "a")
 
 
 @pytest.fixture

@@ -174,6 +174,19 @@ def test_the_newest_and_one_of_each_day_are_kept() -> None:
     assert left == [hours[71], hours[95], *hours[116:]]
 
 
+def test_the_backup_of_a_restore_is_kept_and_nothing_goes_while_that_isn_t_known() -> None:
+    old, *others = names(*range(0, 200 * DAY, 2 * DAY))
+    told = replace(answers(record(10)), listing=Listing((old, *others)))
+
+    def gone(restoring: BackupName | Unknown | None) -> set[BackupName]:
+        judged = judge(answer=replace(told, restoring=restoring))
+        return {name for removal in judged.removals for name in removal.names}
+
+    assert old in gone(None)
+    assert old not in gone(old) and gone(old)
+    assert gone(Unknown("not a wish")) == set()
+
+
 def test_an_incomplete_one_is_deleted_when_nobody_can_be_at_work_on_it() -> None:
     young, old = names(INCOMPLETE_FOR - 1, INCOMPLETE_FOR + 1)[::-1]
     listing = Listing(names(10), (old, young))

@@ -122,7 +122,12 @@ class _Judge(Struct, frozen=True):
         answers = self.facts.answers.get(member.etcd)
         if not isinstance(answers, BackupAnswers) or answers.leads is not True:
             return None
-        names = expired(answers.listing, self.settings, self.at.now)
+        if isinstance(answers.restoring, Unknown):
+            reason = f"no old ones are deleted: a restore may need them ({answers.restoring.reason})"
+            self.findings.refuse(f"backups of {member.etcd}", "store/unreadable", reason, serious=False)
+            return None
+        needed = () if answers.restoring is None else (answers.restoring,)
+        names = expired(answers.listing, self.settings, self.at.now, needed)
         return Removal(member.etcd, names) if names else None
 
     def report(self, member: BackedUp) -> None:

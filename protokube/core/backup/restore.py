@@ -1,9 +1,18 @@
 """A restore: what all members agree on, and how far it has come.
 
 All members restore the same file, with the same list of members and the same token, so that they find one another
-as one new cluster (etcd's op-guide/recovery.md). Nothing of the old data is touched before every member has stopped:
-until then the restore can be abandoned. So the wish goes `open` → `going`, or `open` → `abandoned`, by
-compare-and-swap.
+as one new cluster (etcd's op-guide/recovery.md). Nothing of the old data is touched before every member has stopped.
+
+The wish is one object, changed by compare-and-swap alone. So who is restored, and whether the restore goes on, are
+never known differently by two nodes:
+
+| stage | `restored` | the members |
+| --- | --- | --- |
+| `open` | nobody | stop, one after the other |
+| `going` | some | exchange their data; one is restored, and may run, once the wish says so |
+| `going` | all | form a new cluster: the restore is over |
+| `abandoned` | nobody | take their old data back, and run as before |
+| `abandoned` | some | those go on; the others stay stopped, since their data are of another cluster |
 """
 
 from __future__ import annotations
@@ -12,6 +21,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.names import prefix
@@ -31,7 +41,7 @@ class Stage(StrEnum):
 class RestoreWish(Struct, frozen=True):
     """What all members restore. `members` maps each member to its etcd name and `urls` to its peer URL.
 
-    `etcd_version` is what runs on the restored data.
+    `etcd_version` is what runs on the restored data. `restored` are the members that have it.
     """
 
     number: int
@@ -40,6 +50,21 @@ class RestoreWish(Struct, frozen=True):
     urls: Mapping[str, str]
     etcd_version: str
     stage: Stage = Stage.OPEN
+    restored: tuple[str, ...] = ()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it still has to come to its end."""
+        return self.stage is not Stage.ABANDONED and bool(self.missing)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The members that aren't restored."""
+        return tuple(me for me in self.members if me not in self.restored)
+
+    def left_behind(self, me: str) -> bool:
+        """Whether it was given up when others had the backup's data, and a member hadn't."""
+        return self.stage is Stage.ABANDONED and bool(self.restored) and me not in self.restored
 
     @property
     def initial_cluster(self) -> str:
@@ -52,6 +77,18 @@ class RestoreWish(Struct, frozen=True):
         return f"restored-{self.number}-{self.backup.sha256[:16]}"
 
 
+def moved(wish: RestoreWish, stage: Stage) -> RestoreWish:
+    """The wish at another stage; as it is where it can't come there any more."""
+    before = {Stage.GOING: (Stage.OPEN,), Stage.ABANDONED: (Stage.OPEN, Stage.GOING)}.get(stage, ())
+    return replace(wish, stage=stage) if wish.stage in before and wish.missing else wish
+
+
+def with_restored(wish: RestoreWish, me: str) -> RestoreWish:
+    """The wish with a member restored; as it is where it isn't going any more."""
+    news = wish.stage is Stage.GOING and me not in wish.restored
+    return replace(wish, restored=(*wish.restored, me)) if news else wish
+
+
 def restores(cluster: str, etcd: str) -> str:
     """What the names of the objects of an etcd cluster's restores begin with."""
     return f"{prefix(cluster, etcd)}restore/"
@@ -62,9 +99,9 @@ def wish_object(cluster: str, etcd: str, number: int) -> str:
     return f"{restores(cluster, etcd)}{number:06}/wish.json"
 
 
-def member_object(cluster: str, etcd: str, number: int, member: str, done: str) -> str:
-    """The store's object that says that a member has `stopped`, or was `restored`."""
-    return f"{restores(cluster, etcd)}{number:06}/{member}.{done}"
+def stopped_object(cluster: str, etcd: str, number: int, member: str) -> str:
+    """The store's object that says that a member has stopped."""
+    return f"{restores(cluster, etcd)}{number:06}/{member}.stopped"
 
 
 def next_number(objects: tuple[str, ...]) -> int:

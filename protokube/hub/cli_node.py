@@ -8,45 +8,34 @@ import fcntl
 import json
 import logging
 import os
-import platform
-import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
-from msgspec import Struct
 
 from protokube import __version__
-from protokube.agent.clock import boot_time, wall_time
+from protokube.agent.clock import wall_time
 from protokube.agent.files import write_atomically
-from protokube.agent.wiring import boot
 from protokube.core.model import Fault, Unknown
 from protokube.core.untrusted_yaml import load
 from protokube.errors import ConfigError, PermissionNeededError, ProviderError, UsageError, explain
 from protokube.host.notify import Notifier
-from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.checks import Mode
 from protokube.hub.core.names import is_name
 from protokube.hub.core.policy import Policy, read_policy
 from protokube.hub.core.tokens import Token, read_token
 from protokube.hub.hubclient import enrol
-from protokube.hub.journal import Journal
 from protokube.hub.keyring import Keyring
-from protokube.hub.nodelink import Chances, NodeLink, NoLinkError, Notes, OutError
+from protokube.hub.nodelink import NoLinkError, OutError
+from protokube.hub.nodewiring import Place, node_link
 from protokube.hub.options import BAD_CONFIG, DONE, FAILED, TRY_AGAIN, Parser, address, run_program
-from protokube.hub.runner import Clocks, Runner
-from protokube.hub.verbs.changes import Changes
-from protokube.hub.verbs.config import Config
 from protokube.hub.verbs.programs import Programs
-from protokube.hub.verbs.reads import Reads
-from protokube.hub.verbs.revisions import Revisions
 
 STATE = "/var/lib/protokube/nokubelet"
 CONFIG = "/etc/protokube/nokubelet.yaml"
-PROTOKUBE_CONFIG = "/etc/protokube/config.yaml"
 
 log = logging.getLogger("protokube.hub")
 
@@ -178,67 +167,6 @@ async def _linked(state: Path, policy: Policy, programs: Programs) -> None:
         for one in tasks:
             one.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class Place(Struct, frozen=True):
-    """Where a node's files are: its keys and records, and protokube's configuration."""
-
-    state: Path
-    config: Path = Path(PROTOKUBE_CONFIG)
-
-
-def node_link(
-    place: Place, policy: Policy, programs: Programs, told: Callable[[str], None] = lambda _text: None
-) -> tuple[NodeLink, Changes, Config]:
-    """The node's link with everything behind it, its holds, and its configuration. Raises ProviderError."""
-    state = place.state
-    journal = Journal(state / "journal.jsonl", wall_time)
-    journal.load()
-    audit = AuditFile(state / "audit.jsonl", wall_time)
-    own = Keyring(state / "keys").load()
-    name = "" if own is None or isinstance(own, Unknown) else own.hub.node
-    links: list[NodeLink] = []
-    reads = Reads(programs)
-
-    def changed() -> None:
-        links[0].changed()
-
-    changes = Changes(programs, state, boot(), boot_time, changed)
-    revisions = Revisions(state / "revisions", place.config, wall_time)
-    config = Config(programs, state, revisions, boot(), boot_time)
-
-    async def facts() -> Mapping[str, str]:
-        trial = await asyncio.to_thread(config.trial)
-        current = await asyncio.to_thread(revisions.current)
-        on_trial = {} if trial is None else {"on trial": str(trial.revision)}
-        return {**await reads.facts(), "configuration": str(current), **on_trial}
-
-    handlers = {
-        "status": reads.status,
-        "plan": reads.plan,
-        "pods": reads.pods,
-        "logs": reads.logs,
-        "sync": changes.sync,
-        "hold": changes.hold,
-        "release": changes.release,
-        "config.list": config.list,
-        "config.get": config.get,
-        "config.put": config.put,
-        "config.confirm": config.confirm,
-        "rollback": config.rollback,
-    }
-
-    def runner(link: NodeLink) -> Runner:
-        clocks, undo = Clocks(wall_time, link.hub_time), dict.fromkeys(("config.put", "rollback"), config.abandon)
-        return Runner(name, policy, journal, audit, handlers, facts, clocks, undo)
-
-    def about() -> Mapping[str, object]:
-        facts = {"os": platform.platform(), "host": platform.node()}
-        return {"boot_id": boot(), "policy": policy.mode, "facts": facts, "held": changes.held() is not None}
-
-    chances = Chances(boot_time, random.random)
-    links.append(NodeLink(Keyring(state / "keys"), Notes(state / "heard.json"), runner, chances, about, told))
-    return links[0], changes, config
 
 
 async def _watchdog(notifier: Notifier) -> None:

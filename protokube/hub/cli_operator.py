@@ -84,6 +84,10 @@ def _verb(made: argparse.ArgumentParser, verb: str) -> None:
     if verb == "config.put":
         made.add_argument("--file", dest="text", type=_content, required=True, help="the new configuration")
         made.add_argument("--base", type=int, required=True, help="the revision that it was made from")
+    if verb in ("manifest.put", "manifest.remove"):
+        made.add_argument("--name", required=True, help="of the file: hub-NAME.yaml")
+    if verb == "manifest.put":
+        made.add_argument("--file", dest="text", type=_content, required=True, help="the pod")
     if verb in ("config.get", "rollback"):
         made.add_argument("--revision", type=int)
     if verb in ("config.confirm", "rollback"):

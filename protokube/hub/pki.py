@@ -26,6 +26,7 @@ from protokube.core.model import Fault
 from protokube.hub.core.membership import Issued
 from protokube.hub.core.names import Identity, identity_of
 from protokube.hub.core.renewal import BACKDATED, Validity
+from protokube.pki.x509 import key_usage
 
 AUTHORITY_LIFE = 10 * 365 * 86400.0
 
@@ -54,7 +55,7 @@ def make_authority(hub: str, now: float, life: float = AUTHORITY_LIFE) -> Pair:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{hub[:40]} nodes")])
     made = _builder(subject, subject, key.public_key(), now, now + life)
     made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    made = made.add_extension(_usage(authority=True), critical=True)
+    made = made.add_extension(key_usage(authority=True), critical=True)
     made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     return Pair(_private(key), _pem(made.sign(key, hashes.SHA256())))
 
@@ -198,7 +199,7 @@ def _leaf(
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
     made = _builder(subject, issuer.subject, public, now, ends)
     made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    made = made.add_extension(_usage(authority=False), critical=True)
+    made = made.add_extension(key_usage(authority=False), critical=True)
     made = made.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     own = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     made = made.add_extension(own, critical=False)
@@ -211,20 +212,6 @@ def _builder(
 ) -> x509.CertificateBuilder:
     begins, serial = _time(now - BACKDATED), x509.random_serial_number()
     return x509.CertificateBuilder(issuer, subject, public, serial, begins, _time(ends))
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -44,7 +44,7 @@ def make_authority(name: str, now: float) -> KeyPair:
     made = (
         x509.CertificateBuilder(subject, subject, public, serial, _time(begins), _time(ends))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(key_usage(authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -80,7 +80,7 @@ def issue(wanted: CertificateWanted, authority: StoredAuthority, now: float) -> 
             signer.subject, _subject(wanted), key.public_key(), serial, _time(max(begins, issuer.begins)), _time(ends)
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(_purposes(wanted)), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), critical=False)
     )
@@ -144,7 +144,8 @@ def _purposes(wanted: CertificateWanted) -> list[x509.ObjectIdentifier]:
     return purposes + ([ExtendedKeyUsageOID.CLIENT_AUTH] if wanted.client else [])
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
+def key_usage(*, authority: bool) -> x509.KeyUsage:
+    """What a certificate's key may be used for: signatures, and an authority's for certificates as well."""
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,

@@ -16,11 +16,12 @@ import pytest
 
 from protokube.agent.clock import wall_time
 from protokube.hub import cli_hub, cli_node, cli_operator
-from protokube.hub.cli_node import Place, node_link, read_config
+from protokube.hub.cli_node import read_config
 from protokube.hub.core.checks import Mode
 from protokube.hub.core.policy import Policy
 from protokube.hub.core.printable import printable
 from protokube.hub.hubfiles import OWN_LIFE, HubFiles
+from protokube.hub.nodewiring import Place, node_link
 from protokube.hub.verbs.changes import Changes
 from protokube.hub.verbs.programs import Programs
 from tests.hub.lab import until

@@ -15,15 +15,21 @@ from protokube.hub.core.names import is_name
 
 
 class Policy(Struct, frozen=True):
-    """What suffices for a change, and the Ed25519 public keys (32 bytes) that count, by name."""
+    """What suffices for a change, and the Ed25519 public keys (32 bytes) that count, by name.
+
+    `manifests`: the directory of static pods that the hub's may join. Without one the node takes none: a pod may do
+    whatever root may.
+    """
 
     mode: Mode = Mode.READ_ONLY
     keys: Mapping[str, bytes] = {}
+    manifests: str | None = None
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     policy: Mode = Mode.READ_ONLY
     keys: dict[str, str] = {}
+    manifests: str | None = None
 
 
 def read_policy(value: object, place: str) -> Policy | tuple[Fault, ...]:
@@ -47,7 +53,9 @@ def read_policy(value: object, place: str) -> Policy | tuple[Fault, ...]:
         keys[name] = key
     if given.policy is Mode.SIGNED and not keys:
         faults.append(Fault(place, "policy: signed without keys allows nobody; list one, or say read-only"))
-    return tuple(faults) if faults else Policy(given.policy, keys)
+    if given.manifests is not None and not given.manifests.startswith("/"):
+        faults.append(Fault(place, f"manifests: an absolute path was expected, got {given.manifests[:200]!r}"))
+    return tuple(faults) if faults else Policy(given.policy, keys, given.manifests)
 
 
 def signing_key(policy: Policy, name: str | None, signature: str | None) -> tuple[str, bytes, bytes] | Unsigned:

@@ -12,9 +12,11 @@ from protokube.core.model import KIB, Fault
 
 UNITS = ("protokube", "kubelet", "virtual-kubelet", "nokubelet")
 LARGEST_CONFIG = 64 * KIB
+LARGEST_MANIFEST = 64 * KIB
 
 Reason = Annotated[str, Meta(min_length=1, max_length=200)]
 Revision = Annotated[int, Meta(ge=1, lt=1 << 53)]
+ManifestName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$")]
 CommandId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
@@ -62,8 +64,24 @@ class ConfigConfirm(Arguments, frozen=True):
     command: CommandId
 
 
+class ManifestPut(Arguments, frozen=True):
+    """A static pod: the file `hub-<name>.yaml` of the agent's directory."""
+
+    name: ManifestName
+    text: Annotated[str, Meta(max_length=LARGEST_MANIFEST)]
+
+
+class ManifestRemove(Arguments, frozen=True):
+    """That file goes, and its pod with it."""
+
+    name: ManifestName
+
+
 class Rollback(Arguments, frozen=True):
-    """Bytes of an earlier revision become a new one: of this number, or what was before this command."""
+    """Bytes of an earlier revision become a new one: of this number, or what was before this command.
+
+    A command may also be one that put or removed a manifest.
+    """
 
     revision: Revision | None = None
     command: CommandId | None = None
@@ -92,6 +110,8 @@ VERBS: Mapping[str, Verb] = {
         Verb("release", True, Nothing),
         Verb("config.put", True, ConfigPut),
         Verb("config.confirm", True, ConfigConfirm),
+        Verb("manifest.put", True, ManifestPut),
+        Verb("manifest.remove", True, ManifestRemove),
         Verb("rollback", True, Rollback),
     )
 }

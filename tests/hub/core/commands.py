@@ -25,6 +25,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "config.put": {"text": "a: 1\n", "base": 3, "confirm_within": 60},
     "config.confirm": {"command": OTHER},
     "rollback": {"revision": 2},
+    "manifest.put": {"name": "web", "text": "kind: Pod\n"},
+    "manifest.remove": {"name": "web"},
 }
 """Arguments that are right, by verb."""
 

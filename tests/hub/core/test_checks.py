@@ -139,6 +139,9 @@ def test_all_faults_of_arguments_are_named_at_once() -> None:
         ("config.put", {"text": "x" * 65537, "base": 1}),
         ("config.put", {"text": "", "base": 1, "confirm_within": 901}),
         ("config.confirm", {"command": "1"}),
+        ("manifest.put", {"name": "../etcd", "text": ""}),
+        ("manifest.put", {"name": "web", "text": "x" * 65537}),
+        ("manifest.remove", {"name": "-"}),
         ("rollback", {}),
         ("rollback", {"revision": 1, "command": ID}),
         ("config.get", {"revision": 0}),
@@ -200,6 +203,7 @@ def test_a_policy_lists_keys_by_name() -> None:
         ({"keys": {"anna": "AAAA"}}, "32 bytes"),
         ({"keys": {"anna": "é"}}, "32 bytes"),
         ({"policy": True}, "bool"),
+        ({"manifests": "etc/kubernetes"}, "an absolute path"),
     ],
 )
 def test_a_policy_that_can_t_be_read_is_no_policy(value: object, message: str) -> None:

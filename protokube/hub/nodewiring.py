@@ -1,0 +1,99 @@
+"""A node's program, put together: its link, its records, and what it does for each verb."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from protokube.agent.clock import boot_time, wall_time
+from protokube.agent.wiring import boot
+from protokube.core.model import Unknown
+from protokube.hub.auditfile import AuditFile
+from protokube.hub.core.checks import Order
+from protokube.hub.core.policy import Policy
+from protokube.hub.journal import Journal
+from protokube.hub.keyring import Keyring
+from protokube.hub.nodelink import Chances, NodeLink, Notes
+from protokube.hub.runner import Clocks, End, Handler, Runner, Say
+from protokube.hub.verbs.changes import Changes
+from protokube.hub.verbs.config import Config
+from protokube.hub.verbs.manifests import Manifests
+from protokube.hub.verbs.programs import Programs
+from protokube.hub.verbs.reads import Reads
+from protokube.hub.verbs.revisions import Revisions
+
+PROTOKUBE_CONFIG = "/etc/protokube/config.yaml"
+
+
+class Place(Struct, frozen=True):
+    """Where a node's files are: its keys and records, and protokube's configuration."""
+
+    state: Path
+    config: Path = Path(PROTOKUBE_CONFIG)
+
+
+def node_link(
+    place: Place, policy: Policy, programs: Programs, told: Callable[[str], None] = lambda _text: None
+) -> tuple[NodeLink, Changes, Config]:
+    """The node's link with everything behind it, its holds, and its configuration. Raises ProviderError."""
+    state = place.state
+    journal = Journal(state / "journal.jsonl", wall_time)
+    journal.load()
+    audit = AuditFile(state / "audit.jsonl", wall_time)
+    own = Keyring(state / "keys").load()
+    name = "" if own is None or isinstance(own, Unknown) else own.hub.node
+    links: list[NodeLink] = []
+    reads = Reads(programs)
+
+    def changed() -> None:
+        links[0].changed()
+
+    manifests = Manifests(Path(policy.manifests), state, wall_time) if policy.manifests is not None else None
+    changes = Changes(programs, state, boot(), boot_time, changed)
+    revisions = Revisions(state / "revisions", place.config, wall_time)
+    config = Config(programs, state, revisions, boot(), boot_time)
+
+    async def facts() -> Mapping[str, str]:
+        trial = await asyncio.to_thread(config.trial)
+        current = await asyncio.to_thread(revisions.current)
+        on_trial = {} if trial is None else {"on trial": str(trial.revision)}
+        pods = {} if manifests is None else {"manifests": await asyncio.to_thread(manifests.facts)}
+        return {**await reads.facts(), "configuration": str(current), **on_trial, **pods}
+
+    async def rollback(order: Order, say: Say, limit: float) -> End:
+        end = None if manifests is None else await manifests.rollback(order)
+        return await config.rollback(order, say, limit) if end is None else end
+
+    handlers: dict[str, Handler] = {
+        "status": reads.status,
+        "plan": reads.plan,
+        "pods": reads.pods,
+        "logs": reads.logs,
+        "sync": changes.sync,
+        "hold": changes.hold,
+        "release": changes.release,
+        "config.list": config.list,
+        "config.get": config.get,
+        "config.put": config.put,
+        "config.confirm": config.confirm,
+        "rollback": rollback,
+    }
+    if manifests is not None:
+        handlers |= {"manifest.put": manifests.put, "manifest.remove": manifests.remove}
+
+    def runner(link: NodeLink) -> Runner:
+        clocks, undo = Clocks(wall_time, link.hub_time), dict.fromkeys(("config.put", "rollback"), config.abandon)
+        return Runner(name, policy, journal, audit, handlers, facts, clocks, undo)
+
+    def about() -> Mapping[str, object]:
+        facts = {"os": platform.platform(), "host": platform.node()}
+        return {"boot_id": boot(), "policy": policy.mode, "facts": facts, "held": changes.held() is not None}
+
+    chances = Chances(boot_time, random.random)
+    links.append(NodeLink(Keyring(state / "keys"), Notes(state / "heard.json"), runner, chances, about, told))
+    return links[0], changes, config

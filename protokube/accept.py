@@ -9,7 +9,7 @@ import time
 from msgspec.structs import replace
 
 from protokube.config.choice import Chosen
-from protokube.config.options import AcceptCommand
+from protokube.config.commands import AcceptCommand
 from protokube.config.wiring import wire
 from protokube.core.accept import Overruling, decide
 from protokube.core.history import History

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from protokube.alarm import Alarm
 from protokube.config.choice import Chosen, choose
 from protokube.config.load import Settings, read
-from protokube.config.options import accept_command, etcd_command, pki_command, token_command
+from protokube.config.options import command_of
 from protokube.config.wiring import RUN_DIR, wire
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeededError, UsageError
@@ -28,9 +28,7 @@ from protokube.observe.asking import LIMIT as READ_LIMIT
 from protokube.observe.observer import Observer
 from protokube.reconcile import Memory, dry_run
 from protokube.reconciles import Reconciles
-from protokube.report.json import as_json
 from protokube.report.model import Report
-from protokube.report.text import as_text
 from protokube.together import Limited
 
 if TYPE_CHECKING:
@@ -95,30 +93,39 @@ def _load(given: Sequence[str], *, strict: bool) -> Chosen:
 
 def _run(given: Sequence[str], chosen: Chosen, started: float) -> int:
     settings = chosen.settings
-    if (command := accept_command(given)) is not None:
-        from protokube.accept import accept
-
-        return DONE if accept(command, chosen, started) else NOT_CONVERGED
-    if (about := pki_command(given)) is not None:
-        from protokube.pkicommand import pki
-
-        return DONE if pki(about, chosen) else NOT_CONVERGED
-    if (asked := etcd_command(given)) is not None:
-        from protokube.etcdcommand.run import etcd
-
-        return DONE if etcd(asked, chosen, started) else NOT_CONVERGED
-    if (tokens := token_command(given)) is not None:
-        from protokube.tokencommand import token
-
-        return DONE if token(tokens, chosen) else NOT_CONVERGED
+    if command_of(given) is not None:
+        return DONE if _command(given, chosen, started) else NOT_CONVERGED
     if settings.dry_run:
         reading = Limited[object](READ_LIMIT, "reading")
         report = _dry_run(chosen, started, reading)
-        print(as_json(report) if settings.output == "json" else as_text(report, planned=True), flush=True)
+        _print(report, settings, planned=True)
         _say_hanging(reading)
         return WORK_FOUND if settings.detailed_exitcode and report.steps else DONE
     with Lock(Path(settings.root, RUN_DIR, "lock")):
         return _work(given, chosen, started)
+
+
+def _command(given: Sequence[str], chosen: Chosen, started: float) -> bool:
+    """Run a command beside the daemon. Each is loaded when it is given."""
+    from protokube.config.commands import accept_command, etcd_command, pki_command, token_command
+
+    if (refusal := accept_command(given)) is not None:
+        from protokube.accept import accept
+
+        return accept(refusal, chosen, started)
+    if (about := pki_command(given)) is not None:
+        from protokube.pkicommand import pki
+
+        return pki(about, chosen)
+    if (asked := etcd_command(given)) is not None:
+        from protokube.etcdcommand.run import etcd
+
+        return etcd(asked, chosen, started)
+    from protokube.tokencommand import token
+
+    tokens = token_command(given)
+    assert tokens is not None, "one of the commands was given"
+    return token(tokens, chosen)
 
 
 def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
@@ -155,9 +162,20 @@ def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
 
 def _tell(report: Report, settings: Settings, memory: Memory) -> int:
     """Print the report of --once; its exit code."""
-    print(as_json(report) if settings.output == "json" else as_text(report, planned=False), flush=True)
+    _print(report, settings, planned=False)
     _say_hanging(memory.reading, memory.acting)
     return DONE if report.converged else NOT_CONVERGED
+
+
+def _print(report: Report, settings: Settings, *, planned: bool) -> None:
+    if settings.output == "json":
+        from protokube.report.json import as_json
+
+        print(as_json(report), flush=True)
+        return
+    from protokube.report.text import as_text
+
+    print(as_text(report, planned=planned), flush=True)
 
 
 async def _serve(given: Sequence[str], running: Running) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from msgspec.json import encode
 
 from protokube.config.choice import Chosen
-from protokube.config.options import PkiCommand
+from protokube.config.commands import PkiCommand
 from protokube.config.wiring import own_etcd
 from protokube.core.etcd.restarts import lagging, local_member, trust_of
 from protokube.core.etcd.tls import peer_certificate, server_certificate

@@ -11,18 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from protokube.core.backup.actions import BackupWriter
-from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
-from protokube.core.controlplane.model import Health
 from protokube.core.disks.actions import DiskWriter
 from protokube.core.disks.model import Disk, NoDisk, VolumeContents
 from protokube.core.dns.actions import RecordWriter
 from protokube.core.dns.model import RecordSet
-from protokube.core.etcd.actions import EtcdWriter
 from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, ServedEtcd
 from protokube.core.etcd.running import PeerAbout
@@ -30,12 +26,14 @@ from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import Unknown
 from protokube.core.node.actions import FileWriter, UnitStarter
 from protokube.core.node.model import FileState, Mount, UnitState
-from protokube.core.objects.actions import ObjectWriter
-from protokube.core.objects.model import ObjectFacts, ObjectKey
-from protokube.core.pki.actions import PkiWriter
 from protokube.core.pki.model import Authorities, Certificate, Damaged, NoAuthorities
 from protokube.core.volumes.actions import CloudWriter
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
+
+if TYPE_CHECKING:
+    from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+    from protokube.core.controlplane.model import Health
+    from protokube.core.objects.model import ObjectFacts, ObjectKey
 
 
 class CloudReader(Protocol):
@@ -195,10 +193,6 @@ class PkiReader(Protocol):
         """The public side of a cluster's authorities. Asks the store; raises StoreError when it gives no answer."""
 
 
-class Pki(PkiReader, PkiWriter, Protocol):
-    """A node's PKI, to act on."""
-
-
 class BackupReader(Protocol):
     """The reading half of a node's backups of etcd."""
 
@@ -210,10 +204,6 @@ class BackupReader(Protocol):
         the store gives no answer."""
 
 
-class Backups(BackupReader, BackupWriter, Protocol):
-    """A node's backups of etcd, to act on."""
-
-
 class ObjectReader(Protocol):
     """The reading half of this machine's API server."""
 
@@ -222,10 +212,6 @@ class ObjectReader(Protocol):
 
     def look(self, keys: Sequence[ObjectKey]) -> ObjectFacts:
         """The objects of these names, if the API server is ready; else why it isn't."""
-
-
-class Objects(ObjectReader, ObjectWriter, Protocol):
-    """This machine's API server, to act on."""
 
 
 class EtcdPeers(Protocol):
@@ -247,10 +233,6 @@ class EtcdReader(Protocol):
 
     def health(self, question: HealthQuestion) -> ClusterView:
         """How an etcd cluster is. What doesn't answer is Unknown in it."""
-
-
-class Etcd(EtcdReader, EtcdWriter, Protocol):
-    """This machine's own etcd members, to act on."""
 
 
 class ServiceReader(Protocol):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec.json import encode
 
 from protokube.config.choice import Chosen
-from protokube.config.options import TokenCommand
+from protokube.config.commands import TokenCommand
 from protokube.core.objects.model import CERTIFICATE
 from protokube.core.objects.tokens import (
     ALPHABET,

@@ -20,7 +20,7 @@ from msgspec import MsgspecError, Struct
 from msgspec.json import decode, encode
 from msgspec.structs import replace
 
-from protokube.core.backup.restore import MARK
+from protokube.core.backup.model import RESTORE_MARK
 from protokube.errors import ProviderError, explain
 
 
@@ -52,7 +52,7 @@ class Member(Struct, frozen=True):
     @property
     def mark(self) -> Path:
         """The mark's file."""
-        return self.volume / MARK
+        return self.volume / RESTORE_MARK
 
 
 @contextmanager

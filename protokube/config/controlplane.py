@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from protokube.config.keys import COMPONENT_KEYS
 from protokube.core.component.model import Layer
 from protokube.core.controlplane.layers import layer_faults
 from protokube.core.controlplane.model import REGISTRY, ControlPlaneSettings, Images, Networking
+from protokube.core.controlplane.names import API_SERVER, COMPONENTS
 from protokube.core.controlplane.network import faults_of
-from protokube.core.controlplane.schemas import API_SERVER, COMPONENTS, MANAGER, PROXY, SCHEDULER
 from protokube.core.located import Located, Section
 from protokube.core.model import Fault
-
-COMPONENT_KEYS = {
-    "kubeAPIServer": API_SERVER,
-    "kubeControllerManager": MANAGER,
-    "kubeScheduler": SCHEDULER,
-    "kubeProxy": PROXY,
-}
-"""The keys that configure a component, in the file and in an instance group."""
-KEYS = ("networking", "images", *COMPONENT_KEYS)
 
 _NETWORKING = {"podCIDR": "pod_cidr", "serviceCIDR": "service_cidr", "domain": "domain", "clusterDNS": "cluster_dns"}
 

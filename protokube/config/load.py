@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from protokube.config.backup import backup_settings
-from protokube.config.controlplane import COMPONENT_KEYS, read_control_plane
-from protokube.config.controlplane import KEYS as CONTROL_PLANE_KEYS
+from protokube.config.keys import COMPONENT_KEYS, CONTROL_PLANE_KEYS, FILE_ONLY, KUBELET_KEYS
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
-from protokube.core.component.model import Layer
-from protokube.core.component.schema import parse_version
-from protokube.core.controlplane.node import api_port
+from protokube.core.controlplane.names import API_PORT
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
 from protokube.core.etcd.template import check_pod, parse_template
 from protokube.core.kubelet.model import AGENT_UNIT, KubeletSettings
-from protokube.core.kubelet.render import layer_faults
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import Fault
 from protokube.core.pki.model import PkiSettings
@@ -33,22 +29,11 @@ from protokube.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from protokube.core.controlplane.model import ControlPlaneSettings
+
 
 DEFAULT_CONFIG = "etc/protokube/config.yaml"
 DEFAULT_INVENTORY = "etc/protokube/inventory.yaml"
-FILE_ONLY = (
-    "kubernetesVersion",
-    "kubelet",
-    "masterKubelet",
-    "instanceGroups",
-    "nodeLabels",
-    "dnsRemovals",
-    "dnsReadEvery",
-    "imdsV1",
-    "kubeletRestartsPerHour",
-    "etcd",
-    *CONTROL_PLANE_KEYS,
-)
 
 
 class Settings(Struct, frozen=True):
@@ -207,7 +192,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     if api is not None and not re.fullmatch(r"https://[^/?#\s]+", api):
         faults.append(Fault("--api", f"{api!r} where a URL such as https://api.example.com:6443 was expected"))
     kubelet = _kubelet(section)
-    components = read_control_plane(section, kubelet["version"], folder)
+    components, port = _components(section, kubelet.get("version"), folder, control_plane=control_plane)
     return NodeConfig(
         master=master,
         control_plane=control_plane,
@@ -237,7 +222,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             manifest_dir=folder,
             master=master,
             control_plane=control_plane,
-            api_port=api_port(components),
+            api_port=port,
             api=api,
             **kubelet,
         ),
@@ -245,28 +230,41 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     )
 
 
+def _kubelet(section: Section | None) -> dict[str, Any]:
+    """kubelet's own settings. What reads them knows all of kubelet's: it is loaded where there are any."""
+    if section is None or not section.items.keys() & set(KUBELET_KEYS):
+        return {}
+    from protokube.config.kubelet import read_kubelet
+
+    return read_kubelet(section)
+
+
+def _components(
+    section: Section | None, version: str | None, manifest_dir: str, *, control_plane: bool
+) -> tuple[ControlPlaneSettings | None, int]:
+    """The control plane's settings, and the port of its API. The same holds for what reads these."""
+    if not control_plane and not _names_components(section):
+        return None, API_PORT
+    from protokube.config.controlplane import read_control_plane
+    from protokube.core.controlplane.node import api_port
+
+    components = read_control_plane(section, version, manifest_dir)
+    return components, api_port(components)
+
+
+def _names_components(section: Section | None) -> bool:
+    if section is None:
+        return False
+    groups = section.items.get("instanceGroups")
+    named = groups.value.values() if groups is not None and isinstance(groups.value, dict) else ()
+    inner = (key for group in named if isinstance(group.value, dict) for key in group.value)
+    return bool(section.items.keys() & set(CONTROL_PLANE_KEYS)) or any(key in COMPONENT_KEYS for key in inner)
+
+
 def _etcd_tls(when: str, templates: Mapping[str, EtcdTemplate], faults: list[Fault]) -> Literal["auto", "on", "off"]:
     if when == "on" and not all(template.supports_tls for template in templates.values()):
         faults.append(Fault("--etcd-tls", "on, and the manifest.yaml of --template-dir has no part with $if: tls"))
     return "on" if when == "on" else "off" if when == "off" else "auto"
-
-
-def _kubelet(section: Section | None) -> dict[str, Any]:
-    """kubelet's own settings, with their faults kept apart from all others: they stop kubelet's files alone."""
-    faults: list[Fault] = []
-    own = None if section is None else Section(section.at, section.items, faults)
-    return {
-        "version": _version(own, faults),
-        "layers": _layer(own, "kubelet", faults),
-        "master_layers": _layer(own, "masterKubelet", faults),
-        "group_layers": _groups(own, faults),
-        "node_labels": _labels(own),
-        "faults": tuple(faults),
-    }
-
-
-def _labels(section: Section | None) -> dict[str, str]:
-    return {key: str(item.value) for key, item in section.strings("nodeLabels").items()} if section else {}
 
 
 def _suffix(suffix: str, faults: list[Fault]) -> str:
@@ -278,43 +276,6 @@ def _suffix(suffix: str, faults: list[Fault]) -> str:
             )
         )
     return dotted
-
-
-def _version(section: Section | None, faults: list[Fault]) -> str | None:
-    text = section.text("kubernetesVersion") if section else None
-    if section is None or text is None:
-        return None
-    parsed = parse_version(text)
-    if isinstance(parsed, Fault):
-        faults.append(section.items["kubernetesVersion"].fault(parsed.message))
-    return text
-
-
-def _layer(section: Section | None, key: str, faults: list[Fault]) -> tuple[Layer, ...]:
-    item = section.get(key) if section else None
-    if item is None:
-        return ()
-    if not isinstance(item.value, dict):
-        faults.append(item.expected("a mapping of kubelet's settings"))
-        return ()
-    values = item.plain()
-    assert isinstance(values, dict)
-    layer = Layer(item.path, values)
-    faults += [Fault(f"{item.file}: {fault.place}", fault.message) for fault in layer_faults(layer)]
-    return (layer,)
-
-
-def _groups(section: Section | None, faults: list[Fault]) -> dict[str, tuple[Layer, ...]]:
-    item = section.get("instanceGroups") if section else None
-    if item is None:
-        return {}
-    if not isinstance(item.value, dict):
-        faults.append(item.expected("a mapping of instance groups"))
-        return {}
-    return {
-        name: _layer(Section.of(group, ("kubelet", *COMPONENT_KEYS), faults), "kubelet", faults)
-        for name, group in item.value.items()
-    }
 
 
 def _count(section: Section | None, key: str, default: int, faults: list[Fault]) -> int:

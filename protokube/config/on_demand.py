@@ -7,32 +7,33 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protokube.core.backup.actions import RemoveBackups, TakeBackup
-from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
-from protokube.core.controlplane.model import Health
-from protokube.core.etcd.actions import TellAuthorities, UpdateMember
-from protokube.core.etcd.health import ClusterView
-from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, ServedEtcd
-from protokube.core.etcd.running import PeerAbout
 from protokube.core.etcd.tls import peer_certificate
-from protokube.core.kubelet.model import KubeletBinary, Machine
-from protokube.core.model import Unknown
-from protokube.core.node.model import UnitState
-from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey
-from protokube.core.objects.serving import ServingNames
-from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
-from protokube.core.pki.model import PKI_DIR, Authorities, Certificate, Damaged, NoAuthorities
-from protokube.eventloop import EventLoop
-from protokube.store.place import StorePlace
+from protokube.core.pki.model import PKI_DIR, Certificate
 
 if TYPE_CHECKING:
     from protokube.backups.node import NodeBackups
+    from protokube.core.backup.actions import RemoveBackups, TakeBackup
+    from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+    from protokube.core.controlplane.model import Health
+    from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+    from protokube.core.etcd.health import ClusterView
+    from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, ServedEtcd
+    from protokube.core.etcd.running import PeerAbout
+    from protokube.core.kubelet.model import KubeletBinary, Machine
+    from protokube.core.model import Unknown
+    from protokube.core.node.model import UnitState
+    from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey
+    from protokube.core.objects.serving import ServingNames
+    from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
+    from protokube.core.pki.model import Authorities, Damaged, NoAuthorities
     from protokube.etcdclient.own import OwnMembers
     from protokube.etcdclient.peers import HttpEtcdPeers
+    from protokube.eventloop import EventLoop
     from protokube.host.kubelet import InstalledKubelet
     from protokube.host.systemd import SystemBus
     from protokube.kubeapi.node import NodeObjects
     from protokube.pki.node import NodePki
+    from protokube.store.place import StorePlace
 
 Wake = Callable[[str], None]
 

@@ -1,24 +1,21 @@
 """look → **judge** → plan → act: each concern judges a snapshot once, in a fixed order, and sees the judgements
 before it.
 
-An assessment also says what is wanted next: facts to read, and directories to watch.
+An assessment also says what is wanted next: facts to read, and directories to watch. A concern that the configuration
+doesn't ask for isn't loaded: the modules of all of them would take a tenth of the time to a node's first link.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from protokube.core.backup.assess import assess as assess_backups
 from protokube.core.backup.model import BackedUp, BackupAssessment
-from protokube.core.component.schema import parse_version
-from protokube.core.controlplane.assess import assess as assess_control_plane
-from protokube.core.controlplane.certificates import api_server_names, wanted_certificates
-from protokube.core.controlplane.model import ControlPlaneAssessment, ControlPlaneFacts, Networking
-from protokube.core.controlplane.node import api_names as names_of_api
-from protokube.core.controlplane.node import has_api_server
+from protokube.core.controlplane.names import api_names as names_of_api
+from protokube.core.controlplane.names import has_api_server
 from protokube.core.disks.accepted import read_accepted
 from protokube.core.disks.assess import assess as assess_disks
 from protokube.core.disks.model import DisksAssessment
@@ -32,25 +29,22 @@ from protokube.core.etcd.tls import pki_needs
 from protokube.core.history import History
 from protokube.core.kubelet.assess import assess as assess_kubelet
 from protokube.core.kubelet.gate import Gate, gate
-from protokube.core.kubelet.identity import certificates as kubelet_certificates
 from protokube.core.kubelet.identity import held as held_by_kubelet
 from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
-from protokube.core.model import Fault, Unknown
-from protokube.core.objects.assess import assess as assess_objects
-from protokube.core.objects.model import CERTIFICATE as OBJECT_CERTIFICATE
-from protokube.core.objects.model import ObjectKey, ObjectsAssessment
-from protokube.core.objects.model import certificate as object_certificate
-from protokube.core.objects.serving import Reserved
-from protokube.core.objects.wanted import ObjectsInput, wanted_objects
+from protokube.core.model import Unknown
 from protokube.core.observed import Observed
 from protokube.core.pki.assess import assess as assess_pki
-from protokube.core.pki.model import Certificate, Damaged, PkiAssessment
+from protokube.core.pki.model import PkiAssessment
 from protokube.core.settings import NodeConfig
 from protokube.core.steps import Findings
 from protokube.core.volumes.assess import assess as assess_volumes
 from protokube.core.volumes.model import CloudVolume, VolumesAssessment
 from protokube.core.volumes.roles import judge_role
+
+if TYPE_CHECKING:
+    from protokube.core.controlplane.model import ControlPlaneAssessment
+    from protokube.core.objects.model import ObjectKey, ObjectsAssessment
 
 
 class Wanted(Struct, frozen=True):
@@ -118,18 +112,18 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     )
     needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
     api_names = names_of_api(volumes.cluster_id, config.etcd.suffix(volumes.cluster_id))
-    plane = None
     if config.control_plane:
-        own = (*kubelet_certificates(volumes.instance), object_certificate())
-        needs = replace(needs, wanted=(*needs.wanted, *own))
-    if config.control_plane and config.components is not None:
-        networking, here = config.components.networking, has_api_server(volumes)
-        pods = wanted_certificates(volumes.instance, networking, api_names, api_server=here)
-        needs = replace(needs, wanted=(*needs.wanted, *pods))
+        from protokube.core.assess_control_plane import node_certificates
+
+        needs = replace(needs, wanted=(*needs.wanted, *node_certificates(config, volumes, api_names)))
     pki = assess_pki(config.pki, observed.pki, observed.at.now, needs)
     etcd = assess_etcd(config.etcd, etcd_facts, history.answers, (volumes, disks, pki))
     served = (volumes.cluster_id, serving_members(etcd))
-    backup = assess_backups(config.backup, observed.backups, observed.at, history.backups, served)
+    backup = None
+    if config.backup.every is not None:
+        from protokube.core.backup.assess import assess as assess_backups
+
+        backup = assess_backups(config.backup, observed.backups, observed.at, history.backups, served)
     dns_facts = DnsFacts(cloud, observed.records, not isinstance(storage.mounts, Unknown))
     dns = assess_dns(config.dns, dns_facts, history.owners, (volumes, etcd))
     if not has_api_server(volumes):
@@ -137,35 +131,19 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, gate(config.etcd, node, volumes, disks))
     wanted = _wanted(config, disks, etcd, dns)
     wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)
-    if config.control_plane and config.components is not None:
-        facts = ControlPlaneFacts(observed.at, node, observed.kubelet, _certificates(observed), observed.endpoints)
-        plane = assess_control_plane(config.components, facts, (volumes, pki, etcd), api_names[0])
+    if backup is not None:
+        wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
+    plane, objects = None, None
+    if config.control_plane:
+        from protokube.core.assess_control_plane import assess_control_plane, assess_objects
+
+        plane = assess_control_plane(config, observed, (volumes, pki, etcd), api_names[0])
+        objects = assess_objects(config, observed, (volumes, pki), api_names)
+    if plane is not None:
         wanted = replace(wanted, endpoints=plane.ask)
-    wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
-    objects = None
-    if config.control_plane and has_api_server(volumes) and OBJECT_CERTIFICATE in pki.ready:
-        reserved = _reserved(config, volumes, api_names)
-        objects = assess_objects(
-            wanted_objects(_objects_input(config, observed, volumes)), observed.objects, reserved
-        )
+    if objects is not None:
         wanted = replace(wanted, objects=tuple(one.key for one in objects.wanted))
     return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, plane, wanted)
-
-
-def _objects_input(config: NodeConfig, observed: Observed, volumes: VolumesAssessment) -> ObjectsInput:
-    binary = observed.kubelet.binary
-    installed = binary.version if binary is not None and not isinstance(binary, Unknown) else None
-    version = config.kubelet.version or installed
-    parsed = parse_version(version) if version is not None else None
-    url = f"https://api{config.etcd.suffix(volumes.cluster_id)}:{config.kubelet.api_port}"
-    known = None if isinstance(parsed, Fault) else parsed
-    return ObjectsInput(volumes.instance.name, url, observed.objects.ca, known)
-
-
-def _reserved(config: NodeConfig, volumes: VolumesAssessment, api_names: tuple[str, ...]) -> Reserved:
-    networking = Networking() if config.components is None else config.components.networking
-    names, addresses = api_server_names(volumes.instance, networking, api_names)
-    return Reserved(frozenset(addresses), frozenset(names), frozenset({networking.domain.lower()}))
 
 
 def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dns: DnsAssessment) -> Wanted:
@@ -179,11 +157,6 @@ def _wanted(config: NodeConfig, disks: DisksAssessment, etcd: EtcdAssessment, dn
         served=etcd.asked,
         health=etcd.health,
     )
-
-
-def _certificates(observed: Observed) -> Mapping[str, Certificate | Damaged | Unknown]:
-    found = observed.pki.certificates
-    return {} if found is None or isinstance(found, Unknown) else found
 
 
 def _kubeconfig(config: NodeConfig) -> str | None:

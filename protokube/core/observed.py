@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from protokube.core.backup.model import BackupFacts
-from protokube.core.controlplane.model import Health
 from protokube.core.disks.model import StorageFacts
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.health import ClusterView
@@ -18,6 +18,9 @@ from protokube.core.node.model import NodeFacts
 from protokube.core.objects.model import ObjectFacts
 from protokube.core.pki.model import PkiFacts
 from protokube.core.volumes.model import CloudSnapshot
+
+if TYPE_CHECKING:
+    from protokube.core.controlplane.model import Health
 
 
 class Observed(Struct, frozen=True):

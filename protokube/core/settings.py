@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 from msgspec.structs import replace
 
 from protokube.core.backup.model import BackupSettings
-from protokube.core.controlplane.model import ControlPlaneSettings
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings
@@ -14,10 +15,14 @@ from protokube.core.kubelet.model import KubeletSettings
 from protokube.core.pki.model import PkiSettings
 from protokube.core.volumes.model import VolumeSettings
 
+if TYPE_CHECKING:
+    from protokube.core.controlplane.model import ControlPlaneSettings
+
 
 class NodeConfig(Struct, frozen=True):
     """The node's configuration, by concern. `master`: this is a control-plane node. `control_plane`: the API server
-    and all that belongs to it run here, too; `components` says how, None that another hand runs its pods."""
+    and all that belongs to it run here, too; `components` says how;
+    None where the configuration says nothing about it."""
 
     master: bool = False
     control_plane: bool = False

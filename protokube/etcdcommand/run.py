@@ -9,7 +9,7 @@ from functools import partial
 from msgspec.json import encode
 
 from protokube.config.choice import Chosen
-from protokube.config.options import EtcdCommand
+from protokube.config.commands import EtcdCommand
 from protokube.core.etcd.health import problems
 from protokube.core.etcd.status import status_json, status_text
 from protokube.core.static_pod import image_version, spell_version

@@ -10,10 +10,9 @@ from msgspec import Struct
 from protokube.core.model import Fault
 from protokube.errors import ConfigError
 from protokube.ports import BulkStore
-from protokube.store.sealed import SealedStore, read_key
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX = re.compile(r"(?:[A-Za-z0-9_:-][A-Za-z0-9._:-]*/)*")
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_PREFIX = r"(?:[A-Za-z0-9_:-][A-Za-z0-9._:-]*/)*"
 
 
 class StorePlace(Struct, frozen=True):
@@ -35,6 +34,8 @@ class StorePlace(Struct, frozen=True):
 
     def open(self) -> BulkStore:
         """The store. Touches nothing yet; botocore is imported with its first request."""
+        from protokube.store.sealed import SealedStore
+
         return SealedStore(self._adapter(), self.key)
 
     def _adapter(self) -> BulkStore:
@@ -53,6 +54,8 @@ def find_store(url: str | None, key_file: str | None, default: Path, *, imds_v1:
     faults: list[Fault] = []
     key = None
     if key_file is not None:
+        from protokube.store.sealed import read_key
+
         try:
             key = read_key(Path(key_file))
         except ConfigError as error:
@@ -75,4 +78,4 @@ def _bucket(url: str) -> tuple[str, str] | None:
         return None
     bucket, _, prefix = url.removeprefix("s3://").rstrip("/").partition("/")
     prefix = f"{prefix}/" if prefix else ""
-    return (bucket, prefix) if _BUCKET.fullmatch(bucket) and _PREFIX.fullmatch(prefix) else None
+    return (bucket, prefix) if re.fullmatch(_BUCKET, bucket) and re.fullmatch(_PREFIX, prefix) else None

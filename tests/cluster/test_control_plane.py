@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from protokube.core.controlplane.names import API_SERVER, COMPONENTS
 from protokube.core.controlplane.paths import good_path, pod_path
-from protokube.core.controlplane.schemas import API_SERVER, COMPONENTS
 from tests.lab.kube_node import KubeNode
 from tests.lab.kubernetes import VERSION
 from tests.lab.netns import Network

@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from protokube.core.backup.model import BackupWork
+from protokube.core.backup.model import RESTORE_MARK, BackupWork
 from protokube.core.backup.names import Listing, prefix, read_listing
-from protokube.core.backup.restore import MARK
 from protokube.report.model import Report
 from tests.rounds.process import Process, node_config, survive
 from tests.rounds.world import CLUSTER, Node, World
@@ -207,12 +206,12 @@ def test_a_member_that_takes_part_in_a_restore_stops_and_nothing_else_is_done_ab
     _, (process,) = ready(world)
     filesystem = world.volumes["vol-ma"].filesystem
     assert filesystem is not None
-    filesystem.files[MARK] = ('{"restore": 1}', 0)
+    filesystem.files[RESTORE_MARK] = ('{"restore": 1}', 0)
     report = settle(process)
     assert kinds(report) == ["unlink"] and "vol-ma" in {one.subject for one in report.left.waiting}
     files = dict(filesystem.files)
     again = settle(process)
     assert not again.steps and filesystem.files == files
     assert [one for one in again.left.waiting if not one.external] == []
-    del filesystem.files[MARK]
+    del filesystem.files[RESTORE_MARK]
     assert kinds(settle(process)) == ["link"]

@@ -8,8 +8,8 @@ import pytest
 
 from protokube.core.component.model import Layer
 from protokube.core.controlplane.component import PATIENCE, SETTLED
+from protokube.core.controlplane.names import API_SERVER, COMPONENTS, MANAGER, PROXY, SCHEDULER
 from protokube.core.controlplane.paths import condemned_path, good_path, kubeconfig_path, pod_path
-from protokube.core.controlplane.schemas import API_SERVER, COMPONENTS, MANAGER, PROXY, SCHEDULER
 from protokube.core.node.actions import WriteFile
 from protokube.core.node.model import File, Link
 from protokube.core.objects.model import ObjectKey

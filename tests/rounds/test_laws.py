@@ -8,30 +8,30 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from protokube.core.backup.actions import BackupWriter
 from protokube.core.disks.actions import FormatVolume
 from protokube.core.disks.model import Blank
 from protokube.core.dns.actions import ChangeRecords
+from protokube.core.etcd.actions import EtcdWriter
 from protokube.core.model import Unknown
 from protokube.core.node.actions import MakeLink, StartUnit
+from protokube.core.objects.actions import ObjectWriter
+from protokube.core.pki.actions import PkiWriter
 from protokube.core.steps import Step
 from protokube.core.volumes.actions import AttachVolume, TagVolume
 from protokube.errors import ProviderError
 from protokube.ports import (
     BackupReader,
-    Backups,
     CloudProvider,
     CloudReader,
     DiskReader,
     Disks,
     DNSProvider,
     DNSReader,
-    Etcd,
     EtcdReader,
     FileReader,
     Files,
     ObjectReader,
-    Objects,
-    Pki,
     PkiReader,
     ServiceManager,
     ServiceReader,
@@ -280,15 +280,16 @@ def test_6_no_link_without_its_mounted_volume(scenario: Scenario) -> None:
 # --- 7 ---
 
 PORTS: list[tuple[str, type, type]] = [
+    # the port, what can act (the reading half in it or not), and the reading half
     ("cloud", CloudProvider, CloudReader),
     ("disks", Disks, DiskReader),
     ("files", Files, FileReader),
     ("dns", DNSProvider, DNSReader),
     ("services", ServiceManager, ServiceReader),
-    ("pki", Pki, PkiReader),
-    ("backups", Backups, BackupReader),
-    ("etcd", Etcd, EtcdReader),
-    ("objects", Objects, ObjectReader),
+    ("pki", PkiWriter, PkiReader),
+    ("backups", BackupWriter, BackupReader),
+    ("etcd", EtcdWriter, EtcdReader),
+    ("objects", ObjectWriter, ObjectReader),
 ]
 
 

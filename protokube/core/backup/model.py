@@ -13,6 +13,9 @@ from protokube.core.steps import Findings
 STATE_DIR = "/run/protokube/backups"
 """Where the outcomes of backups are remembered, without the root prefix. The daemon watches it."""
 
+RESTORE_MARK = "k8s.io/restore.json"
+"""On a volume: its member takes part in a restore, and doesn't run. Relative to the volume's root."""
+
 
 class BackupRecord(Struct, frozen=True):
     """A backup's metadata, as the store has it. Its object is written last: a backup without it doesn't count.

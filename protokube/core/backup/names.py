@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-_NAME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-(\d+)")
+_NAME = r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-(\d+)"
 _DAY = 86400
 
 FUTURE = 300.0
@@ -29,7 +29,7 @@ class BackupName(Struct, frozen=True, order=True):
 
 def parse_name(text: str) -> BackupName | None:
     """The name in a text; None when it is none."""
-    found = _NAME.fullmatch(text)
+    found = re.fullmatch(_NAME, text)
     if found is None:
         return None
     year, month, day, hour, minute, second, revision = map(int, found.groups())

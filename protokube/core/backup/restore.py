@@ -26,9 +26,6 @@ from msgspec.structs import replace
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.names import prefix
 
-MARK = "k8s.io/restore.json"
-"""On a volume: its member takes part in a restore, and doesn't run. Relative to the volume's root."""
-
 
 class Stage(StrEnum):
     """How far a restore has come. `OPEN`: not every member has stopped, and nothing was replaced."""

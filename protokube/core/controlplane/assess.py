@@ -27,12 +27,12 @@ from protokube.core.controlplane.model import (
     FileWanted,
     NodeOfControlPlane,
 )
-from protokube.core.controlplane.node import LocalEtcd, api_port, has_api_server, local_etcd, node_of
+from protokube.core.controlplane.names import API_SERVER, COMPONENTS, PROXY, has_api_server
+from protokube.core.controlplane.node import LocalEtcd, api_port, local_etcd, node_of
 from protokube.core.controlplane.own import CLIENTS
 from protokube.core.controlplane.paths import kubeconfig_path
 from protokube.core.controlplane.pods import health_port, health_url, pod
 from protokube.core.controlplane.render import Rendered, render
-from protokube.core.controlplane.schemas import API_SERVER, COMPONENTS, PROXY
 from protokube.core.controlplane.skew import skew_problem
 from protokube.core.etcd.model import EtcdAssessment
 from protokube.core.kubelet.identity import directory, kubeconfig

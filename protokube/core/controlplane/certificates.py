@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protokube.core.controlplane.model import Networking
+from protokube.core.controlplane.names import API_SERVER, MANAGER, PROXY, SCHEDULER
 from protokube.core.controlplane.network import first_service_address
 from protokube.core.controlplane.own import (
     APISERVER_CERTIFICATE,
@@ -14,7 +15,6 @@ from protokube.core.controlplane.own import (
     SERVICE_ACCOUNT,
     SIGNING,
 )
-from protokube.core.controlplane.schemas import API_SERVER, MANAGER, PROXY, SCHEDULER
 from protokube.core.etcd.tls import CLIENT
 from protokube.core.model import Unknown
 from protokube.core.pki.model import (

@@ -9,7 +9,8 @@ from msgspec import Struct
 from protokube.core.component.layers import Setting, Settings, merge, read_layer
 from protokube.core.component.model import Layer
 from protokube.core.component.schema import Version
-from protokube.core.controlplane.schemas import API_SERVER, API_SERVER_FILES, component_schema, file_schema
+from protokube.core.controlplane.names import API_SERVER
+from protokube.core.controlplane.schemas import API_SERVER_FILES, component_schema, file_schema
 from protokube.core.model import Fault
 
 

@@ -11,8 +11,8 @@ from protokube.core.controlplane.model import (
     EtcdEndpoint,
     NodeOfControlPlane,
 )
-from protokube.core.controlplane.own import API_PORT, EVENTS
-from protokube.core.controlplane.schemas import API_SERVER, COMPONENTS
+from protokube.core.controlplane.names import API_PORT, API_SERVER, COMPONENTS
+from protokube.core.controlplane.own import EVENTS
 from protokube.core.etcd.model import EtcdAssessment, MountedMember
 from protokube.core.static_pod import manifest_env
 from protokube.core.volumes.model import MAIN, VolumesAssessment
@@ -26,11 +26,6 @@ class LocalEtcd(Struct, frozen=True):
 
     endpoint: EtcdEndpoint
     health: str
-
-
-def has_api_server(volumes: VolumesAssessment) -> bool:
-    """Whether an API server belongs on this node: a standby without a volume of `main` has none."""
-    return MAIN in volumes.ours
 
 
 def local_etcd(volumes: VolumesAssessment, etcd: EtcdAssessment) -> tuple[LocalEtcd, ...] | str:
@@ -71,8 +66,3 @@ def api_port(settings: ControlPlaneSettings) -> int:
     layers = settings.layers.get(API_SERVER, ())
     ports = [layer.values["securePort"] for layer in layers if isinstance(layer.values.get("securePort"), int)]
     return int(str(ports[-1])) if ports else API_PORT
-
-
-def api_names(cluster_id: str, suffix: str) -> tuple[str, ...]:
-    """The names of the API for nodes and for people, as core/dns keeps them."""
-    return f"api{suffix}".lower(), f"api.{cluster_id}".lower()

@@ -14,8 +14,8 @@ from protokube.core.component.layers import Settings
 from protokube.core.component.schema import Version
 from protokube.core.controlplane.layers import Configured, value_of
 from protokube.core.controlplane.model import ControlPlaneSettings, NodeOfControlPlane
+from protokube.core.controlplane.names import API_PORT, API_SERVER, MANAGER, PROXY, SCHEDULER
 from protokube.core.controlplane.paths import certificate_path, kubeconfig_path
-from protokube.core.controlplane.schemas import API_SERVER, MANAGER, PROXY, SCHEDULER
 from protokube.core.etcd.tls import CLIENT
 from protokube.core.volumes.model import MAIN
 
@@ -27,7 +27,6 @@ SIGNING = "signing-authority"
 CLIENTS = {MANAGER: "controller-manager", SCHEDULER: "scheduler", PROXY: "proxy"}
 """The certificates with which components are clients of the API server."""
 
-API_PORT = 6443
 EVENTS = "events"
 _SCHEDULER_WITHOUT_ADDRESSES = (1, 22)
 """KubeSchedulerConfiguration v1beta2, the first without an insecure port."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protokube.core.controlplane.names import API_SERVER, COMPONENTS
 from protokube.core.pki.model import PKI_DIR
 
 PODS_DIR = "/var/lib/protokube/control-plane"
@@ -43,11 +44,9 @@ def certificate_path(name: str, file: str) -> str:
     return f"{PKI_DIR}/{name}/{file}"
 
 
-_API_SERVER, *_CLIENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
-
 CONTROL_PLANE_DIRECTORIES = (
     PODS_DIR,
-    *map(configuration_dir, (_API_SERVER, *_CLIENTS)),
-    *map(kubeconfig_dir, _CLIENTS),
+    *map(configuration_dir, COMPONENTS),
+    *map(kubeconfig_dir, (one for one in COMPONENTS if one != API_SERVER)),
 )
 """The directories that are read in every reconcile."""

@@ -17,9 +17,10 @@ from protokube.core.component.schema import Version, spell
 from protokube.core.component.text import document
 from protokube.core.controlplane.layers import value_of
 from protokube.core.controlplane.model import Images
+from protokube.core.controlplane.names import API_SERVER, MANAGER, PROXY, SCHEDULER
 from protokube.core.controlplane.paths import configuration_dir, kubeconfig_dir
 from protokube.core.controlplane.render import Rendered
-from protokube.core.controlplane.schemas import API_SERVER, MANAGER, PROXY, SCHEDULER, component_schema
+from protokube.core.controlplane.schemas import component_schema
 from protokube.core.controlplane.versions import PROXY_LIVEZ, SCHEDULER_PROBES
 from protokube.core.pki.model import PKI_DIR
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from protokube.core.component.flags import number_of
 from protokube.core.component.layers import Settings
 from protokube.core.component.values import read_duration
-from protokube.core.controlplane.schemas import MANAGER, PROXY, SCHEDULER
+from protokube.core.controlplane.names import MANAGER, PROXY, SCHEDULER
 from protokube.core.model import Fault
 
 

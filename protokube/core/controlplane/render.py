@@ -19,11 +19,12 @@ from protokube.core.component.schema import NEWEST, Version, spell
 from protokube.core.component.text import document
 from protokube.core.controlplane.layers import Configured, ours, read_layers
 from protokube.core.controlplane.model import ControlPlaneSettings, NodeOfControlPlane
+from protokube.core.controlplane.names import API_SERVER, PROXY, SCHEDULER
 from protokube.core.controlplane.own import own_settings
 from protokube.core.controlplane.paths import configuration_dir
 from protokube.core.controlplane.reachable import HEALTH_PATHS, unreachable_faults
 from protokube.core.controlplane.relations import relation_faults
-from protokube.core.controlplane.schemas import API_SERVER, PROXY, SCHEDULER, component_schema, file_schema
+from protokube.core.controlplane.schemas import component_schema, file_schema
 from protokube.core.controlplane.versions import ANONYMOUS_PATHS, file_api, scheduler_api
 from protokube.core.model import Fault
 

@@ -7,16 +7,10 @@ from functools import cache
 
 from protokube.core.component.schema import Schema, parse
 from protokube.core.controlplane.kinds import FORMS, KINDS
+from protokube.core.controlplane.names import API_SERVER, MANAGER, PROXY, SCHEDULER
 from protokube.core.controlplane.tables import apiserver, files, manager, proxy, scheduler
 from protokube.core.controlplane.tables.names import LISTS
 from protokube.core.kubelet.names import NAMES
-
-API_SERVER = "kube-apiserver"
-MANAGER = "kube-controller-manager"
-SCHEDULER = "kube-scheduler"
-PROXY = "kube-proxy"
-COMPONENTS = (API_SERVER, MANAGER, SCHEDULER, PROXY)
-"""In the order in which they are started and changed."""
 
 _POINTS = {
     "cc": "queueSort preFilter filter postFilter preScore score reserve permit preBind bind postBind",

@@ -24,7 +24,7 @@ WRITTEN_BY_US = "# Written by protokube"
 EMPTY = "volume/unknown-filesystem"
 """The rule that refuses an empty filesystem which protokube did not make."""
 
-_HOST = re.compile(r"//([^/:,]+)")
+_HOST = r"//([^/:,]+)"
 """A URL's host, in a list of URLs."""
 
 _SHOWN = 5
@@ -204,7 +204,7 @@ def kops_manifest(contents: VolumeContents, member: EtcdMember, expected: Expect
         said = env.get(variable)
         if said is None and variable != "ETCD_INITIAL_CLUSTER":
             continue
-        named = set(_HOST.findall((said or "").lower()))
+        named = set(re.findall(_HOST, (said or "").lower()))
         if not named or not named <= allowed:
             return _another_members(layout, variable, said, f"only the hosts {', '.join(sorted(allowed))}")
     return text

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protokube.core.backup.restore import MARK
+from protokube.core.backup.model import RESTORE_MARK
 from protokube.core.disks.accepted import Ownership
 from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import DisksAssessment, VolumeContents
@@ -159,7 +159,7 @@ class _Judge(Struct, frozen=True):
             self.findings.refuse(volume.id, identity.rule, identity.evidence)
             # A wrong tag or file stops no member that runs, and starts none.
             return MemberVerdict(member, keep_link=member.has_data)
-        if MARK in member.contents.entries:
+        if RESTORE_MARK in member.contents.entries:
             self.findings.wait(volume.id, "its data are being restored: protokube etcd restore", external=True)
             return MemberVerdict(member, keep_link=False)
         verdict = MemberVerdict(member, keep_link=True)

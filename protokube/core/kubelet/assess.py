@@ -5,21 +5,14 @@ A unit that is down is started once its files are written and the gate is open, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-
 from msgspec import Struct
 
-from protokube.core.component.schema import choose_version
 from protokube.core.kubelet.backoff import UnitTracking
 from protokube.core.kubelet.gate import Gate
-from protokube.core.kubelet.identity import CLIENT, SERVING, directory, kubeconfig
-from protokube.core.kubelet.join import bootstrap_kubeconfig
+from protokube.core.kubelet.identity import CLIENT, SERVING
 from protokube.core.kubelet.model import FileWanted, KubeletAssessment, KubeletNode, KubeletSettings, UnitWanted
-from protokube.core.kubelet.paths import ARGS_PATH, BOOTSTRAP_PATH, CONFIG_PATH, KUBECONFIG_PATH
-from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
-from protokube.core.memo import Memo
-from protokube.core.model import Fault, Unknown, Unread
+from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.model import Unknown, Unread
 from protokube.core.node.model import Absent, File, UnitState
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import Instance
@@ -28,9 +21,6 @@ _UP = ("active", "activating", "reloading")
 _OFTEN = 3
 """After so many restarts by systemd kubelet counts as not coming up, until it has been up for `_UP_FOR` seconds."""
 _UP_FOR = 60.0
-
-_rendered: Memo[KubeletFiles | tuple[Fault, ...]] = Memo()
-"""A reconcile judges several snapshots, and few of them differ in what kubelet's files are made of."""
 
 
 def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking, gate: Gate) -> KubeletAssessment:
@@ -56,108 +46,45 @@ def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking
     if isinstance(facts.kubelet.binary, Unread):
         findings.wait("kubelet", facts.kubelet.binary.reason)
         return nothing
-    rendered = _render(settings, facts, facts.instance, findings)
-    if isinstance(rendered, KubeletFiles):
-        findings.hints += [f"kubelet: {note}" for note in rendered.notes]
-        files = tuple(_differing(facts, rendered, _kubeconfig(settings, facts), settings.api))
-        # One pass writes, the next one starts: no action leans on another of its pass.
-        startable, stale = not files, None
-    else:
-        files, stale = (), rendered
-        startable = all(isinstance(_file(facts, path), File) for path in (ARGS_PATH, CONFIG_PATH))
+    files, stale = _files(settings, facts, facts.instance, findings)
+    # One pass writes, the next one starts: no action leans on another of its pass.
+    stand = all(isinstance(facts.file(path), File) for path in (ARGS_PATH, CONFIG_PATH))
+    startable = not files if stale is None else stand
     unit = judge.unit(gate, startable=startable, stale=stale) if settings.unit is not None else None
     return KubeletAssessment(files, unit, findings)
 
 
-def _render(
+def _files(
     settings: KubeletSettings, facts: KubeletNode, instance: Instance, findings: Findings
-) -> KubeletFiles | str:
-    """Render kubelet's files; without them, the text says with which files it starts, and why.
+) -> tuple[tuple[FileWanted, ...], str | None]:
+    """The files to write. Where they can't be told, a text says with which files kubelet starts, and why.
 
     Neither a typo nor a binary or a directory that can't be read for a moment may keep the control plane down.
     """
     if settings.control_plane and isinstance(facts.certificates, Unknown):
         reason = f"its files stand still: its certificates are unknown ({facts.certificates.reason})"
         findings.wait("kubelet", reason, external=True)
-        return "with the files that stand, since its certificates can't be read"
+        return (), "with the files that stand, since its certificates can't be read"
     if isinstance(facts.kubelet.binary, Unknown):
         findings.not_known("kubelet", facts.kubelet.binary.reason)
-        return "with the files that stand, since kubelet can't be asked for its version and flags"
+        return (), "with the files that stand, since kubelet can't be asked for its version and flags"
+    # kubelet's tables are a tenth of the program. Disks don't wait for them.
+    from protokube.core.kubelet.files import differing, kubelet_files
+
     rendered = settings.faults or kubelet_files(settings, facts, instance)
-    if isinstance(rendered, KubeletFiles):
-        return rendered
-    for fault in rendered:
-        findings.refuse("kubelet", "kubelet/configuration", str(fault))
-    return "with the files of the last good configuration, since this one is faulty"
-
-
-def kubelet_files(
-    settings: KubeletSettings, facts: KubeletNode, instance: Instance
-) -> KubeletFiles | tuple[Fault, ...]:
-    """Render kubelet's files for this node. The caller knows the installed kubelet, or knows that there is none."""
-    binary = facts.kubelet.binary
-    assert not isinstance(binary, Unknown)
-    version = choose_version(settings.version, binary.version if binary else None)
-    if isinstance(version, Fault):
-        return (version,)
-    # The lowest first: cluster, control plane, instance group.
-    layers = settings.layers + (settings.master_layers if settings.master else ())
-    layers += settings.group_layers.get(instance.instance_group or "", ())
-    given = KubeletInput(
-        version=version,
-        layers=layers,
-        node_labels=settings.node_labels,
-        node_name=instance.name,
-        node_ips=instance.internal,
-        provider_id=instance.provider_id,
-        master=settings.master,
-        kubeconfig_present=_kubeconfig(settings, facts) is not None
-        or not isinstance(_file(facts, KUBECONFIG_PATH), Absent),
-        joins=settings.api is not None,
-        identity=settings.control_plane and SERVING in _held(facts),
-        manifest_dir=settings.manifest_dir,
-        machine=facts.kubelet.machine,
-        known_flags=binary.flags if binary else None,
-    )
-    return _rendered.of(settings, given, partial(render, given))
-
-
-def _file(facts: KubeletNode, path: str) -> object:
-    return Absent() if isinstance(facts.node.files, Unknown) else facts.node.files.get(path, Absent())
-
-
-def _held(facts: KubeletNode) -> frozenset[str]:
-    return frozenset() if isinstance(facts.certificates, Unknown) else facts.certificates
+    if isinstance(rendered, tuple):
+        for fault in rendered:
+            findings.refuse("kubelet", "kubelet/configuration", str(fault))
+        return (), "with the files of the last good configuration, since this one is faulty"
+    findings.hints += [f"kubelet: {note}" for note in rendered.notes]
+    return tuple(differing(settings, facts, rendered)), None
 
 
 def _awaits_identity(settings: KubeletSettings, facts: KubeletNode) -> bool:
     """Whether kubelet's files wait for its first certificates; no longer than for volumes, and it starts without."""
-    if not settings.control_plane or {CLIENT, SERVING} <= _held(facts):
+    if not settings.control_plane or {CLIENT, SERVING} <= facts.held:
         return False
-    return isinstance(_file(facts, KUBECONFIG_PATH), Absent) and facts.at.uptime < settings.gate_timeout
-
-
-def _kubeconfig(settings: KubeletSettings, facts: KubeletNode) -> str | None:
-    """The kubeconfig that protokube writes; None where another hand brings it, or its certificate is missing."""
-    if not settings.control_plane or CLIENT not in _held(facts):
-        return None
-    return kubeconfig(f"https://{facts.api_host}:{settings.api_port}", directory(CLIENT))
-
-
-def _differing(
-    facts: KubeletNode, rendered: KubeletFiles, kubeconfig: str | None, api: str | None
-) -> Iterator[FileWanted]:
-    wanted = {ARGS_PATH: rendered.args_file, CONFIG_PATH: rendered.config_file}
-    if kubeconfig is not None:
-        wanted[KUBECONFIG_PATH] = kubeconfig
-    if api is not None:
-        wanted[BOOTSTRAP_PATH] = bootstrap_kubeconfig(api)
-    for path, text in wanted.items():
-        state = _file(facts, path)
-        if isinstance(state, File) and state.text == text:
-            continue
-        reason = "it is missing" if isinstance(state, Absent) else "it differs from the configuration"
-        yield FileWanted(path, text, reason)
+    return isinstance(facts.file(KUBECONFIG_PATH), Absent) and facts.at.uptime < settings.gate_timeout
 
 
 class _Judge(Struct, frozen=True):
@@ -228,7 +155,7 @@ class _Judge(Struct, frozen=True):
         newer = [
             path
             for path in (ARGS_PATH, CONFIG_PATH, *([KUBECONFIG_PATH] if self.settings.control_plane else []))
-            if isinstance(state := _file(self.facts, path), File)
+            if isinstance(state := self.facts.file(path), File)
             and unit.started_at < state.mtime_ns / 1e9 <= self.facts.at.now
         ]
         if not newer:

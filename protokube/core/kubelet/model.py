@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from protokube.core.component.model import Layer
 from protokube.core.model import Fault, Moment, Unknown
-from protokube.core.node.model import NodeFacts
+from protokube.core.node.model import Absent, FileState, NodeFacts
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import Instance
 
@@ -92,6 +92,16 @@ class KubeletNode(Struct, frozen=True):
     kubelet: KubeletFacts
     certificates: frozenset[str] | Unknown = frozenset()
     api_host: str = "127.0.0.1"
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The certificates that are known to stand."""
+        return frozenset() if isinstance(self.certificates, Unknown) else self.certificates
+
+    def file(self, path: str) -> FileState:
+        """The state of one of kubelet's files; absent where the node's files are unknown."""
+        files = self.node.files
+        return Absent() if isinstance(files, Unknown) else files.get(path, Absent())
 
 
 class FileWanted(Struct, frozen=True):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
-from protokube.core.objects.serving import ServingRequest, Verdict
 from protokube.core.pki.model import KUBERNETES, CertificateWanted
 from protokube.core.steps import Findings
+
+if TYPE_CHECKING:
+    from protokube.core.objects.serving import ServingRequest, Verdict
 
 Manifest = Mapping[str, Any]
 """An object as the API writes it; fields that nobody here knows are kept."""

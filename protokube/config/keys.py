@@ -1,0 +1,26 @@
+"""The keys of the configuration file that are no options."""
+
+from __future__ import annotations
+
+from protokube.core.controlplane.names import API_SERVER, MANAGER, PROXY, SCHEDULER
+
+COMPONENT_KEYS = {
+    "kubeAPIServer": API_SERVER,
+    "kubeControllerManager": MANAGER,
+    "kubeScheduler": SCHEDULER,
+    "kubeProxy": PROXY,
+}
+"""The keys that configure a component, in the file and in an instance group."""
+
+CONTROL_PLANE_KEYS = ("networking", "images", *COMPONENT_KEYS)
+KUBELET_KEYS = ("kubernetesVersion", "kubelet", "masterKubelet", "instanceGroups", "nodeLabels")
+
+FILE_ONLY = (
+    *KUBELET_KEYS,
+    "dnsRemovals",
+    "dnsReadEvery",
+    "imdsV1",
+    "kubeletRestartsPerHour",
+    "etcd",
+    *CONTROL_PLANE_KEYS,
+)

@@ -9,19 +9,20 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 
 from protokube import __version__
 from protokube.agent.alone import NotAloneError, alone, kubelet_on
 from protokube.agent.core.model import Pod
 from protokube.agent.core.plan import Memory, plan
 from protokube.agent.facts import Facts
+from protokube.agent.http.kubeconfig import KubeConfig, find_config
 from protokube.agent.loop import Agent
 from protokube.agent.options import Options, parser, read_options
-from protokube.agent.ports import Closes, Source, Works
+from protokube.agent.ports import Closes, Provider, Reporter, Source, Works
 from protokube.agent.show import plan_text, pods_text, reported, step_json
 from protokube.agent.sources.forgotten import Forgotten
-from protokube.agent.wiring import LOCAL, make_provider, make_reporter, make_sources, records, reports
+from protokube.agent.wiring import LOCAL, make_provider, make_reporter, make_side, make_sources, records, reports
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ConfigError, PermissionNeededError, ProviderError, UsageError
 from protokube.host.notify import Notifier
@@ -80,9 +81,6 @@ def _command(options: Options) -> int:
         raise UsageError("--provider: it is missing; name what runs the pods, such as systemd")
     if options.command == "serve-web":
         return _serve_web(options)
-    if not options.standalone:
-        fault = "it is missing; there is no API server to report to in this version"
-        raise ConfigError([Fault("--standalone", fault)])
     if options.dry_run:
         steps = asyncio.run(_dry_run(options))
         print(json.dumps(steps, indent=1) if options.output == "json" else plan_text(steps))
@@ -97,8 +95,9 @@ def _run(options: Options) -> int:
         raise NotAloneError(
             f"{options.manifest_dir}: kubelet (pid {pid}) runs its pods; where there is a kubelet, use that"
         )
+    config = None if options.standalone else find_config(options.api.kubeconfig, os.environ)
     with alone(options.manifest_dir, options.state_dir), suppress(asyncio.CancelledError):
-        asyncio.run(_serve(options))
+        asyncio.run(_serve(options, config))
     log.info("ending; the pods go on")
     return DONE
 
@@ -129,19 +128,34 @@ def _end_by_signal() -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-async def _serve(options: Options) -> None:
+async def _serve(options: Options, config: KubeConfig | None) -> None:
     _end_by_signal()
     provider = make_provider(options)
     kind = ", ".join(one for one in ("changes", "ping", "capacity", "container_logs") if hasattr(provider, one))
     log.info("provider %s (%s); node %s", options.provider, kind or "polled", options.node)
-    sources = [*make_sources(options), *(Forgotten(name) for name in options.forget)]
-    agent = Agent(provider, sources, make_reporter(options), workers=options.workers, resync=options.resync)
-    Notifier(os.environ).ready("running pods")
-    try:
-        await agent.run()
-    finally:
+    async with AsyncExitStack() as stack:
         if isinstance(provider, Closes):
-            await provider.close()
+            stack.push_async_callback(provider.close)
+        await _run_agent(options, config, provider, stack)
+
+
+async def _run_agent(options: Options, config: KubeConfig | None, provider: Provider, stack: AsyncExitStack) -> None:
+    sources = [*make_sources(options), *(Forgotten(name) for name in options.forget)]
+    reporters: list[Reporter] = [make_reporter(options)]
+    side = None
+    if config is not None:
+        side = make_side(config, options, provider)
+        stack.push_async_callback(side.client.close)
+        sources.append(side.source)
+        reporters.append(side.reporter)
+    happened = None if side is None else side.events.happened
+    agent = Agent(provider, sources, reporters, workers=options.workers, resync=options.resync, happened=happened)
+    Notifier(os.environ).ready("running pods")
+    async with asyncio.TaskGroup() as group:
+        if side is not None:
+            side.follow(agent.facts)
+            group.create_task(side.run())
+        group.create_task(agent.run())
 
 
 async def _dry_run(options: Options) -> list[dict[str, object]]:

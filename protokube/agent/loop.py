@@ -22,7 +22,7 @@ from protokube.agent.core.pods import TERMINAL, is_deleting, key_of, phase_of, t
 from protokube.agent.core.status import synthesized
 from protokube.agent.facts import Facts
 from protokube.agent.ports import NotFoundError, Notifies, Provider, RefusedError, Reporter, Source, Works
-from protokube.agent.reporting import Reports
+from protokube.agent.reporting import AllReports
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ProviderError
 
@@ -30,6 +30,8 @@ log = logging.getLogger("protokube")
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
 """Seconds between two tries of a create or update that fails."""
+Happened = Callable[[Pod, str, str | None], None]
+"""Told of a pod's Create, Update or Delete, with what went wrong."""
 POLL = 5.0
 """Seconds between two looks at a provider that doesn't tell of changes."""
 
@@ -38,25 +40,30 @@ class Agent:
     """Runs until cancelled.
 
     `resync`: seconds between two full looks at a provider that tells of changes. `workers`: pods worked on at once.
+    `happened` is told of every call that changes a pod.
     """
 
     def __init__(
         self,
         provider: Provider,
         sources: Sequence[Source],
-        reporter: Reporter,
+        reporter: Reporter | Sequence[Reporter],
         *,
         clock: Callable[[], float] = boot_time,
         workers: int = 10,
         resync: float = 60.0,
         first_pause: float = FIRST_PAUSE,
+        happened: Happened | None = None,
     ) -> None:
         self.facts = Facts([source.name for source in sources])
         self.planned = 0
         """How many pods were judged so far."""
         self._provider = provider
         self._sources = sources
-        self._reports = Reports(reporter, clock)
+        self._reports = AllReports([reporter] if isinstance(reporter, Reporter) else reporter, clock)
+        self._happened = happened
+        self._last_words: dict[str, Pod] = {}
+        """UID → the pod as it ended, until its end is reported."""
         self._clock = clock
         self._workers = asyncio.Semaphore(workers)
         self._resync = resync
@@ -157,6 +164,7 @@ class Agent:
                 if pod is None:
                     await self._look()
                 elif is_deleting(pod) and phase_of(pod) in TERMINAL:
+                    self._last_words[uid_of(pod)] = pod
                     await self._look_at(uid_of(pod), key_of(pod))
                 elif uid_of(pod) not in self._busy:
                     self._mark(self.facts.see(uid_of(pod), pod))
@@ -234,7 +242,7 @@ class Agent:
         if view.running is not None and not memory.seen:
             memory = self.facts.memories[uid] = replace(memory, seen=True)
         if view.running is None and memory.removal is not None:
-            memory = self.facts.memories[uid] = Memory()
+            memory = self.facts.memories[uid] = Memory(again=True)
         step = plan(view, memory, self._clock())
         if (timer := self._timers.pop(uid, None)) is not None:
             timer.cancel()
@@ -248,6 +256,7 @@ class Agent:
                 self.facts.memories[uid] = Memory(seen=True)
             elif view.wanted is None:
                 self.facts.memories.pop(uid, None)
+                self._last_words.pop(uid, None)
         else:
             if isinstance(step, Create):
                 self.facts.creating[uid] = step.pod
@@ -277,35 +286,54 @@ class Agent:
 
     async def _do(self, uid: str, step: Create | Update | Delete | Finish, memory: Memory) -> Memory:
         """Execute one step; return what is remembered of it."""
-        pod = step.pod
         try:
-            if isinstance(step, Create):
-                log.info("create %s (%s)", title(pod), uid)
-                await self._provider.create_pod(pod)
-                return replace(self._paused(memory), error=None, seen=True)
-            if isinstance(step, Update):
-                log.info("update %s (%s)", title(pod), uid)
-                await self._provider.update_pod(pod)
-                return replace(self._paused(memory), error=None, seen=True)
-            if isinstance(step, Delete):
-                log.info("delete %s (%s) within %d s: %s", title(pod), uid, step.grace, step.reason)
-                metadata = {**pod["metadata"], "deletionGracePeriodSeconds": step.grace}
-                await self._provider.delete_pod({**pod, "metadata": metadata})
-                return replace(memory, removal=step.grace, error=None)
-            last = synthesized(pod, "Failed", "NotFound", "the provider has it no more", pod.get("status"))
-            await self._reports.finish(last)
-            return Memory(finished=True)
+            after = await self._call(uid, step, memory)
         except RefusedError as error:
             if isinstance(step, Update):
-                return replace(memory, replacing=True, content=content_of(pod))
-            log.error("%s is refused: %s", title(pod), error)
-            return replace(memory, refused=error.reasons, content=content_of(pod))
+                return replace(memory, replacing=True, content=content_of(step.pod))
+            log.error("%s is refused: %s", title(step.pod), error)
+            self._say(step, str(error))
+            return replace(memory, refused=error.reasons, content=content_of(step.pod))
         except NotFoundError:
             return replace(memory, removal=step.grace) if isinstance(step, Delete) else memory
         except ProviderError as error:
             memory = self._paused(memory)
-            log.warning("%s: %s; next try in %.0f s", title(pod), error, memory.pause.until - self._clock())
+            log.warning("%s: %s; next try in %.0f s", title(step.pod), error, memory.pause.until - self._clock())
+            self._say(step, str(error))
             return replace(memory, error=str(error))
+        self._say(step, None)
+        return after
+
+    async def _call(self, uid: str, step: Create | Update | Delete | Finish, memory: Memory) -> Memory:
+        pod = step.pod
+        if isinstance(step, Create):
+            log.info("create %s (%s)", title(pod), uid)
+            await self._provider.create_pod(pod)
+            return replace(self._paused(memory), error=None, seen=True)
+        if isinstance(step, Update):
+            log.info("update %s (%s)", title(pod), uid)
+            await self._provider.update_pod(pod)
+            return replace(self._paused(memory), error=None, seen=True)
+        if isinstance(step, Delete):
+            log.info("delete %s (%s) within %d s: %s", title(pod), uid, step.grace, step.reason)
+            metadata = {**pod["metadata"], "deletionGracePeriodSeconds": step.grace}
+            await self._provider.delete_pod({**pod, "metadata": metadata})
+            return replace(memory, removal=step.grace, error=None)
+        await self._reports.finish(self._last(pod))
+        self._last_words.pop(uid, None)
+        return Memory(finished=True, deleted=is_deleting(pod))
+
+    def _last(self, pod: Pod) -> Pod:
+        """A pod that is no more, with its last status: what it came with, what it ended with, or that it was lost."""
+        if phase_of(pod) in TERMINAL:
+            return pod
+        if (last := self._last_words.get(uid_of(pod))) is not None:
+            return {**pod, "status": last["status"]}
+        return synthesized(pod, "Failed", "NotFound", "the provider has it no more", pod.get("status"))
+
+    def _say(self, step: Create | Update | Delete | Finish, error: str | None) -> None:
+        if self._happened is not None and not isinstance(step, Finish):
+            self._happened(step.pod, type(step).__name__, error)
 
     def _paused(self, memory: Memory) -> Memory:
         """The memory with a longer pause: it ends as soon as the pod is seen to be as it should."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from protokube.agent.apioptions import ApiOptions, read_api_options
 from protokube.agent.http.webconfig import Serving
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, UsageError
@@ -19,9 +20,6 @@ STATE_DIR = "/var/lib/protokube/agent"
 MANIFEST_DIR = "/etc/kubernetes/manifests"
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
-_TAINT = re.compile(
-    r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?(=[-A-Za-z0-9_.]*)?(:(NoSchedule|PreferNoSchedule|NoExecute))?"
-)
 
 
 class Options(Struct, frozen=True):
@@ -44,12 +42,8 @@ class Options(Struct, frozen=True):
     output: str
     verbose: bool
     log_format: str
-    system: str
-    taint: str | None
-    disable_taint: bool
-    kubeconfig: str | None
-    namespace: str
     serving: Serving
+    api: ApiOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,8 +61,6 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         faults.append(
             Fault("--full-resync-period", f"a duration such as 1m was expected, got {given.full_resync_period!r}")
         )
-    if given.taint is not None and not _TAINT.fullmatch(given.taint):
-        faults.append(Fault("--taint", f"KEY[=VALUE][:EFFECT] was expected, got {given.taint!r}"))
     if given.pod_sync_workers < 1:
         faults.append(Fault("--pod-sync-workers", f"at least 1 was expected, got {given.pod_sync_workers}"))
     for option, path in (
@@ -80,13 +72,15 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
             faults.append(Fault(option, f"an absolute path was expected, got {path!r}"))
     if given.manifest_url is not None and not given.manifest_url.startswith(("http://", "https://")):
         faults.append(Fault("--manifest-url", f"http:// or https:// was expected, got {given.manifest_url!r}"))
-    configured = ("file", "http") if given.manifest_url is not None else ("file",)
+    configured = ["file"] if given.standalone else ["file", "api"]
+    configured += ["http"] if given.manifest_url is not None else []
     faults += [
-        Fault("--forget-source", f"{name} is configured: remove its manifests instead")
+        Fault("--forget-source", f"{name} is configured: remove its pods there instead")
         for name in given.forget_source
         if name in configured
     ]
     serving = _serving(given, environment, faults)
+    api = read_api_options(given, environment, faults)
     if faults:
         raise ConfigError(faults)
     node = given.nodename or environment.get("DEFAULT_NODE_NAME")
@@ -108,12 +102,8 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         output=given.output,
         verbose=given.verbose,
         log_format=given.log_format,
-        system=given.os.lower(),
-        taint=given.taint,
-        disable_taint=given.disable_taint == "true",
-        kubeconfig=given.kubeconfig or environment.get("KUBECONFIG"),
-        namespace=given.namespace,
         serving=serving,
+        api=api,
     )
 
 
@@ -153,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     made = _Parser(
         prog="virtual-kubelet",
-        description="Runs pods on a machine without kubelet. Where a kubelet exists, kubelet is the answer.",
+        description="Runs pods on a machine without kubelet, of files and of an API server.",
         allow_abbrev=False,
     )
     made.add_argument("command", nargs="?", default="run", choices=("run", "pods", "serve-web", "version", "help"))
@@ -180,11 +170,12 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("--state-dir", default=STATE_DIR, metavar="DIR", help=f"what outlives the agent ({STATE_DIR})")
     ours.add_argument("--root", default="/", metavar="DIR", help="the machine's root: all paths lie below it (/)")
     ours.add_argument("--forget-source", action="append", default=[], metavar="NAME", help="remove its pods")
+    ours.add_argument("--accept-new-cluster", action="store_true", help="believe an API server that lost this node")
     ours.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
     ours.add_argument("-o", "--output", default="text", choices=("text", "json"))
     ours.add_argument("-v", "--verbose", action="store_true", help="log every call")
     ours.add_argument("--log-format", default="text", choices=("text", "json"))
-    web = made.add_argument_group("serve-web: the provider behind HTTP")
+    web = made.add_argument_group("serve-web, the provider behind HTTP; certificates also for kubelet's own API")
     web.add_argument("--listen", metavar="ADDRESS:PORT", help="where to listen (127.0.0.1, port $PORT or 3000)")
     web.add_argument("--token-file", metavar="FILE", help="the token that who asks must show")
     web.add_argument("--tls-cert-file", metavar="FILE", help="the server's certificate")

@@ -71,6 +71,14 @@ class NodeFacts(Protocol):
 
 
 @runtime_checkable
+class Addressed(Protocol):
+    """Optional: a node that knows its addresses."""
+
+    async def node_addresses(self) -> Sequence[Json]:
+        """Type and address, as in a node's status."""
+
+
+@runtime_checkable
 class Notifies(Protocol):
     """Optional: a provider that tells of changes. Without it the provider is polled."""
 
@@ -138,6 +146,7 @@ class Source(Protocol):
         """Say the list now and with every change, until cancelled."""
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Reports pods. The loop repeats a report that raised ProviderError until it is accepted."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from protokube.agent.core.backoff import Pause, after_failure
 from protokube.agent.core.model import Pod
@@ -88,3 +88,35 @@ class Reports:
         finally:
             self._under_way = None
         return True
+
+
+class AllReports:
+    """The same reports to several reporters; one that fails keeps no other waiting."""
+
+    def __init__(self, reporters: Sequence[Reporter], clock: Callable[[], float]) -> None:
+        self._all = [Reports(one, clock) for one in reporters]
+
+    async def recall(self) -> frozenset[str]:
+        """What an earlier agent reported, by UID."""
+        return frozenset().union(*[await one.recall() for one in self._all])
+
+    def pod(self, pod: Pod) -> None:
+        """Report this status."""
+        for one in self._all:
+            one.pod(pod)
+
+    def gone(self, uid: str) -> None:
+        """Report that the pod is gone."""
+        for one in self._all:
+            one.gone(uid)
+
+    async def finish(self, pod: Pod) -> None:
+        """Report a last status, and then that the pod is gone. Raises ProviderError."""
+        for one in self._all:
+            await one.finish(pod)
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for one in self._all:
+                group.create_task(one.run())

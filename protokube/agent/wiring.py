@@ -9,11 +9,12 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from protokube.agent.clock import wall_time
+from protokube.agent.http.kubeconfig import KubeConfig
 from protokube.agent.http.webconfig import read_config
 from protokube.agent.options import Options
 from protokube.agent.ports import Provider, Runtime, Source
@@ -26,6 +27,9 @@ from protokube.agent.volumes import Volumes
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, ProviderError
 from protokube.host.network import default_addresses
+
+if TYPE_CHECKING:
+    from protokube.agent.apiside import ApiSide
 
 GROUP = "protokube.providers"
 """The entry points of providers from other packages."""
@@ -61,6 +65,16 @@ def make_sources(options: Options) -> Sequence[Source]:
 def make_reporter(options: Options) -> FileReporter:
     """Where reports go."""
     return FileReporter(reports(options))
+
+
+def make_side(config: KubeConfig, options: Options, provider: Provider) -> ApiSide:
+    """The API server's side. Raises ConfigError when aiohttp is missing."""
+    try:
+        from protokube.agent.apiside import make_api_side  # loads aiohttp
+    except ModuleNotFoundError as error:
+        fault = f"{error.name} is missing, which an API server needs; pip install 'protokube[agent]', or --standalone"
+        raise ConfigError([Fault("virtual-kubelet", fault)]) from error
+    return make_api_side(config, options, provider, host_ip())
 
 
 def reports(options: Options) -> Path:

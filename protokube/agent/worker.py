@@ -162,6 +162,7 @@ class PodWorker:
         self._probing.follow([(state, self._container(state.id.container)) for state in life.containers.values()])
         decision = decide(life) if self.record.final is None or self.record.ending is not None else Decision()
         if Gone() in decision.deeds:
+            self._tell(life, states)  # how it ended is reported after it is gone
             await self._vanish(states)
             return _GONE
         if decision.failed is not None and self.record.failed is None:

@@ -14,6 +14,7 @@ from protokube.agent.core.backoff import Pause
 from protokube.agent.core.equal import Difference, difference
 from protokube.agent.core.model import Pod
 from protokube.agent.core.pods import (
+    API,
     CONTENT,
     TERMINAL,
     annotation,
@@ -30,7 +31,8 @@ class Memory(Struct, frozen=True):
 
     `refused`: the reasons why the provider will never run this content. `replacing`: the provider can't change it in
     place. `removal`: the grace that was asked for, in seconds. `seen`: the provider had it once.
-    `finished`: its end was reported, and it is nobody's any more.
+    `finished`: its end was reported. `deleted`: its deletion was confirmed as well. `again`: we ended it to create it
+    anew: nobody lost it.
     """
 
     pause: Pause = Pause()
@@ -41,6 +43,8 @@ class Memory(Struct, frozen=True):
     removal: int | None = None
     seen: bool = False
     finished: bool = False
+    deleted: bool = False
+    again: bool = False
 
 
 class View(Struct, frozen=True):
@@ -106,9 +110,11 @@ def plan(view: View, memory: Memory, now: float) -> Step:
     wanted = view.wanted
     if wanted is None:
         return Nothing()
-    if memory.finished:
+    if memory.finished and (memory.deleted or not is_deleting(wanted)):
         return Nothing("it has ended")
     if is_deleting(wanted) or _is_lost(wanted, memory):
+        if now < memory.pause.until:
+            return Wait(memory.error or "its end couldn't be reported", memory.pause.until)
         return Finish(wanted)
     if phase_of(wanted) in TERMINAL:  # an API pod that has ended; nothing restarts it
         return Nothing("it has ended")
@@ -142,7 +148,7 @@ def _running(view: View, running: Pod, memory: Memory, now: float) -> Step:
     if differs is Difference.NONE:
         return Nothing()
     ended = phase_of(running) in TERMINAL
-    if ended and annotation(wanted, CONTENT) is None:
+    if ended and owner_of(wanted) == API:
         return Nothing("it has ended")
     if ended or differs is Difference.REPLACE or (memory.replacing and memory.content == content_of(wanted)):
         return _delete(running, running, memory, now, "its content changed")
@@ -165,8 +171,13 @@ def _delete(running: Pod, asking: Pod, memory: Memory, now: float, reason: str) 
 
 
 def _is_lost(wanted: Pod, memory: Memory) -> bool:
-    """An API pod that the provider lost has ended; others are created again."""
-    return memory.seen and owner_of(wanted) == "api" and phase_of(wanted) not in TERMINAL
+    """An API pod that ran and that the provider has no more has ended; others are created again.
+
+    It ran also when the API server says so and this agent has never seen it: an earlier one has.
+    """
+    if owner_of(wanted) != API or memory.again:
+        return False
+    return (memory.seen or phase_of(wanted) == "Running") and phase_of(wanted) not in TERMINAL
 
 
 def content_of(pod: Pod) -> str:

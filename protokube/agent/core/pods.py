@@ -13,6 +13,8 @@ SOURCE = "protokube.io/source"
 """The annotation that names a pod's owner: `file:<file name>`, `http`, `api`, `redis`."""
 CONTENT = "protokube.io/content"
 """The annotation that tells one content from another under the same UID."""
+API = "api"
+"""The owner of the API server's pods."""
 DEFAULT_GRACE = 30
 TERMINAL = ("Succeeded", "Failed")
 

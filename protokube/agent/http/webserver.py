@@ -12,9 +12,8 @@ import binascii
 import hmac
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
 
 import msgspec
 from aiohttp import web
@@ -22,7 +21,16 @@ from aiohttp import web
 from protokube.agent.core.model import Json, Pod
 from protokube.agent.core.pods import key_of, title, uid_of
 from protokube.agent.http import webcodec
-from protokube.agent.ports import LogOptions, Logs, NodeFacts, NotFoundError, Notifies, Provider, RefusedError
+from protokube.agent.ports import (
+    Addressed,
+    LogOptions,
+    Logs,
+    NodeFacts,
+    NotFoundError,
+    Notifies,
+    Provider,
+    RefusedError,
+)
 from protokube.errors import ProviderError
 
 HELD = 30.0
@@ -33,14 +41,6 @@ KEPT = 1000
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@runtime_checkable
-class Addressed(Protocol):
-    """A node that knows its addresses."""
-
-    async def node_addresses(self) -> Sequence[Json]:
-        """Type and address, as in a node's status."""
 
 
 class WebServer:

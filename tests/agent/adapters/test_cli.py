@@ -25,8 +25,9 @@ ORIGINAL = (
 
 def test_every_flag_of_the_original_is_taken() -> None:
     options = read_options(ORIGINAL.split(), {})
-    assert (options.node, options.system, options.taint) == ("vk", "windows", "a.b/c=d:NoExecute")
-    assert (options.disable_taint, options.namespace, options.kubeconfig) == (True, "ns", "/x")
+    api = options.api
+    assert (options.node, api.system, api.namespace, api.kubeconfig) == ("vk", "windows", "ns", "/x")
+    assert api.taints == ()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_all_faults_at_once() -> None:
         ([], 64, "--provider: it is missing"),
         (["--provider"], 64, "expected one argument"),
         (["--what"], 64, "unrecognized arguments"),
-        (["--provider", "memory"], 78, "--standalone: it is missing"),
+        (["--provider", "memory"], 78, "--kubeconfig: it is missing"),
         (["--root", "", "--provider", "memory"], 78, "--root: an absolute path was expected, got ''"),
         (["--provider", "none", "--standalone", "--dry-run"], 78, "--provider: one of memory"),
         (["--provider", "no.such:Thing", "--standalone", "--dry-run"], 78, "No module named"),

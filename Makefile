@@ -24,7 +24,7 @@ STYLED := protokube nodeup release tests benchmarks examples examples/demo
 # Programs under test start as they do where they are installed: with bytecode, which this variable forbids to write.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock demo test test-fast test-vm test-boot test-cluster pyz deb safety lint bench clean
+.PHONY: help setup lock demo test test-fast test-vm test-boot test-cluster test-browser pyz deb safety lint bench clean
 
 help:
 	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
@@ -37,6 +37,7 @@ help:
 	@echo 'make deb        build/protokube_VERSION_ARCH.deb: the same as a Debian package'
 	@echo 'make test-boot  stock Debians become nodes at their first boot and in image builds (fetches them; minutes)'
 	@echo 'make test-cluster  a real Kubernetes on nodes in namespaces (builds it from Debian sources: 17 minutes of CPU, once)'
+	@echo "make test-browser  the hub's page in a real browser (fetches Debian's chromium)"
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make setup      packages and .venv only;   make clean   removes what was built'
 	@echo 'make lock       pins the Python packages of requirements.lock to the newest releases that pyproject.toml allows'
@@ -160,6 +161,15 @@ build/kubernetes/made: .ci/packages-kubernetes .ci/build-kubernetes .ci/unpack-p
 	@echo 'Building Kubernetes from Debian sources into build/kubernetes (17 minutes of CPU; once)'
 	@.ci/build-kubernetes build/kubernetes
 	@$(BIN)/python -m tests.lab.kubernetes build/kubernetes
+	@touch $@
+
+test-browser: setup build/browser/made
+	@test "$$(id -u)" = 0 || { echo 'make test-browser needs root' >&2; exit 1; }
+	$(PRIVATE) sh -c 'ip link set lo up && exec "$$0" "$$@"' $(PYTEST) tests/browser $(ARGS)
+
+build/browser/made: .ci/packages-browser .ci/unpack-packages | setup
+	@echo "Fetching Debian's chromium into build/browser"
+	@.ci/unpack-packages packages-browser build/browser
 	@touch $@
 
 bench: setup build/protokube.pyz

@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from protokube.core.model import Fault
+from protokube.core.model import MIB, Fault
 from protokube.errors import ProviderError, explain
 from protokube.hub.core.audit import Head, append, verify
+
+PART = MIB
+"""Bytes of an audit that are in memory at once. A line has a few hundred."""
 
 
 class AuditFile:
@@ -56,14 +59,26 @@ class AuditFile:
                     if line.endswith(b"\n"):
                         yield line[:-1]
 
+    def part(self, begin: int) -> bytes:
+        """Whole lines from an offset in bytes, at most PART bytes of them; empty at the end. Raises ProviderError."""
+        with explain(f"read {self._path}"):
+            if not self._path.exists():
+                return b""
+            with self._path.open("rb") as file:
+                data = os.pread(file.fileno(), PART, begin)
+        return _whole(data)
+
     def _catch_up(self, opened: int) -> None:
-        """Take in the lines since the last look."""
+        """Take in the lines since the last look, part by part: an audit only ever grows."""
         size = os.fstat(opened).st_size
         if size < self._size:
             raise ProviderError(f"{self._path}: lines were removed while it was in use; see audit verify")
-        data = os.pread(opened, size - self._size, self._size)
-        whole = data[: data.rfind(b"\n") + 1]
-        read = verify(whole.splitlines(), self._head)
-        if isinstance(read, Fault):
-            raise ProviderError(f"{self._path}: {read}; keep it as evidence, and begin a new one")
-        self._head, self._size = read, self._size + len(whole)
+        while whole := _whole(os.pread(opened, PART, self._size)):
+            read = verify(whole.splitlines(), self._head)
+            if isinstance(read, Fault):
+                raise ProviderError(f"{self._path}: {read}; keep it as evidence, and begin a new one")
+            self._head, self._size = read, self._size + len(whole)
+
+
+def _whole(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]

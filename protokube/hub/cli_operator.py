@@ -14,27 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from protokube import __version__
 from protokube.agent.files import write_atomically
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, explain
-from protokube.hub.core.audit import verify
-from protokube.hub.core.printable import printable
+from protokube.hub import operatorviews as views
 from protokube.hub.core.rounds import read_strategy
 from protokube.hub.core.verbs import UNITS, VERBS, Arguments, read_arguments
 from protokube.hub.desk import Submit
 from protokube.hub.operatorclient import HubApi
-from protokube.hub.options import DONE, FAILED, Parser, address, run_program
+from protokube.hub.options import DONE, Parser, address, run_program
 from protokube.hub.pki import make_signing_key, sign
 
 IDENTITY = "~/.config/nokubectl"
-LOOK = 0.5
-"""Seconds between two looks at a command."""
-_OUTPUT = ("log", "progress")
 _SECONDS = {"logs": 900, "config.put": 1200, "rollback": 1200}
 
 
@@ -54,7 +47,10 @@ def parser() -> Parser:
     made.add_argument("-v", "--verbose", action="store_true", help="log more")
     made.add_argument("--version", action="version", version=f"nokubectl {__version__}")
     commands = made.add_subparsers(dest="command", required=True, parser_class=Parser)
-    commands.add_parser("nodes", help="the fleet")
+    nodes = commands.add_parser("nodes", help="the fleet")
+    nodes.add_argument("--watch", action="store_true", help="follow it on the terminal")
+    page = commands.add_parser("page", help="show the hub's page to a browser of this machine")
+    page.add_argument("--port", type=int, default=0, help="on 127.0.0.1; any free one by default")
     commands.add_parser("commands", help="the latest commands")
     commands.add_parser("audit", help="fetch the hub's audit and prove it")
     key = commands.add_parser("keygen", help="make a key that signs commands; prints the line for nokubelet.yaml")
@@ -115,20 +111,27 @@ def _command(given: argparse.Namespace) -> int:
         async with HubApi(host, port, identity) as api:
             match given.command:
                 case "nodes":
-                    return _show_nodes(await api.get("/v1/nodes"), given.output)
+                    return await views.nodes(api, given.output, watch=given.watch)
+                case "page":
+                    return await views.page(api, given.port)
                 case "commands":
-                    return _show(await api.get("/v1/commands"), given.output)
+                    return views.show(await api.get("/v1/commands"), given.output)
                 case "audit":
-                    return _audit(await api.ask("GET", "/v1/audit", None))
+                    return await views.audit(api)
                 case "show":
-                    return _show([await api.get(f"/v1/commands/{_id(given.id)}")], given.output)
+                    return views.show([await api.get(f"/v1/commands/{_id(given.id)}")], given.output)
                 case "cancel":
                     await api.post(f"/v1/commands/{_id(given.id)}/cancel", {})
                     return DONE
                 case _:
                     return await _send(api, given, identity)
 
-    return asyncio.run(asked())
+    try:
+        return asyncio.run(asked())
+    except KeyboardInterrupt:
+        if given.command == "page" or getattr(given, "watch", False):
+            return DONE  # how both end
+        raise
 
 
 def _id(text: str) -> str:
@@ -176,7 +179,7 @@ async def _send(api: HubApi, given: argparse.Namespace, identity: Path) -> int:
     print(f"command {made['id']}", file=sys.stderr)
     if given.command in ("config.put", "rollback"):
         print(f"confirm it: nokubectl config.confirm --on {given.on} --of {made['id']}", file=sys.stderr)
-    return await _follow(api, made["id"], given)
+    return await views.follow(api, made["id"], given.output)
 
 
 def _arguments(given: argparse.Namespace) -> dict[str, Any] | tuple[Fault, ...]:
@@ -211,104 +214,3 @@ def _signed(text: str, identity: Path, name: str | None) -> tuple[str | None, st
         return None, None
     except (OSError, ValueError) as error:
         raise ConfigError([Fault("--identity", f"{identity / 'sign.pem'}: {error}")]) from error
-
-
-async def _follow(api: HubApi, command: str, given: argparse.Namespace) -> int:
-    """Print what the nodes say until each has ended."""
-    seen: dict[str, int] = {}
-    reports: dict[str, str] = {}
-    while True:
-        told = await api.get(f"/v1/commands/{command}")
-        for node in told["nodes"]:
-            while events := await api.get(f"/v1/commands/{command}/events?node={node}&after={seen.get(node, 0)}"):
-                seen[node] = events[-1]["seq"]
-                for event in events:
-                    _say(node, event, reports, quiet=given.output == "json")
-        if all(_over(course) for course in told["nodes"].values()):
-            break
-        await asyncio.sleep(LOOK)
-    if given.output == "json":
-        print(json.dumps(told | {"output": reports}, indent=1))
-    else:
-        for node, report in reports.items():
-            _show_report(node, report)
-        _show([told], "text")
-    sent = [course for course in told["nodes"].values() if course["stage"] != "skipped"]
-    return DONE if sent and all(course["outcome"] == "ok" for course in sent) else FAILED
-
-
-def _over(course: Mapping[str, Any]) -> bool:
-    return course["stage"] in ("done", "refused", "skipped") or course["outcome"] is not None
-
-
-def _say(node: str, event: Mapping[str, Any], reports: dict[str, str], *, quiet: bool) -> None:
-    data = event["data"]
-    text = data.get("text")
-    if event["kind"] not in _OUTPUT:
-        for name, value in (data.get("result") or {}).items() if not quiet else ():
-            print(f"{node}: {printable(str(name))}: {printable(str(value))}")
-        return
-    if not isinstance(text, str):
-        text = f"({data.get('dropped')} pieces of output were dropped)\n"
-    if data.get("stream") == "report" or quiet:
-        reports[node] = reports.get(node, "") + text
-        return
-    for line in text.splitlines():
-        print(f"{node}: {printable(line)}")
-
-
-def _show_report(node: str, report: str) -> None:
-    """A node's report: what it would do, step by step; or its text, where it is none."""
-    try:
-        steps = json.loads(report)["steps"]
-        lines = [f"{step['action']} {step['subject']}: {step['description']}" for step in steps] or ["nothing to do"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        lines = report.splitlines()
-    for line in lines:
-        print(f"{node}: {printable(line)}")
-
-
-# --- showing ---
-
-
-def _show_nodes(nodes: Sequence[Mapping[str, Any]], output: str) -> int:
-    if output == "json":
-        print(json.dumps(nodes, indent=1))
-        return DONE
-    table = Table("NODE", "GROUPS", "LINK", "STANDING", "POLICY", "HELD", "RUNNING", "VERSION", box=None)
-    for one in nodes:
-        link = "up" if one["linked"] else "down"
-        held, running = "held" if one["held"] else "", str(len(one["running"] or ()) or "")
-        row = (
-            one["node"],
-            ",".join(one["groups"]),
-            link,
-            one["standing"],
-            one["policy"],
-            held,
-            running,
-            one["version"],
-        )
-        table.add_row(*(Text(printable(str(cell or ""))) for cell in row))
-    Console().print(table)
-    return DONE
-
-
-def _show(commands: Sequence[Mapping[str, Any]], output: str) -> int:
-    if output == "json":
-        print(json.dumps(commands, indent=1))
-        return DONE
-    # Whole, however narrow the terminal is: people copy it.
-    table = Table(Column("COMMAND", no_wrap=True, min_width=36), "VERB", "NODE", "STAGE", "OUTCOME", "WHY", box=None)
-    for one in commands:
-        for node, course in one["nodes"].items():
-            row = (one["id"], one["verb"], node, course["stage"], course["outcome"], course["why"])
-            table.add_row(*(Text(printable(str(cell or ""))) for cell in row))
-    Console().print(table)
-    return DONE
-
-
-def _audit(content: bytes) -> int:
-    head = verify(content.splitlines())
-    print(f"audit: {head}" if isinstance(head, Fault) else f"audit: {head.n} lines hold, head {head.hash}")
-    return FAILED if isinstance(head, Fault) else DONE

@@ -15,7 +15,9 @@ from protokube.hub.core.course import ENDED, Course, Outcome, Stage, heard, laps
 from protokube.hub.core.messages import Ack, Cancel, Event, FromHub, NodeHello, Send
 from protokube.hub.core.rounds import Candidate, Over, Strategy, next_round
 from protokube.hub.core.verbs import VERBS
+from protokube.hub.page import Running
 from protokube.hub.store import QUOTA, Kept, Store
+from protokube.hub.underway import UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,9 @@ class Desk:
         self._audit = audit
         self._clock = clock
         self.links: dict[str, Link] = {}
-        self._open = {kept.id: kept for kept in store.open_commands()}
+        self._under_way = UnderWay()
+        for kept in store.open_commands():
+            self._under_way.add(kept, store.courses(kept.id))
         self._used: dict[str, int] = {}
 
     # --- operators ---
@@ -72,23 +76,30 @@ class Desk:
             self._store.add_command(kept)
         except sqlite3.IntegrityError:
             return Fault("id", f"{body.id}: there is a command of that id; give each its own")
-        self._open[kept.id] = kept
-        self._step(kept)
+        self._under_way.add(kept, {node: Course() for node in kept.nodes})
+        self._go_on()
         return kept.id
 
     def cancel(self, command: str, who: str) -> Fault | None:
         """Cancel a command: where it wasn't sent it is skipped, where it was the node is asked."""
-        kept = self._open.get(command)
+        kept = self._under_way.get(command)
         if kept is None:
             return Fault("id", f"{command}: there is no open command of that id")
         self._audit.write(who, "cancel", command)
-        for node, course in self._store.courses(command).items():
+        for node, course in list(self._under_way.courses(command).items()):
             if course.stage is Stage.QUEUED:
                 self._keep(kept, node, Course(Stage.SKIPPED, why="cancelled before it was sent"))
             elif course.stage not in ENDED and node in self.links:
                 self.links[node].put(Cancel(command))
-        self._settle(kept)
+        self._go_on()
         return None
+
+    def running(self) -> list[Running]:
+        """The commands under way, and how far they are."""
+        return [
+            Running(kept.id, kept.verb, kept.sent_by, kept.deadline, self._under_way.courses(kept.id))
+            for kept in self._under_way.every()
+        ]
 
     # --- links ---
 
@@ -99,13 +110,17 @@ class Desk:
     def attach(self, link: Link) -> None:
         """A link is up: commands that were sent before are sent again (the node knows their ids), others follow."""
         self.links[link.node] = link
-        for kept in list(self._open.values()):
-            course = self._store.course(kept.id, link.node)
-            if course is None:
-                continue
+        for kept, course in self._under_way.at(link.node):
             if course.stage not in (*ENDED, Stage.QUEUED) and self._clock() < kept.deadline:
                 link.put(_send(kept))
-            self._step(kept)
+        self._under_way.look_again(link.node)
+        self._go_on()
+
+    def greeted(self, link: Link, hello: NodeHello) -> None:
+        """A node says anew how it is: what waited for the end of a hold may go."""
+        link.hello = hello
+        self._under_way.look_again(link.node)
+        self._go_on()
 
     def detach(self, link: Link) -> None:
         """A link is gone, unless a newer one has taken its place."""
@@ -114,7 +129,7 @@ class Desk:
 
     def hear(self, link: Link, event: Event) -> None:
         """Keep an event, acknowledge it, and send the next round."""
-        course = self._store.course(event.id, link.node)
+        course = self._under_way.course(event.id, link.node) or self._store.course(event.id, link.node)
         if event.seq == 0 or course is None:
             word = event.data.get("check")
             log.warning("node %s refuses what it was sent as %s: %.200r", link.node, event.id[:64] or "no id", word)
@@ -126,46 +141,49 @@ class Desk:
                 self._store.put_course(event.id, link.node, after)
                 if after.stage in ENDED:
                     self._audit.write(f"node {link.node}", _end(after), event.id)
+            self._under_way.put(event.id, link.node, after)
         link.put(Ack(event.id, event.seq))
-        kept = self._open.get(event.id)
-        if kept is not None and after is not None and after.stage != course.stage:
-            self._settle(kept)
+        self._go_on()
 
     def tick(self) -> None:
         """Let time pass: deadlines end commands, and nodes that became free get theirs."""
         now = self._clock()
-        for kept in list(self._open.values()):
-            if now >= kept.deadline:
-                for node, course in self._store.courses(kept.id).items():
-                    after = lapsed(course, now, kept.deadline)
-                    if after is not None:
-                        self._keep(kept, node, after)
-            self._settle(kept)
+        for kept in self._under_way.past(now):
+            for node, course in list(self._under_way.courses(kept.id).items()):
+                after = lapsed(course, now, kept.deadline)
+                if after is not None:
+                    self._keep(kept, node, after)
+        self._go_on()
 
     # --- rounds ---
 
-    def _settle(self, kept: Kept) -> None:
-        self._step(kept)
-        courses = self._store.courses(kept.id)
-        if all(course.stage in ENDED or course.outcome is not None for course in courses.values()):
-            self._store.end_command(kept.id)
-            self._open.pop(kept.id, None)
+    def _go_on(self) -> None:
+        """Look at the commands for which something has changed, until nothing does any more."""
+        while (kept := self._under_way.next()) is not None:
+            if self._under_way.waits(kept.id):
+                self._step(kept)
+            if self._under_way.over(kept.id):
+                self._store.end_command(kept.id)
+                self._under_way.remove(kept.id)
 
     def _step(self, kept: Kept) -> None:
         if self._clock() >= kept.deadline:
             return
-        courses = self._store.courses(kept.id)
         after = self._store.last_turn(kept.nodes) if kept.strategy.single else None
-        made = next_round(kept.strategy, self._candidates(kept), courses, after)
+        made = next_round(kept.strategy, self._candidates(kept), self._under_way.courses(kept.id), after)
         if isinstance(made, Over):
             for node, why in made.skipped.items():
                 self._keep(kept, node, Course(Stage.SKIPPED, why=why))
             return
+        # Kept before they are sent: whatever becomes of the hub, it is these nodes' from now on.
+        sent = Course(Stage.SENT)
+        with self._store.transaction():
+            for node in made.nodes:
+                self._store.put_course(kept.id, node, sent)
+            if kept.strategy.single and made.nodes:
+                self._store.put_turn(kept.nodes, made.nodes[0])
         for node in made.nodes:
-            # Kept before it is sent: whatever becomes of the hub, it is this node's from now on.
-            self._keep(kept, node, Course(Stage.SENT))
-            if kept.strategy.single:
-                self._store.put_turn(kept.nodes, node)
+            self._under_way.put(kept.id, node, sent)
             self.links[node].put(_send(kept))
 
     def _candidates(self, kept: Kept) -> Sequence[Candidate]:
@@ -173,25 +191,20 @@ class Desk:
             return [Candidate(node, node in self.links) for node in kept.nodes]
         waits = kept.verb not in ("hold", "release")
         return [
-            Candidate(node, node in self.links, waits and self._held(node), self._changing(node, kept.id))
+            Candidate(
+                node,
+                node in self.links,
+                waits and node in self.links and self.links[node].hello.held,
+                self._under_way.changing(node, kept.id),
+            )
             for node in kept.nodes
         ]
-
-    def _held(self, node: str) -> bool:
-        return node in self.links and self.links[node].hello.held
-
-    def _changing(self, node: str, command: str) -> bool:
-        unfinished = self._store.unfinished(node).items()
-        return any(
-            name != command and name in self._open and VERBS[self._open[name].verb].changes
-            for name, course in unfinished
-            if course.stage is not Stage.QUEUED
-        )
 
     def _keep(self, kept: Kept, node: str, course: Course) -> None:
         if course.stage in ENDED or course.outcome is Outcome.UNKNOWN:
             self._audit.write("hub", f"{node}: {_end(course)}", kept.id)
         self._store.put_course(kept.id, node, course)
+        self._under_way.put(kept.id, node, course)
 
     def _within_quota(self, node: str, event: Event) -> Event:
         """An event as it is kept: beyond its quota a node's output isn't."""

@@ -33,6 +33,7 @@ from protokube.hub.core.messages import (
 from protokube.hub.core.names import Identity
 from protokube.hub.desk import Desk, Link, Submit
 from protokube.hub.gate import Enrol, Gate, Granted, Renew
+from protokube.hub.page import HEADERS, View, render
 from protokube.hub.pki import Shown, shown
 from protokube.hub.store import Store
 
@@ -95,6 +96,7 @@ class Server:
             ("GET", "/v1/link"): self._link,
             ("GET", "/v1/nodes"): self._nodes,
             ("GET", "/v1/audit"): self._audit_lines,
+            ("GET", "/v1/page"): self._page,
             ("GET", "/v1/commands"): self._commands,
             ("GET", "/v1/commands/{id}"): self._command,
             ("GET", "/v1/commands/{id}/events"): self._events,
@@ -179,7 +181,7 @@ class Server:
                         log.info("node %s: link up", node)
                         self._desk.attach(link)
                     else:
-                        link.hello = frame
+                        self._desk.greeted(link, frame)
                 elif link is None:
                     peer.close(1008, "a hello was expected first")
                     break
@@ -238,7 +240,8 @@ class Server:
 
     def _node(self, member: Member) -> dict[str, Any]:
         link = self._desk.links.get(member.node)
-        told = msgspec.to_builtins(link.hello) if link is not None else {}
+        # Whole, and not as a frame has it, which leaves out what is as usual.
+        told = {} if link is None else msgspec.structs.asdict(link.hello)
         return {
             "node": member.node,
             "groups": member.groups,
@@ -250,9 +253,15 @@ class Server:
             **{key: told.get(key) for key in ("version", "policy", "facts", "held", "running", "verbs")},
         }
 
-    async def _audit_lines(self, _request: web.Request) -> web.Response:
-        body = b"".join(line + b"\n" for line in self._audit.lines())
+    async def _audit_lines(self, request: web.Request) -> web.Response:
+        body = await asyncio.to_thread(self._audit.part, _number(request, "from"))
         return web.Response(body=body, content_type="application/jsonl")
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        members = self._store.members()
+        links = {node: link.hello for node, link in self._desk.links.items()}
+        view = View(self._gate.hub, self._clock(), self._audit.head(), members, links, self._desk.running())
+        return web.Response(text=render(view), content_type="text/html", headers=HEADERS)
 
     async def _commands(self, _request: web.Request) -> web.Response:
         return _json([self._told(kept.id) for kept in self._store.commands()])
@@ -268,11 +277,8 @@ class Server:
         return facts | {"nodes": msgspec.to_builtins(self._store.courses(command))}
 
     async def _events(self, request: web.Request) -> web.Response:
-        after = request.query.get("after", "0")
-        if not after.isascii() or not after.isdecimal() or len(after) > 15:
-            raise _refusal(400, f"after: a number was expected, got {after[:64]!r}")
-        events = self._store.events(request.match_info["id"], request.query.get("node", ""), int(after))
-        return _json(events[:64])
+        node = request.query.get("node", "")
+        return _json(self._store.events(request.match_info["id"], node, _number(request, "after"), 64))
 
     async def _submit(self, request: web.Request) -> web.Response:
         made = self._desk.submit(await _read(request, Submit), f"operator {_operator(request)}")
@@ -351,6 +357,13 @@ async def _read(request: web.Request, kind: type[T]) -> T:
         return msgspec.json.decode(await request.read(), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _refusal(400, f"the request: {error}") from error
+
+
+def _number(request: web.Request, name: str) -> int:
+    text = request.query.get(name, "0")
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise _refusal(400, f"{name}: a number was expected, got {text[:64]!r}")
+    return int(text)
 
 
 def _granted(answer: Granted | Denied) -> web.Response:

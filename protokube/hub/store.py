@@ -181,10 +181,11 @@ class Store:
         row = (event.id, node, event.seq, msgspec.json.encode(event))
         self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", row)
 
-    def events(self, command: str, node: str, after: int = 0) -> Sequence[Event]:
-        """A command's events of one node, in order."""
-        query = "SELECT value FROM events WHERE command = ? AND node = ? AND seq > ? ORDER BY seq"
-        return [msgspec.json.decode(row[0], type=Event) for row in self._db.execute(query, (command, node, after))]
+    def events(self, command: str, node: str, after: int = 0, limit: int = -1) -> Sequence[Event]:
+        """A command's events of one node, in order; at most `limit` of them, -1 for all."""
+        query = "SELECT value FROM events WHERE command = ? AND node = ? AND seq > ? ORDER BY seq LIMIT ?"
+        rows = self._db.execute(query, (command, node, after, limit))
+        return [msgspec.json.decode(row[0], type=Event) for row in rows]
 
     def used(self, node: str) -> int:
         """Bytes of events of a node."""

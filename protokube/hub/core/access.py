@@ -15,6 +15,7 @@ ROUTES = {
     ("GET", "/v1/link"): NODE,
     ("GET", "/v1/nodes"): OPERATOR,
     ("GET", "/v1/audit"): OPERATOR,
+    ("GET", "/v1/page"): OPERATOR,
     ("GET", "/v1/commands"): OPERATOR,
     ("GET", "/v1/commands/{id}"): OPERATOR,
     ("GET", "/v1/commands/{id}/events"): OPERATOR,

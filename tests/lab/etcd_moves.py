@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tests.lab.cluster import LIMIT, Cluster, etcd_pid, healthy, holders, three_members
+from tests.lab.cluster import LIMIT, Cluster, etcd_pid, healthy, holders
 from tests.lab.etcd_versions import install
-from tests.lab.trial import TrialNode, until
+from tests.lab.trial import FOR_ETCD, TrialNode, both, until
 
 PACE = ("--interval", "1")
 ON = ("--etcd-tls", "on", *PACE)
@@ -32,21 +33,32 @@ Cut = Callable[[Sequence[TrialNode]], Callable[[], None]]
 
 
 @contextmanager
-def machines(base: Path, version: str, tls: str) -> Iterator[tuple[Cluster, list[TrialNode]]]:
-    """Three machines with a shared store; main's members alone, so that a machine of the tests can bear it."""
+def machines(
+    base: Path, version: str, tls: str, *, size: str = FOR_ETCD, config: str = ""
+) -> Iterator[tuple[Cluster, list[TrialNode]]]:
+    """Three machines with a shared store; main's members alone, so that a machine of the tests can bear it. `size` is
+    that of each volume, `config` the text of the daemons' configuration file."""
     store = base / "store"
     store.mkdir(0o700)
     image = f"registry.k8s.io/etcd:{version}-0"
     options = ("--store", f"file://{store}", "--trust-clock", "--etcd-image", image)
-    volumes = [one for one in three_members() if one["id"].startswith("main-")]
-    with Cluster(base, volumes, options=options) as cluster:
+    with Cluster(base, main_volumes(size), options=options) as cluster:
         nodes = [cluster.node(letter) for letter in "abc"]
         for node in nodes:
             install(node, version)
+            if config:
+                file = node.root / "etc/protokube/config.yaml"
+                file.parent.mkdir(parents=True)
+                file.write_text(config)
             node.start_daemon("--etcd-tls", tls, *PACE)
             node.start_pods()
         until("the cluster forms", lambda: serve(nodes), LIMIT)
         yield cluster, nodes
+
+
+def main_volumes(size: str = FOR_ETCD) -> list[dict[str, Any]]:
+    """The volumes of main's three members."""
+    return [one for me in "abc" for one in both(me, "a,b,c", size) if one["id"] == f"main-{me}"]
 
 
 def serve(nodes: Sequence[TrialNode]) -> bool:
@@ -61,9 +73,18 @@ def restart_daemon(node: TrialNode, *options: str) -> None:
     node.start_daemon(*options)
 
 
-def cut(member: str, step: str, *, power: bool, version: str = "3.4.23") -> Cut:
+def restart_machine(node: TrialNode, version: str, *options: str) -> None:
+    """Switch the node off and on again, with etcd's programs of this version, the daemon and the pods."""
+    node.power_cut()
+    node.power_on()
+    install(node, version)
+    node.start_daemon(*options)
+    node.start_pods()
+
+
+def cut(member: str, step: str, *, power: bool, version: str = "3.4.23", options: tuple[str, ...] = ON) -> Cut:
     """Kill the daemon, or switch off the machine, of a member right after its next step of this kind; then start it
-    again."""
+    again. `options` are its daemon's."""
 
     def prepared(nodes: Sequence[TrialNode]) -> Callable[[], None]:
         node = holders(*nodes)[member]
@@ -71,14 +92,10 @@ def cut(member: str, step: str, *, power: bool, version: str = "3.4.23") -> Cut:
 
         def kill() -> None:
             until(f"{step} of {member}", lambda: _count(node, step) > seen, PATIENCE)
-            if not power:
-                restart_daemon(node, *ON)
-                return
-            node.power_cut()
-            node.power_on()
-            install(node, version)
-            node.start_daemon(*ON)
-            node.start_pods()
+            if power:
+                restart_machine(node, version, *options)
+            else:
+                restart_daemon(node, *options)
 
         return kill
 
@@ -86,7 +103,7 @@ def cut(member: str, step: str, *, power: bool, version: str = "3.4.23") -> Cut:
 
 
 @contextmanager
-def _killing(nodes: Sequence[TrialNode], how: Cut | None) -> Iterator[None]:
+def while_killed(nodes: Sequence[TrialNode], how: Cut | None) -> Iterator[None]:
     """Whoever is to be killed is, beside what goes on in the block; both have ended after it."""
     if how is None:
         yield
@@ -121,7 +138,7 @@ def secure(node: TrialNode) -> bool:
 def move_to_tls(nodes: Sequence[TrialNode], killing: Cut | None = None) -> None:
     """Make authorities, let every daemon begin again with TLS on, and wait until all members have moved."""
     assert pki(nodes[0], "create")
-    with _killing(nodes, killing):
+    with while_killed(nodes, killing):
         for node in nodes:
             restart_daemon(node, *ON)
     until("all have moved", lambda: all(map(secure, nodes)) and serve(nodes), PATIENCE)
@@ -130,7 +147,7 @@ def move_to_tls(nodes: Sequence[TrialNode], killing: Cut | None = None) -> None:
 def replace_step(nodes: Sequence[TrialNode], *, restarts: bool, killing: Cut | None = None) -> None:
     """Take the next step of the replacement of main's peers' authority, and wait until all members have followed."""
     before = {node: etcd_pid(node) for node in nodes}
-    with _killing(nodes, killing):
+    with while_killed(nodes, killing):
         until("the step is taken", lambda: pki(nodes[0], "rotate", "--authority", "etcd-peers-main"), PATIENCE)
         for node in nodes[1:]:
             until("it follows", partial(_follows, node), PATIENCE)

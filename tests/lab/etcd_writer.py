@@ -21,10 +21,11 @@ PREFIX = "load/"
 
 
 class Writer:
-    """Writes through the nodes of a cluster, from a thread of its own."""
+    """Writes through the nodes of a cluster, from a thread of its own. All its keys begin with `prefix`."""
 
-    def __init__(self, cluster: Cluster, *nodes: TrialNode, port: int = 4001) -> None:
+    def __init__(self, cluster: Cluster, *nodes: TrialNode, port: int = 4001, prefix: str = PREFIX) -> None:
         self._cluster, self._nodes, self._port = cluster, list(nodes), port
+        self._prefix = prefix
         self._schemes = dict.fromkeys(nodes, "http")
         self._stop = threading.Event()
         self.kept: dict[str, str] = {}
@@ -51,16 +52,19 @@ class Writer:
 
     def check(self, node: TrialNode) -> None:
         """Every acknowledged write is there; print the longest gap."""
-        kept = dict(self.kept)  # the writer goes on
+        self.holds(node, dict(self.kept))  # the writer goes on
+        print(f"longest gap between two of {len(self.kept)} writes: {self.longest:.2f} s, during {self.during}")
+
+    def holds(self, node: TrialNode, kept: Mapping[str, str]) -> None:
+        """These writes are there."""
         found = until("a quorum answers", lambda: self._found(node), LIMIT)
         lost = [key for key, value in kept.items() if found.get(key) != value]
         assert not lost, f"{len(lost)} of {len(kept)} acknowledged writes are lost: {lost[:5]}"
-        print(f"longest gap between two of {len(kept)} writes: {self.longest:.2f} s, during {self.during}")
 
     def _found(self, node: TrialNode) -> Mapping[str, str] | None:
         """All that is there, as a quorum says; None while there is no answer."""
         try:
-            return self._client(node).values(PREFIX)
+            return self._client(node).values(self._prefix)
         except ProviderError:
             self._turn(node)
             return None
@@ -81,7 +85,7 @@ class Writer:
         for node in list(self._nodes):
             for _ in range(2):
                 with suppress(ProviderError, AssertionError, FileNotFoundError):
-                    self._client(node).put(PREFIX + key, value)
+                    self._client(node).put(self._prefix + key, value)
                     self.kept[key] = value
                     return True
                 self._turn(node)

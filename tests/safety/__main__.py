@@ -7,6 +7,7 @@ wrong.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -38,7 +39,7 @@ def main() -> int:
         corpus = Corpus(folder / "corpus", options.unpacked)
         jobs = cases.everything(corpus, folder / "power", set(options.claim))
         limit = None if options.within is None else began + 60 * options.within
-        ran = run_all(jobs if limit is None else cases.drawn(jobs), folder, limit)
+        ran = run_all(jobs if limit is None else cases.drawn(jobs), folder, limit, workers=options.workers)
     tallies = ran.tallies
     # Of the other claims not all cases were run; but a violation is one.
     shown = {key: tally if key in (options.claim or tallies) else Tally() for key, tally in tallies.items()}
@@ -65,6 +66,13 @@ def _options() -> argparse.Namespace:
         type=float,
         metavar="MINUTES",
         help="begin no case after so many minutes, and draw them by lot",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="NUMBER",
+        default=os.cpu_count() or 1,
+        help="cases side by side (default: a core each)",
     )
     parser.add_argument("--unpacked", type=Path, default=UNPACKED, help="where .ci/unpack-packages put the tools")
     keys = [claim.key for claim in CLAIMS]

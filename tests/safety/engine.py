@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -72,10 +71,8 @@ class Ran:
     broken_off: bool = False
 
 
-def run_all(
-    jobs: Sequence[Job], within: Path, until: float | None = None, *, workers: int = os.cpu_count() or 1
-) -> Ran:
-    """Run jobs on all cores, one after the other; progress goes to standard error.
+def run_all(jobs: Sequence[Job], within: Path, until: float | None = None, *, workers: int) -> Ran:
+    """Run jobs, as many side by side as there are workers; progress goes to standard error.
 
     None is begun after `until`, on the clock of time.monotonic(), but for as many as there are claims. SIGINT and
     SIGTERM end it at once, with the tallies of the jobs that were done.

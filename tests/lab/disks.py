@@ -93,9 +93,12 @@ class LoopDisk:
         self.device = run("losetup", "--find", "--show", "--offset", str(self.offset), self.image)
 
     def detach(self) -> None:
-        """Give the loop device back."""
+        """Give the loop device back, and wait until it is: whoever looks at loop devices keeps it for a moment."""
         if self.device:
+            bound = Path("/sys/block", Path(self.device).name, "diskseq")
+            before = bound.read_text()
             run("losetup", "--detach", self.device)
+            until(lambda: bound.read_text() != before, f"{self.device} is free")
             self.device = ""
 
     @property

@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.lab.cluster import LIMIT, Cluster, acknowledged, cluster_id, holders, members, value
@@ -43,17 +44,28 @@ BEGINNING = {
     "link": r"link /etc/kubernetes/manifests/etcd\.manifest ",
 }
 """What the daemon of a machine with a blank volume logs of each of its steps."""
+
+
+def _any(endings: Sequence[str], top: Path) -> bool:
+    """Whether something of these names stands beside a member's data."""
+    return any((top / f"{_DATA}{ending}").exists() for ending in endings)
+
+
 _MARK = "k8s.io/restore.json"
 _DATA = "var/etcd/data"
+_LEFT = {
+    "part": (".part", ".restored-1", ".before-1"),
+    "restored": (".restored-1", ".before-1"),
+    "before": (".before-1",),
+}
 RESTORED: dict[str, Callable[[Path], bool]] = {
     "mark": lambda top: (top / _MARK).exists(),
-    "part": lambda top: bool(list(top.glob(f"{_DATA}.part*"))),
-    "restored": lambda top: bool(list(top.glob(f"{_DATA}.restored-*"))),
-    "before": lambda top: bool(list(top.glob(f"{_DATA}.before-*"))),
-    "exchanged": lambda top: bool(list(top.glob(f"{_DATA}.before-*"))) and (top / _DATA).exists(),
-    "over": lambda top: bool(list(top.glob(f"{_DATA}.before-*"))) and not (top / _MARK).exists(),
+    **{step: partial(_any, endings) for step, endings in _LEFT.items()},
+    "exchanged": lambda top: _any(_LEFT["before"], top) and (top / _DATA).exists(),
+    "over": lambda top: _any(_LEFT["before"], top) and not (top / _MARK).exists(),
 }
-"""How far a member's restore has come, by what stands on its volume."""
+"""Whether a member's restore has come so far, by what stands on its volume. Steps that take a moment may be over when
+they are seen."""
 
 
 @dataclass(frozen=True)

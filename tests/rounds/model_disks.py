@@ -5,10 +5,12 @@ The real one is a loop device with the tools that the program runs: mkfs.ext4, e
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from protokube.core.model import MIB, Unknown
 from protokube.core.volumes.model import CloudVolume
 from protokube.errors import ProviderError
 from protokube.host.disk import intent as records
+from tests.lab.cut_tools import traced_tools
 from tests.lab.disks import LABEL, LoopDisk, Node, clear_root, encode, intent_for, node, run, until
 from tests.rounds.machine import Disks
 from tests.rounds.process import Process
@@ -29,6 +32,8 @@ SIZE = 160 * MIB
 MORE = 160 * MIB
 """Larger by a block group: less isn't grown."""
 STEPS = 14
+MOST_WRITES = 30
+"""A tool is cut off at one of its first writes; mkfs makes some twenty here."""
 _FILE = "k8s.io/identity.yaml"
 
 Seen = Disk | NoDisk | Unknown
@@ -37,8 +42,8 @@ Seen = Disk | NoDisk | Unknown
 class Pair:
     """One node with one volume, in the model and on the machine."""
 
-    def __init__(self, disk: LoopDisk, here: Node) -> None:
-        self.disk, self.here = disk, here
+    def __init__(self, disk: LoopDisk, here: Node, pick: random.Random) -> None:
+        self.disk, self.here, self.pick = disk, here, pick
         self.world = World(tool_looks=0)
         self.there = self.world.node("n1")
         self.volume = self.world.volume(VOLUME, "a/a")
@@ -79,11 +84,12 @@ class Pair:
     def actions(self) -> list[Callable[[], str]]:
         match self.content():
             case Blank():
-                return [self.format]
+                return [self.format, self.cut_off]
             case Ext4(used=used, checked=checked, size=size):
                 room = self.volume.size - size >= MORE
                 return [
                     self.check,
+                    self.cut_off,
                     *([self.mount] if checked or not used else []),
                     *([self.grow] * (checked and room)),
                 ]
@@ -141,6 +147,46 @@ class Pair:
         shutil.rmtree(self.here.root / "run/protokube/disks", ignore_errors=True)
         if self.volume.filesystem:
             self.volume.filesystem.checked = False
+
+    # --- the power fails while a tool is at work ---
+
+    def cut_off(self) -> str:
+        """The tool is killed at one of its writes, and the machine starts again. For the model it hadn't begun, was
+        in the middle, or had done its work."""
+        model, found = self.seen["model"], self.seen["real"]
+        assert isinstance(model, Disk)
+        assert isinstance(found, Disk)
+        half: Callable[[], None] = _nothing
+        make: Callable[..., FormatVolume | CheckFilesystem | GrowFilesystem]
+        match self.content():
+            case Ext4(checked=True, size=size) if self.volume.size - size >= MORE:
+                make, call = partial(GrowFilesystem, uuid=self._uuid()), lambda port: port.grow
+            case Ext4():
+                make, call = partial(CheckFilesystem, uuid=self._uuid()), lambda port: port.check
+            case _:
+                intent = intent_for(self.described)
+                make, call = partial(FormatVolume, intent=intent, label=LABEL), lambda port: port.format
+                half = partial(setattr, self.volume, "intent", intent)
+        ground = self.described.identity
+        with traced_tools(self.here.root / "strace.log", self.pick.randint(1, MOST_WRITES)), suppress(ProviderError):
+            call(self.here.devices)(make(VOLUME, found.device, found.number, found.size, ground))
+            self.here.finish()
+        done = partial(call(self.model), make(VOLUME, model.device, model.number, model.size, ground))
+        return self._one_of([_nothing, half, done])
+
+    def _one_of(self, endings: Sequence[Callable[[], None]]) -> str:
+        """Start both machines again; says what differs from the model in each of the endings."""
+        filesystem, intent = self.volume.filesystem, self.volume.intent
+        differ = []
+        for ending in endings:
+            self.volume.filesystem, self.volume.intent = copy.deepcopy(filesystem), intent
+            with suppress(ProviderError):
+                ending()
+            self.model.inspect([self.described])  # the tool ends
+            if not (trouble := self.reboot()):
+                return ""
+            differ.append(trouble)
+        return "; or ".join(differ)
 
     # --- what happens to the disk between a look and an action ---
 
@@ -205,6 +251,10 @@ class Pair:
         return ""
 
 
+def _nothing() -> None:
+    """The tool has done nothing."""
+
+
 def shown(found: Seen) -> object:
     """What a planner sees of a disk."""
     if not isinstance(found, Disk):
@@ -223,7 +273,7 @@ def differs(seed: int, folder: Path) -> str:
     """Run one sequence; says at which step the two differ. `folder` is for the disk's image and the node."""
     pick = random.Random(seed)
     with LoopDisk(folder / "disk.img", SIZE) as disk, node(folder / "root") as here:
-        pair = Pair(disk, here)
+        pair = Pair(disk, here, pick)
         way = ["a look"]
         trouble = pair.look()
         for _ in range(STEPS):

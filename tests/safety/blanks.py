@@ -6,12 +6,11 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 from protokube.core.disks.model import Blank, Ext4
-from protokube.host import children, process
+from tests.lab.cut_tools import traced_tools
 from tests.lab.disks import LoopDisk, Node, node
 from tests.safety.claims import Job, Result
 from tests.safety.images import GIB, KIB, MIB, blank, look, loop, opaque, write
@@ -32,7 +31,6 @@ KILLED_SIZES = tuple(n * 256 * KIB for n in (34, 256, 516, 1028, 1280, 1540, 409
 """Some of them are such that mkfs writes where a record of a format might stand."""
 
 _KILLS = 6
-_STRACE = ("/usr/bin/strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=pwrite64,pwritev")
 
 
 def jobs() -> list[Job]:
@@ -104,11 +102,10 @@ class _Killed:
 
     def run(self, scratch: Path) -> Iterator[Result]:
         """All kill points of one size."""
-        writes = self._format(scratch / "counted", [])
+        writes = self._format(scratch / "counted")
         points = sorted({1, 2, 3, writes, *(1 + writes * n // _KILLS for n in range(_KILLS))})
         for point in points:
-            kill = ["-e", f"inject=pwrite64,pwritev:signal=SIGKILL:when={point}"]
-            self._format(scratch / f"at-{point}", kill)
+            self._format(scratch / f"at-{point}", point)
             with node(scratch / f"at-{point}/again") as here, self._disk(scratch / f"at-{point}") as disk:
                 trouble = formats(here, disk)
             case = f"{self._size} bytes, mkfs killed at write {point} of {writes}"
@@ -118,18 +115,12 @@ class _Killed:
     def _disk(self, folder: Path) -> LoopDisk:
         return LoopDisk(folder / "disk.img", self._size)
 
-    def _format(self, folder: Path, kill: Sequence[str]) -> int:
+    def _format(self, folder: Path, kill: int | None = None) -> int:
         """Run a format under strace; the number of writes that mkfs made."""
         folder.mkdir()
         blank(folder / "disk.img", self._size)
         log = folder / "strace.log"
-        spawn = process.spawn
-
-        def traced(argv: Sequence[str], fds: Sequence[tuple[int, int]] = (), *, session: bool = False) -> int:
-            words = [*_STRACE, *kill, "-o", str(log)] if session else []
-            return spawn([*words, *argv], fds, session=session)
-
-        with node(folder / "root") as here, self._disk(folder) as disk, patch.object(children, "spawn", traced):
+        with node(folder / "root") as here, self._disk(folder) as disk, traced_tools(log, kill):
             here.look(disk.volume())
             here.format(disk.volume(), disk)
             here.finish()

@@ -53,6 +53,7 @@ def run_one(job: Job, within: Path) -> list[Result]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+_RATE = {claim.key: claim.rate for claim in CLAIMS}
 _jobs: Sequence[Job] = ()
 _within = Path("/nonexistent")
 
@@ -72,7 +73,7 @@ class Ran:
 
 
 def run_all(jobs: Sequence[Job], within: Path, until: float | None = None, *, workers: int) -> Ran:
-    """Run jobs, as many side by side as there are workers; progress goes to standard error.
+    """Run jobs, as many side by side as there are workers; progress and violations go to standard error.
 
     None is begun after `until`, on the clock of time.monotonic(), but for as many as there are claims. SIGINT and
     SIGTERM end it at once, with the tallies of the jobs that were done.
@@ -97,6 +98,8 @@ def run_all(jobs: Sequence[Job], within: Path, until: float | None = None, *, wo
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for result in (result for future in done for result in future.result()):
                     add(ran.tallies, result)
+                    if result.trouble and not _RATE[result.claim]:
+                        print(f"\n{result.claim}: {result.case}: {result.trouble}", file=sys.stderr, flush=True)
                 if (ended := ran.began - len(running)) % 25 == 0:
                     print(f"\r{ended} of {len(jobs)} jobs", end="", file=sys.stderr, flush=True)
         except KeyboardInterrupt:

@@ -34,6 +34,7 @@ CLOSED: dict[str, tuple[dict[str, Any], str]] = {
     "not mounted": ({"mounts": ()}, "vol-1 is mounted"),
     "being prepared": ({"disks": state(ext4()).storage.disks, "mounts": ()}, "vol-1 is mounted"),
     "mounts unknown": ({"mounts": Unknown("x")}, "vol-1 is mounted"),
+    "its contents unknown": ({"contents": {"vol-1": Unknown("x")}}, "the contents of vol-1 are read"),
     "volumes unknown": ({"volumes": Unknown("throttled")}, "the cloud has answered"),
 }
 

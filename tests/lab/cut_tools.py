@@ -9,19 +9,21 @@ from unittest.mock import patch
 
 from protokube.host import children, process
 
-_STRACE = ("/usr/bin/strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=pwrite64,pwritev")
+_WRITES = "pwrite64,pwritev,pwritev2"
 
 
 @contextmanager
-def traced_tools(log: Path, cut_at: int | None = None) -> Iterator[None]:
-    """Whatever works on a disk writes its writes to `log`. With `cut_at` the process that comes to its write of this
-    number, counted from 1, is killed before that reaches the disk."""
-    kill = [] if cut_at is None else ["-e", f"inject=pwrite64,pwritev:signal=SIGKILL:when={cut_at}"]
+def traced_tools(device: str, log: Path, cut_at: int | None = None) -> Iterator[None]:
+    """The writes to a disk by whatever works on it are told in `log`, and no others: a format is made in memory
+    first. With `cut_at` the process that comes to its write of this number, counted from 1, is killed before that
+    reaches the disk."""
+    words = ["/usr/bin/strace", "-f", "-qq", "-e", "signal=none", "-e", f"trace={_WRITES}", "-P", device]
+    kill = [] if cut_at is None else ["-e", f"inject={_WRITES}:signal=SIGKILL:when={cut_at}"]
     spawn = process.spawn
 
-    def traced(argv: Sequence[str], fds: Sequence[tuple[int, int]] = (), *, session: bool = False) -> int:
-        words = [*_STRACE, *kill, "-o", str(log)] if session else []
-        return spawn([*words, *argv], fds, session=session)
+    def spawn_traced(argv: Sequence[str], fds: Sequence[tuple[int, int]] = (), *, session: bool = False) -> int:
+        traced_by = [*words, *kill, "-o", str(log)] if session else []
+        return spawn([*traced_by, *argv], fds, session=session)
 
-    with patch.object(children, "spawn", traced):
+    with patch.object(children, "spawn", spawn_traced):
         yield

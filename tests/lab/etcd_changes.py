@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab.cluster import LIMIT, Cluster, acknowledged, cluster_id, holders, members, value
 from tests.lab.etcd_moves import (
     MANIFEST,
-    PACE,
+    OFF,
     PATIENCE,
     cut,
     main_volumes,
@@ -78,9 +78,9 @@ class Kill:
     def strike(self, node: TrialNode, command: subprocess.Popen[bytes] | None, version: str) -> None:
         """Kill it."""
         if self.who == "machine":
-            restart_machine(node, version, *PACE)
+            restart_machine(node, version, *OFF)
         elif self.who == "daemon":
-            restart_daemon(node, *PACE)
+            restart_daemon(node, *OFF)
         elif command is not None and command.poll() is None:
             node.kill(command)
 
@@ -91,13 +91,14 @@ def give(node: TrialNode, log: str, *words: str) -> subprocess.Popen[bytes]:
     return node.spawn(log, python, m, protokube, "etcd", *words, "--cluster", "main", "--yes", *own)
 
 
+def given(node: TrialNode, *words: str) -> subprocess.CompletedProcess[str]:
+    """Such a command, when it has ended."""
+    return node.protokube("etcd", *words, "--cluster", "main", "--yes", timeout=PATIENCE)
+
+
 def given_again(node: TrialNode, *words: str) -> None:
     """Give a command until it succeeds, as an operator would whose machine has just come back."""
-
-    def done() -> bool:
-        return node.protokube("etcd", *words, "--cluster", "main", "--yes", timeout=PATIENCE).returncode == 0
-
-    until(f"etcd {words[0]} succeeds on {node.name}", done, PATIENCE)
+    until(f"etcd {words[0]} succeeds on {node.name}", lambda: given(node, *words).returncode == 0, PATIENCE)
 
 
 def replace(cluster: Cluster, nodes: Sequence[TrialNode], version: str, kill: Kill) -> None:
@@ -119,7 +120,7 @@ def replace(cluster: Cluster, nodes: Sequence[TrialNode], version: str, kill: Ki
     since = len(broken.log())
     broken.power_on()
     install(broken, version)
-    broken.start_daemon(*PACE)
+    broken.start_daemon(*OFF)
     broken.start_pods()
     words = ("replace", "--member", lost)
     command = give(commander, "replace.log", *words)
@@ -141,7 +142,7 @@ def replace(cluster: Cluster, nodes: Sequence[TrialNode], version: str, kill: Ki
 
 def upgrade(nodes: Sequence[TrialNode], member: str, kill: Kill) -> None:
     """Every daemon is told to run the newer version; a member's daemon or machine is killed after its step."""
-    options = (*PACE, "--etcd-image", f"registry.k8s.io/etcd:{NEW}-0")
+    options = (*OFF, "--etcd-image", f"registry.k8s.io/etcd:{NEW}-0")
     before, identity = members(nodes[0]), cluster_id(nodes[0])
     how = cut(member, kill.after, power=kill.who == "machine", version=NEW, options=options)
     with while_killed(nodes, how):
@@ -178,9 +179,11 @@ def restore(cluster: Cluster, nodes: Sequence[TrialNode], version: str, member: 
     if kill.after != "mark":
         until(f"after {kill.after}", lambda: reached(victim.path(top)), PATIENCE)
         kill.strike(victim, commands[victim], version)
-    given_again(victim, "restore")
-    for node in others:
-        assert commands[node].wait(PATIENCE) == 0, node.log("restore.log")
+    if kill.who != "daemon":
+        until("it has ended its part", lambda: _goes_on(victim, victim.path(top)), PATIENCE)
+        del commands[victim]
+    for node, command in commands.items():
+        assert command.wait(PATIENCE) == 0, node.log("restore.log")
     until("they serve", lambda: serve(nodes), LIMIT)
     until("they are one cluster", lambda: len({cluster_id(node) for node in nodes}) == 1, LIMIT)
     assert cluster_id(nodes[0]) != before, "it is the cluster of before"
@@ -196,3 +199,10 @@ def _restoring(node: TrialNode) -> subprocess.Popen[bytes]:
     command = give(node, "restore.log", "restore")
     until("it has begun", lambda: "waiting for " in node.log("restore.log"), LIMIT)
     return command
+
+
+def _goes_on(node: TrialNode, top: Path) -> bool:
+    """Give the command again where the member still takes part: after its end it would begin another restore."""
+    if not (top / "k8s.io").is_dir():
+        return False
+    return not (top / _MARK).exists() or given(node, "restore").returncode == 0

@@ -17,6 +17,7 @@ from tests.lab.etcd_versions import install
 from tests.lab.trial import FOR_ETCD, TrialNode, both, until
 
 PACE = ("--interval", "1")
+OFF = ("--etcd-tls", "off", *PACE)
 ON = ("--etcd-tls", "on", *PACE)
 PATIENCE = 3 * LIMIT
 MANIFEST = r"write /mnt/\S+/etcd\.manifest "
@@ -34,10 +35,10 @@ Cut = Callable[[Sequence[TrialNode]], Callable[[], None]]
 
 @contextmanager
 def machines(
-    base: Path, version: str, tls: str, *, size: str = FOR_ETCD, config: str = ""
+    base: Path, version: str, options: tuple[str, ...], *, size: str = FOR_ETCD, config: str = ""
 ) -> Iterator[tuple[Cluster, list[TrialNode]]]:
     """Three machines with a shared store; main's members alone, so that a machine of the tests can bear it. `size` is
-    that of each volume, `config` the text of the daemons' configuration file."""
+    that of each volume, `config` the text of the daemons' configuration file, `options` are OFF or ON."""
     store = base / "store"
     store.mkdir(0o700)
     image = f"registry.k8s.io/etcd:{version}-0"
@@ -50,7 +51,7 @@ def machines(
                 file = node.root / "etc/protokube/config.yaml"
                 file.parent.mkdir(parents=True)
                 file.write_text(config)
-            node.start_daemon("--etcd-tls", tls, *PACE)
+            node.start_daemon(*options)
             node.start_pods()
         until("the cluster forms", lambda: serve(nodes), LIMIT)
         yield cluster, nodes

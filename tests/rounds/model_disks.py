@@ -33,7 +33,7 @@ MORE = 160 * MIB
 """Larger by a block group: less isn't grown."""
 STEPS = 14
 MOST_WRITES = 30
-"""A tool is cut off at one of its first writes; mkfs makes some twenty here."""
+"""A tool is cut off at one of its first writes to the disk; a format has some twenty here."""
 _FILE = "k8s.io/identity.yaml"
 
 Seen = Disk | NoDisk | Unknown
@@ -168,7 +168,8 @@ class Pair:
                 make, call = partial(FormatVolume, intent=intent, label=LABEL), lambda port: port.format
                 half = partial(setattr, self.volume, "intent", intent)
         ground = self.described.identity
-        with traced_tools(self.here.root / "strace.log", self.pick.randint(1, MOST_WRITES)), suppress(ProviderError):
+        log, write = self.disk.image.with_suffix(".strace"), self.pick.randint(1, MOST_WRITES)
+        with traced_tools(self.disk.device, log, write), suppress(ProviderError):
             call(self.here.devices)(make(VOLUME, found.device, found.number, found.size, ground))
             self.here.finish()
         done = partial(call(self.model), make(VOLUME, model.device, model.number, model.size, ground))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from msgspec import Struct
@@ -44,7 +44,12 @@ def _counted(world: World, node: Node) -> dict[str, object]:
     file replaces it, which may never be wanted.
     """
     found = end(_without_beginnings(world), node)
-    return {part: _alike(repr(value)) for part, value in found.items()}
+    return {part: _alike(repr(_sorted(value))) for part, value in found.items()}
+
+
+def _sorted(value: object) -> object:
+    """Without the order in which things came to be, such as mounts."""
+    return dict(sorted(value.items())) if isinstance(value, Mapping) else value
 
 
 def _without_beginnings(world: World) -> World:

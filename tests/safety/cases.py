@@ -28,7 +28,7 @@ from tests.safety.corpus import Corpus
 def everything(corpus: Corpus, folder: Path, claims: Set[str] = frozenset()) -> list[Job]:
     """The full set; with `claims` only the jobs that belong to those. `folder` is for what jobs share.
 
-    Moves of a running etcd take half an hour, and must be asked for.
+    Changes of a running etcd take most of an hour, and must be asked for.
     """
     jobs = [
         *(power.jobs(folder) if not claims or "power" in claims else ()),

@@ -74,7 +74,7 @@ CLAIMS = (
     Claim("resume", "Our own interrupted format is refused"),
     Claim("own", "A healthy volume of ours is locked out"),
     Claim("power", "After a power cut a member waits for a human, or lost a write"),
-    Claim("moves", "On its way to TLS or to another authority etcd stands still, or loses a write"),
+    Claim("moves", "A running etcd is changed, somebody is killed: it stands still, or lost a write"),
     Claim("adoption", "A volume that isn't this member's is adopted, or starts as new"),
     Claim("rounds", "In memory, any fault at any point: a state breaks a law"),
     Claim("model", "The model of these rounds and the real thing come to differ"),

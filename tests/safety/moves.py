@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab import etcd_changes
 from tests.lab.cluster import Cluster
 from tests.lab.etcd_changes import BEGINNING, CONFIG, NEW, OLD, RESTORED, TWICE, WORDS, Kill
-from tests.lab.etcd_moves import cut, machines, move_to_tls, replace_step
+from tests.lab.etcd_moves import OFF, ON, cut, machines, move_to_tls, replace_step
 from tests.lab.etcd_writer import Writer
 from tests.lab.trial import TrialNode
 from tests.safety.claims import Job, Result
@@ -75,10 +75,10 @@ class _Move:
         trouble = ""
         try:
             if self.kind == "restore":
-                with machines(scratch, self.version, "off", size=TWICE, config=CONFIG) as (cluster, nodes):
+                with machines(scratch, self.version, OFF, size=TWICE, config=CONFIG) as (cluster, nodes):
                     etcd_changes.restore(cluster, nodes, self.version, self.member, self.kill)
             else:
-                tls = "on" if self.kind == "authority" else "off"
+                tls = ON if self.kind == "authority" else OFF
                 with machines(scratch, self.version, tls) as (cluster, nodes), Writer(cluster, *nodes) as writer:
                     writer.more()
                     self._change(cluster, nodes)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.cluster import LIMIT, cluster_id, members
-from tests.lab.etcd_moves import cut, machines, move_to_tls, replace_step, secure, serve
+from tests.lab.etcd_moves import OFF, ON, cut, machines, move_to_tls, replace_step, secure, serve
 from tests.lab.etcd_versions import ETCDS
 from tests.lab.etcd_writer import Writer
 from tests.lab.trial import until
@@ -24,7 +24,7 @@ ELECTIONS = 30.0
 
 @pytest.mark.parametrize("version", ETCDS)
 def test_a_plaintext_cluster_moves_to_tls_while_it_serves(tmp_path: Path, version: str) -> None:
-    with machines(tmp_path, version, "off") as (cluster, nodes), Writer(cluster, *nodes) as writer:
+    with machines(tmp_path, version, OFF) as (cluster, nodes), Writer(cluster, *nodes) as writer:
         identity, before = cluster_id(nodes[0]), members(nodes[0])
         writer.more()
         writer.phase("the move")
@@ -49,7 +49,7 @@ def test_a_plaintext_cluster_moves_to_tls_while_it_serves(tmp_path: Path, versio
 
 @pytest.mark.parametrize(("member", "step", "power"), [("a", "update-member", False), ("b", "manifest", True)])
 def test_whoever_is_killed_on_the_way_to_tls(tmp_path: Path, member: str, step: str, power: bool) -> None:
-    with machines(tmp_path, "3.4.23", "off") as (cluster, nodes), Writer(cluster, *nodes) as writer:
+    with machines(tmp_path, "3.4.23", OFF) as (cluster, nodes), Writer(cluster, *nodes) as writer:
         writer.more()
         move_to_tls(nodes, cut(member, step, power=power))
         writer.more()
@@ -62,7 +62,7 @@ def test_whoever_is_killed_on_the_way_to_tls(tmp_path: Path, member: str, step: 
 def test_the_peers_authority_is_replaced_under_load(
     tmp_path: Path, version: str, member: str, step: str, power: bool
 ) -> None:
-    with machines(tmp_path, version, "on") as (cluster, nodes), Writer(cluster, *nodes) as writer:
+    with machines(tmp_path, version, ON) as (cluster, nodes), Writer(cluster, *nodes) as writer:
         writer.more()
         file = nodes[0].root / "var/lib/protokube/pki/etcd-peer-main/ca.crt"
         first = file.read_text()

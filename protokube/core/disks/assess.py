@@ -81,8 +81,9 @@ def assess(
     _report_accepted(accepted, ended, findings)
     healthy = [one for one in attached if one.id in mounted and one.id not in unhealthy]
     cut_off = tuple(_cut_off(storage, [one for one in healthy if not _is_barred(ownerships, one)], findings))
+    unread = frozenset(id_ for id_ in mounted if isinstance(storage.contents.get(id_), Unknown))
     return DisksAssessment(
-        attached, mounted, frozenset(unhealthy), tuple(verdicts), ownerships, ended, cut_off, findings
+        attached, mounted, frozenset(unhealthy), unread, tuple(verdicts), ownerships, ended, cut_off, findings
     )
 
 
@@ -308,7 +309,7 @@ class _Judge(Struct, frozen=True):
                     f"{disk.device}: behind the filesystem's end stands {found.behind}; it is not grown over that"
                 )
                 self.findings.refuse(one.id, "grow/not-blank", evidence)
-                return None
+                return verdict(Todo.MOUNT, "it serves as it is, and is not grown")
             # resize2fs refuses an unmounted filesystem that wasn't checked since its last mount.
             if not found.checked:
                 return verdict(Todo.CHECK, "it is to be grown")

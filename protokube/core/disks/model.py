@@ -233,7 +233,8 @@ class DisksAssessment(Struct, frozen=True):
     """The judgement of the disks of this machine's volumes.
 
     `attached` are the volumes whose attachment is complete. `mounted` are those whose own disk is mounted at their
-    own mount point, `unhealthy` those of them whose mount has errors. `verdicts` are the other disks' next steps.
+    own mount point, `unhealthy` those of them whose mount has errors, `unread` those whose contents can't be read.
+    `verdicts` are the other disks' next steps.
     `ownerships`: whose filesystem each volume has, where that could be read. `used_up`: acceptances to remove, and
     why. `cut_off`: first starts of etcd to take back, each a volume and a data directory.
     """
@@ -241,6 +242,7 @@ class DisksAssessment(Struct, frozen=True):
     attached: tuple[MemberVolume, ...] = ()
     mounted: Mapping[str, OnVolume] = {}
     unhealthy: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
     verdicts: tuple[Verdict, ...] = ()
     ownerships: Mapping[str, Ownership] = {}
     used_up: tuple[tuple[Acceptance, str], ...] = ()

@@ -24,7 +24,8 @@ class Gate(Struct, frozen=True):
 def gate(
     settings: EtcdSettings, node: NodeFacts, volumes: VolumesAssessment | None, disks: DisksAssessment | None
 ) -> Gate:
-    """Judge a control-plane node's gate: each volume that it can have is claimed and mounted, its manifest linked."""
+    """Judge a control-plane node's gate: each volume that it can have is claimed, mounted and read, its manifest
+    linked."""
     if volumes is None or disks is None:
         return Gate(("the cloud has answered",))
     reasons = [f"{one.id} is claimed" for one in volumes.claimable()]
@@ -42,6 +43,9 @@ def gate(
                 reasons.append(f"{one.id} is attached")
         elif one.id not in disks.mounted:
             reasons.append(f"{one.id} is mounted")
+        elif one.id in disks.unread:
+            # A link that stands from before a reboot may lead to a member that must not run.
+            reasons.append(f"the contents of {one.id} are read")
         else:
             path = settings.link(settings.templates[one.member.cluster])
             state = None if isinstance(node.files, Unknown) else node.files.get(path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import disklock, ext4, firststart, intent, mkfs, mountpoint
+from protokube.host.disk import disklock, ext4, firststart, fsck, intent, mkfs, mountpoint
 from protokube.host.disk.jobs import TOOLS, JobState, digest
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.proof import behind, examine
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 5.0
 """Seconds to wait for the disk's lock: udev or a probe holds it for moments."""
-_E2FSCK_UNCORRECTED = 4
-_E2FSCK_NO_VERDICT = 8 | 16 | 32 | 128
-"""e2fsck(8): operational error, wrong usage, cancelled, shared library error."""
 
 
 class RefusedError(Exception):
@@ -127,7 +124,7 @@ def _format(order: Order, disk: BlockDisk, _: int, state: JobState) -> bytes:
 def _check(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
     state.begin("e2fsck", disk)
     _must_be(order, disk)
-    _run_e2fsck(["-p"], disk, locked, state)
+    _run_e2fsck(disk, locked, state, whole=False)
 
 
 def _grow(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
@@ -138,7 +135,7 @@ def _grow(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
     if remnant is not None:
         raise RefusedError(f"the disk is not blank behind the filesystem's end (byte {found.size}): {remnant}")
     # resize2fs wants a full check that is younger than the last mount; -p alone skips a clean filesystem.
-    if not _run_e2fsck(["-f", "-p"], disk, locked, state):
+    if not _run_e2fsck(disk, locked, state, whole=True):
         return
     code, text = run_logged([tool("resize2fs"), disk.node], state.log, locked)
     os.fsync(locked)
@@ -181,13 +178,13 @@ def _must_be(order: Order, disk: BlockDisk) -> ext4.Superblock:
     return finding.superblock
 
 
-def _run_e2fsck(options: list[str], disk: BlockDisk, locked: int, state: JobState) -> bool:
+def _run_e2fsck(disk: BlockDisk, locked: int, state: JobState, *, whole: bool) -> bool:
     """Run e2fsck and remember its verdict; whether it passed. RefusedError when it came to none."""
-    code, text = run_logged([tool("e2fsck"), *options, disk.node], state.log, locked)
+    code, text = fsck.check(disk.node, state.log, locked, whole=whole)
     os.fsync(locked)
-    if code < 0 or code & _E2FSCK_NO_VERDICT:
+    if code < 0 or code & fsck.NO_VERDICT:
         raise RefusedError(_failed("e2fsck", code, text))
-    error = _failed("e2fsck", code, text) if code & _E2FSCK_UNCORRECTED else None
+    error = _failed("e2fsck", code, text) if code & fsck.UNCORRECTED else None
     _remember(disk, state, error)
     return error is None
 

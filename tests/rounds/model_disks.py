@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from protokube.core.disks.actions import CheckFilesystem, FormatVolume, GrowFilesystem, MountVolume
@@ -160,12 +161,12 @@ class Pair:
         make: Callable[..., FormatVolume | CheckFilesystem | GrowFilesystem]
         match self.content():
             case Ext4(checked=True, size=size) if self.volume.size - size >= MORE:
-                make, call = partial(GrowFilesystem, uuid=self._uuid()), lambda port: port.grow
+                make, call = partial(GrowFilesystem, uuid=self._uuid()), attrgetter("grow")
             case Ext4():
-                make, call = partial(CheckFilesystem, uuid=self._uuid()), lambda port: port.check
+                make, call = partial(CheckFilesystem, uuid=self._uuid()), attrgetter("check")
             case _:
                 intent = intent_for(self.described)
-                make, call = partial(FormatVolume, intent=intent, label=LABEL), lambda port: port.format
+                make, call = partial(FormatVolume, intent=intent, label=LABEL), attrgetter("format")
                 half = partial(setattr, self.volume, "intent", intent)
         ground = self.described.identity
         log, write = self.disk.image.with_suffix(".strace"), self.pick.randint(1, MOST_WRITES)

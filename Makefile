@@ -65,11 +65,11 @@ lock:
 demo: setup
 	@$(BIN)/python examples/demo
 
-test: setup build/containerd/made build/etcd/made
+test: setup build/containerd/made build/etcd/made build/redis/made
 	@test "$$(id -u)" = 0 || { echo 'make test needs root (make test-fast does not)' >&2; exit 1; }
 	$(PRIVATE) $(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
 
-test-fast: setup build/containerd/made
+test-fast: setup build/containerd/made build/redis/made
 	$(PYTEST) -n $(WORKERS) -m 'not root' $(ARGS)
 
 test-vm: setup build/vm/made build/image/made
@@ -106,6 +106,12 @@ build/containerd/made: .ci/packages-containerd .ci/unpack-packages | setup
 build/etcd/made: .ci/packages-etcd .ci/unpack-packages | setup
 	@echo 'Fetching etcd 3.5 of Debian 13 and sid into build/etcd'
 	@set -e; for suite in trixie sid; do .ci/unpack-packages packages-etcd build/etcd/$$suite $$suite; done
+	@touch $@
+
+# Redis and Sentinel, which kubeleet's tests run.
+build/redis/made: .ci/packages-redis .ci/unpack-packages | setup
+	@echo 'Fetching Redis into build/redis'
+	@.ci/unpack-packages packages-redis build/redis bookworm
 	@touch $@
 
 build/safety/made: .ci/packages-safety .ci/unpack-packages | setup
@@ -172,7 +178,7 @@ build/browser/made: .ci/packages-browser .ci/unpack-packages | setup
 	@.ci/unpack-packages packages-browser build/browser
 	@touch $@
 
-bench: setup build/protokube.pyz
+bench: setup build/protokube.pyz build/redis/made
 	$(PRIVATE) $(BIN)/python -m benchmarks
 
 clean:

@@ -24,6 +24,7 @@ SHIPPED = {
         "virtual-kubelet.service",
         "nokubelet.service",
         "protokube-hub.service",
+        "kubeleet-worker.service",
     },
 }
 

@@ -34,8 +34,18 @@ WHEELS = ("manylinux_2_28", "manylinux_2_17", "manylinux_2_12", "manylinux_2_5")
 EPOCH = 1_577_836_800
 """The time of every file, 2020-01-01: a zip knows none before 1980."""
 
-UNUSED_PACKAGES = ("protokube/agent", "protokube/hub", "bin", "cffi", "markdown_it", "mdurl", "pycparser", "pygments")
-"""The agent and the hub need more than is here. cryptography needs the compiled half of cffi alone, and rich's
+UNUSED_PACKAGES = (
+    "protokube/agent",
+    "protokube/hub",
+    "protokube/kubeleet",
+    "bin",
+    "cffi",
+    "markdown_it",
+    "mdurl",
+    "pycparser",
+    "pygments",
+)
+"""The agent, the hub and kubeleet need more than is here. cryptography needs the compiled half of cffi alone, and rich's
 progress bars neither Markdown nor highlighting."""
 UNUSED_FILES = ("*.dist-info", "*.pyi", "py.typed", "__pycache__", "tests")
 BOTOCORE_DATA = ("_retry.json", "partitions.json", "sdk-default-configuration.json")

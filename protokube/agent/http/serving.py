@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 async def serve(provider: Provider, serving: Serving, ready: Callable[[str], None]) -> None:
     """Serve until cancelled. Raises ConfigError for files and an address that can't be used."""
     node = provider if isinstance(provider, NodeFacts) else Machine()
-    runner = web.AppRunner(WebServer(provider, node, _token(serving)).application())
+    runner = web.AppRunner(WebServer(provider, node, token_of(serving)).application())
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, serving.host, serving.port, ssl_context=_tls(serving)).start()
+            await web.TCPSite(runner, serving.host, serving.port, ssl_context=tls_of(serving)).start()
         except OSError as error:
             raise ConfigError([Fault("--listen", f"{serving.host}:{serving.port}: {error}")]) from error
         host, port = runner.addresses[0][:2]
@@ -39,7 +39,8 @@ async def serve(provider: Provider, serving: Serving, ready: Callable[[str], Non
         await runner.cleanup()
 
 
-def _token(serving: Serving) -> str | None:
+def token_of(serving: Serving) -> str | None:
+    """The token that who asks must show, None when nobody must. Raises ConfigError."""
     if serving.token_file is None:
         return None
     token = Path(serving.token_file).read_text(encoding="utf-8").strip()
@@ -48,7 +49,8 @@ def _token(serving: Serving) -> str | None:
     return token
 
 
-def _tls(serving: Serving) -> ssl.SSLContext | None:
+def tls_of(serving: Serving) -> ssl.SSLContext | None:
+    """The server's certificate, and whose certificates it asks for; None for plain HTTP. Raises ConfigError."""
     if serving.cert_file is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=serving.client_ca_file)

@@ -1,0 +1,198 @@
+"""Connections to Redis. Nothing is ever tried again in here: a script that runs twice, or a BLMOVE that moves two, is
+what redis-py's own retries would make of a lost answer. Who calls decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NoConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from protokube.core.model import Fault
+from protokube.errors import ConfigError, OutcomeUnknownError, ProviderError
+from protokube.kubeleet.core.settings import OLDEST, SETTINGS, Target, version_of, weak_settings
+
+LIMIT = 5.0
+"""Seconds that a call may take."""
+BLOCK = 4
+"""Seconds that a blocking move waits in Redis: less than its connection's limit, LIMIT + BLOCK."""
+SENTINEL_LIMIT = 1.0
+AGAIN = 1.0
+"""Seconds before a connection is tried again."""
+
+Word = str | bytes | int
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """One connection, for one call at a time. After an error it is of no more use."""
+
+    def __init__(self, client: Redis, where: str) -> None:
+        self._client: Any = client  # redis-py's types don't know this method
+        self._where = where
+        self._turn = asyncio.Lock()
+        self._broken: str | None = None
+
+    async def call(self, *words: Word) -> Any:
+        """Execute a command.
+
+        Raises ProviderError when Redis refused it, and OutcomeUnknownError when no answer came.
+        """
+        async with self._turn:
+            return await self._call(*words)
+
+    async def run(self, script: str, keys: Sequence[str], args: Sequence[Word] = ()) -> Any:
+        """Run a script of ours. Redis may have forgotten it, as after a failover: then it is sent once more."""
+        text, sha = _script(script)
+        rest = (len(keys), *keys, *args)
+        async with self._turn:
+            try:
+                return await self._call("EVALSHA", sha, *rest)
+            except _ForgottenError:
+                return await self._call("EVAL", text, *rest)
+
+    async def _call(self, *words: Word) -> Any:
+        if self._broken is not None:
+            raise ProviderError(self._broken)
+        what = f"redis {self._where}: {words[0]!s}"
+        try:
+            return await self._client.execute_command(*words)
+        except NoScriptError as error:
+            raise _ForgottenError from error
+        except ResponseError as error:
+            raise ProviderError(f"{what}: {error}") from error
+        except (RedisError, OSError) as error:
+            self._broken = f"{what}: {_words(error)}"
+            raise OutcomeUnknownError(self._broken) from error
+
+
+class _ForgottenError(Exception):
+    """Redis doesn't know the script. Nothing was run."""
+
+
+class Connector:
+    """Makes connections to one Redis. `auth_file` holds a password, or USER:PASSWORD."""
+
+    def __init__(self, target: Target, auth_file: str | None = None, ca_file: str | None = None) -> None:
+        self.target = target
+        self.weak: Sequence[str] = ()
+        """What of Redis's settings may lose pods, as it was seen last."""
+        user, password = _credentials(auth_file)
+        self._options: dict[str, Any] = {"db": target.db, "username": user, "password": password}
+        if target.tls:
+            self._options |= {"ssl": True, "ssl_ca_certs": ca_file}
+
+    @asynccontextmanager
+    async def link(self, *, blocks: bool = False, inspects: bool = True) -> AsyncIterator[Link]:
+        """A connection to the master. `blocks`: for blocking calls. `inspects`: look at its settings as well.
+
+        Raises ProviderError when there is none now.
+        """
+        limit = LIMIT + BLOCK if blocks else LIMIT
+        host, port = await self._master() if self.target.sentinels else (self.target.host, self.target.port)
+        where = f"{host}:{port}" if host else str(self.target)
+        address: dict[str, Any] = {"unix_socket_path": self.target.path} if self.target.path else {}
+        client = _client(limit, host=host, port=port, **address, **self._options)
+        link = Link(client, where)
+        try:
+            role, *_ = await link.call("ROLE")
+            if role != b"master":
+                raise ProviderError(f"redis {where}: it is a {role.decode()}, the master was expected")
+            if inspects:
+                await self._inspect(link, where)
+            yield link
+        finally:
+            await client.aclose()
+
+    def blocking(self) -> AbstractAsyncContextManager[Link]:
+        """A connection for blocking calls."""
+        return self.link(blocks=True, inspects=False)
+
+    async def _master(self) -> tuple[str, int]:
+        """Where the Sentinels say that the master is."""
+        options = {**_PLAIN, "socket_timeout": SENTINEL_LIMIT, "socket_connect_timeout": SENTINEL_LIMIT}
+        asked: Any = _SENTINEL(self.target.sentinels, sentinel_kwargs=options)
+        try:
+            host, port = await asked.discover_master(self.target.master)
+            return str(host), int(port)
+        except (RedisError, OSError) as error:
+            raise ProviderError(f"redis {self.target}: {_words(error)}") from error
+        finally:
+            for one in asked.sentinels:
+                await one.aclose()
+
+    async def _inspect(self, link: Link, where: str) -> None:
+        """Refuse a Redis that is too old, and warn of settings that may lose pods, as often as they change."""
+        try:
+            info = await link.call("INFO", "server")
+            given = [await link.call("CONFIG", "GET", name) for name in SETTINGS]
+        except OutcomeUnknownError:
+            raise
+        except ProviderError as error:
+            weak = [f"its settings can't be read ({error}): whether it keeps what it is told isn't known"]
+        else:
+            version = str(info["redis_version"])
+            if version_of(version) < OLDEST:
+                raise ProviderError(
+                    f"redis {where}: version {version}; at least {OLDEST[0]}.{OLDEST[1]} was expected"
+                )
+            weak = weak_settings(_pairs(given), bool(self.target.sentinels))
+        if weak != self.weak:
+            for text in weak:
+                log.warning("redis %s: %s", where, text)
+        self.weak = weak
+
+
+_SENTINEL: Any = Sentinel
+_PLAIN: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
+
+
+def _client(limit: float, **options: Any) -> Redis:
+    return Redis(
+        **_PLAIN, socket_timeout=limit, socket_connect_timeout=LIMIT, single_connection_client=True, **options
+    )
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """A script's text and SHA-1."""
+    text = files("protokube.kubeleet").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+    return text, hashlib.sha1(text.encode()).hexdigest()
+
+
+def _pairs(given: Sequence[Sequence[bytes]]) -> Mapping[str, str]:
+    """CONFIG GET's answers: a name and its value each, nothing for a name that this Redis doesn't know."""
+    return {one[0].decode(): one[1].decode() for one in given if one}
+
+
+def _words(error: Exception) -> str:
+    return str(error) or ("no connection" if isinstance(error, NoConnectionError) else type(error).__name__)
+
+
+def _credentials(path: str | None) -> tuple[str | None, str | None]:
+    if path is None:
+        return None, None
+    try:
+        user, colon, password = Path(path).read_text(encoding="utf-8").strip().partition(":")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Fault("--redis-auth-file", f"{path}: {error}")]) from error
+    return (user, password) if colon else (None, user)
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group; the others follow from it."""
+    error = group.exceptions[0]
+    return first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,1 @@
+"""What kubeleet decides: pure, without I/O, clock and logging."""

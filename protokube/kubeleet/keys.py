@@ -15,6 +15,11 @@ class Keys:
         self.attempts = f"{prefix}at"
         self.dead = f"{prefix}dl"
 
+    @property
+    def of_service(self) -> list[str]:
+        """The keys of the script that takes services in."""
+        return [self.services, self.queue, self.workers, self.schedulers]
+
     def pending(self, worker: str) -> str:
         """What was placed on a worker."""
         return f"{self.prefix}pq:{worker}"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from protokube.agent.clock import boot_time
 from protokube.errors import ProviderError
-from protokube.kubeleet.connect import AGAIN, BLOCK, Connector, Link, first_error
+from protokube.kubeleet.connect import AGAIN, BLOCK, Connector, Link, Word, first_error
 from protokube.kubeleet.core.census import ON, PENDING, QUEUED, STARTING, Census, Place, doubles, missing
 from protokube.kubeleet.core.score import Candidate, Choice, read_load
 from protokube.kubeleet.core.watch import BEAT, STALE, Look, Watch, watch
@@ -133,17 +133,16 @@ class Scheduler:
             census = await read_census(link, self._keys)
             await self._drop(link, census)
             lacking = missing(census) if census.quiet else {}
-            await self._repair(link, {raw: uuid for raw, uuid in lacking.items() if raw in self._missing})
+            await self._repair(link, census, {raw: uuid for raw, uuid in lacking.items() if raw in self._missing})
             self._missing = frozenset(lacking)
             await asyncio.sleep(AUDIT)
 
-    async def _repair(self, link: Link, lacking: dict[bytes, str]) -> None:
-        if lacking:
-            keys = self._keys
-            names = [keys.services, keys.queue, keys.workers, keys.schedulers]
-            words = [word for raw, uuid in lacking.items() for word in (uuid, raw)]
-            queued = await link.run("repair", names, [keys.prefix, *words])
-            log.warning("%d pods of services stood nowhere: they are queued again", queued)
+    async def _repair(self, link: Link, census: Census, lacking: Mapping[bytes, str]) -> None:
+        for uuid in dict.fromkeys(lacking.values()):
+            pods = [raw for raw, owner in lacking.items() if owner == uuid]
+            words: list[Word] = [self._keys.prefix, uuid, census.services[uuid], "REPAIR", *pods]
+            *_, queued = await link.run("service", self._keys.of_service, words)
+            log.warning("service %s: %d pods stood nowhere, and are queued again", uuid, queued)
 
     async def _drop(self, link: Link, census: Census) -> None:
         for raw, kept, other in doubles(census):

@@ -17,7 +17,7 @@ from protokube.agent.http.serving import tls_of
 from protokube.agent.http.webconfig import Serving
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, OutcomeUnknownError, ProviderError
-from protokube.kubeleet.connect import Connector
+from protokube.kubeleet.connect import Connector, Word
 from protokube.kubeleet.core.census import Census, read_letter, service_pods, states, unserved
 from protokube.kubeleet.core.pod import Wanted, attempts_key, container_name, pods_of, read_pod, read_service
 from protokube.kubeleet.keys import Keys
@@ -64,8 +64,8 @@ class Service:
         encoded, pods = service.encode(), pods_of(service)
         async with self._connector.link(inspects=False) as link:
             try:
-                names = [self._keys.services, self._keys.queue]
-                new, held = await link.run("service", names, [service.uuid, encoded, *pods])
+                words: list[Word] = [self._keys.prefix, service.uuid, encoded, "NEW", *pods]
+                new, held, _ = await link.run("service", self._keys.of_service, words)
                 if held != encoded:
                     return _json({"error": "uuid: another request has it", "held": _shown(held)}, 409)
                 if self._replicas:

@@ -205,7 +205,9 @@ class Worker:
     async def _accept(self, link: Link, raw: bytes) -> None:
         w, keys = self._worker, self._keys
         names = [keys.epoch(w), keys.running(w), keys.starting(w), keys.attempts]
-        if await link.run("accept", names, [self._epoch or 0, raw, attempts_key(raw)]) == b"OK":
+        answer = await link.run("accept", names, [self._epoch or 0, raw, attempts_key(raw)])
+        _refuse(answer)
+        if answer == b"OK":
             self._belongs.add(raw)
         self._starting.pop(raw, None)
         self._speak()
@@ -221,6 +223,7 @@ class Worker:
         most = 1 if why.final else ATTEMPTS
         words = (self._epoch or 0, raw, attempts_key(raw), most, json.dumps(letter)[:-1])
         answer = await link.run("fail", names, words)
+        _refuse(answer)
         self._seen.pop(pods.uid_of(raw), None)
         if isinstance(answer, int) and answer > 0:
             pause = min(LONGEST_PAUSE, 2.0 ** (answer - 1))
@@ -256,6 +259,12 @@ class Worker:
         if raw not in self._made:
             self._made[raw] = agent_pod(raw)
         return self._made[raw]
+
+
+def _refuse(answer: object) -> None:
+    """Begin the session again when the epoch is over: joining comes before anything is ended."""
+    if answer in (b"FENCED", b"EMPTIED"):
+        raise ProviderError(f"redis: this worker's epoch is over: {answer!r}")
 
 
 def _nobody(*_: object, **__: object) -> None:

@@ -193,11 +193,14 @@ def test_a_silent_schedulers_pods_are_queued_again(redis: RedisServer) -> None:
     assert redis.do("EXISTS", "x:srq:s", "x:schedulers") == 0
 
 
+def service(redis: RedisServer, *words: Any) -> Any:
+    return run(redis, "service", KEYS.of_service, "x:", *words)
+
+
 def test_a_service_is_taken_in_whole_and_once(redis: RedisServer) -> None:
-    names = [KEYS.services, KEYS.queue]
-    assert run(redis, "service", names, "u", "req", POD, OTHER) == [1, b"req"]
-    assert run(redis, "service", names, "u", "req", POD, OTHER) == [0, b"req"]
-    assert run(redis, "service", names, "u", "another", b"p") == [0, b"req"]
+    assert service(redis, "u", "req", "NEW", POD, OTHER) == [1, b"req", 2]
+    assert service(redis, "u", "req", "NEW", POD, OTHER) == [0, b"req", 0]
+    assert service(redis, "u", "another", "NEW", b"p") == [0, b"req", 0]
     assert redis.do("LRANGE", "x:sq", 0, -1) == [OTHER, POD]
 
 
@@ -231,14 +234,17 @@ def test_a_census_sees_everything(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("key", ["x:sq", "x:srq:s", "x:pq:w", "x:rq:w", "x:cs:w", None])
-def test_a_repair_queues_what_stands_nowhere(redis: RedisServer, key: str | None) -> None:
+def test_only_what_stands_nowhere_is_queued(redis: RedisServer, key: str | None) -> None:
     join(redis)
     redis.do("SADD", "x:schedulers", "s")
-    redis.do("HSET", "x:svc", "u", "req")
     if key is not None:
         redis.do("SADD" if key == "x:cs:w" else "LPUSH", key, POD)
-    names = [KEYS.services, KEYS.queue, KEYS.workers, KEYS.schedulers]
-    assert run(redis, "repair", names, "x:", "u", POD, "removed", OTHER) == int(key is None)
+    assert service(redis, "u", "req", "REPAIR", POD) == [0, b"", 0]
+    redis.do("HSET", "x:svc", "u", "req")
+    assert service(redis, "u", "changed", "REPAIR", POD) == [0, b"req", 0]
+    assert service(redis, "u", "req", "REPAIR", POD) == [0, b"req", int(key is None)]
+    redis.do("HDEL", "x:svc", "u")
+    assert service(redis, "u", "req", "NEW", POD) == [1, b"req", 0]
     assert redis.do("LRANGE", "x:sq", 0, -1) == ([POD] if key in (None, "x:sq") else [])
 
 
@@ -268,7 +274,7 @@ def test_what_redis_refuses_was_not_done_and_the_connection_goes_on(redis: Redis
         redis.do("CONFIG", "SET", "min-replicas-to-write", 1)
         try:
             with pytest.raises(ProviderError, match="NOREPLICAS") as error:
-                await link.run("service", [KEYS.services, KEYS.queue], ["u", "req", POD])
+                await link.run("service", KEYS.of_service, ["x:", "u", "req", "NEW", POD])
             assert not isinstance(error.value, OutcomeUnknownError)
         finally:
             redis.do("CONFIG", "SET", "min-replicas-to-write", 0)

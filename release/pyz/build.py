@@ -45,8 +45,8 @@ UNUSED_PACKAGES = (
     "pycparser",
     "pygments",
 )
-"""The agent, the hub and kubeleet need more than is here. cryptography needs the compiled half of cffi alone, and rich's
-progress bars neither Markdown nor highlighting."""
+"""The agent, the hub and kubeleet need more than is here. cryptography needs the compiled half of cffi alone, and
+rich's progress bars neither Markdown nor highlighting."""
 UNUSED_FILES = ("*.dist-info", "*.pyi", "py.typed", "__pycache__", "tests")
 BOTOCORE_DATA = ("_retry.json", "partitions.json", "sdk-default-configuration.json")
 BOTOCORE_SERVICE_DATA = ("service-2.json.gz", "endpoint-rule-set-1.json.gz")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.lab.kube_cluster import KubeCluster, is_ready
-from tests.lab.kube_node import KubeNode
-from tests.lab.kubernetes import POD_IMAGE
+from tests.lab.kube_objects import SYSTEM, all_answer, apply, client, pods, server
 from tests.lab.unit_node import UNIT
 
 pytestmark = pytest.mark.root
@@ -25,47 +23,6 @@ def cluster(tmp_path: Path) -> Iterator[KubeCluster]:
         yield cluster
 
 
-def pods(cluster: KubeCluster, node: KubeNode, *selector: str) -> dict[str, dict[str, Any]]:
-    """The pods by name, as the API server of a node shows them."""
-    done = cluster.kubectl(node, "get", "pods", *selector, "-o", "json")
-    listed = json.loads(done.stdout)["items"] if done.returncode == 0 else []
-    return {one["metadata"]["name"]: one for one in listed}
-
-
-def apply(cluster: KubeCluster, node: KubeNode, *manifests: dict[str, Any]) -> None:
-    """kubectl apply."""
-    listed = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
-    done = cluster.kubectl(node, "apply", "-f", "-", stdin=json.dumps(listed))
-    assert done.returncode == 0, done.stderr
-
-
-def server(replicas: int) -> list[dict[str, Any]]:
-    """A Deployment whose pods answer with their names, and its Service."""
-    labels = {"app": "server"}
-    container = {
-        "name": "server",
-        "image": POD_IMAGE,
-        "imagePullPolicy": "Never",
-        "command": ["pod-program", "serve", "8080"],
-        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
-    }
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
-    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
-    named = {"metadata": {"name": "server"}}
-    ports = {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}
-    return [
-        {"apiVersion": "apps/v1", "kind": "Deployment", **named, "spec": spec},
-        {"apiVersion": "v1", "kind": "Service", **named, "spec": ports},
-    ]
-
-
-def client(name: str, node: str) -> dict[str, Any]:
-    """A pod on a node that waits for commands; it tolerates a control-plane node."""
-    container = {"name": "client", "image": POD_IMAGE, "imagePullPolicy": "Never"}
-    spec = {"nodeName": node, "containers": [container], "tolerations": [{"operator": "Exists"}]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-
-
 def test_bare_machines_become_a_cluster_whose_pods_answer_each_other(cluster: KubeCluster) -> None:
     a = cluster.control_plane("a")
     a.run("systemctl", "start", UNIT)
@@ -76,7 +33,7 @@ def test_bare_machines_become_a_cluster_whose_pods_answer_each_other(cluster: Ku
     mirrors = {f"{one}-node-a" for one in COMPONENTS}
 
     def up() -> bool:
-        found = pods(cluster, a, "-n", "kube-system")
+        found = pods(cluster, a, *SYSTEM)
         return mirrors <= found.keys() and all(is_ready(found[name]) for name in mirrors)
 
     cluster.until("the API server shows their pods, ready", a, up)
@@ -96,15 +53,7 @@ def test_bare_machines_become_a_cluster_whose_pods_answer_each_other(cluster: Ku
     cluster.until("the pods are ready", a, served)
     names = {name for name, one in pods(cluster, a).items() if one["spec"]["nodeName"] == "node-w"}
     assert len(names) == 2, "the control-plane node is tainted"
-    address = cluster.kubectl(a, "get", "service", "server", "-o", "jsonpath={.spec.clusterIP}").stdout
-    heard: set[str] = set()
-
-    def all_answered() -> bool:
-        done = cluster.kubectl(a, "exec", "client", "--", "pod-program", "get", f"http://{address}/")
-        heard.update(done.stdout.split())
-        return heard == names
-
-    cluster.until("each pod has answered through the Service", a, all_answered)
+    all_answer(cluster, a, "client", names)
     for name in names:
         logs = cluster.kubectl(a, "logs", name)
         assert logs.stdout == f"serving as {name}\n", logs.stderr

@@ -56,10 +56,21 @@ def test_only_mounted_members_are_named() -> None:
     assert {name for name, _ in table(wanted(mounted=(MAIN_A,)))} == {"etcd-a.internal", "api.internal", "api"}
 
 
-@pytest.mark.parametrize("private", [False, True])
 @pytest.mark.parametrize("volumes", [(), (EVENTS_A,)], ids=["standby", "events only"])
-def test_masters_without_a_main_volume_write_nothing(private: bool, volumes: tuple[EtcdMember, ...]) -> None:
-    assert wanted(private=private, ours=volumes, mounted=volumes).records == ()
+def test_masters_without_a_main_volume_write_nothing_for_others(volumes: tuple[EtcdMember, ...]) -> None:
+    assert wanted(ours=volumes, mounted=volumes).records == ()
+
+
+@pytest.mark.parametrize("volumes", [(), (EVENTS_A,)], ids=["standby", "events only"])
+def test_a_standby_finds_the_others_api_servers_by_its_own_file(volumes: tuple[EtcdMember, ...]) -> None:
+    assert table(wanted(private=True, ours=volumes, mounted=volumes)) == {
+        ("api.internal", "A"): ("10.0.0.2", "10.0.0.3"),
+        ("api.internal", "AAAA"): ("fd00::3",),
+        ("api", "A"): ("198.51.100.2",),
+    }
+    assert wanted(private=True, ours=(MAIN_A,), mounted=()).records == (), "its own volume is mounted first"
+    unknown = wanted(private=True, ours=(), mounted=(), peers=Unknown("throttled"))
+    assert unknown.names == frozenset(), "nothing is taken out while the peers are unknown"
 
 
 def test_a_standby_leaves_the_api_names_and_a_booting_master_does_not() -> None:

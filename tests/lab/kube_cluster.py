@@ -15,10 +15,12 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from protokube.kubeapi.client import KubeApi
+from protokube.kubeapi.http import Credentials, KubeHttp
 from tests.lab.kube_node import KubeNode
 from tests.lab.netns import Namespace, Network
 from tests.lab.trial import FOR_ETCD, both, write_inventory
@@ -28,7 +30,7 @@ ADDRESSES = {letter: f"10.77.0.{11 + at}" for at, letter in enumerate("abcdwv")}
 PODS = {letter: f"10.244.{1 + at}.0/24" for at, letter in enumerate("abcdwv")}
 SHARED = "/var/lib/shared"
 API_PORT = 6443
-LIMIT = 400.0
+LIMIT = 600.0
 """Seconds that only a hang exceeds: four nodes on a machine at load 25 take minutes."""
 
 KUBECTL = "/opt/protokube/checkout/build/kubernetes/root/usr/bin/kubectl"
@@ -81,6 +83,15 @@ class KubeCluster:
         )
         return self._stack.enter_context(node)
 
+    def inside(self, node: KubeNode) -> AbstractContextManager[None]:
+        """Let this thread's new sockets be the node's."""
+        return self._spaces[node.name.removeprefix("node-")].inside()
+
+    def api(self, node: KubeNode) -> KubeApi:
+        """A client of a control-plane node's API server, as protokube's own user; use it `inside` the node."""
+        files = node.path("/var/lib/protokube/pki/protokube")
+        return KubeApi(KubeHttp(f"https://127.0.0.1:{API_PORT}", Credentials(files / "ca.crt", certificate=files)))
+
     def kubectl(self, node: KubeNode, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """kubectl on a control-plane node, as protokube's own user."""
         from protokube.core.kubelet.identity import kubeconfig
@@ -98,9 +109,9 @@ class KubeCluster:
             return set()
         return {one["metadata"]["name"] for one in json.loads(done.stdout)["items"] if is_ready(one)}
 
-    def until(self, what: str, node: KubeNode, holds: Callable[[], Any]) -> Any:
+    def until(self, what: str, node: KubeNode, holds: Callable[[], Any], limit: float = LIMIT) -> Any:
         """The first true answer; when there is none, all that this node knows tells why."""
-        end = time.monotonic() + LIMIT
+        end = time.monotonic() + limit
         while not (answer := holds()):
             if time.monotonic() > end:
                 raise AssertionError(f"still not: {what}\n{account(self, node)}")

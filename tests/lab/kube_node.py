@@ -142,11 +142,15 @@ class KubeNode(UnitNode):
 
     def running(self) -> set[str]:
         """The programs of the containers that run, by their images without registry and version."""
+        return set(self.containers().values())
+
+    def containers(self) -> dict[str, str]:
+        """The containers that run: their ids, and their programs."""
         listed = self.ctr("containers", "ls").stdout.splitlines()[1:]
         images = {line.split()[0]: line.split()[1] for line in listed}
         tasks = [line.split() for line in self.ctr("tasks", "ls").stdout.splitlines()[1:]]
-        up = {images.get(task[0], "") for task in tasks if task[2] == "RUNNING"}
-        return {one.rpartition("/")[2].partition(":")[0] for one in up}
+        up = [task[0] for task in tasks if task[2] == "RUNNING" and task[0] in images]
+        return {one: images[one].rpartition("/")[2].partition(":")[0] for one in up}
 
     def _ended(self) -> None:
         super()._ended()

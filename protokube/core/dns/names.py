@@ -7,7 +7,8 @@
 
 Each name gets one address per family (A, and AAAA where the node has IPv6): the first that the cloud lists, which is
 the primary one. Only this node reads a private provider (the hosts file), so that has the names of all nodes.
-Workers, and control-plane nodes whose `main` volume isn't mounted, write nothing.
+Workers, and control-plane nodes whose `main` volume isn't mounted, write nothing; but a standby keeps the API's names
+in its own hosts file, since it reaches the others' API servers by them.
 """
 
 from __future__ import annotations
@@ -86,9 +87,13 @@ def wanted_records(
     if not _has_main(here):
         # A volume that is attached and not mounted yet will serve the API again: a withdrawal would only flap.
         returning = incomplete or _has_main((member.cluster, member.me) for member in ours)
-        if private or returning:
+        if returning:
             return WantedRecords(instance.id, private)
         control_plane = peers if isinstance(peers, Unknown) else _control_plane(naming, others)
+        if private:
+            standby = MemberNode(instance.id, instance.internal, instance.external, here)
+            records = tuple(one for one in _view(naming, standby, others) if one.shared)
+            return WantedRecords(instance.id, True, records, control_plane=control_plane)
         return WantedRecords(instance.id, withdrawn=api_names, control_plane=control_plane)
     own = MemberNode(instance.id, instance.internal, instance.external, here)
     control_plane = peers if isinstance(peers, Unknown) else _control_plane(naming, (own, *others))

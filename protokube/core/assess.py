@@ -30,6 +30,7 @@ from protokube.core.history import History
 from protokube.core.kubelet.assess import assess as assess_kubelet
 from protokube.core.kubelet.gate import Gate, gate
 from protokube.core.kubelet.identity import held as held_by_kubelet
+from protokube.core.kubelet.identity import serving_issued
 from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.model import Unknown
@@ -98,6 +99,7 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     findings = judge_role(cloud, master=config.master)
     held = held_by_kubelet(observed.pki.certificates)
     kubelet_node = KubeletNode(observed.at, cloud.instance, node, observed.kubelet, held)
+    kubelet_node = replace(kubelet_node, serving_issued=serving_issued(observed.pki.certificates))
     volumes = None
     if config.master:
         volumes = assess_volumes(config.volumes, cloud, history.attachments, storage.mounts, storage.barred)

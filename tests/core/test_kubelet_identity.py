@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 from msgspec.structs import replace
 
@@ -10,10 +11,11 @@ from protokube.core.kubelet.backoff import UnitTracking
 from protokube.core.kubelet.gate import Gate
 from protokube.core.kubelet.identity import CLIENT, SERVING, certificates, kubeconfig, node_user
 from protokube.core.kubelet.join import CA_PATH, TOKEN_PATH
-from protokube.core.kubelet.model import KubeletAssessment, KubeletNode
+from protokube.core.kubelet.model import KubeletAssessment, KubeletBinary, KubeletNode
 from protokube.core.kubelet.paths import ARGS_PATH, BOOTSTRAP_PATH, CONFIG_PATH, KUBECONFIG_PATH
+from protokube.core.kubelet.schema import kubelet_schema
 from protokube.core.model import Moment
-from protokube.core.node.model import File
+from protokube.core.node.model import File, FileState
 from protokube.core.observed import Observed
 from tests.core.kubelet_states import ready, up
 from tests.core.states import INSTANCE, NOW, changed, config_of
@@ -23,15 +25,33 @@ PKI = "/var/lib/protokube/pki"
 
 
 def judged(
-    observed: Observed, names: frozenset[str] = BOTH, uptime: float = 5.0, *, control_plane: bool = True
+    observed: Observed,
+    names: frozenset[str] = BOTH,
+    uptime: float = 5.0,
+    *,
+    control_plane: bool = True,
+    serving_issued: float | None = None,
 ) -> KubeletAssessment:
     settings = replace(config_of().kubelet, master=True, control_plane=control_plane)
-    facts = KubeletNode(Moment(NOW, uptime), INSTANCE, observed.node, observed.kubelet, names)
+    facts = KubeletNode(
+        Moment(NOW, uptime), INSTANCE, observed.node, observed.kubelet, names, serving_issued=serving_issued
+    )
     return assess(settings, facts, UnitTracking(), Gate())
 
 
 def texts(made: KubeletAssessment) -> dict[str, str]:
     return {one.path: one.text for one in made.files}
+
+
+def _as_written(made: KubeletAssessment) -> dict[str, FileState]:
+    return {one.path: File(one.text, 0o644, int((NOW - 1000) * 1e9)) for one in made.files}
+
+
+def _with_kubelet(version: str) -> Observed:
+    """A node without kubelet's files whose kubelet takes every flag that protokube may give it."""
+    observed = changed(ready(), files={})
+    flags = frozenset(field.flag for field in kubelet_schema().fields.values() if field.flag)
+    return replace(observed, kubelet=replace(observed.kubelet, binary=KubeletBinary(version, flags)))
 
 
 def test_the_certificates_are_the_nodes_own() -> None:
@@ -79,12 +99,37 @@ def test_kubelet_waits_for_its_first_certificates_no_longer_than_for_volumes() -
 
 
 def test_a_changed_kubeconfig_restarts_a_running_kubelet() -> None:
-    made = judged(changed(ready(), files={}))
-    stands = {one.path: File(one.text, 0o644, int((NOW - 1000) * 1e9)) for one in made.files}
+    stands = _as_written(judged(changed(ready(), files={})))
     assert judged(changed(ready(), files=stands, unit=up())).unit is None
     newer = stands | {KUBECONFIG_PATH: replace(stands[KUBECONFIG_PATH], mtime_ns=int((NOW - 5) * 1e9))}
     restarted = judged(changed(ready(), files=newer, unit=up())).unit
     assert restarted is not None and restarted.restart and KUBECONFIG_PATH in restarted.reason
+
+
+@pytest.mark.parametrize(
+    ("version", "issued", "restarts"),
+    [
+        ("1.20.2", NOW - 5, True),
+        ("1.30.9", NOW - 5, True),
+        ("1.31.0", NOW - 5, False),
+        ("1.20.2", NOW - 1000, False),
+        ("1.20.2", NOW + 60, False),
+        ("1.20.2", None, False),
+    ],
+)
+def test_an_exchanged_serving_certificate_restarts_a_kubelet_that_reads_it_once(
+    version: str, issued: float | None, restarts: bool
+) -> None:
+    bare = _with_kubelet(version)
+    runs = changed(bare, files=_as_written(judged(bare)), unit=up())
+    unit = judged(runs, serving_issued=issued).unit
+    assert (unit is not None and unit.restart and f"{PKI}/{SERVING}" in unit.reason) == restarts
+
+
+def test_a_serving_certificate_of_another_hand_restarts_nothing() -> None:
+    bare = _with_kubelet("1.20.2")
+    runs = changed(bare, files=_as_written(judged(bare, frozenset({CLIENT}), uptime=1000.0)), unit=up())
+    assert judged(runs, frozenset({CLIENT}), uptime=1000.0, serving_issued=NOW - 5).unit is None
 
 
 def test_a_node_without_a_control_plane_gets_no_identity() -> None:

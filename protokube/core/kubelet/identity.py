@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protokube.core.model import Unknown, Unread
-from protokube.core.pki.model import KUBERNETES, PKI_DIR, Certificate, CertificateWanted, Damaged
+from protokube.core.pki.model import BACKDATED, KUBERNETES, PKI_DIR, Certificate, CertificateWanted, Damaged
 from protokube.core.volumes.model import Instance
 
 CLIENT = "kubelet"
@@ -50,6 +50,12 @@ def held(certificates: Mapping[str, Certificate | Damaged | Unknown] | Unknown |
     found = {name: certificates.get(name) for name in (CLIENT, SERVING)}
     unknown = next((one for one in found.values() if isinstance(one, Unknown)), None)
     return unknown or frozenset(name for name, one in found.items() if isinstance(one, Certificate))
+
+
+def serving_issued(certificates: Mapping[str, Certificate | Damaged | Unknown] | Unknown | None) -> float | None:
+    """When the certificate of kubelet's own API was issued; None where none stands that can be read."""
+    found = certificates.get(SERVING) if isinstance(certificates, Mapping) else None
+    return found.begins + BACKDATED if isinstance(found, Certificate) else None
 
 
 def directory(certificate: str) -> str:

@@ -83,7 +83,8 @@ class KubeletNode(Struct, frozen=True):
     """The facts that kubelet is judged by: the moment, this machine, its files and unit, and the binary.
 
     `certificates` are the names of its certificates that stand on this node. `api_host` is the host of the API server
-    that a kubelet of the control plane talks to.
+    that a kubelet of the control plane talks to. `serving_issued` is when the certificate of kubelet's own API was
+    issued (seconds since the epoch); None where protokube issues none.
     """
 
     at: Moment
@@ -92,6 +93,7 @@ class KubeletNode(Struct, frozen=True):
     kubelet: KubeletFacts
     certificates: frozenset[str] | Unknown = frozenset()
     api_host: str = "127.0.0.1"
+    serving_issued: float | None = None
 
     @property
     def held(self) -> frozenset[str]:

@@ -35,7 +35,7 @@ READERS: Mapping[str, Reader] = {
     "service-account": Reader(_API_SERVER, None, None),
     "signing-authority": Reader("kube-controller-manager", "within a minute", "within a minute"),
     "kubelet": Reader("kubelet", "within 5 minutes", None),
-    "kubelet-server": Reader("kubelet", "within a minute", "within a minute"),
+    "kubelet-server": Reader("kubelet", "within a minute; below 1.31 protokube restarts it", "within a minute"),
 }
 
 

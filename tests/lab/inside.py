@@ -6,6 +6,7 @@ path of this machine says nothing there. These paths hold no space and fit into 
 
 from __future__ import annotations
 
+KUBERNETES = "/opt/protokube/kubernetes"
 CHECKOUT = "/opt/protokube/checkout"
 ENVIRONMENT = "/opt/protokube/environment"
 PYTHON = f"{ENVIRONMENT}/bin/python"

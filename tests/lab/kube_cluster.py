@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.http import Credentials, KubeHttp
+from tests.lab import inside
 from tests.lab.kube_node import KubeNode
 from tests.lab.netns import Namespace, Network
 from tests.lab.trial import FOR_ETCD, both, write_inventory
@@ -33,7 +34,7 @@ API_PORT = 6443
 LIMIT = 600.0
 """Seconds that only a hang exceeds: four nodes on a machine at load 25 take minutes."""
 
-KUBECTL = "/opt/protokube/checkout/build/kubernetes/root/usr/bin/kubectl"
+KUBECTL = f"{inside.KUBERNETES}/root/usr/bin/kubectl"
 KUBECONFIG = "/run/kubectl"
 _CONNTRACK = {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
 """Zero leaves the machine's own limits, which belong to no node of ours."""

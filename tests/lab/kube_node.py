@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.lab import inside, legacy_cgroups
-from tests.lab.kubernetes import CONTAINERD, copy_containerd
+from tests.lab.kubernetes import CONTAINERD, KUBERNETES, copy_containerd
 from tests.lab.netns import Namespace
 from tests.lab.unit_node import LOOPS, UnitNode
 
-_BUILT = f"{inside.CHECKOUT}/build/kubernetes"
+_BUILT = inside.KUBERNETES
 _ROOT = f"{_BUILT}/root/usr"
 _LIB = f"{_ROOT}/lib/x86_64-linux-gnu"
 _PATH = f"/usr/local/sbin:/usr/local/bin:{_ROOT}/bin:{_ROOT}/sbin:/usr/sbin:/usr/bin"
@@ -120,7 +120,7 @@ class KubeNode(UnitNode):
             name,
             {"kubelet": KUBELET, **config},
             files=_files(pods) | dict(files or {}),
-            binds=[*LOOPS, *kept, *binds],
+            binds=[*LOOPS, *kept, f"{KUBERNETES}:{_BUILT}", *binds],
             netns=network.name,
             seccomp=False,
             before=legacy_cgroups.BEFORE,

@@ -19,7 +19,8 @@ from pathlib import Path
 from tests.lab.container_image import libraries, write_image
 from tests.lab.trial import CHECKOUT, ETCD_IMAGE, until
 
-KUBERNETES = CHECKOUT / "build/kubernetes"
+KUBERNETES = Path(os.environ.get("KUBERNETES") or CHECKOUT / "build/kubernetes").resolve()
+"""What `make build/kubernetes/made` has made; the demo may name another folder."""
 VERSION = "1.20.2"
 REGISTRY = "registry.k8s.io"
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")

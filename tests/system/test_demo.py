@@ -33,9 +33,16 @@ def test_the_demo_makes_a_node_and_leaves_nothing_behind() -> None:
     assert [line for line in demo.stderr.splitlines() if slow not in line] == []
     assert "exit 0: Converged: there was nothing left to do." in demo.stdout
     assert demo.stdout.endswith("✓ nothing: no loop device, no mount, no process, no file\n")
+    assert "KUBERNETES=build/kubernetes make demo" in demo.stdout
     assert "\33" not in demo.stdout, "colours are for terminals"
     scratch = demo.stdout.split("\n  in ")[1].split(",")[0]
     assert not Path(scratch).exists()
+
+
+def test_a_folder_without_a_kubernetes_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    demo = run_demo(KUBERNETES=str(tmp_path))
+    assert demo.returncode == 78 and demo.stdout == ""
+    assert "make build/kubernetes/made" in demo.stderr
 
 
 def test_a_stage_that_fails_fails_the_demo_and_still_leaves_nothing_behind() -> None:

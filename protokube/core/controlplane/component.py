@@ -147,7 +147,8 @@ def _start(situation: Situation, one: Candidate, wanted: str, gate: Iterator[str
     verdict = ComponentVerdict(one.component, one.manifest)
     if closed := tuple(gate):
         reason = "; ".join(closed)
-        if situation.facts.at.uptime > PATIENCE:
+        answered = situation.asked <= situation.facts.health.keys()  # a question that was asked now is no fault yet
+        if situation.facts.at.uptime > PATIENCE and answered:
             situation.findings.refuse(one.component, "control-plane/etcd-not-ready", reason)
         situation.findings.wait(one.component, f"it isn't started or changed: {reason}", external=True)
         return verdict

@@ -46,7 +46,12 @@ def assess_control_plane(
     if config.components is None:
         return None
     facts = ControlPlaneFacts(
-        observed.at, observed.node, observed.kubelet, _certificates(observed), observed.endpoints
+        observed.at,
+        observed.node,
+        observed.kubelet,
+        _certificates(observed),
+        observed.endpoints,
+        observed.cloud.peers,
     )
     return assess_pods(config.components, facts, before, api_name)
 

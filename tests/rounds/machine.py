@@ -467,17 +467,18 @@ class Healths(Port):
 
     def ask(self, url: str) -> Health:
         with self._process.reading("health"):
-            if self._node.ill:
-                return Health(503, self._node.ill)
+            node = next((one for one in self._world.nodes.values() if f"//{one.address}:" in url), self._node)
+            if node.ill:
+                return Health(503, node.ill)
             component = _PORTS.get(int(url.rpartition(":")[2].partition("/")[0]))
             if component is None:
-                if any(one.node is self._node for one in self._world.etcd.running.values()):
+                if any(one.node is node for one in self._world.etcd.running.values()):
                     return Health(200, '{"health":"true"}')
                 raise ProviderError(f"GET {url}: connection refused")
-            link = self._node.files.get(f"/etc/kubernetes/manifests/{component}.manifest")
-            pod = self._node.files.get(link.target) if isinstance(link, Link) else None
-            runs = isinstance(pod, File) and self._node.kubelet_runs
-            if not runs or any(word in str(pod) for word in self._node.bad_words):
+            link = node.files.get(f"/etc/kubernetes/manifests/{component}.manifest")
+            pod = node.files.get(link.target) if isinstance(link, Link) else None
+            runs = isinstance(pod, File) and node.kubelet_runs
+            if not runs or any(word in str(pod) for word in node.bad_words):
                 raise ProviderError(f"GET {url}: connection refused")
             return Health(200, "ok")
 

@@ -30,10 +30,11 @@ from protokube.core.controlplane.model import (
 from protokube.core.controlplane.names import API_SERVER, COMPONENTS, PROXY, has_api_server
 from protokube.core.controlplane.node import LocalEtcd, api_port, local_etcd, node_of
 from protokube.core.controlplane.own import CLIENTS
-from protokube.core.controlplane.paths import kubeconfig_path
+from protokube.core.controlplane.paths import condemned_path, kubeconfig_path
 from protokube.core.controlplane.pods import health_port, health_url, pod
 from protokube.core.controlplane.render import Rendered, render
 from protokube.core.controlplane.skew import skew_problem
+from protokube.core.controlplane.turns import not_yet, other_api_servers
 from protokube.core.etcd.model import EtcdAssessment
 from protokube.core.kubelet.identity import directory, kubeconfig
 from protokube.core.model import Fault, Unknown, Unread
@@ -77,7 +78,9 @@ def assess(
         return nothing
     situation = Situation(facts, findings)
     node = node_of(volumes, members, facts)
-    plane = _Plane(settings, version, node, pki.ready, members if here else None, situation)
+    others = other_api_servers(volumes, facts.peers)
+    own = members if here else None
+    plane = _Plane(settings, version, node, pki.ready, own, situation, volumes.instance.id, others)
     verdicts = tuple(plane.judge(volumes.instance.instance_group, api_name))
     return ControlPlaneAssessment(verdicts, situation.asked, findings)
 
@@ -107,7 +110,8 @@ def _version(settings: ControlPlaneSettings, facts: ControlPlaneFacts, findings:
 
 
 class _Plane(Struct, frozen=True):
-    """The components of this node. `members` are its etcd members; None where no API server belongs on it."""
+    """The components of this node. `members` are its etcd members; None where no API server belongs on it. `others`:
+    the addresses of the other nodes with an API server, by instance; `instance` is this one's."""
 
     settings: ControlPlaneSettings
     version: Version
@@ -115,6 +119,8 @@ class _Plane(Struct, frozen=True):
     ready: frozenset[str]
     members: tuple[LocalEtcd, ...] | None
     situation: Situation
+    instance: str
+    others: Mapping[str, str] | Unknown
 
     def judge(self, group: str | None, api_name: str) -> Iterator[ComponentVerdict]:
         """The verdicts on all components."""
@@ -162,7 +168,39 @@ class _Plane(Struct, frozen=True):
         if problem := skew_problem(component, self.version, self.situation.text(one.path)):
             self.situation.findings.refuse(component, "control-plane/skew", problem)
             return None
+        if component == API_SERVER and (waits := tuple(self._turn(one))):
+            self.situation.changing = component
+            self.situation.findings.wait(component, f"it isn't changed: {'; '.join(waits)}", external=True)
+            return None
         return judge(self.situation, one, self._gate(component), self._excuses(component, here))
+
+    def _turn(self, one: Candidate) -> Iterator[str]:
+        """What the change of an API server that runs well waits for."""
+        link, present = self.situation.state(one.manifest), self.situation.text(one.path)
+        condemned = self.situation.text(condemned_path(one.component)) == one.text
+        if present in (None, one.text) or condemned or not isinstance(link, Link):
+            return
+        # All is asked at once, etcd as well: a reconcile asks for health twice at most.
+        ill = self.situation.ill(one.component, one.health)
+        tuple(self._etcd())
+        waits = tuple(self._behind_others())
+        if ill is None:
+            yield from waits
+        elif one.health not in self.situation.facts.health:
+            yield ill
+
+    def _behind_others(self) -> Iterator[str]:
+        """Why other nodes' API servers come first, or must be healthy first."""
+        if isinstance(self.others, Unknown):
+            yield f"the other nodes are unknown: {self.others.reason}"
+        elif reason := not_yet(self.instance, self.others, self.situation.facts.at.now):
+            yield reason
+        else:
+            port = api_port(self.settings)
+            for name, address in sorted(self.others.items()):
+                host = f"[{address}]" if ":" in address else address
+                if ill := self.situation.ill(f"the API server of {name}", f"https://{host}:{port}/livez"):
+                    yield ill
 
     def _gate(self, component: str) -> Iterator[str]:
         """What a start or a change of a component waits for."""

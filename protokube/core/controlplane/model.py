@@ -12,6 +12,7 @@ from protokube.core.model import Fault, Moment, Unknown
 from protokube.core.node.model import NodeFacts
 from protokube.core.pki.model import Certificate, Damaged
 from protokube.core.steps import Findings
+from protokube.core.volumes.model import Peer
 
 REGISTRY = "registry.k8s.io"
 
@@ -83,13 +84,15 @@ class Health(Struct, frozen=True, tag=True):
 
 
 class ControlPlaneFacts(Struct, frozen=True):
-    """The facts that the control plane is judged by. `health`: URL → the answer, of those that were asked."""
+    """The facts that the control plane is judged by. `health`: URL → the answer, of those that were asked.
+    `peers`: what the cloud says about the machines with etcd volumes."""
 
     at: Moment
     node: NodeFacts
     kubelet: KubeletFacts = KubeletFacts()
     certificates: Mapping[str, Certificate | Damaged | Unknown] = {}
     health: Mapping[str, Health | Unknown] = {}
+    peers: tuple[Peer, ...] | Unknown = ()
 
 
 class FileWanted(Struct, frozen=True):

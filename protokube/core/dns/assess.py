@@ -9,7 +9,7 @@ from protokube.core.dns.owners import OwnerTracking, terminated_owners
 from protokube.core.etcd.model import EtcdAssessment
 from protokube.core.model import Unknown
 from protokube.core.steps import Findings
-from protokube.core.volumes.model import EtcdMember, VolumesAssessment
+from protokube.core.volumes.model import VolumesAssessment
 
 Before = tuple[VolumesAssessment, EtcdAssessment]
 """The judgements of the concerns before this one."""
@@ -41,11 +41,9 @@ def assess(settings: DnsSettings, facts: DnsFacts, tracking: OwnerTracking, befo
 def _wanted(
     settings: DnsSettings, facts: DnsFacts, volumes: VolumesAssessment, etcd: EtcdAssessment
 ) -> WantedRecords:
-    attached: dict[str, list[EtcdMember]] = {}
-    for one in volumes.all:
-        for attachment in one.volume.attachments:
-            attached.setdefault(attachment.instance, []).append(one.member)
-    peers = facts.cloud.peers if isinstance(facts.cloud.peers, Unknown) else member_nodes(facts.cloud.peers, attached)
+    peers = facts.cloud.peers
+    if not isinstance(peers, Unknown):
+        peers = member_nodes(peers, volumes.attached)
     return wanted_records(
         Naming(volumes.cluster_id, settings.full_suffix(volumes.cluster_id)),
         volumes.instance,

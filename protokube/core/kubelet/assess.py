@@ -7,20 +7,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from protokube.core.component.schema import parse_version
 from protokube.core.kubelet.backoff import UnitTracking
 from protokube.core.kubelet.gate import Gate
 from protokube.core.kubelet.identity import CLIENT, SERVING, directory
-from protokube.core.kubelet.model import (
-    FileWanted,
-    KubeletAssessment,
-    KubeletBinary,
-    KubeletNode,
-    KubeletSettings,
-    UnitWanted,
-)
+from protokube.core.kubelet.model import FileWanted, KubeletAssessment, KubeletNode, KubeletSettings, UnitWanted
 from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
-from protokube.core.model import Fault, Unknown, Unread
+from protokube.core.model import Unknown, Unread
 from protokube.core.node.model import Absent, File, UnitState
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import Instance
@@ -30,8 +22,6 @@ _OFTEN = 3
 """After so many restarts by systemd kubelet counts as not coming up, until it has been up for `_UP_FOR` seconds."""
 _UP_FOR = 60.0
 
-_RELOADS_SERVING = (1, 31)
-"""The first version whose kubelet reads the certificate of its own API again (ReloadKubeletServerCertificateFile)."""
 
 def assess(settings: KubeletSettings, facts: KubeletNode, tracking: UnitTracking, gate: Gate) -> KubeletAssessment:
     """Judge kubelet. It is not started without its files."""
@@ -168,9 +158,11 @@ class _Judge(Struct, frozen=True):
             if isinstance(state := self.facts.file(path), File)
             and unit.started_at < state.mtime_ns / 1e9 <= self.facts.at.now
         ]
-        if self._reads_its_certificate_at_its_start():
-            issued = self.facts.serving_issued
-            newer += [directory(SERVING)] if issued and unit.started_at < issued <= self.facts.at.now else []
+        issued = self.facts.serving_issued
+        if issued is not None and unit.started_at < issued <= self.facts.at.now:
+            from protokube.core.kubelet.files import reads_serving_certificate_once
+
+            newer += [directory(SERVING)] if reads_serving_certificate_once(self.facts) else []
         if not newer:
             return None
         changed = ", ".join(newer)
@@ -178,12 +170,3 @@ class _Judge(Struct, frozen=True):
             self.findings.wait(name, f"{changed} changed; restarted often enough, next in {left:.0f} s")
             return None
         return UnitWanted(name, f"kubelet restarts because {changed} changed after it was started", restart=True)
-
-    def _reads_its_certificate_at_its_start(self) -> bool:
-        """Whether this kubelet serves with the certificate that is issued here, and doesn't read it again."""
-        binary = self.facts.kubelet.binary
-        version = parse_version(binary.version) if isinstance(binary, KubeletBinary) else None
-        if version is None or isinstance(version, Fault) or version[:2] >= _RELOADS_SERVING:
-            return False
-        files = [self.facts.file(path) for path in (ARGS_PATH, CONFIG_PATH)]
-        return any(isinstance(one, File) and f"{directory(SERVING)}/" in one.text for one in files)

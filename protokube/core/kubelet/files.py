@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from protokube.core.component.schema import choose_version
+from protokube.core.component.schema import choose_version, parse_version
 from protokube.core.kubelet.identity import CLIENT, SERVING, directory, kubeconfig
 from protokube.core.kubelet.join import bootstrap_kubeconfig
-from protokube.core.kubelet.model import FileWanted, KubeletNode, KubeletSettings
+from protokube.core.kubelet.model import FileWanted, KubeletBinary, KubeletNode, KubeletSettings
 from protokube.core.kubelet.paths import ARGS_PATH, BOOTSTRAP_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.kubelet.render import KubeletFiles, KubeletInput, render
 from protokube.core.memo import Memo
 from protokube.core.model import Fault, Unknown
 from protokube.core.node.model import Absent, File
 from protokube.core.volumes.model import Instance
+
+_RELOADS_SERVING = (1, 31)
+"""The first version whose kubelet reads the certificate of its own API again (ReloadKubeletServerCertificateFile)."""
 
 _rendered: Memo[KubeletFiles | tuple[Fault, ...]] = Memo()
 """A reconcile judges several snapshots, and few of them differ in what kubelet's files are made of."""
@@ -71,3 +74,13 @@ def _kubeconfig(settings: KubeletSettings, facts: KubeletNode) -> str | None:
     if not settings.control_plane or CLIENT not in facts.held:
         return None
     return kubeconfig(f"https://{facts.api_host}:{settings.api_port}", directory(CLIENT))
+
+
+def reads_serving_certificate_once(facts: KubeletNode) -> bool:
+    """Whether the kubelet that runs serves with the certificate that is issued here, and doesn't read it again."""
+    binary = facts.kubelet.binary
+    version = parse_version(binary.version) if isinstance(binary, KubeletBinary) else None
+    if version is None or isinstance(version, Fault) or version[:2] >= _RELOADS_SERVING:
+        return False
+    files = [facts.file(path) for path in (ARGS_PATH, CONFIG_PATH)]
+    return any(isinstance(one, File) and f"{directory(SERVING)}/" in (one.text or "") for one in files)

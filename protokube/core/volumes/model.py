@@ -276,6 +276,15 @@ class VolumesAssessment(Struct, frozen=True):
     findings: Findings = field(default_factory=Findings)
 
     @property
+    def attached(self) -> Mapping[str, tuple[EtcdMember, ...]]:
+        """The members on the volumes that are attached to each instance."""
+        found: dict[str, tuple[EtcdMember, ...]] = {}
+        for one in self.all:
+            for attachment in one.volume.attachments:
+                found[attachment.instance] = (*found.get(attachment.instance, ()), one.member)
+        return found
+
+    @property
     def others_may_choose(self) -> bool:
         """Whether etcd clusters other than `main` may choose a volume: `main` decides which member this machine is.
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from protokube.core.controlplane.component import PATIENCE
+from protokube.core.controlplane.names import API_SERVER
 from protokube.core.controlplane.paths import condemned_path, good_path, pod_path
-from protokube.core.controlplane.schemas import API_SERVER
 from tests.lab.kube_cluster import LIMIT, KubeCluster
 from tests.lab.kube_node import KubeNode
 from tests.lab.unit_node import UNIT

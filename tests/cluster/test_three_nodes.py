@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from protokube.core.controlplane.names import API_SERVER
 from protokube.core.controlplane.paths import good_path, pod_path
-from protokube.core.controlplane.schemas import API_SERVER
 from protokube.core.pki.model import PKI_DIR
 from tests.lab.kube_cluster import API_PORT, KubeCluster, is_ready
 from tests.lab.kube_node import KubeNode

@@ -8,7 +8,7 @@ import pytest
 
 from protokube.core.controlplane.component import PATIENCE, Candidate, Situation, judge
 from protokube.core.controlplane.model import ControlPlaneFacts, Health
-from protokube.core.controlplane.schemas import API_SERVER
+from protokube.core.controlplane.names import API_SERVER
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Moment, Unknown
 from protokube.core.node.model import NodeFacts

@@ -41,9 +41,8 @@ def assess(settings: DnsSettings, facts: DnsFacts, tracking: OwnerTracking, befo
 def _wanted(
     settings: DnsSettings, facts: DnsFacts, volumes: VolumesAssessment, etcd: EtcdAssessment
 ) -> WantedRecords:
-    peers = facts.cloud.peers
-    if not isinstance(peers, Unknown):
-        peers = member_nodes(peers, volumes.attached)
+    known = facts.cloud.peers
+    peers = known if isinstance(known, Unknown) else member_nodes(known, volumes.attached)
     return wanted_records(
         Naming(volumes.cluster_id, settings.full_suffix(volumes.cluster_id)),
         volumes.instance,

@@ -19,7 +19,7 @@ from protokube.core.node.unit_files import PACKAGED
 from protokube.host.kubelet import swap_of
 from protokube.kernel.clock import clock_in_sync
 
-PROGRAMS = ("protokube", "nodeup", "kubelet", "containerd")
+PROGRAMS = ("protokube", "nodeup", "kubelet", "virtual-kubelet", "containerd")
 PLACES = ("/usr/bin", "/usr/local/bin")
 
 _GO_NAMES = {"armhf": "arm", "armel": "arm", "i386": "386", "ppc64el": "ppc64le"}

@@ -17,9 +17,10 @@ from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
 from protokube.core.etcd.template import check_pod, parse_template
-from protokube.core.kubelet.model import AGENT_UNIT, KubeletSettings
+from protokube.core.kubelet.model import KubeletSettings
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import Fault
+from protokube.core.node.model import AGENT_UNIT
 from protokube.core.pki.model import PkiSettings
 from protokube.core.settings import NodeConfig
 from protokube.core.volumes.model import VolumeSettings

@@ -179,6 +179,39 @@ def test_names_by_machine_id_differ_and_don_t_show_it() -> None:
     assert name_of("a" * 32) == name_of("a" * 32) and "aaaa" not in name_of("a" * 32)
 
 
+AGENT = "protokube: {kubeletUnit: virtual-kubelet.service}\n"
+
+
+def test_the_agent_s_unit_is_written_in_kubelet_s_place_and_left_for_protokube_to_start() -> None:
+    agent = "/etc/systemd/system/virtual-kubelet.service"
+    machine = replace(MACHINE, programs={**MACHINE.programs, "virtual-kubelet": "/usr/local/bin/virtual-kubelet"})
+    out = judged(machine, AGENT)
+    files = {file.path: file.content for file in out.files}
+    assert "ExecStart=/usr/local/bin/virtual-kubelet --standalone" in files[agent]
+    assert "/etc/systemd/system/kubelet.service" not in files
+    assert {one.unit for one in out.disabled} == {"kubelet.service", "virtual-kubelet.service"}
+    assert not [one for one in out.enabled if "kubelet" in one.unit]
+    assert not [one for one in out.services if "kubelet" in one.unit]
+    assert plan(machine, AGENT).converged
+    enabled = f"{agent.rpartition('/')[0]}/multi-user.target.wants/virtual-kubelet.service"
+    node = tree(out)
+    assert isinstance(node.files, dict)
+    node = replace(node, files={**node.files, enabled: Link(agent, 0)})
+    assert any("virtual-kubelet.service" in one and "disable" in one for one in described(plan(machine, AGENT, node)))
+
+
+def test_without_the_agent_s_program_nodeup_says_how_to_get_it() -> None:
+    machine = replace(MACHINE, programs={name: path for name, path in MACHINE.programs.items() if name != "kubelet"})
+    out = judged(machine, AGENT)
+    (refusal,) = out.findings.refusals
+    assert refusal.rule == "unit/program-missing" and "extra `agent`" in refusal.evidence
+    assert not out.findings.hints
+
+
+def test_swap_stays_where_no_kubelet_runs() -> None:
+    assert not judged(running(swap=("/swapfile",)), AGENT).links
+
+
 def test_swap_stays_where_kubelet_may_have_it() -> None:
     text = "protokube: {kubelet: {failSwapOn: false}}\n"
     out = judged(running(swap=("/swapfile",)), text)

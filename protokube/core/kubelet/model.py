@@ -46,10 +46,6 @@ class KubeletFacts(Struct, frozen=True):
     machine: Machine | None = None
 
 
-AGENT_UNIT = "virtual-kubelet.service"
-"""Runs the node's pods without kubelet."""
-
-
 class KubeletSettings(Struct, frozen=True):
     """The operator's settings for kubelet. Times are seconds.
 

@@ -41,6 +41,9 @@ class OtherFile(Struct, frozen=True, tag=True):
     kind: str
 
 
+AGENT_UNIT = "virtual-kubelet.service"
+"""Runs the node's pods without kubelet."""
+
 FileState = File | Link | Directory | Absent | OtherFile
 
 

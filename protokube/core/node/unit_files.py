@@ -29,11 +29,12 @@ PACKAGED = ("/usr/lib/systemd/system", "/lib/systemd/system")
 
 # An image's first boot and `systemctl preset-all` enable every unit that no preset names.
 PRESETS = """\
-# Written by nodeup. kubelet is started by protokube alone, when the node is ready for it.
+# Written by nodeup. What runs pods is started by protokube alone, when the node is ready for it.
 enable nodeup.service
 enable protokube.service
 enable containerd.service
 disable kubelet.service
+disable virtual-kubelet.service
 """
 
 _MASKED = "/dev/null"

@@ -15,6 +15,7 @@ from protokube.core.node import clock, hostname, kernel, unit_files
 from protokube.core.node.assets import Asset, for_machine
 from protokube.core.node.containerd import CONFIG, containerd_files, plugin_directories
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts
+from protokube.core.node.model import AGENT_UNIT
 from protokube.core.node.settings import ExtraUnit, NodeupSettings
 from protokube.core.node.unit_files import CONTAINERD, FOLDER, KUBELET, NODEUP, PROTOKUBE, Enablement
 from protokube.core.steps import Findings
@@ -221,26 +222,54 @@ def _protokube(
     out.file(PROTOKUBE_CONFIG, config, "protokube's configuration, from the key `protokube`")
     out.file(NODEUP_CONFIG, settings.text, "each boot makes sure that all this still holds", 0o600)
     out.file(unit_files.PRESETS_PATH, unit_files.PRESETS, "only protokube starts kubelet, in images too")
-    _unit(KUBELET, machine, programs, shipped, out)
-    kubelet = unit_files.enablement(KUBELET, ("multi-user.target",), f"{FOLDER}/{KUBELET}")
-    out.disabled.append(kubelet)
+    _pods(settings, machine, programs, shipped, out)
     for unit in (NODEUP, PROTOKUBE):
         path = _unit(unit, machine, programs, shipped, out)
         name = unit.removesuffix(".service")
         if name in programs:
             out.enabled.append(unit_files.enablement(unit, ("multi-user.target",), path))
         else:
-            out.findings.refuse(
-                unit,
-                "unit/program-missing",
-                f"{name} is not installed where a unit can start it (expected /usr/bin/{name} or "
-                f"/usr/local/bin/{name}); install the package protokube, or list {name} in assets",
-            )
-    if "kubelet" not in programs:
-        out.findings.hints.append("kubelet is not here yet: list it in `assets`, or install its package")
+            _missing(unit, f"install the package protokube, or list {name} in assets", out)
     if machine.running is not None and "protokube" in programs:
         reads = (PROTOKUBE_CONFIG,)
         out.services.append(ServiceWanted(PROTOKUBE, "it makes this machine a node", reads, gate=True))
+
+
+def _pods(
+    settings: NodeupSettings,
+    machine: MachineFacts,
+    programs: Mapping[str, str],
+    shipped: Mapping[str, str],
+    out: Wanted,
+) -> None:
+    """Want the unit that runs the node's pods: kubelet, or the agent in its place. protokube starts either when the
+    node's volumes are there, so that nothing else may."""
+    out.disabled.append(unit_files.enablement(KUBELET, ("multi-user.target",), f"{FOLDER}/{KUBELET}"))
+    if _kubelet_unit(settings) != AGENT_UNIT:
+        _unit(KUBELET, machine, programs, shipped, out)
+        if "kubelet" not in programs:
+            out.findings.hints.append("kubelet is not here yet: list it in `assets`, or install its package")
+        return
+    path = _unit(AGENT_UNIT, machine, programs, shipped, out)
+    out.disabled.append(unit_files.enablement(AGENT_UNIT, ("multi-user.target",), path))
+    if AGENT_UNIT.removesuffix(".service") not in programs:
+        _missing(AGENT_UNIT, "install protokube's wheel by pip, with its extra `agent`", out)
+
+
+def _missing(unit: str, remedy: str, out: Wanted) -> None:
+    name = unit.removesuffix(".service")
+    out.findings.refuse(
+        unit,
+        "unit/program-missing",
+        f"{name} is not installed where a unit can start it (expected /usr/bin/{name} or /usr/local/bin/{name}); "
+        f"{remedy}",
+    )
+
+
+def _kubelet_unit(settings: NodeupSettings) -> str:
+    """The unit that protokube's own configuration names to run pods."""
+    plain = settings.protokube.plain() if settings.protokube is not None else {}
+    return str(plain.get("kubeletUnit", KUBELET)) if isinstance(plain, dict) else KUBELET
 
 
 def _unit(
@@ -255,7 +284,7 @@ def _unit(
 
 
 def _swap(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
-    if _kubelet_takes_swap(settings):
+    if _kubelet_takes_swap(settings) or _kubelet_unit(settings) == AGENT_UNIT:
         return
     reason = "kubelet exits while swap is on (failSwapOn)"
     out.links.append(LinkWanted(unit_files.SWAP_TARGET, unit_files.SWAP_MASK, reason))

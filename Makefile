@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup lock demo test test-fast test-vm test-boot test-cluster test-browser pyz deb safety lint bench clean
 
 help:
-	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it)'
+	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it; see docs/control-plane.md for KUBERNETES)'
 	@echo 'make test       all tests: real disks, systemd, etcd, name servers, in namespaces of their own'
 	@echo 'make test-fast  the tests that need no root'
 	@echo 'make test-vm    a virtual machine with a real udev and NVMe disks (fetches Debian; minutes; not part of test)'

@@ -99,6 +99,8 @@ KUBELET: Mapping[str, Any] = {
 class KubeNode(UnitNode):
     """The node. `config` is laid over what every such node is configured with, one key at a time."""
 
+    limit = 600.0  # an API server alone takes 10 s of a processor that many tests share
+
     def __init__(
         self,
         base: Path,

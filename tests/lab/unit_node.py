@@ -48,6 +48,8 @@ class UnitNode(SystemdNode):
     """The node. `config` is laid over a master's configuration with an interval of an hour, so that no poll of a
     converged node hides a missing event."""
 
+    limit = LIMIT
+
     def __init__(
         self,
         base: Path,
@@ -78,7 +80,7 @@ class UnitNode(SystemdNode):
     def until(self, what: str, holds: Callable[[], Any]) -> Any:
         """The first true answer; when there is none, the daemon's log tells why."""
         try:
-            return until(what, holds, LIMIT)
+            return until(what, holds, self.limit)
         except AssertionError as still:
             raise AssertionError(f"{still}\n{self.journal(UNIT)}") from None
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import protokube
-from benchmarks import agent, aws, bootstrap, converged, dns_zone_size, pyz
+from benchmarks import agent, aws, bootstrap, converged, dns_zone_size, hub, pyz
 
 ALL = {
     "bootstrap": bootstrap.main,
@@ -15,6 +15,7 @@ ALL = {
     "aws": aws.main,
     "dns_zone_size": dns_zone_size.main,
     "agent": agent.main,
+    "hub": hub.main,
     "pyz": pyz.main,
 }
 

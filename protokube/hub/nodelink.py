@@ -25,6 +25,7 @@ from protokube.hub.core.messages import (
     SUPERSEDED,
     Ack,
     Cancel,
+    FromHub,
     FromNode,
     HubHello,
     NodeHello,
@@ -218,6 +219,8 @@ class NodeLink:
                 first = await ws.receive()
         except TimeoutError:
             raise ProviderError(f"{own.hub.host}:{own.hub.port}: the hub says nothing") from None
+        except (ConnectionError, aiohttp.ClientError) as error:
+            raise ProviderError(f"{own.hub.host}:{own.hub.port}: the link ended at once: {error}") from error
         if first.type is not WSMsgType.TEXT:
             return self._closed(ws)
         hello = from_hub(first.data)
@@ -254,22 +257,27 @@ class NodeLink:
                 write_atomically(own.bundle, hello.bundle.encode())
 
     async def _read(self, ws: ClientWebSocketResponse) -> int:
-        async for message in ws:
-            if message.type is not WSMsgType.TEXT:
-                raise ProviderError("the hub sent a frame that isn't text")
-            frame = from_hub(message.data)
-            match frame:
-                case Send():
-                    await self._runner.take(frame)
-                case Cancel():
-                    self._runner.cancel(frame.id)
-                case Ack():
-                    self._runner.acknowledged(frame.id, frame.seq)
-                case HubHello():
-                    raise ProviderError("the hub sent a second hello")
-                case Fault():
-                    raise ProviderError(f"the hub sent garbage: {str(frame)[:200]}")
+        try:
+            async for message in ws:
+                if message.type is not WSMsgType.TEXT:
+                    raise ProviderError("the hub sent a frame that isn't text")
+                await self._take(from_hub(message.data))
+        except (ConnectionError, aiohttp.ClientError) as error:
+            log.debug("%s", error)  # aiohttp: a ping's answer, on a connection that has just gone
         return self._closed(ws)
+
+    async def _take(self, frame: FromHub | Fault) -> None:
+        match frame:
+            case Send():
+                await self._runner.take(frame)
+            case Cancel():
+                self._runner.cancel(frame.id)
+            case Ack():
+                self._runner.acknowledged(frame.id, frame.seq)
+            case HubHello():
+                raise ProviderError("the hub sent a second hello")
+            case Fault():
+                raise ProviderError(f"the hub sent garbage: {str(frame)[:200]}")
 
     async def _write(self, ws: ClientWebSocketResponse, frames: asyncio.Queue[FromNode]) -> int:
         while True:

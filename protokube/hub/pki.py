@@ -29,6 +29,8 @@ from protokube.hub.core.renewal import BACKDATED, Validity
 from protokube.pki.x509 import key_usage
 
 AUTHORITY_LIFE = 10 * 365 * 86400.0
+HUB_BACKDATED = 86400.0
+"""Seconds by which the hub's own certificates begin earlier: a node whose clock is behind must still know its hub."""
 
 
 class Pair(Struct, frozen=True):
@@ -53,7 +55,7 @@ def make_authority(hub: str, now: float, life: float = AUTHORITY_LIFE) -> Pair:
     """A new authority of a hub, which signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{hub[:40]} nodes")])
-    made = _builder(subject, subject, key.public_key(), now, now + life)
+    made = _builder(subject, subject, key.public_key(), now - HUB_BACKDATED, now + life)
     made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     made = made.add_extension(key_usage(authority=True), critical=True)
     made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -63,7 +65,8 @@ def make_authority(hub: str, now: float, life: float = AUTHORITY_LIFE) -> Pair:
 def make_server(authority: Pair, hub: str, names: Sequence[str], now: float, life: float) -> Pair:
     """The hub's own certificate, for its names and addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
-    made = _leaf(authority, hub, key.public_key(), now, now + life, [_general(name) for name in names], server=True)
+    general = [_general(name) for name in names]
+    made = _leaf(authority, hub, key.public_key(), now - HUB_BACKDATED, now + life, general, server=True)
     return Pair(_private(key), _pem(made))
 
 
@@ -71,7 +74,9 @@ def make_client(authority: Pair, identity: Identity, now: float, life: float) ->
     """A key and certificate of an operator."""
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.UniformResourceIdentifier(identity.uri())]
-    return Pair(_private(key), _pem(_leaf(authority, identity.name, key.public_key(), now, now + life, names)))
+    return Pair(
+        _private(key), _pem(_leaf(authority, identity.name, key.public_key(), now - BACKDATED, now + life, names))
+    )
 
 
 def sign_request(authority: Pair, request: str, identity: Identity, now: float, life: float) -> Issued | Fault:
@@ -82,7 +87,7 @@ def sign_request(authority: Pair, request: str, identity: Identity, now: float, 
     names = [x509.UniformResourceIdentifier(identity.uri())]
     public = csr.public_key()
     assert isinstance(public, ec.EllipticCurvePublicKey)
-    made = _leaf(authority, identity.name, public, now, now + life, names)
+    made = _leaf(authority, identity.name, public, now - BACKDATED, now + life, names)
     validity = _validity(made)
     return Issued(f"{made.serial_number:x}", _fingerprint(public), _pem(made), validity.begins, validity.ends)
 
@@ -185,7 +190,7 @@ def _leaf(
     authority: Pair,
     name: str,
     public: ec.EllipticCurvePublicKey,
-    now: float,
+    begins: float,
     ends: float,
     names: Sequence[x509.GeneralName],
     *,
@@ -197,7 +202,7 @@ def _leaf(
     ends = min(ends, issuer.not_valid_after_utc.timestamp())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-    made = _builder(subject, issuer.subject, public, now, ends)
+    made = _builder(subject, issuer.subject, public, begins, ends)
     made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     made = made.add_extension(key_usage(authority=False), critical=True)
     made = made.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -208,10 +213,10 @@ def _leaf(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: float, ends: float
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, begins: float, ends: float
 ) -> x509.CertificateBuilder:
-    begins, serial = _time(now - BACKDATED), x509.random_serial_number()
-    return x509.CertificateBuilder(issuer, subject, public, serial, begins, _time(ends))
+    serial = x509.random_serial_number()
+    return x509.CertificateBuilder(issuer, subject, public, serial, _time(begins), _time(ends))
 
 
 def _general(name: str) -> x509.GeneralName:

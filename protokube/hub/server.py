@@ -187,6 +187,8 @@ class Server:
                     break
                 else:
                     self._desk.hear(link, frame)
+        except ConnectionError as error:
+            log.debug("node %s: %s", node, error)  # aiohttp: a ping's answer, on a connection that has just gone
         finally:
             greeting.cancel()
             if link is not None:

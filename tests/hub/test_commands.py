@@ -90,7 +90,7 @@ def test_a_command_s_way_from_its_issue_to_its_end(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
-def test_one_change_at_a_time_and_four_reads(tmp_path: Path) -> None:
+def test_scenario_13_one_change_at_a_time_and_four_reads(tmp_path: Path) -> None:
     async def story(hub: Hub, nodes: list[Node], work: Work) -> None:
         first = hub.submit(["n0"], "sync")
         await until(lambda: hub.course(first, "n0").stage is Stage.STARTED)
@@ -140,7 +140,7 @@ def test_what_waits_is_cancelled_and_a_read_is_ended_but_not_a_change(tmp_path: 
         ("taken", "sync", {}),
     ],
 )
-def test_what_a_hub_forges_is_refused_by_its_check(
+def test_scenario_14_what_a_hub_forges_is_refused_by_its_check(
     tmp_path: Path, check: str, verb: str, changed: dict[str, Any]
 ) -> None:
     """The hub is taken over: it puts whatever it likes on the link."""
@@ -294,7 +294,7 @@ def test_rolling_goes_on_node_by_node_and_stops_at_a_failure(tmp_path: Path) -> 
     tell(tmp_path, story, nodes=5)
 
 
-def test_round_robin_takes_turns_and_never_sends_elsewhere_what_was_sent(tmp_path: Path) -> None:
+def test_scenario_15_round_robin_never_sends_elsewhere_what_was_sent(tmp_path: Path) -> None:
     async def story(hub: Hub, nodes: list[Node], work: Work) -> None:
         names = [node.name for node in nodes]
         turn = Strategy(1, single=True)
@@ -333,7 +333,7 @@ def test_who_was_sent_a_command_and_never_says_is_unknown_after_the_deadline(tmp
     asyncio.run(test())
 
 
-def test_a_hub_whose_audit_was_cut_or_whose_clock_goes_back_is_left_alone(tmp_path: Path) -> None:
+def test_scenario_15_a_hub_whose_audit_was_cut_or_whose_clock_goes_back_is_left_alone(tmp_path: Path) -> None:
     async def test() -> None:
         lab = Lab(tmp_path / "hub")
         audit = lab.folder / "audit.jsonl"

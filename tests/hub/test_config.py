@@ -114,7 +114,7 @@ def test_what_is_confirmed_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("why", ["not confirmed within 60 s", "didn't stay active", "cancelled by an operator"])
-def test_else_the_node_takes_it_back_as_a_new_revision(tmp_path: Path, why: str) -> None:
+def test_scenario_11_else_the_node_takes_it_back_as_a_new_revision(tmp_path: Path, why: str) -> None:
     async def story(machine: Machine) -> None:
         config = machine.config()
         task = put(machine, config)
@@ -177,7 +177,7 @@ EFFECTS = [
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("back", "part", "effect"), EFFECTS)
 @pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
-def test_cut_off_at_any_effect_it_is_the_old_one_after_the_next_start(
+def test_scenario_12_cut_off_at_any_effect_it_is_the_old_one_after_the_next_start(
     tmp_path: Path, part: str, effect: str, after: bool, back: bool, boot: str
 ) -> None:
     async def story(machine: Machine) -> None:

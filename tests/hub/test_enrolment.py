@@ -39,7 +39,7 @@ async def refused(work: Awaitable[object]) -> str:
     return str(raised.value)
 
 
-def test_a_node_enrols_once_and_links(tmp_path: Path) -> None:
+def test_scenario_1_a_node_enrols_once_and_links(tmp_path: Path) -> None:
     async def story(lab: Lab, hub: Hub, node: Node) -> None:
         token = hub.token("node-a")
         own = await node.enrol(token)
@@ -59,7 +59,7 @@ def test_a_node_enrols_once_and_links(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
-def test_each_refusal_names_its_reason_and_leaves_a_working_pair_alone(tmp_path: Path) -> None:
+def test_scenario_2_each_refusal_names_its_reason_and_leaves_a_working_pair_alone(tmp_path: Path) -> None:
     async def story(lab: Lab, hub: Hub, node: Node) -> None:
         token = hub.token("node-a")
         await node.enrol(token)
@@ -80,7 +80,7 @@ def test_each_refusal_names_its_reason_and_leaves_a_working_pair_alone(tmp_path:
     tell(tmp_path, story)
 
 
-def test_an_answer_that_was_lost_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenario_3_an_answer_that_was_lost_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(_lab: Lab, hub: Hub, node: Node) -> None:
         token = hub.token("node-a")
         take = node.keyring.take
@@ -99,7 +99,7 @@ def test_an_answer_that_was_lost_is_given_again(tmp_path: Path, monkeypatch: pyt
     tell(tmp_path, story)
 
 
-def test_another_hub_s_authority_stops_the_node_before_it_sends_its_secret(tmp_path: Path) -> None:
+def test_scenario_4_another_hub_s_authority_stops_the_node_before_it_sends_its_secret(tmp_path: Path) -> None:
     async def story(lab: Lab, hub: Hub, node: Node) -> None:
         stranger = make_authority("hub", lab.clock())
         token = make_token(b"12345", b"0123456789abcdef", pin(stranger.certificate))
@@ -166,7 +166,7 @@ def test_who_is_out_is_out_at_once_and_doesn_t_renew(tmp_path: Path, standing: S
         async with node.running() as task:
             await until(lambda: node.linked(hub))
             # By another process, as `protokube-hub node evict` does it.
-            other = await asyncio.to_thread(_expel, lab, standing)
+            other = await asyncio.to_thread(expel, lab, standing)
             assert other is None
             with pytest.raises(OutError, match=f"{standing}: sold"):
                 await asyncio.wait_for(task, 120)
@@ -182,19 +182,20 @@ def test_who_is_out_is_out_at_once_and_doesn_t_renew(tmp_path: Path, standing: S
     tell(tmp_path, story)
 
 
-def _expel(lab: Lab, standing: Standing) -> object:
+def expel(lab: Lab, standing: Standing, node: str = "node-a") -> object:
+    """Put a node out by another connection to the database, as protokube-hub's own commands do."""
     from protokube.hub.auditfile import AuditFile
     from protokube.hub.gate import Gate
     from protokube.hub.store import Store
 
     store = Store(lab.folder / "hub.db")
     audit = AuditFile(lab.folder / "audit.jsonl", lab.clock)
-    denied = Gate("hub", lab.authority, store, audit, lab.clock).expel("node-a", standing, "sold", "root")
+    denied = Gate("hub", lab.authority, store, audit, lab.clock).expel(node, standing, "sold", "root")
     store.close()
     return denied
 
 
-def test_a_copied_key_raises_the_alarm_and_both_are_out(tmp_path: Path) -> None:
+def test_scenario_8_a_copied_key_raises_the_alarm_and_both_are_out(tmp_path: Path) -> None:
     async def story(lab: Lab, hub: Hub, node: Node) -> None:
         own = await node.enrol(hub.token("node-a"))
         shutil.copytree(node.folder, lab.folder / "copy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.json import encode
 
@@ -34,6 +34,7 @@ from protokube.core.pki.model import (
 )
 from protokube.core.pki.rotation import NEXT, RotationStep, rotate
 from protokube.core.pki.status import status_json, status_text
+from protokube.core.pki.workers import why_not_yet
 from protokube.errors import ProviderError, StoreError, UsageError
 from protokube.pki.authorities import change, make_first, read_authorities
 from protokube.pki.node import NodePki
@@ -134,6 +135,8 @@ class _Terminal:
         if stage is not Stage.STEADY:
             if known[name].ends > self._now:  # by one that has ended nobody speaks with anybody
                 self._check_members(name)
+            if name == KUBERNETES and (problem := self._workers_problem(step)):
+                raise _ImpossibleError(problem)
             print("Was all else that reads ca.crt only at its start restarted? If not, this step locks it out.")
         self._confirm()
 
@@ -151,6 +154,21 @@ class _Terminal:
         print(f"{name} is {after.authorities[name].stage.value} now. {_AFTER[step]}")
         self._issue(self._lagging(self._known()))
         print(_THEN)
+
+    def _workers_problem(self, step: RotationStep) -> str | None:
+        """Why workers would be locked out, unless somebody says that they have moved."""
+        config = self._chosen.config
+        if not config.control_plane or self._command.workers_moved:
+            return None
+        from protokube.kubeapi.node import node_api
+        from protokube.kubeapi.requests import workers
+
+        found: Sequence[str] | Unknown
+        try:
+            found = workers(node_api(self._chosen.settings.root, config.kubelet.api_port))
+        except ProviderError as error:
+            found = Unknown(str(error))
+        return why_not_yet(step, found)
 
     def _check_members(self, authority: str) -> None:
         """Refuse a step while a member of an etcd cluster that the authority concerns hasn't followed the last one.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import sys
-from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 
 from msgspec.json import encode
@@ -26,6 +25,7 @@ from protokube.core.objects.tokens import (
 from protokube.errors import ProviderError
 from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.node import node_api, node_certificate
+from protokube.kubeapi.requests import text_of
 
 _TOKENS = "type=bootstrap.kubernetes.io/token"
 
@@ -52,12 +52,13 @@ class _Terminal:
         identity, secret = _random(ID_LENGTH), _random(SECRET_LENGTH)
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=self._command.life)
         when = expires.strftime("%Y-%m-%dT%H:%M:%SZ")
-        manifest = secret_manifest(identity, secret, when, self._command.description)
+        made = Token(identity, when, self._command.description, self._command.node)
+        manifest = secret_manifest(made, secret)
         self._api.create(self._api.path("v1", "Secret", NAMESPACE), manifest)
         ca = node_certificate(self._root, CERTIFICATE).joinpath("ca.crt").read_text(encoding="ascii")
         token, url = f"{identity}.{secret}", self._url()
         if self._chosen.settings.output == "json":
-            print(encode({"token": token, "expires": when, "api": url, "ca": ca}).decode())
+            print(encode({"token": token, "expires": when, "api": url, "ca": ca, "node": made.node}).decode())
             return
         print(f"# Run this as root on the new machine before {when}. It is shown once.")
         print("umask 077 && mkdir -p /etc/protokube")
@@ -78,7 +79,7 @@ class _Terminal:
 
     def _tokens(self) -> tuple[Token, ...]:
         found = self._api.list(self._api.path("v1", "Secret", NAMESPACE), fieldSelector=_TOKENS)
-        return tokens_of(found, lambda text: b64decode(text).decode("utf-8", "replace"))
+        return tokens_of(found, text_of)
 
     def _list(self) -> None:
         found = self._tokens()
@@ -86,7 +87,8 @@ class _Terminal:
             print(encode(found).decode())
             return
         for one in found:
-            print(f"{one.id}  until {one.expires or 'for ever'}  {one.description}".rstrip())
+            node = f"  for {one.node}" if one.node else ""
+            print(f"{one.id}  until {one.expires or 'for ever'}{node}  {one.description}".rstrip())
 
     def _delete(self) -> None:
         identity = self._command.id

@@ -10,7 +10,7 @@ from msgspec import Struct
 from protokube.config.options import Parser, with_options
 from protokube.core.disks.accepted import Request
 from protokube.core.model import Fault
-from protokube.core.objects.tokens import DEFAULT, is_id, parse_life
+from protokube.core.objects.tokens import DEFAULT, is_id, is_node_name, parse_life
 from protokube.core.static_pod import is_version
 from protokube.errors import UsageError
 
@@ -40,6 +40,8 @@ def _pki_parser() -> argparse.ArgumentParser:
     out.add_argument("verb", choices=("status", "rotate", "create", "kubeconfig"), help="what to do")
     out.add_argument("name", metavar="NAME", nargs="?", help="with rotate: a certificate of this node")
     out.add_argument("--authority", metavar="NAME", help="with rotate: the authority whose next step to take")
+    moved = "with --authority kubernetes: every worker follows the last step"
+    out.add_argument("--workers-moved", action="store_true", help=moved)
     out.add_argument("--yes", action="store_true", help="don't ask")
     return with_options(out)
 
@@ -77,6 +79,8 @@ def _token_parser() -> argparse.ArgumentParser:
     out.add_argument("verb", choices=("create", "list", "delete"), help="what to do")
     out.add_argument("id", metavar="ID", nargs="?", help="with delete: the part of the token before the point")
     out.add_argument("--ttl", metavar="LIFE", help="with create: from 1m to 24h (1h)")
+    only = "with create: the only node that it makes, which may exist already"
+    out.add_argument("--for", dest="made_for", metavar="NAME", help=only)
     out.add_argument("--description", metavar="TEXT", default="", help="with create: what list shows")
     return with_options(out)
 
@@ -98,12 +102,14 @@ def accept_command(arguments: Sequence[str]) -> AcceptCommand | None:
 
 
 class PkiCommand(Struct, frozen=True):
-    """`protokube pki`: what to do with which certificate or authority. `yes`: without asking."""
+    """`protokube pki`: what to do with which certificate or authority. `yes`: without asking.
+    `workers_moved`: a person says that all workers follow the last step."""
 
     verb: str
     name: str | None
     authority: str | None
     yes: bool
+    workers_moved: bool = False
 
 
 def pki_command(arguments: Sequence[str]) -> PkiCommand | None:
@@ -115,7 +121,7 @@ def pki_command(arguments: Sequence[str]) -> PkiCommand | None:
         raise UsageError(f"pki {given.verb}: takes no certificate and no authority")
     if given.name and given.authority:
         raise UsageError("pki rotate: NAME and --authority exclude each other")
-    return PkiCommand(given.verb, given.name, given.authority, given.yes)
+    return PkiCommand(given.verb, given.name, given.authority, given.yes, given.workers_moved)
 
 
 class EtcdCommand(Struct, frozen=True):
@@ -151,12 +157,14 @@ def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
 
 
 class TokenCommand(Struct, frozen=True):
-    """`protokube token`: what to do. `life` of a new one in seconds; `id` of one to delete."""
+    """`protokube token`: what to do. `life` of a new one in seconds; `id` of one to delete. `node`: the only
+    one that it makes; empty: any that isn't there yet."""
 
     verb: str
     id: str
     life: float
     description: str
+    node: str
 
 
 def token_command(arguments: Sequence[str]) -> TokenCommand | None:
@@ -168,12 +176,14 @@ def token_command(arguments: Sequence[str]) -> TokenCommand | None:
         raise UsageError(f"token {given.verb}: {'names no token' if given.id is None else 'takes no token'}")
     if given.id is not None and not is_id(given.id):
         raise UsageError(f"token delete: {given.id!r} where the part of a token before the point was expected")
-    if given.verb != "create" and (given.ttl is not None or given.description):
-        raise UsageError(f"token {given.verb}: --ttl and --description are for create")
+    if given.verb != "create" and (given.ttl is not None or given.description or given.made_for is not None):
+        raise UsageError(f"token {given.verb}: --ttl, --for and --description are for create")
+    if given.made_for is not None and not is_node_name(given.made_for):
+        raise UsageError(f"token create: --for {given.made_for!r} where a node's name such as worker-1 was expected")
     life = DEFAULT if given.ttl is None else parse_life(given.ttl)
     if isinstance(life, Fault):
         raise UsageError(str(life))
-    return TokenCommand(given.verb, given.id or "", life, given.description)
+    return TokenCommand(given.verb, given.id or "", life, given.description, given.made_for or "")
 
 
 PARSERS: Mapping[str, Callable[[], argparse.ArgumentParser]] = {

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from protokube.config.keys import COMPONENT_KEYS
 from protokube.core.component.model import Layer
+from protokube.core.controlplane.images import KNOWN
 from protokube.core.controlplane.layers import layer_faults
 from protokube.core.controlplane.model import REGISTRY, ControlPlaneSettings, Images, Networking
-from protokube.core.controlplane.names import API_SERVER, COMPONENTS
+from protokube.core.controlplane.names import API_SERVER
 from protokube.core.controlplane.network import faults_of
 from protokube.core.located import Located, Section
 from protokube.core.model import Fault
@@ -57,9 +58,12 @@ def _networking(section: Section, faults: list[Fault]) -> Networking:
     item = section.get("networking")
     if item is None:
         return Networking()
-    given = Section.of(item, tuple(_NETWORKING), faults)
-    texts = {field: given.text(key) for key, field in _NETWORKING.items()}
-    networking = Networking(**{field: text for field, text in texts.items() if text is not None})
+    given = Section.of(item, (*_NETWORKING, "coreDNS"), faults)
+    texts = {field: text for key, field in _NETWORKING.items() if (text := given.text(key)) is not None}
+    core_dns = given.get("coreDNS")
+    if core_dns is not None and not isinstance(core_dns.value, bool):
+        faults.append(core_dns.expected("true or false"))
+    networking = Networking(**texts, core_dns=core_dns is None or core_dns.value is not False)
     faults += faults_of(networking, f"{item.file}: {item.path}")
     return networking
 
@@ -71,7 +75,7 @@ def _images(section: Section, faults: list[Fault]) -> Images:
     given = Section.of(item, ("registry", "overrides"), faults)
     overrides = {name: str(each.value) for name, each in given.strings("overrides").items()}
     faults += [
-        item.fault(f"overrides: {name!r} is no component; expected {', '.join(COMPONENTS)}")
-        for name in sorted(overrides.keys() - set(COMPONENTS))
+        item.fault(f"overrides: {name!r} is no component; expected {', '.join(KNOWN)}")
+        for name in sorted(overrides.keys() - set(KNOWN))
     ]
     return Images((given.text("registry") or REGISTRY).rstrip("/"), overrides)

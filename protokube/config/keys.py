@@ -12,6 +12,7 @@ COMPONENT_KEYS = {
 }
 """The keys that configure a component, in the file and in an instance group."""
 
+ADDONS = "addons"
 CONTROL_PLANE_KEYS = ("networking", "images", *COMPONENT_KEYS)
 KUBELET_KEYS = ("kubernetesVersion", "kubelet", "masterKubelet", "instanceGroups", "nodeLabels")
 
@@ -22,5 +23,6 @@ FILE_ONLY = (
     "imdsV1",
     "kubeletRestartsPerHour",
     "etcd",
+    ADDONS,
     *CONTROL_PLANE_KEYS,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from protokube.config.backup import backup_settings
-from protokube.config.keys import COMPONENT_KEYS, CONTROL_PLANE_KEYS, FILE_ONLY, KUBELET_KEYS
+from protokube.config.keys import ADDONS, COMPONENT_KEYS, CONTROL_PLANE_KEYS, FILE_ONLY, KUBELET_KEYS
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
 from protokube.core.controlplane.names import API_PORT
 from protokube.core.disks.model import DiskSettings
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from protokube.core.controlplane.model import ControlPlaneSettings
+    from protokube.core.objects.model import ChannelSource
 
 
 DEFAULT_CONFIG = "etc/protokube/config.yaml"
@@ -193,7 +194,8 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     if api is not None and not re.fullmatch(r"https://[^/?#\s]+", api):
         faults.append(Fault("--api", f"{api!r} where a URL such as https://api.example.com:6443 was expected"))
     kubelet = _kubelet(section)
-    components, port = _components(section, kubelet.get("version"), folder, control_plane=control_plane)
+    runs_components = control_plane or api is not None
+    components, port = _components(section, kubelet.get("version"), folder, needed=runs_components)
     return NodeConfig(
         master=master,
         control_plane=control_plane,
@@ -225,9 +227,11 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             control_plane=control_plane,
             api_port=port,
             api=api,
+            cluster_dns=_cluster_dns(components) if runs_components else None,
             **kubelet,
         ),
         components=components,
+        addons=_addons(section, faults),
     )
 
 
@@ -241,16 +245,28 @@ def _kubelet(section: Section | None) -> dict[str, Any]:
 
 
 def _components(
-    section: Section | None, version: str | None, manifest_dir: str, *, control_plane: bool
+    section: Section | None, version: str | None, manifest_dir: str, *, needed: bool
 ) -> tuple[ControlPlaneSettings | None, int]:
     """The control plane's settings, and the port of its API. The same holds for what reads these."""
-    if not control_plane and not _names_components(section):
+    if not needed and not _names_components(section):
         return None, API_PORT
     from protokube.config.controlplane import read_control_plane
     from protokube.core.controlplane.node import api_port
 
     components = read_control_plane(section, version, manifest_dir)
     return components, api_port(components)
+
+
+def _addons(section: Section | None, faults: list[Fault]) -> tuple[ChannelSource, ...]:
+    if section is None or ADDONS not in section.items:
+        return ()
+    from protokube.config.addons import read_addons
+
+    return read_addons(section, faults)
+
+
+def _cluster_dns(components: ControlPlaneSettings | None) -> tuple[str, str] | None:
+    return (components.networking.cluster_dns, components.networking.domain) if components is not None else None
 
 
 def _names_components(section: Section | None) -> bool:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from protokube.core.kubelet.model import KubeletBinary, Machine
     from protokube.core.model import Unknown
     from protokube.core.node.model import UnitState
-    from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey
-    from protokube.core.objects.serving import ServingNames
+    from protokube.core.objects.actions import DecideRequest
+    from protokube.core.objects.model import ChannelSource, Manifest, ObjectFacts, ObjectKey
+    from protokube.core.objects.requests import RequestNames
     from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
     from protokube.core.pki.model import Authorities, Damaged, NoAuthorities
     from protokube.etcdclient.own import OwnMembers
@@ -196,16 +197,21 @@ class OwnEtcd:
 class Objects:
     """This machine's API server; its client, and TLS with it, are loaded when there is something to ask."""
 
-    def __init__(self, root: str, port: int, wake: Wake) -> None:
-        self._root, self._port, self._wake = root, port, wake
+    def __init__(self, root: str, port: int, wake: Wake, channels: tuple[ChannelSource, ...]) -> None:
+        self._root, self._port, self._wake, self._channels = root, port, wake, channels
         self._made: NodeObjects | None = None
 
     def _node(self) -> NodeObjects:
         from protokube.kubeapi.node import NodeObjects
 
         if self._made is None:
-            self._made = NodeObjects(self._root, self._port, _read_request, self._wake)
+            self._made = NodeObjects(self._root, self._port, _read_request, self._wake, self._channels)
         return self._made
+
+    def close(self) -> None:
+        """End what its client follows, if it was ever asked."""
+        if self._made is not None:
+            self._made.close()
 
     def changed(self) -> bool:
         """See ports.ObjectReader."""
@@ -215,16 +221,24 @@ class Objects:
         """See ports.ObjectReader."""
         return self._node().look(keys)
 
-    def apply(self, manifest: Manifest) -> None:
+    def apply(self, manifest: Manifest, owner: str) -> None:
         """See core/objects/actions.py."""
-        self._node().apply(manifest)
+        self._node().apply(manifest, owner)
 
-    def decide(self, request: str, *, approve: bool, reason: str) -> None:
+    def remove(self, key: ObjectKey, owner: str) -> None:
         """See core/objects/actions.py."""
-        self._node().decide(request, approve=approve, reason=reason)
+        self._node().remove(key, owner)
+
+    def take_lease(self, node: str) -> None:
+        """See core/objects/actions.py."""
+        self._node().take_lease(node)
+
+    def decide(self, action: DecideRequest) -> None:
+        """See core/objects/actions.py."""
+        self._node().decide(action)
 
 
-def _read_request(pem: bytes) -> ServingNames | str:
+def _read_request(pem: bytes) -> RequestNames | str:
     from protokube.pki.x509 import read_request
 
     return read_request(pem)

@@ -81,7 +81,7 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
     peers = Peers(pki)
     etcd = OwnEtcd(settings.root, peers)
     backups = Backups(settings.root, chosen.store, config.backup.tools, wake)
-    objects = Objects(settings.root, config.kubelet.api_port, wake)
+    objects = Objects(settings.root, config.kubelet.api_port, wake, config.addons)
     services = None if config.kubelet.unit is None else Bus(loop, bus, wake)
     manifests = Path(settings.root, config.etcd.manifest_dir.lstrip("/"))
     accepted = Path(settings.root, ACCEPTED_DIR.lstrip("/"))
@@ -95,6 +95,7 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
     def close() -> None:
         if services is not None:
             services.close()
+        objects.close()
         cloud.close()
 
     return Wired(

@@ -106,7 +106,13 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     if volumes is None:
         closed = gate(config.etcd, node, None, None) if config.master else Gate()
         kubelet = assess_kubelet(config.kubelet, kubelet_node, history.units, closed)
-        return Assessment(findings, kubelet=kubelet, wanted=Wanted(kubeconfig=_kubeconfig(config)))
+        proxy = None
+        if config.kubelet.api is not None and not config.master:
+            from protokube.core.assess_control_plane import assess_joined
+
+            proxy = assess_joined(config, observed)
+        wanted = Wanted(kubeconfig=_kubeconfig(config), endpoints=proxy.ask if proxy else frozenset())
+        return Assessment(findings, kubelet=kubelet, control_plane=proxy, wanted=wanted)
     disks = assess_disks(config.disks, storage, history.attachments, (volumes, read_accepted(node.files)))
     named = names_with_addresses(observed.records)
     etcd_facts = EtcdFacts(

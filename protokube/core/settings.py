@@ -17,6 +17,7 @@ from protokube.core.volumes.model import VolumeSettings
 
 if TYPE_CHECKING:
     from protokube.core.controlplane.model import ControlPlaneSettings
+    from protokube.core.objects.model import ChannelSource
 
 
 class NodeConfig(Struct, frozen=True):
@@ -34,6 +35,7 @@ class NodeConfig(Struct, frozen=True):
     pki: PkiSettings = PkiSettings()
     components: ControlPlaneSettings | None = None
     backup: BackupSettings = BackupSettings()
+    addons: tuple[ChannelSource, ...] = ()
 
     def for_dry_run(self) -> NodeConfig:
         """The configuration for a dry run, which reads once: it doesn't wait until answers have been the same."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
 from msgspec.json import decode
 
 from protokube.errors import ProviderError
-from protokube.kubeapi.http import APPLY, JSON, MERGE, KubeError, KubeHttp
+from protokube.kubeapi.http import APPLY, JSON, MERGE, KubeError, KubeHttp, TooLongError
 
 MANAGER = "protokube"
 """The owner of the fields that it applies, as the API server keeps it in managedFields."""
@@ -87,29 +87,42 @@ class KubeApi:
             raise
 
     def list(self, path: str, **query: str) -> Sequence[Object]:
-        """All objects below a path, page by page."""
-        found: list[Object] = []
-        more = ""
+        """All objects below a path."""
+        return [one for page in self.pages(path, **query) for one in page.get("items") or ()]
+
+    def pages(self, path: str, **query: str) -> Iterator[Object]:
+        """All objects below a path, page by page, each with the version at which a watch goes on.
+
+        A page that is longer than any answer that is read is asked for again with half as many objects.
+        """
+        more, size = "", _PAGE
         while True:
-            asked = urlencode({**query, "limit": _PAGE, **({"continue": more} if more else {})})
-            page = self._page(path, asked)
-            found += page.get("items") or ()
+            asked = urlencode({**query, "limit": size, **({"continue": more} if more else {})})
+            try:
+                page = _mapping(self._http.request("GET", f"{path}?{asked}"))
+            except TooLongError:
+                if size == 1:
+                    raise
+                size //= 2
+                continue
+            yield page
             more = (page.get("metadata") or {}).get("continue") or ""
             if not more:
-                return found
+                return
 
-    def page(self, path: str, **query: str) -> Object:
-        """The first objects below a path, with the version at which a watch goes on."""
-        return self._page(path, urlencode({**query, "limit": _PAGE}))
-
-    def _page(self, path: str, asked: str) -> Object:
-        return _mapping(self._http.request("GET", f"{path}?{asked}"))
+    def end(self) -> None:
+        """End what is under way, such as a watch in another thread. This client asks for nothing afterwards."""
+        self._http.end()
 
     def watch(self, path: str, **query: str) -> Iterator[Object]:
         """Changes below a path, as they come, until the API server ends the watch."""
         asked = urlencode({**query, "watch": "true", "timeoutSeconds": _WATCH})
         for line in self._http.lines(f"{path}?{asked}", _WATCH + 30.0):
-            yield _mapping(decode(line))
+            try:
+                event = decode(line)
+            except MsgspecError as error:
+                raise ProviderError(f"the watch of {path}: no JSON: {error}") from error
+            yield _mapping(event)
 
     def create(self, path: str, manifest: Object) -> Object:
         """Make an object. Raises KubeError with reason AlreadyExists when it is there."""
@@ -124,21 +137,23 @@ class KubeApi:
         """Change some fields of an object."""
         return _mapping(self._http.request("PATCH", path, change, MERGE))
 
-    def apply(self, manifest: Object) -> Object:
+    def apply(self, manifest: Object, owner: str = MANAGER, *, dry_run: bool = False) -> Object:
         """Let an object have the fields of the manifest, made if it is missing (server-side apply).
 
         Fields that another owner has set otherwise become ours. Fields that the manifest had earlier, and has no
-        more, are removed. All others are left alone.
+        more, are removed. All others are left alone. A dry run changes nothing, and returns what would be.
         """
         metadata = manifest["metadata"]
         path = self.path(manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), metadata["name"])
-        asked = urlencode({"fieldManager": MANAGER, "force": "true"})
+        asked = urlencode({"fieldManager": owner, "force": "true", **({"dryRun": "All"} if dry_run else {})})
         return _mapping(self._http.request("PATCH", f"{path}?{asked}", manifest, APPLY))
 
-    def delete(self, path: str) -> bool:
-        """Delete an object. False when there was none."""
+    def delete(self, path: str, *, uid: str | None = None) -> bool:
+        """Delete an object, with `uid` only this very one. False when there was none."""
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        body = options if uid is None else {**options, "preconditions": {"uid": uid}}
         try:
-            self._http.request("DELETE", path)
+            self._http.request("DELETE", path, body)
         except KubeError as error:
             if error.status == 404:
                 return False

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from ssl import SSLContext, SSLSocket, create_default_context
-from threading import Event, Timer
+from threading import Event, Lock, Timer
 from urllib.parse import urlsplit
 
 from msgspec import MsgspecError, Struct
@@ -37,6 +37,10 @@ class KubeError(ProviderError):
     def __init__(self, status: int, reason: str, message: str) -> None:
         self.status, self.reason = status, reason
         super().__init__(message)
+
+
+class TooLongError(ProviderError):
+    """An answer is longer than any that is read. Pages of a list can be asked for with fewer objects."""
 
 
 class Credentials(Struct, frozen=True):
@@ -71,6 +75,16 @@ class KubeHttp:
         self._host, self._port = parts.hostname, parts.port or 443
         self._credentials = credentials
         self._limit = limit
+        self._lock = Lock()
+        self._following: set[SSLSocket] = set()
+        self._ended = False
+
+    def end(self) -> None:
+        """End every answer that comes bit by bit, whichever thread reads it. No other request begins afterwards."""
+        with self._lock:
+            self._ended = True
+            for one in self._following:
+                _shut(one)
 
     def request(self, method: str, path: str, body: object = None, kind: str = JSON) -> object:
         """The answer, read as JSON; `body` is sent as JSON.
@@ -90,25 +104,46 @@ class KubeHttp:
     def lines(self, path: str, seconds: float) -> Iterator[bytes]:
         """The lines of an answer that comes bit by bit, such as a watch's, until the API server ends it.
 
-        Raises KubeError when it refuses, ProviderError when nothing comes for `seconds`.
+        Raises KubeError when it refuses, ProviderError when nothing comes for `seconds`, when the answer ends within
+        a line, and after `end`.
         """
         call = f"GET {self.url}{path}"
         try:
             with self._connected(self._limit) as connection:
-                socket_ = connection.sock  # http.client lets go of it with the answer's head
-                connection.request("GET", path, headers=self._headers())
-                response = connection.getresponse()
-                if response.status >= 400:
-                    raise _refusal(response.status, response.read(_ANSWER_LIMIT), call)
-                socket_.settimeout(seconds)
-                while line := response.readline(_ANSWER_LIMIT):
-                    yield line
+                assert isinstance(connection.sock, SSLSocket)
+                with self._endable(connection.sock) as socket_:
+                    connection.request("GET", path, headers=self._headers())
+                    response = connection.getresponse()
+                    if response.status >= 400:
+                        raise _refusal(response.status, response.read(_ANSWER_LIMIT), call)
+                    socket_.settimeout(seconds)
+                    while line := response.readline(_ANSWER_LIMIT):
+                        if not line.endswith(b"\n"):
+                            raise ProviderError(
+                                f"{call}: the answer ends within a line, after {len(line)} bytes of it"
+                            )
+                        yield line
         except (OSError, HTTPException, ValueError) as error:
             raise ProviderError(f"{call}: {str(error) or type(error).__name__}") from error
 
     @contextmanager
+    def _endable(self, connected: SSLSocket) -> Iterator[SSLSocket]:
+        """A socket that `end` may shut. http.client lets go of it with the answer's head."""
+        with self._lock:
+            if self._ended:
+                raise ProviderError(f"{self.url}: this client was ended")
+            self._following.add(connected)
+        try:
+            yield connected
+        finally:
+            with self._lock:
+                self._following.discard(connected)
+
+    @contextmanager
     def _connected(self, limit: float) -> Iterator[HTTPConnection]:
         """A connection with TLS, before its handshake; closed in the end."""
+        if self._ended:
+            raise ProviderError(f"{self.url}: this client was ended")
         context = self._credentials.context()
         connection = HTTPConnection(self._host, self._port, timeout=limit)
         try:
@@ -146,7 +181,7 @@ class KubeHttp:
                 response = connection.getresponse()
                 content = response.read(_ANSWER_LIMIT + 1)
         if len(content) > _ANSWER_LIMIT:
-            raise ValueError(f"an answer of more than {_ANSWER_LIMIT} bytes")
+            raise TooLongError(f"{method} {self.url}{path}: an answer of more than {_ANSWER_LIMIT} bytes")
         return response.status, content
 
 
@@ -174,8 +209,7 @@ def _ended_after(seconds: float, connected: SSLSocket, late: Event) -> Iterator[
 
     def end() -> None:
         late.set()
-        # TLS's own shutdown would take the connection's state from under the thread that reads.
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+        _shut(connected)
 
     timer = Timer(seconds, end)
     timer.daemon = True
@@ -184,3 +218,9 @@ def _ended_after(seconds: float, connected: SSLSocket, late: Event) -> Iterator[
         yield
     finally:
         timer.cancel()
+
+
+def _shut(connected: SSLSocket) -> None:
+    """End a connection for the thread that reads it: TLS's own shutdown would take its state from under that."""
+    with suppress(OSError):  # it ended by itself a moment before
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)

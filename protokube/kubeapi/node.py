@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
+import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
+from typing import Any
 
 from msgspec.structs import replace
 
-from protokube.core.objects.model import CERTIFICATE, Manifest, ObjectFacts, ObjectKey
+from protokube.core.objects.actions import DecideRequest
+from protokube.core.objects.model import CERTIFICATE, ChannelSource, Manifest, ObjectFacts, ObjectKey
 from protokube.core.pki.model import PKI_DIR
 from protokube.errors import ProviderError, explain
+from protokube.kubeapi.channels import Channels
 from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.http import Credentials, KubeHttp
+from protokube.kubeapi.lease import AddonLease
 from protokube.kubeapi.requests import (
+    Asked,
     Read,
     api_server_addresses,
+    asked,
+    control_plane_nodes,
     decide,
     node_addresses,
     service_addresses,
-    undecided,
+    tokens_for,
     watch_requests,
 )
 
@@ -44,13 +52,32 @@ def node_api(root: str, port: int) -> KubeApi:
 class NodeObjects:
     """The objects of this machine's API server; implements `ports.Objects`.
 
-    `read` reads a PKCS #10 request. `wake` is called with a reason when a kubelet asks for a certificate.
+    `read` reads a PKCS #10 request. `wake` is called with a reason when a kubelet asks for a certificate. `channels`
+    are the addon channels to keep.
     """
 
-    def __init__(self, root: str, port: int, read: Read, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        root: str,
+        port: int,
+        read: Read,
+        wake: Callable[[str], None],
+        channels: tuple[ChannelSource, ...] = (),
+    ) -> None:
+        self._lease = AddonLease()
+        self._channels = Channels(root, channels, self._lease)
         self._root, self._port, self._read, self._wake = root, port, read, wake
         self._changed = Event()
-        self._watching: Thread | None = None
+        self._lock = Lock()
+        self._watching: tuple[Thread, KubeApi] | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """End the watch, for good: another configuration's objects follow."""
+        with self._lock:
+            self._closed, watching = True, self._watching
+        if watching is not None:
+            watching[1].end()
 
     def changed(self) -> bool:
         """See ports.ObjectReader."""
@@ -67,26 +94,49 @@ class NodeObjects:
         }
         with explain("read the authorities of the API server"):
             ca = node_certificate(self._root, CERTIFICATE).joinpath("ca.crt").read_bytes()
-        facts = ObjectFacts(asked=True, found=found, ca=b64encode(ca).decode(), requests=undecided(api, self._read))
+        requests = asked(api, self._read)
+        facts = ObjectFacts(asked=True, found=found, ca=b64encode(ca).decode(), requests=requests.undecided)
+        facts = replace(facts, **self._channels.look(api))
         self._follow(api)
-        if facts.requests:
-            reserved = service_addresses(api) | api_server_addresses(api)
-            return replace(facts, nodes=node_addresses(api), reserved=reserved)
-        return facts
+        return replace(facts, **self._about(api, requests)) if facts.requests else facts
 
-    def apply(self, manifest: Manifest) -> None:
-        """See core/objects/actions.py."""
-        node_api(self._root, self._port).apply(manifest)
+    def _about(self, api: KubeApi, requests: Asked) -> Mapping[str, Any]:
+        """What decides about requests. Nodes are asked for last: one that was made meanwhile counts."""
+        tokens = tokens_for(api, requests.undecided, time.time())
+        reserved = service_addresses(api) | api_server_addresses(api)
+        nodes = api.list("/api/v1/nodes")
+        return {
+            "nodes": node_addresses(nodes),
+            "control_plane": control_plane_nodes(nodes),
+            "reserved": reserved,
+            "tokens": tokens,
+            "certified": requests.certified,
+        }
 
-    def decide(self, request: str, *, approve: bool, reason: str) -> None:
+    def apply(self, manifest: Manifest, owner: str) -> None:
         """See core/objects/actions.py."""
-        decide(node_api(self._root, self._port), request, approve=approve, reason=reason)
+        node_api(self._root, self._port).apply(manifest, owner)
+
+    def remove(self, key: ObjectKey, owner: str) -> None:
+        """See core/objects/actions.py."""
+        self._channels.remove(node_api(self._root, self._port), key, owner)
+
+    def take_lease(self, node: str) -> None:
+        """See core/objects/actions.py."""
+        self._lease.take(node_api(self._root, self._port), node)
+
+    def decide(self, action: DecideRequest) -> None:
+        """See core/objects/actions.py."""
+        decide(node_api(self._root, self._port), action)
 
     def _follow(self, api: KubeApi) -> None:
         """Watch for requests, if nobody does. The watch ends with the first error, and the next look begins it."""
-        if self._watching is None or not self._watching.is_alive():
-            self._watching = Thread(target=self._watch, args=(api,), name="watch of requests", daemon=True)
-            self._watching.start()
+        with self._lock:
+            if self._closed or (self._watching is not None and self._watching[0].is_alive()):
+                return
+            thread = Thread(target=self._watch, args=(api,), name="watch of requests", daemon=True)
+            self._watching = thread, api
+            thread.start()
 
     def _watch(self, api: KubeApi) -> None:
         try:

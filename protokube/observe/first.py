@@ -97,7 +97,8 @@ def _files(asker: Asker) -> Mapping[str, FileState]:
     files = asker.readers.files
     accepted = files.listing(ACCEPTED_DIR) if asker.config.master else {}
     found = {**files.listing(asker.config.etcd.manifest_dir), **accepted, **files.read(PATHS)}
-    for directory in CONTROL_PLANE_DIRECTORIES if asker.config.control_plane else ():
+    joins = asker.config.kubelet.api is not None
+    for directory in CONTROL_PLANE_DIRECTORIES if asker.config.control_plane or joins else ():
         found |= files.listing(directory)
     return found
 

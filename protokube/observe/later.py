@@ -145,7 +145,8 @@ class Later:
         if judged is None:
             return None
         if facts.asked:
-            right = not judged.apply and not judged.decide and judged.findings.converged
+            wrong = judged.apply or judged.decide or judged.addons or judged.lease
+            right = not wrong and judged.findings.converged
             self._objects_right = self._uptime() if right else None
             return None
         young = self._objects_right is not None and self._uptime() - self._objects_right < OBJECTS_EVERY

@@ -33,5 +33,6 @@ def copy(wanted: CertificateWanted, document: Document) -> tuple[Certificate, Ma
     about = Certificate(
         wanted, serial, active.begins, active.ends, active.id, active.ends, tuple(one.id for one in trusted)
     )
-    files = {"tls.crt": active.certificate, "tls.key": active.key}
+    own = {"tls.crt": active.certificate, "tls.key": active.key}
+    files = {} if wanted.material is Material.TRUST else own
     return about, {**files, "ca.crt": "".join(one.certificate for one in trusted)}

@@ -1,4 +1,10 @@
-"""The node's certificates: `<name>` is a link to the directory `<name>.<serial>`, and exchanging it exchanges all.
+"""The node's certificates: `<name>` leads to the directory `<name>.d/<serial>`, and exchanging a link exchanges all.
+
+    <name> -> <name>.d/current
+    <name>.d/current -> <serial>
+    <name>.d/<serial>/…
+
+What is exchanged is `current`, so that a pod that sees `<name>.d` alone sees the new one.
 
 A directory holds its files (tls.crt, tls.key and ca.crt of a certificate) and about.json. It is complete and
 synchronised before the link leads there: a certificate never stands beside another one's key. about.json tells what
@@ -19,7 +25,7 @@ from msgspec import MsgspecError, Struct
 from msgspec.json import decode, encode
 
 from protokube.core.model import Unknown
-from protokube.core.pki.model import FILES, Certificate, Damaged
+from protokube.core.pki.model import CURRENT, FILES, Certificate, Damaged, directory_of
 from protokube.errors import explain
 
 _ABOUT = "about.json"
@@ -58,21 +64,23 @@ class CertificateDirectory:
         assert _NAME.fullmatch(name) and sorted(files) == sorted(FILES[certificate.wanted.material])
         with explain(f"write the certificate {name}"):
             self._make_top()
-            before = str((self.top / name).readlink()) if (self.top / name).is_symlink() else ""
-            made = f"{name}.{certificate.serial}"
-            self._remove(name, kept={before, made})
+            own, made = self.top / directory_of(name), certificate.serial
+            own.mkdir(0o700, exist_ok=True)
+            _synchronise(self.top)
+            current = own / CURRENT
+            before = str(current.readlink()) if current.is_symlink() else ""
+            _remove(own, kept={CURRENT, before, made})
             about = _About(certificate, {file: _hash(text.encode()) for file, text in files.items()})
-            fresh = self.top / f"{_NEW}{made}"
+            fresh = own / f"{_NEW}{made}"
             fresh.mkdir(0o700)
             for file, text in (*files.items(), (_ABOUT, encode(about).decode())):
                 _write(fresh / file, text.encode())
             _synchronise(fresh)
-            fresh.rename(self.top / made)
-            _synchronise(self.top)
-            link = self.top / f"{_NEW}{name}"
-            link.symlink_to(made)
-            link.rename(self.top / name)
-            _synchronise(self.top)
+            fresh.rename(own / made)
+            _synchronise(own)
+            _lead(current, made)
+            if not _is_ours(self.top / name):
+                _lead(self.top / name, target_of(name))
 
     def text(self, name: str, file: str) -> str:
         """A file of a certificate."""
@@ -85,24 +93,39 @@ class CertificateDirectory:
         self.top.mkdir(0o700, exist_ok=True)
         _synchronise(self.top.parent)
 
-    def _remove(self, name: str, kept: set[str]) -> None:
-        """Remove the directories of a name that nobody uses, and what a crash has left."""
-        for entry in list(self.top.iterdir()):
-            mine, new = _parts(entry.name)
-            if mine != name or (not new and entry.name in kept) or (not new and entry.name == name):
-                continue
-            if entry.is_symlink():
-                entry.unlink()
-            else:
-                shutil.rmtree(entry)
+
+def target_of(name: str) -> str:
+    """Where the link of a name leads."""
+    return f"{directory_of(name)}/{CURRENT}"
 
 
-def _parts(entry: str) -> tuple[str, bool]:
-    """The certificate's name in the name of an entry, and whether the entry is half made."""
-    return entry.removeprefix(_NEW).partition(".")[0], entry.startswith(_NEW)
+def _is_ours(link: Path) -> bool:
+    return link.is_symlink() and str(link.readlink()) == target_of(link.name)
+
+
+def _lead(link: Path, target: str) -> None:
+    """Let a link lead elsewhere, in one step."""
+    fresh = link.with_name(f"{_NEW}{link.name}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.rename(link)
+    _synchronise(link.parent)
+
+
+def _remove(folder: Path, kept: set[str]) -> None:
+    """Remove the directories that nobody uses, and what a crash has left."""
+    for entry in list(folder.iterdir()):
+        if entry.name in kept:
+            continue
+        if entry.is_symlink():
+            entry.unlink()
+        else:
+            shutil.rmtree(entry)
 
 
 def _read(link: Path) -> Certificate | Damaged | Unknown:
+    if not _is_ours(link):
+        return Damaged(f"it leads to {link.readlink()} (expected {target_of(link.name)})")
     try:
         about = decode((link / _ABOUT).read_bytes(), type=_About)
         if about.certificate.wanted.name != link.name:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from protokube.core.objects.serving import ServingNames
+from protokube.core.objects.requests import RequestNames
 from protokube.core.pki.document import KeyPair, ServiceAccountKey, StoredAuthority
 from protokube.core.pki.model import AUTHORITY_LIFE, BACKDATED, LEAF_LIFE, Certificate, CertificateWanted
 from protokube.errors import ProviderError
@@ -95,7 +95,7 @@ def issue(wanted: CertificateWanted, authority: StoredAuthority, now: float) -> 
     }
 
 
-def read_request(pem: bytes) -> ServingNames | str:
+def read_request(pem: bytes) -> RequestNames | str:
     """The names in a PKCS #10 request; a text that says why it can't be read, or doesn't sign itself.
 
     What is judged must be what is signed. Libraries differ in which of two requests in a text they take, and from
@@ -126,7 +126,7 @@ def read_request(pem: bytes) -> ServingNames | str:
     values = [one.value for one in names if isinstance(one, x509.IPAddress)]
     # A name of twice an address's length is a network.
     addresses = tuple(str(one) for one in values if isinstance(one, ipaddress.IPv4Address | ipaddress.IPv6Address))
-    return ServingNames(common[0], tuple(organizations), dns, addresses, len(names) - len(dns) - len(addresses))
+    return RequestNames(common[0], tuple(organizations), dns, addresses, len(names) - len(dns) - len(addresses))
 
 
 def _subject(wanted: CertificateWanted) -> x509.Name:

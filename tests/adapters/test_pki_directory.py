@@ -69,7 +69,8 @@ def test_what_is_written_is_read_and_nobody_else_reads_it(directory: Certificate
         os.umask(before)
     assert directory.read() == {"etcd-client": made}
     link = directory.top / "etcd-client"
-    assert str(link.readlink()) == f"etcd-client.{made.serial}", "a relative link holds inside a container as well"
+    assert str(link.readlink()) == "etcd-client.d/current", "a relative link holds inside a container as well"
+    assert str((directory.top / "etcd-client.d/current").readlink()) == made.serial
     for path in (directory.top, *directory.top.rglob("*")):
         if not path.is_symlink():
             assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
@@ -81,8 +82,34 @@ def test_a_node_without_certificates_has_none(directory: CertificateDirectory) -
 
 def test_old_directories_go_but_for_the_last_one(directory: CertificateDirectory) -> None:
     serials = [written(directory).serial for _ in range(4)]
-    folders = {path.name for path in directory.top.iterdir()}
-    assert folders == {"etcd-client", *(f"etcd-client.{serial}" for serial in serials[-2:])}
+    assert {path.name for path in directory.top.iterdir()} == {"etcd-client", "etcd-client.d"}
+    assert {path.name for path in (directory.top / "etcd-client.d").iterdir()} == {"current", *serials[-2:]}
+
+
+def test_who_sees_one_certificate_s_directory_alone_sees_what_is_exchanged(directory: CertificateDirectory) -> None:
+    written(directory)
+    mounted = directory.top / "etcd-client.d"
+    opened = os.open(mounted, os.O_RDONLY)  # as a mount holds it
+    try:
+        made = written(directory)
+        assert os.readlink("current", dir_fd=opened) == made.serial
+        assert sorted(os.listdir(f"/proc/self/fd/{opened}/current/")) == [
+            "about.json",
+            "ca.crt",
+            "tls.crt",
+            "tls.key",
+        ]
+    finally:
+        os.close(opened)
+
+
+def test_a_certificate_in_no_directory_of_its_own_is_issued_again(directory: CertificateDirectory) -> None:
+    made = written(directory)
+    (directory.top / "etcd-client").unlink()
+    (directory.top / "etcd-client").symlink_to(f"etcd-client.d/{made.serial}")
+    assert isinstance(directory.read()["etcd-client"], Damaged)
+    again = written(directory)
+    assert directory.read() == {"etcd-client": again}
 
 
 def test_another_name_s_directories_stay(directory: CertificateDirectory) -> None:
@@ -117,7 +144,7 @@ def test_a_crash_at_any_point_never_leaves_a_certificate_beside_another_one_s_ke
         points += 1
         last = written(directory)
         assert directory.read() == {"etcd-client": last}
-        assert not list(directory.top.glob(".new-*")), "a crash's rest is removed"
+        assert not list(directory.top.rglob(".new-*")), "a crash's rest is removed"
     assert points > 20
 
 
@@ -134,9 +161,10 @@ def test_a_file_that_is_missing_or_changed_is_told(directory: CertificateDirecto
 
 
 def test_another_one_s_directory_and_a_link_that_leads_nowhere_are_told(directory: CertificateDirectory) -> None:
-    made = written(directory)
-    (directory.top / "etcd-server-main").symlink_to(f"etcd-client.{made.serial}")
-    (directory.top / "proxy").symlink_to("proxy.1")
+    written(directory)
+    (directory.top / "etcd-server-main").symlink_to("etcd-server-main.d/current")
+    (directory.top / "etcd-server-main.d").symlink_to("etcd-client.d")
+    (directory.top / "proxy").symlink_to("proxy.d/current")
     found = directory.read()
     assert isinstance(found["etcd-server-main"], Damaged) and isinstance(found["proxy"], Damaged)
 

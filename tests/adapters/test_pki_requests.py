@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from protokube.core.objects.serving import ServingNames
+from protokube.core.objects.requests import RequestNames
 from protokube.pki.x509 import read_request
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -72,10 +72,10 @@ GOOD = request(attribute(PKCS9, extensions("w1", "10.0.0.1")))
 
 
 def test_what_kubelet_sends_is_read() -> None:
-    expected = ServingNames("system:node:w1", ("system:nodes",), ("w1",), ("10.0.0.1",))
+    expected = RequestNames("system:node:w1", ("system:nodes",), ("w1",), ("10.0.0.1",))
     assert read_request(GOOD) == expected
     assert read_request(GOOD.replace(b"\n", b"\r\n")) == expected
-    assert read_request(request()) == ServingNames("system:node:w1", ("system:nodes",))
+    assert read_request(request()) == RequestNames("system:node:w1", ("system:nodes",))
     builder = x509.CertificateSigningRequestBuilder(NODE).add_extension(
         x509.SubjectAlternativeName([x509.DNSName("w1"), general("10.0.0.1")]), critical=False
     )
@@ -116,4 +116,4 @@ def test_a_text_that_is_more_than_one_request_is_refused(text: bytes) -> None:
 
 def test_a_network_is_no_address() -> None:
     read = read_request(request(attribute(PKCS9, extensions("w1", "10.0.0.0/8"))))
-    assert isinstance(read, ServingNames) and (read.addresses, read.others) == ((), 1)
+    assert isinstance(read, RequestNames) and (read.addresses, read.others) == ((), 1)

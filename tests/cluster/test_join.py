@@ -18,14 +18,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from protokube.core.objects.actions import DecideRequest
 from protokube.core.objects.assess import assess
-from protokube.core.objects.model import BOOTSTRAPPERS, ObjectFacts
-from protokube.core.objects.serving import SIGNER, Reserved, judge
-from protokube.core.objects.tokens import NAMESPACE, secret_manifest, secret_name
+from protokube.core.objects.coredns import ClusterDns
+from protokube.core.objects.model import BOOTSTRAPPERS, CERTIFICATE, ObjectFacts
+from protokube.core.objects.requests import CLIENT, SERVING, Reserved
+from protokube.core.objects.tokens import NAMESPACE, Token, secret_manifest, secret_name
 from protokube.core.objects.wanted import ObjectsInput, wanted_objects
+from protokube.core.pki.model import PKI_DIR
 from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.http import KubeError
-from protokube.kubeapi.requests import decide, node_addresses, service_addresses, undecided, watch_requests
+from protokube.kubeapi.node import NodeObjects
+from protokube.kubeapi.requests import decide, watch_requests, workers
 from protokube.pki.x509 import read_request
 from tests.lab.api_server import ApiServer
 from tests.lab.netns import Network
@@ -33,11 +37,11 @@ from tests.lab.trial import until
 
 pytestmark = pytest.mark.root
 
-CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 USAGES = ("digital signature", "key encipherment", "client auth")
 """What kubelet 1.20 asks for, whatever its key."""
 TOKEN = "abcdef.0123456789abcdef"
-INPUT = ObjectsInput("node-a", "https://10.77.0.11:6443", b64encode(b"CA").decode(), (1, 20, 2))
+DNS = ClusterDns("10.96.0.10", "cluster.local", "registry.k8s.io/coredns:1.7.0")
+INPUT = ObjectsInput("node-a", "https://10.77.0.11:6443", b64encode(b"CA").decode(), (1, 20, 2), DNS)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +66,27 @@ def apply_all(api: KubeApi) -> None:
         api.apply(one.manifest)
 
 
-def make_token(api: KubeApi, token: str, seconds: float) -> None:
+def make_token(api: KubeApi, token: str, seconds: float, node: str = "") -> None:
     identity, _, secret = token.partition(".")
     until_when = datetime.fromtimestamp(time.time() + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    api.create(api.path("v1", "Secret", NAMESPACE), secret_manifest(identity, secret, until_when, "a test"))
+    api.create(
+        api.path("v1", "Secret", NAMESPACE), secret_manifest(Token(identity, until_when, "a test", node), secret)
+    )
+
+
+def decide_all(server: ApiServer) -> None:
+    """What a control-plane node does with the requests that stand there."""
+    pki = server.base / "root" / PKI_DIR.lstrip("/")
+    if not pki.exists():
+        pki.mkdir(parents=True)
+        (pki / CERTIFICATE).symlink_to(server.base / "admin")
+    objects = NodeObjects(str(server.base / "root"), 6443, read_request, lambda _: None)
+    try:
+        judged = assess(wanted_objects(INPUT), objects.look([one.key for one in wanted_objects(INPUT)]), Reserved())
+        for each, verdict in judged.decide:
+            objects.decide(DecideRequest(each.name, each.uid, verdict.approve, verdict.reason))
+    finally:
+        objects.close()
 
 
 def request(user: str, *organizations: str, dns: tuple[str, ...] = (), addresses: tuple[str, ...] = ()) -> str:
@@ -93,6 +114,14 @@ def status(server: ApiServer, name: str) -> dict[str, Any]:
     return dict(found.get("status") or {})
 
 
+def denied(server: ApiServer, name: str) -> str:
+    """The reason for which a request was denied."""
+    found = status(server, name)
+    (condition,) = found["conditions"]
+    assert condition["type"] == "Denied" and "certificate" not in found
+    return str(condition["message"])
+
+
 def certified(server: ApiServer, name: str) -> str:
     until(f"{name} has a certificate", lambda: status(server, name).get("certificate"))
     return str(status(server, name)["certificate"])
@@ -115,9 +144,76 @@ def test_another_owners_fields_and_unknown_ones_are_kept(server: ApiServer) -> N
     assert found["metadata"]["annotations"]["example.com/by"] == "hand"
 
 
+def test_the_operators_corefile_stays(server: ApiServer) -> None:
+    api = server.admin()
+    path = api.path("v1", "ConfigMap", NAMESPACE, "coredns")
+    api.merge(path, {"data": {"Corefile": "mine"}})
+    apply_all(api)
+    found = api.get(path)
+    assert found is not None and found["data"]["Corefile"] == "mine"
+    service = api.get(api.path("v1", "Service", NAMESPACE, "kube-dns"))
+    assert service is not None and service["spec"]["clusterIP"] == "10.96.0.10"
+
+
+def test_a_node_reads_what_kube_proxy_needs_and_no_secret(server: ApiServer) -> None:
+    node = server.with_certificate("proxying", "system:node:worker-9", "system:nodes")
+    for path in ("/api/v1/services", "/api/v1/nodes", "/apis/discovery.k8s.io/v1beta1/endpointslices"):
+        node.list(path)
+    with pytest.raises(KubeError):
+        node.list("/api/v1/secrets")
+
+
 def test_a_machine_with_a_token_gets_its_first_certificate(server: ApiServer) -> None:
     ask(server.with_token(TOKEN), "worker-1", request("system:node:worker-1", "system:nodes"))
+    decide_all(server)
     assert certified(server, "worker-1")
+
+
+def test_a_stolen_token_makes_no_node_that_exists_and_none_of_the_control_plane(server: ApiServer) -> None:
+    api = server.admin()
+    make_node(api, "taken", "10.9.1.1")
+    make_node(api, "master-2", "10.9.1.2")
+    api.merge("/api/v1/nodes/master-2", {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}})
+    make_token(api, "fortkn.0123456789abcdef", 3600, "taken")
+    make_token(api, "formst.0123456789abcdef", 3600, "master-2")
+    thief, named = server.with_token(TOKEN), server.with_token("fortkn.0123456789abcdef")
+    for door, name, node in (
+        (thief, "as-taken", "taken"),
+        (thief, "as-master", "master-2"),
+        (named, "as-other", "fresh"),
+        (server.with_token("formst.0123456789abcdef"), "as-master-by-name", "master-2"),
+    ):
+        ask(door, name, request(f"system:node:{node}", "system:nodes"))
+    ask(thief, "twice-1", request("system:node:twice", "system:nodes"))
+    ask(named, "back", request("system:node:taken", "system:nodes"))
+    decide_all(server)
+    ask(thief, "twice-2", request("system:node:twice", "system:nodes"))
+    decide_all(server)
+    for name in ("as-taken", "as-master", "as-other", "as-master-by-name", "twice-2"):
+        assert denied(server, name)
+    assert certified(server, "twice-1") and certified(server, "back")
+    assert "taken" in workers(api) and "master-2" not in workers(api)
+
+
+def test_a_request_of_a_token_that_was_deleted_meanwhile_is_denied(server: ApiServer) -> None:
+    api = server.admin()
+    make_token(api, "sudden.0123456789abcdef", 3600)
+    ask(server.with_token("sudden.0123456789abcdef"), "sudden", request("system:node:sudden", "system:nodes"))
+    assert api.delete(api.path("v1", "Secret", NAMESPACE, secret_name("sudden")))
+    decide_all(server)
+    assert "was deleted" in denied(server, "sudden")
+
+
+def test_a_verdict_is_on_one_request_and_not_on_the_next_of_its_name(server: ApiServer) -> None:
+    api = server.admin()
+    path = api.path("certificates.k8s.io/v1", "CertificateSigningRequest", name="exchanged")
+    ask(server.with_token(TOKEN), "exchanged", request("system:node:good", "system:nodes"))
+    found = api.get(path)
+    assert found is not None and api.delete(path)
+    ask(server.with_token(TOKEN), "exchanged", request("system:node:bad", "system:nodes"))
+    decide(api, DecideRequest("exchanged", found["metadata"]["uid"], True, "the one before"))
+    assert not status(server, "exchanged").get("conditions")
+    assert api.delete(path)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +234,11 @@ def test_what_is_no_nodes_request_gets_none(
     server: ApiServer, name: str, user: str, groups: tuple[str, ...], usages: tuple[str, ...]
 ) -> None:
     ask(server.with_token(TOKEN), name, request(user, *groups), usages=usages)
-    ask(server.with_token(TOKEN), f"after-{name}", request("system:node:after", "system:nodes"))
+    ask(server.with_token(TOKEN), f"after-{name}", request(f"system:node:after-{name}", "system:nodes"))
+    decide_all(server)
     assert certified(server, f"after-{name}"), "the controllers have seen the later request"
     assert "certificate" not in status(server, name)
-    assert not any(one["type"] == "Approved" for one in status(server, name).get("conditions", ()))
+    assert denied(server, name)
 
 
 @pytest.mark.parametrize("token", ["abcdef.0123456789abcdee", "zzzzzz.0123456789abcdef", "abcdef", TOKEN.upper()])
@@ -194,20 +291,13 @@ def test_tokens_are_of_a_group_that_protokube_alone_gives(server: ApiServer) -> 
     assert BOOTSTRAPPERS in answer["status"]["user"]["groups"]
 
 
-SERVING = ("digital signature", "key encipherment", "server auth")
+SERVES = ("digital signature", "key encipherment", "server auth")
 
 
 def make_node(api: KubeApi, name: str, *addresses: str) -> None:
     api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     claimed = [{"type": "InternalIP", "address": one} for one in addresses]
     api.merge(f"/api/v1/nodes/{name}/status", {"status": {"addresses": claimed}})
-
-
-def decide_all(api: KubeApi) -> None:
-    nodes, reserved = node_addresses(api), Reserved(service_addresses(api))
-    for one in undecided(api, read_request):
-        if (verdict := judge(one, nodes, reserved)) is not None:
-            decide(api, one.name, approve=verdict.approve, reason=verdict.reason)
 
 
 def test_a_kubelet_gets_a_serving_certificate_of_its_own_names_alone(server: ApiServer) -> None:
@@ -219,25 +309,37 @@ def test_a_kubelet_gets_a_serving_certificate_of_its_own_names_alone(server: Api
     own = {"dns": ("serving-1",), "addresses": ("10.9.0.1",)}
     user = "system:node:serving-1"
 
-    ask(one, "own", request(user, "system:nodes", **own), SIGNER, SERVING)
-    ask(one, "foreign-address", request(user, "system:nodes", addresses=("10.9.0.2",)), SIGNER, SERVING)
-    ask(one, "foreign-name", request(user, "system:nodes", dns=("kubernetes",)), SIGNER, SERVING)
-    ask(one, "as-another", request("system:node:serving-2", "system:nodes", dns=("serving-2",)), SIGNER, SERVING)
-    ask(one, "a-master", request(user, "system:masters", **own), SIGNER, SERVING)
-    ask(one, "a-client", request(user, "system:nodes", **own), SIGNER, USAGES)
-    ask(two, "a-service", request("system:node:serving-2", "system:nodes", addresses=("10.96.0.1",)), SIGNER, SERVING)
-    ask(server.with_token(TOKEN), "a-token", request(user, "system:nodes", **own), SIGNER, SERVING)
-    decide_all(api)
+    ask(one, "own", request(user, "system:nodes", **own), SERVING, SERVES)
+    ask(one, "foreign-address", request(user, "system:nodes", addresses=("10.9.0.2",)), SERVING, SERVES)
+    ask(one, "foreign-name", request(user, "system:nodes", dns=("kubernetes",)), SERVING, SERVES)
+    ask(
+        one,
+        "as-another",
+        request("system:node:serving-2", "system:nodes", dns=("serving-2",)),
+        SERVING,
+        SERVES,
+    )
+    ask(one, "a-master", request(user, "system:masters", **own), SERVING, SERVES)
+    ask(one, "a-client", request(user, "system:nodes", **own), SERVING, USAGES)
+    ask(
+        two,
+        "a-service",
+        request("system:node:serving-2", "system:nodes", addresses=("10.96.0.1",)),
+        SERVING,
+        SERVES,
+    )
+    ask(server.with_token(TOKEN), "a-token", request(user, "system:nodes", **own), SERVING, SERVES)
+    decide_all(server)
 
     issued = x509.load_pem_x509_certificate(b64decode(certified(server, "own")))
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["serving-1"]
     for name in ("foreign-address", "foreign-name", "as-another", "a-master", "a-client", "a-service", "a-token"):
-        (condition,) = status(server, name)["conditions"]
-        assert condition["type"] == "Denied" and condition["message"], name
-        assert "certificate" not in status(server, name)
-    decide_all(api)
-    decide(api, "own", approve=False, reason="a second verdict counts for nothing")
+        assert denied(server, name)
+    decide_all(server)
+    stands = api.get(api.path("certificates.k8s.io/v1", "CertificateSigningRequest", name="own"))
+    assert stands is not None
+    decide(api, DecideRequest("own", stands["metadata"]["uid"], False, "a second verdict counts for nothing"))
     assert [each["type"] for each in status(server, "own")["conditions"]] == ["Approved"]
 
 
@@ -248,13 +350,13 @@ def test_a_request_is_heard_of_at_once(server: ApiServer) -> None:
         with server.inside():
             watch_requests(server.admin(), heard.set)
 
-    decide_all(server.admin())
+    decide_all(server)
     threading.Thread(target=listen, daemon=True).start()
     node = server.with_certificate("heard", "system:node:heard", "system:nodes")
 
     def asked() -> bool:
         name = f"heard-{time.monotonic_ns()}"  # the watch may begin after the first one
-        ask(node, name, request("system:node:heard", "system:nodes", dns=("heard",)), SIGNER, SERVING)
+        ask(node, name, request("system:node:heard", "system:nodes", dns=("heard",)), SERVING, SERVES)
         return heard.wait(1.0)
 
     until("the request is heard of", asked)

@@ -87,6 +87,7 @@ def test_what_is_printed_can_be_run_on_the_new_machine(machine: Machine, tmp_pat
 @pytest.mark.parametrize(
     "argv",
     [
+        ("create", "--for", "Worker_7"),
         ("create", "--ttl", "25h"),
         ("create", "abcdef"),
         ("delete",),
@@ -102,6 +103,14 @@ def test_wrong_usage_is_told_and_makes_nothing(machine: Machine, argv: tuple[str
     done = machine.token(*argv)
     assert done.returncode == 64 and done.stderr
     assert len(api.list(path)) == before
+
+
+def test_a_token_of_one_machine_says_so(machine: Machine) -> None:
+    made = json.loads(machine.token("create", "--for", "worker-7", "-o", "json").stdout)
+    assert made["node"] == "worker-7"
+    (listed,) = (one for one in json.loads(machine.token("list", "-o", "json").stdout) if one["node"])
+    assert made["token"].startswith(listed["id"]) and listed["node"] == "worker-7"
+    assert "for worker-7" in machine.token("list").stdout
 
 
 def test_a_node_without_a_control_plane_says_so(machine: Machine, tmp_path: Path) -> None:

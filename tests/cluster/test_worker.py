@@ -61,7 +61,7 @@ def test_a_bare_machine_with_a_token_becomes_a_ready_node(server: ApiServer, wor
 
     def ready() -> bool:
         api = server.admin()
-        decide_all(api)
+        decide_all(server)
         node = api.get("/api/v1/nodes/node-b") or {}
         conditions = (node.get("status") or {}).get("conditions") or ()
         serves = worker.run("test", "-e", SERVING_CERTIFICATE, check=False).returncode == 0

@@ -11,6 +11,7 @@ import yaml
 from protokube.core.component.model import Layer
 from protokube.core.component.schema import Version, parse_version
 from protokube.core.controlplane.certificates import needed_by, trusted_by, wanted_certificates
+from protokube.core.controlplane.images import dns_image
 from protokube.core.controlplane.model import ControlPlaneSettings, EtcdEndpoint, Images, Networking
 from protokube.core.controlplane.model import NodeOfControlPlane as Node
 from protokube.core.controlplane.network import faults_of, first_service_address
@@ -72,6 +73,43 @@ def test_a_pod_names_no_object_of_the_api_and_no_file(component: str, version: s
         assert volume["hostPath"]["type"] in (("FileOrCreate",) if lock else ("Directory", "DirectoryOrCreate"))
     for one in tree["spec"]["containers"]:
         assert not {"env", "envFrom"} & one.keys()
+
+
+@pytest.mark.parametrize(
+    ("component", "certificates"),
+    [
+        (
+            "kube-apiserver",
+            "apiserver apiserver-kubelet-client etcd-client front-proxy-client service-account",
+        ),
+        ("kube-controller-manager", "controller-manager front-proxy-trust service-account signing-authority"),
+        ("kube-scheduler", "front-proxy-trust scheduler"),
+        ("kube-proxy", "proxy"),
+    ],
+)
+def test_a_pod_sees_its_own_certificates_and_no_other(component: str, certificates: str) -> None:
+    below = {path: one for path, one in volumes(component).items() if path.startswith("/var/lib/protokube")}
+    assert set(below) == {f"/var/lib/protokube/pki/{name}.d" for name in certificates.split()}
+    assert all(one["readOnly"] and one["type"] == "Directory" for one in below.values())
+    for argument in container(component)["command"]:
+        path = argument.partition("=")[2]
+        assert not path.startswith("/var/lib/protokube") or any(path.startswith(f"{one}/current/") for one in below)
+
+
+@pytest.mark.parametrize(
+    ("version", "overrides", "expected"),
+    [
+        ("1.20.2", {}, "registry.k8s.io/coredns:1.7.0"),
+        ("1.21.0", {}, "registry.k8s.io/coredns/coredns:v1.8.6"),
+        ("1.36.2", {}, "registry.k8s.io/coredns/coredns:v1.14.2"),
+        ("1.40.0", {}, "registry.k8s.io/coredns/coredns:v1.14.2"),
+        ("1.36.2", {"coredns": "example.com/dns:1"}, "example.com/dns:1"),
+    ],
+)
+def test_the_image_of_the_clusters_dns_follows_the_version(
+    version: str, overrides: dict[str, str], expected: str
+) -> None:
+    assert dns_image(Images(overrides=overrides), version_of(version)) == expected
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

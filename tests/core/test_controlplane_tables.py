@@ -260,7 +260,7 @@ def test_defaults_give_way_and_node_restriction_stays() -> None:
     )
     assert isinstance(outcome, Rendered)
     assert {"--secure-port=443", "--enable-admission-plugins=AlwaysPullImages,NodeRestriction"} <= set(outcome.flags)
-    ours = "--kubelet-certificate-authority=/var/lib/protokube/pki/apiserver-kubelet-client/ca.crt"
+    ours = "--kubelet-certificate-authority=/var/lib/protokube/pki/apiserver-kubelet-client.d/current/ca.crt"
     assert ours in outcome.flags
     other = rendered("kube-apiserver", "1.36.2", {"kubeletCertificateAuthority": "/etc/kubelets/ca.crt"})
     assert isinstance(other, Rendered)

@@ -138,7 +138,8 @@ def test_a_node_without_a_control_plane_gets_no_identity() -> None:
 
 
 def test_a_machine_that_joins_asks_with_its_token_and_no_file_holds_it() -> None:
-    settings = replace(config_of().kubelet, master=False, api="https://10.0.0.9:6443")
+    dns = ("10.96.0.10", "cluster.local")
+    settings = replace(config_of().kubelet, master=False, api="https://10.0.0.9:6443", cluster_dns=dns)
     bare = changed(ready(), files={})
     facts = KubeletNode(Moment(NOW, 5.0), INSTANCE, bare.node, bare.kubelet)
     made = texts(assess(settings, facts, UnitTracking(), Gate()))
@@ -146,6 +147,7 @@ def test_a_machine_that_joins_asks_with_its_token_and_no_file_holds_it() -> None
     assert f"--bootstrap-kubeconfig={BOOTSTRAP_PATH}" in made[ARGS_PATH]
     assert f"--kubeconfig={KUBECONFIG_PATH}" in made[ARGS_PATH]
     config = yaml.safe_load(made[CONFIG_PATH])
+    assert (config["clusterDNS"], config["clusterDomain"]) == (["10.96.0.10"], "cluster.local")
     assert config["serverTLSBootstrap"] and config["rotateCertificates"]
     assert config["authentication"] == {"x509": {"clientCAFile": CA_PATH}}
     first = yaml.safe_load(made[BOOTSTRAP_PATH])
@@ -154,3 +156,16 @@ def test_a_machine_that_joins_asks_with_its_token_and_no_file_holds_it() -> None
         "server": "https://10.0.0.9:6443",
         "certificate-authority": CA_PATH,
     }
+
+
+def test_a_joined_kubelet_restarts_when_it_is_to_trust_others() -> None:
+    settings = replace(config_of().kubelet, master=False, api="https://10.0.0.9:6443")
+    bare = changed(ready(), files={})
+    facts = KubeletNode(Moment(NOW, 5.0), INSTANCE, bare.node, bare.kubelet)
+    made = texts(assess(settings, facts, UnitTracking(), Gate()))
+    long_ago, now = int((NOW - 900) * 1e9), int((NOW - 5) * 1e9)
+    files = {path: File(text, 0o644, long_ago) for path, text in made.items()} | {CA_PATH: File("ca", 0o644, now)}
+    stands = changed(ready(), files=files, unit=up())
+    facts = KubeletNode(Moment(NOW, 5.0), INSTANCE, stands.node, stands.kubelet)
+    unit = assess(settings, facts, UnitTracking(), Gate()).unit
+    assert unit is not None and unit.restart and CA_PATH in unit.reason

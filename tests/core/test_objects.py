@@ -10,6 +10,7 @@ from protokube.core.model import Fault
 from protokube.core.objects.actions import ApplyObject
 from protokube.core.objects.assess import assess as judge_objects
 from protokube.core.objects.assess import has_fields
+from protokube.core.objects.coredns import ClusterDns
 from protokube.core.objects.model import (
     BOOTSTRAPPERS,
     ObjectFacts,
@@ -18,11 +19,12 @@ from protokube.core.objects.model import (
     ObjectWanted,
     key_of,
 )
-from protokube.core.objects.serving import Reserved, ServingNames, ServingRequest
-from protokube.core.objects.tokens import parse_life, secret_manifest, tokens_of
+from protokube.core.objects.requests import CLIENT, Request, RequestNames, Reserved
+from protokube.core.objects.tokens import Token, parse_life, secret_manifest, tokens_of
 from protokube.core.objects.wanted import ObjectsInput, wanted_objects
 
-INPUT = ObjectsInput("node-a", "https://api.internal.dev.example.com:6443", "Q0E=", (1, 20, 2))
+DNS = ClusterDns("10.96.0.10", "cluster.local", "registry.k8s.io/coredns:1.7.0")
+INPUT = ObjectsInput("node-a", "https://api.internal.dev.example.com:6443", "Q0E=", (1, 20, 2), DNS)
 WANTED = wanted_objects(INPUT)
 NODE = ObjectKey("v1", "Node", "node-a")
 ALL = {one.key: dict(one.manifest) for one in WANTED}
@@ -87,12 +89,13 @@ def test_applying_predicts_that_it_is_done() -> None:
 def test_no_address_of_this_api_server_or_of_those_that_it_tells_of_goes_to_a_node(
     address: str, approved: bool
 ) -> None:
-    names = ServingNames("system:node:w1", ("system:nodes",), ("w1",), (address,))
-    request = ServingRequest("r", "system:node:w1", ("system:nodes",), ("server auth",), names)
+    names = RequestNames("system:node:w1", ("system:nodes",), ("w1",), (address,))
+    request = Request("r", "system:node:w1", ("system:nodes",), ("server auth",), names)
     facts = ObjectFacts(
         asked=True, found=ALL, requests=(request,), nodes={"w1": (address,)}, reserved=frozenset({"10.96.0.1"})
     )
-    assert assess(WANTED, facts).decide["r"].approve is approved
+    ((_, verdict),) = assess(WANTED, facts).decide
+    assert verdict.approve is approved
 
 
 def test_the_objects_give_a_bootstrap_token_no_more_than_a_certificate() -> None:
@@ -101,11 +104,21 @@ def test_the_objects_give_a_bootstrap_token_no_more_than_a_certificate() -> None
         for one in WANTED
         if any(subject["name"] == BOOTSTRAPPERS for subject in one.manifest.get("subjects", ()))
     ]
-    assert given == [
-        "system:node-bootstrapper",
-        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-    ]
+    assert given == ["system:node-bootstrapper"]
     assert len({key_of(one.manifest) for one in WANTED}) == len(WANTED)
+
+
+def test_the_clusters_dns_is_made_and_its_corefile_is_left_to_people() -> None:
+    config = ObjectKey("v1", "ConfigMap", "coredns", "kube-system")
+    assert ALL[config]["data"]["Corefile"].count("kubernetes cluster.local ") == 1
+    mine = {**ALL[config], "data": {"Corefile": "mine"}}
+    assert not assess(WANTED, ObjectFacts(asked=True, found=ALL | {config: mine})).apply
+    deployment = ObjectKey("apps/v1", "Deployment", "coredns", "kube-system")
+    older = {**ALL[deployment], "spec": {"replicas": 1}}
+    judged = assess(WANTED, ObjectFacts(asked=True, found=ALL | {deployment: older}))
+    assert [one.key for one in judged.apply] == [deployment]
+    others = wanted_objects(ObjectsInput("n", "https://a", ""))
+    assert not {config, deployment} & {one.key for one in others}
 
 
 def test_labels_of_the_node_follow_the_version() -> None:
@@ -129,8 +142,31 @@ def test_a_life_that_is_too_long_or_no_life_is_refused(text: str) -> None:
 
 
 def test_a_list_of_tokens_shows_no_secret() -> None:
-    data = secret_manifest("abcdef", "0123456789abcdef", "2026-11-28T06:00:00Z", "rack 7")["stringData"]
+    made = Token("abcdef", "2026-11-28T06:00:00Z", "rack 7", "w1")
+    secret = secret_manifest(made, "0123456789abcdef")
     foreign = {"data": {"token-id": "not an id"}}
-    listed = tokens_of([{"data": data}, foreign, {}], lambda text: text)
-    assert [(one.id, one.expires, one.description) for one in listed] == [("abcdef", data["expiration"], "rack 7")]
+    listed = tokens_of([{**secret, "data": secret["stringData"]}, foreign, {}], lambda text: text)
+    assert listed == (made,)
     assert "0123456789abcdef" not in repr(listed)
+
+
+def test_of_two_requests_for_one_name_the_older_one_gets_it() -> None:
+    names = RequestNames("system:node:w1", ("system:nodes",))
+    usages = ("digital signature", "client auth")
+    user = "system:bootstrap:abcdef"
+    older, later = (
+        Request(name, user, (BOOTSTRAPPERS,), usages, names, CLIENT, f"uid of {name}") for name in ("z", "a")
+    )
+    facts = ObjectFacts(asked=True, found=ALL, requests=(older, later), tokens={"abcdef": ""})
+    decided = [(one.name, verdict.approve) for one, verdict in assess(WANTED, facts).decide]
+    assert decided == [("z", True), ("a", False)]
+
+
+def test_no_machine_joins_as_a_control_plane_node() -> None:
+    names = RequestNames("system:node:n2", ("system:nodes",))
+    request = Request("r", "system:bootstrap:abcdef", (BOOTSTRAPPERS,), ("client auth",), names, CLIENT)
+    facts = ObjectFacts(
+        asked=True, found=ALL, requests=(request,), tokens={"abcdef": "n2"}, control_plane=frozenset({"n2"})
+    )
+    ((_, verdict),) = assess(WANTED, facts).decide
+    assert not verdict.approve and "control plane" in verdict.reason

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from protokube.core.objects.serving import Reserved, ServingNames, ServingRequest, Verdict, judge
+from protokube.core.objects.requests import Request, RequestNames, Reserved, Verdict
+from protokube.core.objects.serving import judge
 
 NODES = {"w1": ("10.0.0.1", "fd00::1"), "w2": ("10.0.0.2",), "cp": ("10.0.0.9",)}
 RESERVED = Reserved(
@@ -15,15 +16,15 @@ RESERVED = Reserved(
     frozenset({"api.internal.dev.example.com", "api.dev.example.com", "cp"}),
     frozenset({"cluster.local"}),
 )
-GOOD = ServingRequest(
+GOOD = Request(
     "csr-1", "system:node:w1", ("system:nodes", "system:authenticated"),
     ("digital signature", "key encipherment", "server auth"),
-    ServingNames("system:node:w1", ("system:nodes",), ("w1",), ("10.0.0.1",)),
+    RequestNames("system:node:w1", ("system:nodes",), ("w1",), ("10.0.0.1",)),
 )  # fmt: skip
 
 
 def verdict(nodes: dict[str, tuple[str, ...]] | None = None, **changes: Any) -> Verdict | None:
-    assert isinstance(GOOD.names, ServingNames)
+    assert isinstance(GOOD.names, RequestNames)
     about = {key: value for key, value in changes.items() if key in ("user", "groups", "usages", "names")}
     inside = {key: value for key, value in changes.items() if key not in about}
     request = replace(GOOD, **({"names": replace(GOOD.names, **inside)} if inside else {}))

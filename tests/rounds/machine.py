@@ -28,7 +28,10 @@ from protokube.core.kubelet.model import KubeletBinary, Machine
 from protokube.core.model import GIB, Unknown
 from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unlink, WriteFile
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
-from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey, key_of
+from protokube.core.objects.actions import DecideRequest
+from protokube.core.objects.assess import has_fields
+from protokube.core.objects.channels import read_record, record_key
+from protokube.core.objects.model import ChannelFacts, Lease, Manifest, ObjectFacts, ObjectKey, key_of
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
 from protokube.core.pki.model import Authorities, Certificate, Damaged, Material, NoAuthorities
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
@@ -444,17 +447,36 @@ class Objects(Port):
             nodes = {key.name: _claimed(one) for key, one in self._world.objects.items() if key.kind == "Node"}
             requests = tuple(self._world.requests.values())
             self._node.asked_for = False
-            return ObjectFacts(asked=True, found=found, ca="Q0E=", requests=requests, nodes=nodes)
+            facts = ObjectFacts(asked=True, found=found, ca="Q0E=", requests=requests, nodes=nodes)
+            lease = Lease(self._world.lease, bool(self._world.lease))
+            channels = tuple(self._channel(name, wanted) for name, wanted in self._world.channels.items())
+            return replace(facts, tokens=self._world.tokens, channels=channels, lease=lease)
+
+    def _channel(self, name: str, wanted: tuple[Manifest, ...]) -> ChannelFacts:
+        record, there = read_record(self._world.objects.get(record_key(name))), self._world.objects
+        assert not isinstance(record, Unknown)
+        keys = {key_of(one): one for one in wanted}
+        differing = frozenset(key for key, one in keys.items() if not has_fields(there.get(key), one))
+        owned = frozenset(one.key for one in record if one.key not in keys and one.key in there)
+        return ChannelFacts(name, wanted, record, differing, owned)
 
     def changed(self) -> bool:
         return self._node.asked_for
 
-    def decide(self, request: str, *, approve: bool, reason: str) -> None:
+    def decide(self, action: DecideRequest) -> None:
         with self._process.effect("decide-request"):
-            if self._world.requests.pop(request, None) is not None:
-                self._world.decided[request] = approve
+            if self._world.requests.pop(action.request, None) is not None:
+                self._world.decided[action.request] = action.approve
 
-    def apply(self, manifest: Manifest) -> None:
+    def remove(self, key: ObjectKey, owner: str) -> None:
+        with self._process.effect("remove-object"):
+            self._world.objects.pop(key, None)
+
+    def take_lease(self, node: str) -> None:
+        with self._process.effect("take-lease"):
+            self._world.lease = self._world.lease or node
+
+    def apply(self, manifest: Manifest, owner: str) -> None:
         with self._process.effect("apply-object"):
             if self._node.api_down is not None:
                 raise ProviderError(self._node.api_down)
@@ -478,6 +500,8 @@ class Healths(Port):
             link = node.files.get(f"/etc/kubernetes/manifests/{component}.manifest")
             pod = node.files.get(link.target) if isinstance(link, Link) else None
             runs = isinstance(pod, File) and node.kubelet_runs
+            if not node.kubelet_runs and component in node.leftover:
+                return Health(200, "ok")
             if not runs or any(word in str(pod) for word in node.bad_words):
                 raise ProviderError(f"GET {url}: connection refused")
             return Health(200, "ok")
@@ -493,7 +517,7 @@ class Probe(Port):
 
     def kubelet(self, named: str | None = None) -> KubeletBinary | None:
         with self._process.reading("kubelet"):
-            return None
+            return None if self._world.kubelet is None else KubeletBinary(self._world.kubelet, frozenset())
 
 
 class Services(Port):

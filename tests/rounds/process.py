@@ -77,6 +77,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "kubelet_restarts": ("kubelet.restarts_per_hour",),
     "kubernetes_version": ("kubelet.version", "components.version"),
     "control_plane": ("kubelet.control_plane",),
+    "api": ("kubelet.api",),
     "component_layers": ("components.layers",),
     "kubelet_layers": ("kubelet.layers",),
     "master_kubelet_layers": ("kubelet.master_layers",),

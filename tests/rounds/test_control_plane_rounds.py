@@ -10,8 +10,10 @@ from protokube.core.component.model import Layer
 from protokube.core.controlplane.component import PATIENCE, SETTLED
 from protokube.core.controlplane.names import API_SERVER, COMPONENTS, MANAGER, PROXY, SCHEDULER
 from protokube.core.controlplane.paths import condemned_path, good_path, kubeconfig_path, pod_path
+from protokube.core.kubelet.join import CA_PATH
+from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.node.actions import WriteFile
-from protokube.core.node.model import File, Link
+from protokube.core.node.model import File, Link, UnitState
 from protokube.core.objects.model import ObjectKey
 from protokube.core.settings import NodeConfig
 from protokube.errors import ProviderError
@@ -177,6 +179,61 @@ def test_a_flag_that_kills_the_api_server_is_rolled_back_loudly() -> None:
     assert "--v=4" in text(node, good_path(API_SERVER)) and report.left.converged
 
 
+def test_a_pod_that_kubelet_never_started_is_not_the_one_to_go_back_to() -> None:
+    world = World()
+    node, _ = converged_plane(world)
+    good = text(node, good_path(API_SERVER))
+    node.leftover = {API_SERVER}  # its container outlives kubelet, and answers
+    node.unit = UnitState("loaded", "failed", "failed", started_at=world.clock() - 9000)
+    process = Process(world, node, configured({API_SERVER: {"logLevel": 9}}))
+    process.broken["start"] = ProviderError("kubelet.service failed")
+    for _ in range(3):
+        process.round()
+        world.age(SETTLED + 1)
+    assert "--v=9" in text(node, pod_path(API_SERVER)) and text(node, good_path(API_SERVER)) == good
+    # kubelet is up again, and has to be up for a while: the old container answers until it is ended.
+    del process.broken["start"]
+    rounds(process)
+    assert node.kubelet_runs and text(node, good_path(API_SERVER)) == good
+    world.age(SETTLED + 1)
+    rounds(process)
+    assert "--v=9" in text(node, good_path(API_SERVER))
+
+
+def test_after_a_rollback_the_others_do_not_go_ahead_of_the_api_server() -> None:
+    world = World()
+    node, _ = converged_plane(world)
+    node.bad_words = {"kube-apiserver:v1.37"}
+    process = Process(world, node, configured(version="1.37.1"))
+    for _ in range(4):
+        rounds(process)
+        world.age(PATIENCE + 5)
+    report = rounds(process)
+    assert "control-plane/rolled-back" in rules(report)
+    assert {one for one in COMPONENTS if ":v1.37" in text(node, pod_path(one))} == set()
+    assert any("would be newer than the API server, which is 1.36.2" in one.reason for one in report.left.waiting)
+    node.bad_words = set()
+    del node.files[condemned_path(API_SERVER)]
+    for _ in range(8):
+        rounds(process)
+        world.age(SETTLED + 1)
+    assert {one for one in COMPONENTS if ":v1.37" in text(node, good_path(one))} == set(COMPONENTS)
+
+
+def test_a_kubelet_newer_than_the_api_server_that_runs_is_told() -> None:
+    world = World()
+    node, _ = converged_plane(world)
+    world.kubelet = "1.37.0"
+    node.bad_words = {"kube-apiserver:v1.37"}
+    process = Process(world, node, configured(version="1.37.1"))
+    for _ in range(3):
+        rounds(process)
+        world.age(PATIENCE + 5)
+    report = rounds(process)
+    told = [one.evidence for one in report.left.refusals if one.rule == "control-plane/skew"]
+    assert told == ["kubelet 1.37.0 would be newer than the API server, which is 1.36.2"]
+
+
 @pytest.mark.parametrize("cause", ["etcd is ill", "kubelet is down", "the clock jumped by a year"])
 def test_a_pod_is_not_condemned_for_what_others_do(cause: str) -> None:
     world = World()
@@ -329,3 +386,30 @@ def test_killed_at_each_of_its_effects_it_ends_in_the_same_place() -> None:
             world.age(SETTLED + 1)
         assert report.left.converged
         assert {path for path, state in node.files.items() if isinstance(state, File)} == wanted
+
+
+def test_a_worker_runs_the_proxy_as_its_node_when_kubelet_has_a_certificate() -> None:
+    world = World()
+    node = world.node("w1")
+    layers = {PROXY: (Layer("kubeProxy", {}),)}
+    config = node_config(
+        master=False, api="https://10.0.0.9:6443", kubernetes_version=VERSION, component_layers=layers
+    )
+    process = Process(world, node, config)
+    report = rounds(process)
+    assert not linked(node) and any("no certificate yet" in one.reason for one in report.left.waiting)
+    node.files[KUBECONFIG_PATH] = File("kubelet's own", 0o600, int(world.clock() * 1e9))
+    node.files[CA_PATH] = File("one authority", 0o644, int(world.clock() * 1e9))
+    rounds(process)
+    assert linked(node) == {PROXY} and node.kubelet_runs
+    config_text = text(node, kubeconfig_path(PROXY))
+    assert "https://10.0.0.9:6443" in config_text and "kubelet-client-current.pem" in config_text
+    pod = text(node, pod_path(PROXY))
+    assert "/var/lib/kubelet/pki" in pod and "/var/lib/protokube" not in pod
+    for _ in range(3):
+        world.age(SETTLED + 1)
+        report = rounds(process)
+    assert report.left.converged and text(node, good_path(PROXY)) == pod
+    node.files[CA_PATH] = File("two authorities", 0o644, int(world.clock() * 1e9))
+    rounds(process)
+    assert text(node, pod_path(PROXY)) != pod, "it reads them at its start alone"

@@ -6,8 +6,8 @@ import pytest
 
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.node.model import File
-from protokube.core.objects.model import CERTIFICATE, ObjectKey
-from protokube.core.objects.serving import ServingNames, ServingRequest
+from protokube.core.objects.model import BOOTSTRAPPERS, CERTIFICATE, ObjectKey
+from protokube.core.objects.requests import CLIENT, Request, RequestNames
 from protokube.errors import ProviderError
 from protokube.observe.later import OBJECTS_EVERY
 from protokube.reconcile import Cause
@@ -110,23 +110,23 @@ def test_a_kubelets_request_is_decided_when_it_comes(world: World, node: Node) -
     process = Process(world, node, CONFIG)
     assert process.rounds().converged
     user, usages = "system:node:w1", ("digital signature", "server auth")
-    good = ServingRequest(
-        "good", user, ("system:nodes",), usages, ServingNames(user, ("system:nodes",), ("w1",), ("10.0.9.1",))
+    good = Request(
+        "good", user, ("system:nodes",), usages, RequestNames(user, ("system:nodes",), ("w1",), ("10.0.9.1",))
     )
-    bad = ServingRequest("bad", user, ("system:nodes",), usages, ServingNames(user, ("system:masters",), ("w1",)))
-    early = ServingRequest(
+    bad = Request("bad", user, ("system:nodes",), usages, RequestNames(user, ("system:masters",), ("w1",)))
+    early = Request(
         "early",
         "system:node:n9",
         ("system:nodes",),
         usages,
-        ServingNames("system:node:n9", ("system:nodes",), ("n9",)),
+        RequestNames("system:node:n9", ("system:nodes",), ("n9",)),
     )
-    thief = ServingRequest(
+    thief = Request(
         "thief",
         "system:node:n0",
         ("system:nodes",),
         usages,
-        ServingNames("system:node:n0", ("system:nodes",), ("n0",)),
+        RequestNames("system:node:n0", ("system:nodes",), ("n0",)),
     )
     world.requests = {one.name: one for one in (good, bad, early, thief)}
     assert process.round().converged and not world.decided, "nothing was heard of them"
@@ -136,3 +136,30 @@ def test_a_kubelets_request_is_decided_when_it_comes(world: World, node: Node) -
     assert world.decided == {"good": True, "bad": False, "thief": False}, "n0 is a name of the API server"
     assert [one.subject for one in report.left.waiting] == ["request early"]
     assert any(step.step.action.describe().startswith("deny the request bad") for step in report.steps)
+
+
+def test_a_stolen_token_makes_no_other_node(world: World, node: Node) -> None:
+    node.api_down = None
+    world.objects[NODE] = {"metadata": {"name": "n0", "labels": {}}}
+    world.objects[ObjectKey("v1", "Node", "w1")] = {"metadata": {"name": "w1"}}
+    world.node("n9"), world.volume("vol-mb", "b/a,b", holder="n9")
+    world.tokens = {"aaaaaa": "", "bbbbbb": "w1"}
+    process = Process(world, node, CONFIG)
+    process.rounds()
+
+    def asks(name: str, token: str, as_node: str) -> None:
+        names = RequestNames(f"system:node:{as_node}", ("system:nodes",))
+        groups, usages = (BOOTSTRAPPERS, "system:bootstrappers"), ("digital signature", "client auth")
+        world.requests[name] = Request(name, f"system:bootstrap:{token}", groups, usages, names, CLIENT, name)
+
+    asks("new", "aaaaaa", "w2")
+    asks("existing", "aaaaaa", "w1")
+    asks("this one", "aaaaaa", "n0")
+    asks("another of the control plane", "aaaaaa", "n9")
+    asks("back", "bbbbbb", "w1")
+    asks("other than told", "bbbbbb", "w3")
+    asks("ended", "cccccc", "w4")
+    node.asked_for = True
+    process.round()
+    assert {name for name, approved in world.decided.items() if approved} == {"new", "back"}
+    assert len(world.decided) == 7

@@ -32,7 +32,7 @@ from protokube.core.disks.model import (
 from protokube.core.model import GIB, Unknown
 from protokube.core.node.model import Absent, File, FileState, Link, Mount, UnitState
 from protokube.core.objects.model import Manifest, ObjectKey
-from protokube.core.objects.serving import ServingRequest
+from protokube.core.objects.requests import Request
 from protokube.core.pki.model import Certificate, Damaged
 from protokube.core.volumes.model import (
     BOOTSTRAPPED_TAG,
@@ -136,6 +136,8 @@ class Node(Struct):
     """What every health endpoint of the node says instead of "all is well"."""
     bad_words: set[str] = field(default_factory=set)
     """A pod that holds one of them never comes up."""
+    leftover: set[str] = field(default_factory=set)
+    """Components whose containers outlive kubelet."""
     told: str | None = None
     """What other nodes are told for its address, on a cloud that doesn't know it by itself."""
 
@@ -155,9 +157,17 @@ class World:
         self.lock = threading.RLock()
         self.objects: dict[ObjectKey, Manifest] = {}
         """The cluster's objects, which every API server shows."""
-        self.requests: dict[str, ServingRequest] = {}
+        self.requests: dict[str, Request] = {}
+        self.channels: dict[str, tuple[Manifest, ...]] = {}
+        """What each addon channel wants."""
+        self.lease = ""
+        """The node that may write addons."""
+        self.tokens: dict[str, str] = {}
+        """The bootstrap tokens that hold, and the nodes that they were made for."""
         self.decided: dict[str, bool] = {}
         """Kubelets' requests, and whether they were approved."""
+        self.kubelet: str | None = None
+        """The version of the kubelet that is installed on every node."""
         self.clock: Callable[[], float] = time.time
         self.monotonic: Callable[[], float] = time.monotonic
         self.volumes: dict[str, WorldVolume] = {}
@@ -323,6 +333,8 @@ class World:
             if found := volume.filesystem:
                 found.files = {path: (text, mtime - past) for path, (text, mtime) in found.files.items()}
         for node in self.nodes.values():
+            if node.unit is not None and node.unit.started_at is not None:
+                node.unit = replace(node.unit, started_at=node.unit.started_at - seconds)
             node.files = {
                 path: replace(state, mtime_ns=state.mtime_ns - past) if isinstance(state, File | Link) else state
                 for path, state in node.files.items()

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from protokube.core.component.schema import Version, choose_version, parse_version
-from protokube.core.controlplane.certificates import needed_by
+from protokube.core.component.schema import Version, parse_version
 from protokube.core.controlplane.component import Candidate, Situation, judge, withdraw
 from protokube.core.controlplane.model import (
     ComponentVerdict,
@@ -30,14 +29,16 @@ from protokube.core.controlplane.model import (
 from protokube.core.controlplane.names import API_SERVER, COMPONENTS, PROXY, has_api_server
 from protokube.core.controlplane.node import LocalEtcd, api_port, local_etcd, node_of
 from protokube.core.controlplane.own import CLIENTS
-from protokube.core.controlplane.paths import condemned_path, kubeconfig_path
+from protokube.core.controlplane.paths import certificate_dir, condemned_path, kubeconfig_path, pod_path
 from protokube.core.controlplane.pods import health_port, health_url, pod
 from protokube.core.controlplane.render import Rendered, render
-from protokube.core.controlplane.skew import skew_problem
+from protokube.core.controlplane.running import SUBJECT, version_to_run
+from protokube.core.controlplane.skew import ahead_problem, pod_version, skew_problem
 from protokube.core.controlplane.turns import not_yet, other_api_servers
 from protokube.core.etcd.model import EtcdAssessment
-from protokube.core.kubelet.identity import directory, kubeconfig
-from protokube.core.model import Fault, Unknown, Unread
+from protokube.core.kubelet.identity import kubeconfig
+from protokube.core.kubelet.model import KubeletBinary
+from protokube.core.model import Unknown
 from protokube.core.node.model import Link
 from protokube.core.pki.model import PkiAssessment
 from protokube.core.steps import Findings
@@ -45,8 +46,6 @@ from protokube.core.volumes.model import VolumesAssessment
 
 Before = tuple[VolumesAssessment, PkiAssessment, EtcdAssessment]
 """The judgements of the concerns before this one."""
-
-SUBJECT = "control plane"
 
 
 def assess(
@@ -58,7 +57,7 @@ def assess(
     if isinstance(facts.node.files, Unknown):
         findings.not_known("files", facts.node.files.reason)
         return nothing
-    version = _version(settings, facts, findings)
+    version = version_to_run(settings, facts, findings)
     if version is None:
         return nothing
     for fault in settings.faults:
@@ -85,30 +84,6 @@ def assess(
     return ControlPlaneAssessment(verdicts, situation.asked, findings)
 
 
-def _version(settings: ControlPlaneSettings, facts: ControlPlaneFacts, findings: Findings) -> Version | None:
-    """The version to run: the configured one, else the installed kubelet's."""
-    binary = facts.kubelet.binary
-    if isinstance(binary, Unread) and settings.version is None:
-        findings.wait(SUBJECT, binary.reason)
-        return None
-    installed = None if binary is None or isinstance(binary, Unknown) else binary.version
-    text = settings.version or choose_version(None, installed)
-    if text is None or isinstance(text, Fault):
-        evidence = "neither kubernetesVersion nor an installed kubelet says which version is to run; say it"
-        findings.refuse(SUBJECT, "control-plane/configuration", evidence)
-        return None
-    version = parse_version(text)
-    if isinstance(version, Fault):
-        findings.refuse(SUBJECT, "control-plane/configuration", str(version))
-        return None
-    kubelet = parse_version(installed) if installed else None
-    if kubelet is not None and not isinstance(kubelet, Fault) and kubelet[:2] > version[:2]:
-        evidence = f"kubelet is {installed}, kubernetesVersion {text}: kubelet is never newer than its API server"
-        findings.refuse(SUBJECT, "control-plane/skew", evidence)
-        return None
-    return version
-
-
 class _Plane(Struct, frozen=True):
     """The components of this node. `members` are its etcd members; None where no API server belongs on it. `others`:
     the addresses of the other nodes with an API server, by instance; `instance` is this one's."""
@@ -124,6 +99,8 @@ class _Plane(Struct, frozen=True):
 
     def judge(self, group: str | None, api_name: str) -> Iterator[ComponentVerdict]:
         """The verdicts on all components."""
+        if problem := self._kubelet_ahead():
+            self.situation.findings.refuse("kubelet", "control-plane/skew", problem)
         rendered = self._rendered(group)
         api = rendered.get(API_SERVER)
         port = health_port(api) if api is not None else api_port(self.settings)
@@ -160,13 +137,15 @@ class _Plane(Struct, frozen=True):
         text = pod(rendered, self.version, self.settings.images, self.node.trusted.get(component, ""))
         files = [FileWanted(path, each, "") for path, each in sorted(rendered.files.items())]
         if component != API_SERVER:
-            config = kubeconfig(server, directory(CLIENTS[component]))
+            config = kubeconfig(server, certificate_dir(CLIENTS[component]))
             files.append(FileWanted(kubeconfig_path(component), config, "", mode=0o600))
-        etcd_tls = any(one.endpoint.url.startswith("https:") for one in self.members or ())
-        missing = needed_by(component, etcd_tls=etcd_tls) - self.ready
+        missing = rendered.certificates - self.ready
         one = Candidate(component, text, tuple(files), health_url(rendered), manifest, missing)
         if problem := skew_problem(component, self.version, self.situation.text(one.path)):
             self.situation.findings.refuse(component, "control-plane/skew", problem)
+            return None
+        if component != API_SERVER and (problem := ahead_problem(component, self.version, self._server_version())):
+            self.situation.findings.wait(component, problem, external=True)
             return None
         if component == API_SERVER and (waits := tuple(self._turn(one))):
             self.situation.changing = component
@@ -201,6 +180,18 @@ class _Plane(Struct, frozen=True):
                 host = f"[{address}]" if ":" in address else address
                 if ill := self.situation.ill(f"the API server of {name}", f"https://{host}:{port}/livez"):
                     yield ill
+
+    def _server_version(self) -> Version | None:
+        """The version of the API server that is linked here; None where none is, or its image doesn't tell."""
+        link = self.situation.state(f"{self.settings.manifest_dir}/{API_SERVER}.manifest")
+        return pod_version(self.situation.text(pod_path(API_SERVER))) if isinstance(link, Link) else None
+
+    def _kubelet_ahead(self) -> str | None:
+        binary = self.situation.facts.kubelet.binary
+        installed = parse_version(binary.version) if isinstance(binary, KubeletBinary) else None
+        return (
+            None if not isinstance(installed, tuple) else ahead_problem("kubelet", installed, self._server_version())
+        )
 
     def _gate(self, component: str) -> Iterator[str]:
         """What a start or a change of a component waits for."""

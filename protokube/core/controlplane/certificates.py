@@ -11,6 +11,7 @@ from protokube.core.controlplane.own import (
     APISERVER_CERTIFICATE,
     CLIENTS,
     FRONT_PROXY_CLIENT,
+    FRONT_PROXY_TRUST,
     KUBELET_CLIENT,
     SERVICE_ACCOUNT,
     SIGNING,
@@ -61,6 +62,7 @@ def wanted_certificates(
         # No group: a role for exactly this user lets it reach kubelets (system:kubelet-api-admin).
         CertificateWanted(KUBELET_CLIENT, KUBERNETES, "kube-apiserver-kubelet-client", client=True),
         CertificateWanted(FRONT_PROXY_CLIENT, FRONT_PROXY, FRONT_PROXY_CLIENT, client=True),
+        CertificateWanted(FRONT_PROXY_TRUST, FRONT_PROXY, FRONT_PROXY_TRUST, material=Material.TRUST),
         *clients,
         proxy,
         CertificateWanted(SERVICE_ACCOUNT, TOKENS, SERVICE_ACCOUNT, material=Material.TOKEN_KEYS),
@@ -79,15 +81,15 @@ def api_server_names(
 
 
 def needed_by(component: str, *, etcd_tls: bool) -> frozenset[str]:
-    """The certificates without which a component isn't started."""
+    """The certificates without which a component isn't started, and that its pod sees: no others."""
     if component == API_SERVER:
         own = {APISERVER_CERTIFICATE, KUBELET_CLIENT, FRONT_PROXY_CLIENT, SERVICE_ACCOUNT}
         return frozenset(own | ({CLIENT} if etcd_tls else set()))
     own = {CLIENTS[component]}
     if component == MANAGER:
-        own |= {SERVICE_ACCOUNT, SIGNING, FRONT_PROXY_CLIENT}
+        own |= {SERVICE_ACCOUNT, SIGNING, FRONT_PROXY_TRUST}
     if component == SCHEDULER:
-        own.add(FRONT_PROXY_CLIENT)
+        own.add(FRONT_PROXY_TRUST)
     return frozenset(own)
 
 

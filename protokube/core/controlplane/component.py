@@ -66,6 +66,18 @@ class Situation(Struct):
         state = self.state(path)
         return state.text if isinstance(state, File) else None
 
+    def ages(self, manifest: str) -> tuple[float, ...] | None:
+        """Seconds since a link was made and, where protokube manages kubelet's unit, since kubelet was started; None
+        while that unit isn't active."""
+        link, unit = self.state(manifest), self.facts.node.unit
+        assert isinstance(link, Link)
+        made = self.facts.at.now - link.mtime_ns / 1e9
+        if unit is None:
+            return (made,)
+        if isinstance(unit, Unknown) or unit.active != "active" or unit.started_at is None:
+            return None
+        return made, self.facts.at.now - unit.started_at
+
     def ill(self, subject: str, url: str) -> str | None:
         """Why something isn't healthy by its own word; None when it is. One that wasn't asked yet isn't."""
         self.asked |= {url}
@@ -170,11 +182,16 @@ def _runs(
     wanted, good = pods
     if good == wanted:
         return replace(verdict, stale=tuple(_stale(situation, one, wanted)))
-    link = situation.state(one.manifest)
-    assert isinstance(link, Link)
-    since = situation.facts.at.now - link.mtime_ns / 1e9
+    ages = situation.ages(one.manifest)
+    if ages is None:
+        # What answers now is the pod before, which kubelet would have ended: containers outlive it.
+        situation.changing = situation.changing or one.component
+        situation.findings.wait(
+            one.component, "kubelet isn't running, and hasn't started this pod yet", external=True
+        )
+        return verdict
     ill = situation.ill(one.component, one.health)
-    if ill is None and not 0 <= since < SETTLED:
+    if ill is None and not any(0 <= age < SETTLED for age in ages):
         reason = "it is healthy: this is the pod to go back to"
         return replace(verdict, files=(FileWanted(good_path(one.component), wanted, reason),))
     situation.changing = situation.changing or one.component
@@ -182,7 +199,8 @@ def _runs(
         situation.findings.wait(one.component, "it is watched until it has been up for a minute", external=True)
         return verdict
     asked = isinstance(situation.facts.health.get(one.health), Unknown | Health)
-    if good is not None and asked and PATIENCE < since < LONG_AGO and not tuple(excuses):
+    in_time = min(ages) <= PATIENCE or ages[0] >= LONG_AGO
+    if good is not None and asked and not in_time and not tuple(excuses):
         reason = f"it did not come up within {PATIENCE:.0f} s: {ill}"
         condemned = FileWanted(condemned_path(one.component), one.text, reason, warning=True)
         return replace(verdict, files=(condemned,))

@@ -18,12 +18,14 @@ REGISTRY = "registry.k8s.io"
 
 
 class Networking(Struct, frozen=True):
-    """The cluster's networks. Two ranges, one per family, have a comma between them."""
+    """The cluster's networks. Two ranges, one per family, have a comma between them. `core_dns`: CoreDNS is run at
+    `cluster_dns`."""
 
     pod_cidr: str = "10.244.0.0/16"
     service_cidr: str = "10.96.0.0/12"
     domain: str = "cluster.local"
     cluster_dns: str = "10.96.0.10"
+    core_dns: bool = True
 
 
 class Images(Struct, frozen=True):

@@ -22,6 +22,8 @@ from protokube.core.volumes.model import MAIN
 APISERVER_CERTIFICATE = "apiserver"
 KUBELET_CLIENT = "apiserver-kubelet-client"
 FRONT_PROXY_CLIENT = "front-proxy-client"
+FRONT_PROXY_TRUST = "front-proxy-trust"
+"""Whom the front proxy's word is taken of. Its certificate isn't beside it: who holds that is any user."""
 SERVICE_ACCOUNT = "service-account"
 SIGNING = "signing-authority"
 CLIENTS = {MANAGER: "controller-manager", SCHEDULER: "scheduler", PROXY: "proxy"}
@@ -133,7 +135,7 @@ def _manager(given: ControlPlaneSettings, _node: NodeOfControlPlane, _configured
         "authenticationKubeconfig": kubeconfig,
         "authorizationKubeconfig": kubeconfig,
         "clientCAFile": certificate_path(CLIENTS[MANAGER], "ca.crt"),
-        "requestheaderClientCAFile": certificate_path(FRONT_PROXY_CLIENT, "ca.crt"),
+        "requestheaderClientCAFile": certificate_path(FRONT_PROXY_TRUST, "ca.crt"),
         "rootCAFile": certificate_path(CLIENTS[MANAGER], "ca.crt"),
         "serviceAccountPrivateKeyFile": certificate_path(SERVICE_ACCOUNT, "signing.key"),
         # A single certificate, not the bundle of a rotation: the signer takes no chain.
@@ -157,7 +159,7 @@ def _scheduler(_given: ControlPlaneSettings, _node: NodeOfControlPlane, _configu
         "authenticationKubeconfig": kubeconfig,
         "authorizationKubeconfig": kubeconfig,
         "clientCAFile": certificate_path(CLIENTS[SCHEDULER], "ca.crt"),
-        "requestheaderClientCAFile": certificate_path(FRONT_PROXY_CLIENT, "ca.crt"),
+        "requestheaderClientCAFile": certificate_path(FRONT_PROXY_TRUST, "ca.crt"),
     }
     return Own(defaults, fixed)
 

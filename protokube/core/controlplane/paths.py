@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protokube.core.controlplane.names import API_SERVER, COMPONENTS
-from protokube.core.pki.model import PKI_DIR
+from protokube.core.pki.model import CURRENT, PKI_DIR, directory_of
 
 PODS_DIR = "/var/lib/protokube/control-plane"
 """The pods themselves. The manifest folder holds links to them."""
@@ -39,9 +39,19 @@ def kubeconfig_path(component: str) -> str:
     return f"{kubeconfig_dir(component)}/kubeconfig"
 
 
+def certificate_mount(name: str) -> str:
+    """The directory that a pod mounts to see one certificate, and those that are exchanged for it."""
+    return f"{PKI_DIR}/{directory_of(name)}"
+
+
+def certificate_dir(name: str) -> str:
+    """A certificate's files, as a pod sees them."""
+    return f"{certificate_mount(name)}/{CURRENT}"
+
+
 def certificate_path(name: str, file: str) -> str:
-    """A file of a certificate."""
-    return f"{PKI_DIR}/{name}/{file}"
+    """A file of a certificate, as a pod sees it."""
+    return f"{certificate_dir(name)}/{file}"
 
 
 CONTROL_PLANE_DIRECTORIES = (

@@ -1,28 +1,32 @@
 """The static pods of the control plane.
 
-Their shape is kubeadm's: probes, ports, priorities (kubeadm, phases/controlplane and app/util/staticpod). Two things
-differ. The security contexts take away every capability that isn't needed; a root without CAP_DAC_OVERRIDE still
-reads root's own files, so that keys stay 0600. And directories are mounted, never files: certificates are exchanged
-by a link in their directory, and a mounted file would stay the old one. A pod names no object of the API: kubelet
-refuses that of static pods since 1.34. The same input gives the same bytes.
+Their shape is kubeadm's: probes, ports, priorities (kubeadm, phases/controlplane and app/util/staticpod). And:
+
+- The security contexts take away every capability that isn't needed. A root without CAP_DAC_OVERRIDE still reads
+  root's own files, so that keys stay 0600.
+- Directories are mounted, never files: certificates are exchanged by a link in their directory, and a mounted file
+  would stay the old one. A pod sees the certificates that it shows and trusts, and no other key of the node.
+
+A pod names no object of the API: kubelet refuses that of static pods since 1.34. The same input gives the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from msgspec import Struct
 
-from protokube.core.component.schema import Version, spell
+from protokube.core.component.schema import Version
 from protokube.core.component.text import document
+from protokube.core.controlplane.images import image
 from protokube.core.controlplane.layers import value_of
 from protokube.core.controlplane.model import Images
 from protokube.core.controlplane.names import API_SERVER, MANAGER, PROXY, SCHEDULER
-from protokube.core.controlplane.paths import configuration_dir, kubeconfig_dir
+from protokube.core.controlplane.paths import certificate_mount, configuration_dir, kubeconfig_dir
 from protokube.core.controlplane.render import Rendered
 from protokube.core.controlplane.schemas import component_schema
 from protokube.core.controlplane.versions import PROXY_LIVEZ, SCHEDULER_PROBES
-from protokube.core.pki.model import PKI_DIR
 
 TRUSTED = "protokube.io/trusted"
 """The annotation with a hash of the authorities and keys that a component reads at its start alone.
@@ -57,15 +61,16 @@ class Probe(Struct, frozen=True):
     delay: int = 0
 
 
-def image(component: str, images: Images, version: Version) -> str:
-    """A component's image; it follows the version."""
-    return images.overrides.get(component) or f"{images.registry}/{component}:v{spell(version)}"
+def pod(
+    rendered: Rendered, version: Version, images: Images, trusted: str = "", keys: Mapping[str, str] | None = None
+) -> str:
+    """The text of a component's pod.
 
-
-def pod(rendered: Rendered, version: Version, images: Images, trusted: str = "") -> str:
-    """The text of a component's pod. `trusted` stands for the authorities that it reads at its start alone."""
+    `trusted` stands for the authorities that it reads at its start alone. `keys` are directories to mount, by their
+    volumes' names, in place of those of its certificates.
+    """
     component = rendered.component
-    mounts = _mounts(rendered)
+    mounts = _mounts(rendered, keys or {name: certificate_mount(name) for name in rendered.certificates})
     container: dict[str, object] = {
         "name": component,
         "image": image(component, images, version),
@@ -183,9 +188,10 @@ def _security(rendered: Rendered) -> dict[str, object]:
     }
 
 
-def _mounts(rendered: Rendered) -> list[Mount]:
+def _mounts(rendered: Rendered, keys: Mapping[str, str]) -> list[Mount]:
     component = rendered.component
-    mounts = [Mount("pki", PKI_DIR)]
+    # Whoever breaks into one component has its keys, and not the signing authority's or another node's.
+    mounts = [Mount(name, path) for name, path in sorted(keys.items())]
     if component != API_SERVER:
         mounts.append(Mount("kubeconfig", kubeconfig_dir(component)))
     if rendered.files:

@@ -17,6 +17,7 @@ from protokube.core.component.model import Layer
 from protokube.core.component.place import place_settings
 from protokube.core.component.schema import NEWEST, Version, spell
 from protokube.core.component.text import document
+from protokube.core.controlplane.certificates import needed_by
 from protokube.core.controlplane.layers import Configured, ours, read_layers
 from protokube.core.controlplane.model import ControlPlaneSettings, NodeOfControlPlane
 from protokube.core.controlplane.names import API_SERVER, PROXY, SCHEDULER
@@ -44,13 +45,15 @@ _EXCLUDED = {
 
 
 class Rendered(Struct, frozen=True):
-    """A component as it is to be started: its flags, sorted, and its files, by path. `settings` are all in force."""
+    """A component as it is to be started: its flags, sorted, its files, by path, and the names of its certificates.
+    `settings` are all in force."""
 
     component: str
     flags: tuple[str, ...]
     files: Mapping[str, str]
     settings: Settings
     notes: tuple[str, ...] = ()
+    certificates: frozenset[str] = frozenset()
 
 
 def render(
@@ -88,7 +91,8 @@ def render(
         args = tuple(sorted((*args, f"--config={path}")))
     if faults:
         return tuple(dict.fromkeys(faults))
-    return Rendered(component, args, texts, settings, tuple(notes))
+    etcd_tls = any(one.url.startswith("https:") for one in node.etcd)
+    return Rendered(component, args, texts, settings, tuple(notes), needed_by(component, etcd_tls=etcd_tls))
 
 
 def _put(texts: dict[str, str], component: str, name: str, text: str) -> str:

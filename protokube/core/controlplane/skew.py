@@ -6,10 +6,25 @@ from protokube.core.component.schema import Version, spell
 from protokube.core.static_pod import image_version, manifest_image
 
 
+def pod_version(pod: str | None) -> Version | None:
+    """The version of a pod's image; None when there is no pod, or its image's tag names none."""
+    image = manifest_image(pod) if pod else None
+    return image_version(image) if image else None
+
+
+def ahead_problem(component: str, version: Version, server: Version | None) -> str | None:
+    """Why a component must not run a version beside the API server that really runs; None when it may.
+
+    After a rollback that is another one than the configured one.
+    """
+    if server is None or version[:2] <= server[:2]:
+        return None
+    return f"{component} {spell(version)} would be newer than the API server, which is {spell(server)}"
+
+
 def skew_problem(component: str, version: Version, present: str | None) -> str | None:
     """Why a component must not go from the pod that is `present` to a version; None when it may, or none tells."""
-    image = manifest_image(present) if present else None
-    before = image_version(image) if image else None
+    before = pod_version(present)
     if before is None or before[:2] == version[:2]:
         return None
     step = f"{component} is {spell(before)}, {spell(version)} is configured"

@@ -10,6 +10,7 @@ from msgspec import Struct
 from protokube.core.kubelet.backoff import UnitTracking
 from protokube.core.kubelet.gate import Gate
 from protokube.core.kubelet.identity import CLIENT, SERVING, directory
+from protokube.core.kubelet.join import CA_PATH
 from protokube.core.kubelet.model import FileWanted, KubeletAssessment, KubeletNode, KubeletSettings, UnitWanted
 from protokube.core.kubelet.paths import ARGS_PATH, CONFIG_PATH, KUBECONFIG_PATH
 from protokube.core.model import Unknown, Unread
@@ -147,6 +148,11 @@ class _Judge(Struct, frozen=True):
             evidence = f"{name} doesn't stay up: systemd has started it again {unit.restarts} times"
             self.findings.refuse(name, "kubelet/not-coming-up", f"{evidence}; see journalctl -u {name}")
 
+    def _read_at_start(self) -> tuple[str, ...]:
+        """Files beside its own that kubelet reads at its start alone."""
+        own = (KUBECONFIG_PATH,) if self.settings.control_plane else ()
+        return own if self.settings.api is None else (*own, CA_PATH)
+
     def _restart(self, name: str, unit: UnitState) -> UnitWanted | None:
         """Restart a kubelet that was started with other files than those on disk."""
         if unit.started_at is None or unit.active != "active" or not self.settings.is_kubelet:
@@ -154,7 +160,7 @@ class _Judge(Struct, frozen=True):
         # A file from the future tells of a clock that was set back, not of a change.
         newer = [
             path
-            for path in (ARGS_PATH, CONFIG_PATH, *([KUBECONFIG_PATH] if self.settings.control_plane else []))
+            for path in (ARGS_PATH, CONFIG_PATH, *self._read_at_start())
             if isinstance(state := self.facts.file(path), File)
             and unit.started_at < state.mtime_ns / 1e9 <= self.facts.at.now
         ]

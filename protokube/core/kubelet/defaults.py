@@ -81,6 +81,12 @@ def of_joining(ca: str) -> Iterator[Derived]:
     yield Derived("authentication.x509.clientCAFile", ca, "the API server shows a certificate")
 
 
+def of_cluster(dns: str, domain: str) -> Iterator[Derived]:
+    """Derive where pods ask for names: the address of the cluster's DNS, and its domain."""
+    yield Derived("clusterDNS", [dns], "the address of the cluster's DNS among its services")
+    yield Derived("clusterDomain", domain, "the cluster's domain")
+
+
 def of_node(
     node_ips: Sequence[str], provider_id: str | None, master: bool, cloud_provider: bool, version: Version
 ) -> Iterator[Derived]:

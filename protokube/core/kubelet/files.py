@@ -46,6 +46,7 @@ def kubelet_files(
         kubeconfig_present=_kubeconfig(settings, facts) is not None
         or not isinstance(facts.file(KUBECONFIG_PATH), Absent),
         joins=settings.api is not None,
+        cluster_dns=settings.cluster_dns,
         identity=settings.control_plane and SERVING in facts.held,
         manifest_dir=settings.manifest_dir,
         machine=facts.kubelet.machine,

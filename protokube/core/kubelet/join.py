@@ -7,9 +7,14 @@ token, so that nothing has to be asked of a server that nobody can vouch for yet
 
 from __future__ import annotations
 
-CA_PATH = "/etc/protokube/ca.crt"
+AUTHORITIES_DIR = "/etc/protokube"
+CA_PATH = f"{AUTHORITIES_DIR}/ca.crt"
 TOKEN_PATH = "/etc/protokube/token"
 """What `protokube token create` tells to put on the machine, without the root prefix."""
+
+CLIENT_DIR = "/var/lib/kubelet/pki"
+CLIENT_PATH = f"{CLIENT_DIR}/kubelet-client-current.pem"
+"""Where kubelet keeps its client certificate and key; it exchanges the link when it renews them."""
 
 
 def bootstrap_kubeconfig(server: str) -> str:
@@ -26,6 +31,28 @@ users:
   - name: user
     user:
       tokenFile: "{TOKEN_PATH}"
+contexts:
+  - name: context
+    context: {{cluster: cluster, user: user}}
+current-context: context
+"""
+
+
+def node_kubeconfig(server: str) -> str:
+    """The kubeconfig of a program that acts as the node that it runs on."""
+    return f"""\
+apiVersion: v1
+kind: Config
+clusters:
+  - name: cluster
+    cluster:
+      server: "{server}"
+      certificate-authority: "{CA_PATH}"
+users:
+  - name: user
+    user:
+      client-certificate: "{CLIENT_PATH}"
+      client-key: "{CLIENT_PATH}"
 contexts:
   - name: context
     context: {{cluster: cluster, user: user}}

@@ -56,6 +56,7 @@ class KubeletSettings(Struct, frozen=True):
     `group_layers` are an instance group's. `faults` are the settings' faults: with any of them no file is rendered.
     With `control_plane` its certificates and its kubeconfig are made here: it talks to an API server of the control
     plane, at `api_port`. `api` is the URL of the API server that a node without a control plane joins.
+    `cluster_dns`: the address and the domain of the cluster's DNS, where protokube makes one.
     """
 
     unit: str | None = "kubelet.service"
@@ -72,6 +73,7 @@ class KubeletSettings(Struct, frozen=True):
     control_plane: bool = False
     api_port: int = 6443
     api: str | None = None
+    cluster_dns: tuple[str, str] | None = None
     faults: tuple[Fault, ...] = ()
 
 

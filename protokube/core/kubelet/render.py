@@ -16,7 +16,7 @@ from protokube.core.component.layers import Setting, Settings, merge, read_layer
 from protokube.core.component.model import Layer
 from protokube.core.component.place import place_settings
 from protokube.core.component.schema import NEWEST, Version, parse_version, spell
-from protokube.core.kubelet.defaults import Derived, of_identity, of_joining, of_machine, of_node
+from protokube.core.kubelet.defaults import Derived, of_cluster, of_identity, of_joining, of_machine, of_node
 from protokube.core.kubelet.identity import CLIENT, SERVING, directory
 from protokube.core.kubelet.join import CA_PATH
 from protokube.core.kubelet.labels import label_faults, node_name_fault
@@ -35,7 +35,8 @@ class KubeletInput(Struct, frozen=True):
 
     `version`: as in "1.36.2"; None when neither a binary nor the configuration tells. `layers`: the lowest first.
     `node_labels` lie beneath all of them. `node_ips`: internal addresses, the preferred one first.
-    `identity`: its certificates are issued on this node. `joins`: it asks an API server for them.
+    `identity`: its certificates are issued on this node. `joins`: it asks an API server for them. `cluster_dns`: the
+    address and the domain of the cluster's DNS; None where another hand configures it.
     `known_flags`: what the installed kubelet's --help lists, without dashes; None when there is none to ask.
     """
 
@@ -49,6 +50,7 @@ class KubeletInput(Struct, frozen=True):
     kubeconfig_present: bool = False
     identity: bool = False
     joins: bool = False
+    cluster_dns: tuple[str, str] | None = None
     manifest_dir: str = "/etc/kubernetes/manifests"
     machine: Machine | None = None
     known_flags: frozenset[str] | None = None
@@ -125,6 +127,8 @@ def _derived(given: KubeletInput, version: Version, configured: Settings) -> Ite
         yield from of_identity(directory(CLIENT), directory(SERVING))
     if given.joins:
         yield from of_joining(CA_PATH)
+    if given.cluster_dns is not None:
+        yield from of_cluster(*given.cluster_dns)
     cloud = bool(_value(configured, "cloudProvider"))
     yield from of_node(given.node_ips, given.provider_id, given.master, cloud, version)
 
@@ -172,5 +176,5 @@ def _version_notes(given: KubeletInput, version: Version) -> Iterator[str]:
 
 def _show(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(f"{taint['key']}:{taint['effect']}" for taint in value)
+        return ", ".join(f"{one['key']}:{one['effect']}" if isinstance(one, dict) else str(one) for one in value)
     return " ".join(flag_args("", value)).removeprefix("--=")

@@ -8,17 +8,26 @@ from msgspec.json import decode, encode
 from msgspec.structs import replace
 
 from protokube.core.action import ActionValue, Facet
-from protokube.core.objects.model import Manifest, ObjectFacts, ObjectKey, key_of
+from protokube.core.objects.channels import applied, removed
+from protokube.core.objects.model import Lease, Manifest, ObjectFacts, ObjectKey, key_of
 
 
 class ObjectWriter(Protocol):
     """The acting half of the API server."""
 
-    def apply(self, manifest: Manifest) -> None:
-        """Let an object have these fields, made if it is missing. Other owners' fields are left alone."""
+    def apply(self, manifest: Manifest, owner: str) -> None:
+        """Let an object have these fields, made if it is missing, owned by `owner`. Other owners' fields are left
+        alone."""
 
-    def decide(self, request: str, *, approve: bool, reason: str) -> None:
-        """Approve or deny a request for a certificate. One that another node has decided meanwhile is no error."""
+    def remove(self, key: ObjectKey, owner: str) -> None:
+        """Remove an object of which `owner` owns fields; one that is gone is fine."""
+
+    def take_lease(self, node: str) -> None:
+        """Take the lease for addons, or renew it, unless another node has it."""
+
+    def decide(self, action: DecideRequest) -> None:
+        """Approve or deny a request for a certificate. One that was decided meanwhile is no error, nor is one that is
+        gone, or that another of the same name has followed."""
 
 
 class ApplyObject(ActionValue, frozen=True, tag="apply-object"):
@@ -30,11 +39,12 @@ class ApplyObject(ActionValue, frozen=True, tag="apply-object"):
     key: ObjectKey
     text: str
     """The manifest as JSON: a plan's actions are compared, and count in sets."""
+    owner: str = "protokube"
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
+    def of(cls, manifest: Manifest, owner: str = "protokube") -> Self:
         """The action that applies a manifest."""
-        return cls(key_of(manifest), encode(manifest, order="deterministic").decode())
+        return cls(key_of(manifest), encode(manifest, order="deterministic").decode(), owner)
 
     @property
     def manifest(self) -> Manifest:
@@ -53,20 +63,77 @@ class ApplyObject(ActionValue, frozen=True, tag="apply-object"):
     def predict(self, facts: ObjectFacts, now: float) -> ObjectFacts:
         """It is there, with these fields."""
         del now
-        return replace(facts, found={**facts.found, self.key: self.manifest})
+        channels = applied(facts.channels, self.key, self.manifest)
+        return replace(facts, found={**facts.found, self.key: self.manifest}, channels=channels)
 
     def execute(self, port: ObjectWriter) -> None:
         """Apply it."""
-        port.apply(self.manifest)
+        port.apply(self.manifest, self.owner)
+
+
+class RemoveObject(ActionValue, frozen=True, tag="remove-object"):
+    """Remove an object that an addon channel has applied and has no more."""
+
+    port: ClassVar[str] = "objects"
+    facts: ClassVar[str] = "objects"
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.OBJECTS})
+    key: ObjectKey
+    owner: str
+
+    @property
+    def subject(self) -> str:
+        """The object."""
+        return str(self.key)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"remove {self.subject} from the cluster"
+
+    def predict(self, facts: ObjectFacts, now: float) -> ObjectFacts:
+        """It is gone."""
+        del now
+        return replace(facts, channels=removed(facts.channels, self.key))
+
+    def execute(self, port: ObjectWriter) -> None:
+        """Remove it."""
+        port.remove(self.key, self.owner)
+
+
+class TakeLease(ActionValue, frozen=True, tag="take-lease"):
+    """Take the lease for addons: one node writes at a time."""
+
+    port: ClassVar[str] = "objects"
+    facts: ClassVar[str] = "objects"
+    changes: ClassVar[frozenset[Facet]] = frozenset({Facet.OBJECTS})
+    node: str
+
+    @property
+    def subject(self) -> str:
+        """The lease."""
+        return "lease for addons"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"take the {self.subject}"
+
+    def predict(self, facts: ObjectFacts, now: float) -> ObjectFacts:
+        """This node has it."""
+        del now
+        return replace(facts, lease=Lease(self.node, True))
+
+    def execute(self, port: ObjectWriter) -> None:
+        """Take it."""
+        port.take_lease(self.node)
 
 
 class DecideRequest(ActionValue, frozen=True, tag="decide-request"):
-    """Approve or deny a kubelet's request for a serving certificate."""
+    """Approve or deny a kubelet's request for a certificate. `uid` tells it from others of the same name."""
 
     port: ClassVar[str] = "objects"
     facts: ClassVar[str] = "objects"
     changes: ClassVar[frozenset[Facet]] = frozenset({Facet.OBJECTS})
     request: str
+    uid: str
     approve: bool
     reason: str
 
@@ -77,7 +144,7 @@ class DecideRequest(ActionValue, frozen=True, tag="decide-request"):
 
     def describe(self) -> str:
         """One line for people."""
-        return f"{'approve' if self.approve else 'deny'} the request {self.request} for a serving certificate"
+        return f"{'approve' if self.approve else 'deny'} the request {self.request} for a certificate"
 
     def predict(self, facts: ObjectFacts, now: float) -> ObjectFacts:
         """It is decided."""
@@ -86,4 +153,4 @@ class DecideRequest(ActionValue, frozen=True, tag="decide-request"):
 
     def execute(self, port: ObjectWriter) -> None:
         """Decide it."""
-        port.decide(self.request, approve=self.approve, reason=self.reason)
+        port.decide(self)

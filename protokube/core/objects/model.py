@@ -11,7 +11,8 @@ from protokube.core.pki.model import KUBERNETES, CertificateWanted
 from protokube.core.steps import Findings
 
 if TYPE_CHECKING:
-    from protokube.core.objects.serving import ServingRequest, Verdict
+    from protokube.core.model import Unknown
+    from protokube.core.objects.requests import Request, Verdict
 
 Manifest = Mapping[str, Any]
 """An object as the API writes it; fields that nobody here knows are kept."""
@@ -47,11 +48,13 @@ def key_of(manifest: Manifest) -> ObjectKey:
 
 
 class ObjectWanted(Struct, frozen=True):
-    """An object's fields that protokube sets, and why. `only_present`: another program makes the object."""
+    """An object's fields that protokube sets, and why. `only_present`: another program makes the object.
+    `only_absent`: it is made, and then left to people."""
 
     manifest: Manifest
     reason: str
     only_present: bool = False
+    only_absent: bool = False
 
     @property
     def key(self) -> ObjectKey:
@@ -59,29 +62,86 @@ class ObjectWanted(Struct, frozen=True):
         return key_of(self.manifest)
 
 
+class ChannelSource(Struct, frozen=True):
+    """An addon channel: its name, and where its manifests are: a directory of this machine, or an https URL of a
+    channel.yaml. `prune`: what it has no more is removed from the cluster."""
+
+    name: str
+    source: str
+    prune: bool = True
+
+
+class Applied(Struct, frozen=True):
+    """An object that a channel has applied, and a hash of its manifest; empty where that was only begun."""
+
+    key: ObjectKey
+    hash: str
+
+
+class ChannelFacts(Struct, frozen=True):
+    """What a channel wants, what it has applied, and what of it the cluster has.
+
+    `differing` are the wanted objects that are missing or other than wanted, `owned` those of the record that aren't
+    wanted any more and of which the channel still owns fields.
+    """
+
+    name: str
+    wanted: tuple[Manifest, ...] | Unknown
+    record: tuple[Applied, ...] | Unknown = ()
+    differing: frozenset[ObjectKey] = frozenset()
+    owned: frozenset[ObjectKey] = frozenset()
+    prune: bool = True
+
+
+class ChannelStep(Struct, frozen=True):
+    """A channel's next step: its record, or objects to apply and to remove."""
+
+    channel: str
+    apply: tuple[ObjectWanted, ...] = ()
+    remove: tuple[ObjectKey, ...] = ()
+    record: ObjectWanted | None = None
+
+
+class Lease(Struct, frozen=True):
+    """Who holds a lease. `alive`: it was renewed lately, as far as this node has seen."""
+
+    holder: str = ""
+    alive: bool = False
+
+
 class ObjectFacts(Struct, frozen=True):
     """What the API server has told. `asked`: it was asked in this reconcile. `not_ready`: why it could not answer.
 
     `found` are the objects that are wanted, None where there is none. `ca`: the certificates of the API server's
-    authorities, in base64. `requests` are those for serving certificates that nobody has decided; where there are
-    any, `nodes` are the addresses that each node claims, and `reserved` those of
-    services and of all API servers.
+    authorities, in base64. `requests` are kubelets' requests for certificates that nobody has decided, the oldest
+    first. Where there are any, `nodes` are the addresses that each node claims, `control_plane` the names of the
+    control plane's nodes, and `reserved` the addresses of services and of all API servers. Where machines want to
+    join, `tokens` are those that hold, each with the node that it was made for, and `certified` the names for which
+    tokens have got a certificate. `channels` are the addon channels, and `lease` says who may write them.
     """
 
     asked: bool = False
     not_ready: str | None = None
     found: Mapping[ObjectKey, Manifest | None] = {}
     ca: str = ""
-    requests: tuple[ServingRequest, ...] = ()
+    requests: tuple[Request, ...] = ()
     nodes: Mapping[str, tuple[str, ...]] = {}
+    control_plane: frozenset[str] = frozenset()
+    tokens: Mapping[str, str] = {}
+    certified: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
+    channels: tuple[ChannelFacts, ...] = ()
+    lease: Lease = Lease()
 
 
 class ObjectsAssessment(Struct, frozen=True):
     """The judgement. `wanted` are the objects to ask for; `apply` are those that differ, each with a reason;
-    `decide` are verdicts on requests, by the request's name."""
+    `decide` are the requests to decide, with the verdict on each. `addons` are the next steps of addon channels,
+    `lease` the name under which to take the lease for them."""
 
     wanted: tuple[ObjectWanted, ...] = ()
     apply: tuple[ObjectWanted, ...] = ()
-    decide: Mapping[str, Verdict] = {}
+    decide: tuple[tuple[Request, Verdict], ...] = ()
+    addons: tuple[ChannelStep, ...] = ()
+    lease: str | None = None
     findings: Findings = field(default_factory=Findings)

@@ -11,63 +11,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from msgspec import Struct
+from protokube.core.objects.requests import (
+    NODE_USER,
+    NODES,
+    Request,
+    RequestNames,
+    Reserved,
+    Verdict,
+    identity_fault,
+)
 
-SIGNER = "kubernetes.io/kubelet-serving"
-_USER, _GROUP = "system:node:", "system:nodes"
 _SERVER = "server auth"
 _USAGES = frozenset({_SERVER, "digital signature", "key encipherment"})
-
-
-_INSIDE = ("kubernetes", "kubernetes.default", "localhost")
-_DOMAINS = ("svc", "localhost")
 Address = IPv4Address | IPv6Address
 
 
-class Reserved(Struct, frozen=True):
-    """What no node may have: addresses, names, and domains with all names below them."""
-
-    addresses: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
-    domains: frozenset[str] = frozenset()
-
-
-class ServingNames(Struct, frozen=True):
-    """The names in a request. `others` counts those that are neither DNS names nor addresses."""
-
-    common_name: str
-    organizations: tuple[str, ...] = ()
-    dns: tuple[str, ...] = ()
-    addresses: tuple[str, ...] = ()
-    others: int = 0
-
-
-class ServingRequest(Struct, frozen=True):
-    """A request that nobody has decided. `user` and `groups` are who sent it, by the API server's word. `names` is a
-    text where its PKCS #10 can't be read, and says why."""
-
-    name: str
-    user: str
-    groups: tuple[str, ...]
-    usages: tuple[str, ...]
-    names: ServingNames | str
-
-
-class Verdict(Struct, frozen=True):
-    """`approve` or deny a request, and why; None in place of a verdict: it is left until more is known."""
-
-    approve: bool
-    reason: str
-
-
-def judge(request: ServingRequest, nodes: Mapping[str, tuple[str, ...]], reserved: Reserved) -> Verdict | None:
+def judge(request: Request, nodes: Mapping[str, tuple[str, ...]], reserved: Reserved) -> Verdict | None:
     """Judge a request. `nodes`: name → the addresses that each node claims."""
-    name = request.user.removeprefix(_USER)
+    name = request.user.removeprefix(NODE_USER)
     if fault := _sender_fault(request):
         return Verdict(False, fault)
     if isinstance(request.names, str):
         return Verdict(False, f"the request can't be read: {request.names}")
-    if fault := _identity_fault(request.names, request.user) or _names_fault(request.names, name, reserved):
+    if fault := identity_fault(request.names, request.user) or _names_fault(request.names, name, reserved):
         return Verdict(False, fault)
     if name not in nodes:
         return None  # kubelet asks before it has made its Node
@@ -79,24 +45,16 @@ def judge(request: ServingRequest, nodes: Mapping[str, tuple[str, ...]], reserve
     return Verdict(True, "its own name and addresses")
 
 
-def _sender_fault(request: ServingRequest) -> str | None:
-    if not request.user.startswith(_USER) or request.user == _USER or _GROUP not in request.groups:
+def _sender_fault(request: Request) -> str | None:
+    if not request.user.startswith(NODE_USER) or request.user == NODE_USER or NODES not in request.groups:
         return f"{request.user} is no node"
     if _SERVER not in request.usages or not set(request.usages) <= _USAGES:
         return f"its usages are {', '.join(request.usages)} (expected {_SERVER}, and none but a server's)"
     return None
 
 
-def _identity_fault(names: ServingNames, user: str) -> str | None:
-    if names.common_name != user:
-        return f"it names {names.common_name!r} (expected {user!r})"
-    if names.organizations != (_GROUP,):
-        return f"it names the groups {', '.join(names.organizations) or 'none'} (expected {_GROUP} alone)"
-    return None
-
-
-def _names_fault(names: ServingNames, name: str, reserved: Reserved) -> str | None:
-    if _is_reserved(name, reserved):
+def _names_fault(names: RequestNames, name: str, reserved: Reserved) -> str | None:
+    if reserved.name(name):
         return f"{name} is a name of the control plane or of a service, and of no node"
     if names.others:
         return "it has names that are neither DNS names nor addresses"
@@ -105,14 +63,6 @@ def _names_fault(names: ServingNames, name: str, reserved: Reserved) -> str | No
     if not names.dns and not names.addresses:
         return "it has neither a name nor an address"
     return None
-
-
-def _is_reserved(name: str, reserved: Reserved) -> bool:
-    plain = name.lower().rstrip(".")
-    domains = (*_DOMAINS, *reserved.domains)
-    return plain in (*_INSIDE, *reserved.names) or any(
-        plain == domain or plain.endswith(f".{domain}") for domain in domains
-    )
 
 
 def _address_fault(

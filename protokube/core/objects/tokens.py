@@ -12,10 +12,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from protokube.core.component.labels import is_subdomain
 from protokube.core.model import Fault
 from protokube.core.objects.model import BOOTSTRAPPERS, Manifest
 
 NAMESPACE = "kube-system"
+NODE = "protokube.io/node"
+"""The annotation with the node that a token was made for."""
 LONGEST = 86400.0
 SHORTEST = 60.0
 DEFAULT = 3600.0
@@ -23,17 +26,20 @@ DEFAULT = 3600.0
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 ID_LENGTH, SECRET_LENGTH = 6, 16
+_LONGEST_NAME = 253
 _ID = re.compile(r"[a-z0-9]{6}")
 _DURATION = re.compile(r"([0-9]+)(s|m|h)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Token(Struct, frozen=True):
-    """A token without its secret. `expires` is as the API writes times; empty: never."""
+    """A token without its secret. `expires` is as the API writes times; empty: never. `node`: the only one that it
+    makes; empty: any that isn't there yet."""
 
     id: str
     expires: str
     description: str
+    node: str = ""
 
 
 def parse_life(text: str) -> float | Fault:
@@ -50,23 +56,31 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def is_node_name(text: str) -> bool:
+    """Whether the API takes it as the name of a node."""
+    return len(text) <= _LONGEST_NAME and is_subdomain(text)
+
+
 def secret_name(token_id: str) -> str:
     """The name of a token's Secret."""
     return f"bootstrap-token-{token_id}"
 
 
-def secret_manifest(token_id: str, secret: str, expires: str, description: str) -> Manifest:
+def secret_manifest(token: Token, secret: str) -> Manifest:
     """A token's Secret. It holds for authentication, and as the key that signs cluster-info."""
+    metadata: dict[str, Any] = {"name": secret_name(token.id), "namespace": NAMESPACE}
+    if token.node:
+        metadata["annotations"] = {NODE: token.node}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": secret_name(token_id), "namespace": NAMESPACE},
+        "metadata": metadata,
         "type": "bootstrap.kubernetes.io/token",
         "stringData": {
-            "token-id": token_id,
+            "token-id": token.id,
             "token-secret": secret,
-            "expiration": expires,
-            "description": description,
+            "expiration": token.expires,
+            "description": token.description,
             "usage-bootstrap-authentication": "true",
             "usage-bootstrap-signing": "true",
             "auth-extra-groups": BOOTSTRAPPERS,
@@ -80,5 +94,6 @@ def tokens_of(secrets: Iterable[Mapping[str, Any]], text_of: Callable[[str], str
     for one in secrets:
         data = {key: text_of(value) for key, value in (one.get("data") or {}).items() if key != "token-secret"}
         if is_id(data.get("token-id", "")):
-            found.append(Token(data["token-id"], data.get("expiration", ""), data.get("description", "")))
+            node = (one["metadata"].get("annotations") or {}).get(NODE, "")
+            found.append(Token(data["token-id"], data.get("expiration", ""), data.get("description", ""), node))
     return tuple(sorted(found, key=lambda token: (token.expires, token.id)))

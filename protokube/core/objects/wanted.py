@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from protokube.core.component.schema import Version
+from protokube.core.objects.coredns import ClusterDns, coredns
 from protokube.core.objects.model import BOOTSTRAPPERS, Manifest, ObjectWanted
 
 RBAC = "rbac.authorization.k8s.io"
@@ -16,20 +17,26 @@ KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 CLUSTER_INFO = "cluster-info"
 _LABELS = {"app.kubernetes.io/managed-by": "protokube"}
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+_MASTER = "node-role.kubernetes.io/master"
+CONTROL_PLANE_ROLES = (_CONTROL_PLANE, _MASTER)
+"""The labels, and the taints, of the control plane's nodes."""
 
 
 class ObjectsInput(Struct, frozen=True):
-    """What decides the objects: this node's name, the API server's URL and authorities (base64), the version."""
+    """What decides the objects: this node's name, the API server's URL and authorities (base64), the version, and the
+    cluster's DNS; None where another hand makes it."""
 
     node: str
     api: str
     ca: str
     version: Version | None = None
+    dns: ClusterDns | None = None
 
 
 def wanted_objects(given: ObjectsInput) -> tuple[ObjectWanted, ...]:
     """All objects, in an order in which each finds what it needs."""
-    return (*_access(), *_cluster_info(given), _own_node(given))
+    dns = () if given.dns is None else coredns(given.dns)
+    return (*_access(), *_cluster_info(given), *dns, _own_node(given))
 
 
 def _access() -> Iterator[ObjectWanted]:
@@ -38,12 +45,6 @@ def _access() -> Iterator[ObjectWanted]:
         "system:node-bootstrapper",
         _group(BOOTSTRAPPERS),
         "a machine with a bootstrap token may ask for its first certificate",
-    )
-    yield _bound(
-        "protokube:approve-first-certificates",
-        f"{SIGNING}:nodeclient",
-        _group(BOOTSTRAPPERS),
-        "the controller manager approves a node's first client certificate",
     )
     yield _bound(
         "protokube:approve-renewals",
@@ -62,6 +63,7 @@ def _access() -> Iterator[ObjectWanted]:
         "system:node-proxier",
         _user("system:kube-proxy"),
         "kube-proxy reads Services and their endpoints",
+        _group("system:nodes"),
     )
 
 
@@ -86,16 +88,16 @@ def _own_node(given: ObjectsInput) -> ObjectWanted:
     """kubelet may not give itself labels of node-role.kubernetes.io (NodeRestriction)."""
     labels = {_CONTROL_PLANE: "", "node.kubernetes.io/exclude-from-external-load-balancers": ""}
     if given.version is not None and given.version < (1, 24, 0):
-        labels["node-role.kubernetes.io/master"] = ""  # what selectors of that time look for
+        labels[_MASTER] = ""  # what selectors of that time look for
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": given.node, "labels": labels}}
     return ObjectWanted(node, "it is a control-plane node", only_present=True)
 
 
-def _bound(name: str, role: str, subject: Mapping[str, str], reason: str) -> ObjectWanted:
-    """A cluster role that is given to a user or a group."""
+def _bound(name: str, role: str, subject: Mapping[str, str], reason: str, *others: Mapping[str, str]) -> ObjectWanted:
+    """A cluster role that is given to users and groups."""
     binding = _object(f"{RBAC}/v1", "ClusterRoleBinding", name)
     ref = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
-    return ObjectWanted({**binding, "roleRef": ref, "subjects": [subject]}, reason)
+    return ObjectWanted({**binding, "roleRef": ref, "subjects": [subject, *others]}, reason)
 
 
 def _object(api_version: str, kind: str, name: str, namespace: str = "") -> Manifest:

@@ -13,6 +13,9 @@ from protokube.core.steps import Findings
 PKI_DIR = "/var/lib/protokube/pki"
 """Where a node's certificates are: `<name>/{tls.crt,tls.key,ca.crt}`, without the root prefix."""
 
+CURRENT = "current"
+"""In a certificate's own directory: the link to the files that count."""
+
 DAY = 86400.0
 LEAF_LIFE = 365 * DAY
 AUTHORITY_LIFE = 3652 * DAY
@@ -29,22 +32,30 @@ NO_END = 253402300799.0
 """The end of what never ends: the last second of 9999, as X.509 spells it (RFC 5280)."""
 
 
+def directory_of(name: str) -> str:
+    """A certificate's own directory, below PKI_DIR: with it a pod sees this certificate, and no other."""
+    return f"{name}.d"
+
+
 def etcd_peers(cluster: str) -> str:
     """The authority of an etcd cluster's peers."""
     return f"etcd-peers-{cluster}"
 
 
 class Material(StrEnum):
-    """What a directory holds: a certificate that is issued, an authority itself, or the keys of tokens."""
+    """What a directory holds: a certificate that is issued, an authority itself, the certificates of one to trust, or
+    the keys of tokens."""
 
     LEAF = "leaf"
     AUTHORITY = "authority"
+    TRUST = "trust"
     TOKEN_KEYS = "token-keys"
 
 
 FILES: Mapping[Material, tuple[str, ...]] = {
     Material.LEAF: ("tls.crt", "tls.key", "ca.crt"),
     Material.AUTHORITY: ("tls.crt", "tls.key", "ca.crt"),
+    Material.TRUST: ("ca.crt",),
     Material.TOKEN_KEYS: ("signing.key", "public.pem"),
 }
 """The files of a directory."""

@@ -29,6 +29,7 @@ READERS: Mapping[str, Reader] = {
     "apiserver": Reader(_API_SERVER, "within a minute", "within a minute"),
     "apiserver-kubelet-client": Reader(_API_SERVER, "within 5 minutes", "within 5 minutes"),
     "front-proxy-client": Reader(_API_SERVER, "within a minute", "within a minute"),
+    "front-proxy-trust": Reader("kube-controller-manager, kube-scheduler", "within a minute", "within a minute"),
     "controller-manager": Reader("kube-controller-manager", "within 5 minutes", None),
     "scheduler": Reader("kube-scheduler", "within 5 minutes", None),
     "proxy": Reader("kube-proxy", "within 5 minutes", None),

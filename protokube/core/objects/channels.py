@@ -1,0 +1,132 @@
+"""Addon channels: manifests that are applied to the cluster, and pruned when the channel has them no more.
+
+Every control-plane node looks; the one that holds the lease writes. What a channel has applied stands in a ConfigMap,
+`kube-system/protokube-addons-<channel>`. An object is added there before it is first applied, and leaves the record
+after it is gone from the cluster: whoever is interrupted leaves nothing that nobody knows of. Fields that a newer
+manifest lacks go by the API server's own three-way merge, since each channel owns its fields under its own name.
+
+An object is removed only if the channel once applied it, has it no more, and still owns fields of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import MsgspecError
+from msgspec.json import decode, encode
+from msgspec.structs import replace
+
+from protokube.core.model import Unknown
+from protokube.core.objects.model import (
+    Applied,
+    ChannelFacts,
+    ChannelStep,
+    Manifest,
+    ObjectKey,
+    ObjectWanted,
+    key_of,
+)
+from protokube.core.steps import Findings
+
+NAMESPACE = "kube-system"
+LEASE = "protokube-addons"
+LEASE_SECONDS = 120.0
+"""After so long without a change that it has seen, a node takes another's lease for given up."""
+_FIRST = ("Namespace", "CustomResourceDefinition", "PriorityClass", "StorageClass")
+"""Kinds that other objects need. They are applied in a pass of their own."""
+
+
+def manager(channel: str) -> str:
+    """The owner of a channel's fields, as the API server keeps it in managedFields."""
+    return f"protokube-addons-{channel}"
+
+
+def record_key(channel: str) -> ObjectKey:
+    """The ConfigMap of what a channel has applied."""
+    return ObjectKey("v1", "ConfigMap", f"protokube-addons-{channel}", NAMESPACE)
+
+
+def hash_of(manifest: Manifest) -> str:
+    """Tells one text of a manifest from another."""
+    return hashlib.sha256(encode(manifest, order="deterministic")).hexdigest()[:32]
+
+
+def next_step(facts: ChannelFacts, findings: Findings) -> ChannelStep | None:
+    """A channel's next step, as if this node held the lease; None when the cluster is as the channel says."""
+    subject = f"addon channel {facts.name}"
+    for part in (facts.wanted, facts.record):
+        if isinstance(part, Unknown):
+            findings.not_known(subject, part.reason)
+            return None
+    assert not isinstance(facts.wanted, Unknown) and not isinstance(facts.record, Unknown)
+    wanted = {key_of(one): one for one in facts.wanted}
+    record = {one.key: one.hash for one in facts.record}
+    if unrecorded := wanted.keys() - record.keys():
+        texts = {**record, **dict.fromkeys(unrecorded, "")}
+        reason = f"{len(unrecorded)} objects are to be applied"
+        return ChannelStep(facts.name, record=_record(facts.name, texts, reason))
+    late = [one for key, one in wanted.items() if key in facts.differing]
+    first = [one for one in late if one["kind"] in _FIRST]
+    gone = [key for key in record if key not in wanted] if facts.prune else []
+    remove = () if first else tuple(key for key in gone if key in facts.owned)
+    if late or remove:
+        reason = f"it differs from the addon channel {facts.name}"
+        return ChannelStep(facts.name, tuple(ObjectWanted(one, reason) for one in first or late), remove)
+    kept = {key: text for key, text in record.items() if key not in wanted and key not in gone}
+    after = {**kept, **{key: hash_of(one) for key, one in wanted.items()}}
+    if after != record:
+        return ChannelStep(facts.name, record=_record(facts.name, after, "the cluster is as the channel says"))
+    return None
+
+
+def _record(channel: str, texts: Mapping[ObjectKey, str], reason: str) -> ObjectWanted:
+    applied = [Applied(key, text) for key, text in sorted(texts.items(), key=lambda each: str(each[0]))]
+    metadata = {"name": record_key(channel).name, "namespace": NAMESPACE}
+    data = {"applied": encode(applied).decode()}
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    return ObjectWanted(manifest, reason)
+
+
+def read_record(config: Manifest | None) -> tuple[Applied, ...] | Unknown:
+    """What a channel has applied, from its ConfigMap; nothing where there is none."""
+    if config is None:
+        return ()
+    try:
+        return decode((config.get("data") or {})["applied"], type=tuple[Applied, ...])
+    except (KeyError, MsgspecError) as error:
+        return Unknown(f"ConfigMap {NAMESPACE}/{config['metadata']['name']} can't be understood: {error}")
+
+
+def owns_fields(found: Manifest, owner: str) -> bool:
+    """Whether an owner has fields of an object."""
+    return any(one.get("manager") == owner for one in found["metadata"].get("managedFields") or ())
+
+
+def same(found: Any, after: Any) -> bool:
+    """Whether an object is the same, but for what the API server counts and keeps about owners."""
+    return bool(_without_count(found) == _without_count(after))
+
+
+def _without_count(one: Manifest) -> Manifest:
+    counted = ("resourceVersion", "generation", "managedFields")
+    metadata = {key: value for key, value in one["metadata"].items() if key not in counted}
+    return {**one, "metadata": metadata}
+
+
+def applied(facts: Iterable[ChannelFacts], key: ObjectKey, manifest: Manifest) -> tuple[ChannelFacts, ...]:
+    """The facts after an object was applied, by a channel or as its record."""
+    return tuple(
+        replace(
+            one,
+            record=read_record(manifest) if key == record_key(one.name) else one.record,
+            differing=one.differing - {key},
+        )
+        for one in facts
+    )
+
+
+def removed(facts: Iterable[ChannelFacts], key: ObjectKey) -> tuple[ChannelFacts, ...]:
+    """The facts after an object was removed."""
+    return tuple(replace(one, owned=one.owned - {key}) for one in facts)

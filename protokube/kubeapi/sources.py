@@ -1,0 +1,132 @@
+"""The manifests of an addon channel: from a directory of this machine, or from an https URL.
+
+    # channel.yaml
+    addons:
+      - {name: ingress, version: 1.2.3, manifest: ingress-1.2.3.yaml, sha256: …}
+
+Manifests are named relative to channel.yaml. A directory may do without it: then every .yaml in it counts, and is
+trusted as it stands. From a URL each manifest must have the hash that channel.yaml tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urljoin, urlsplit
+from urllib.request import HTTPSHandler, build_opener
+
+import yaml
+
+from protokube.core.model import MIB
+from protokube.core.objects.model import ChannelSource, Manifest, key_of
+from protokube.errors import ProviderError, explain
+
+_CHANNEL = "channel.yaml"
+_LONGEST = 16 * MIB
+_LIMIT = 10.0
+"""Seconds for one manifest."""
+Get = Callable[[str], bytes]
+
+
+def read_manifests(source: ChannelSource, root: str = "/") -> tuple[Manifest, ...]:
+    """All objects of a channel. Raises ProviderError with the place of the first fault."""
+    remote = "://" in source.source
+    get = _web(source.source) if remote else _folder(Path(root, source.source.lstrip("/")))
+    found: dict[object, Manifest] = {}
+    for name, text in _texts(source, get, Path(root, source.source.lstrip("/")), remote=remote):
+        for one in _documents(f"{source.source}: {name}", text):
+            if key_of(one) in found:
+                raise ProviderError(f"{source.source}: {name}: {key_of(one)} stands in the channel twice")
+            found[key_of(one)] = one
+    return tuple(found.values())
+
+
+def _texts(source: ChannelSource, get: Get, folder: Path, *, remote: bool) -> Iterator[tuple[str, bytes]]:
+    if not remote and not (folder / _CHANNEL).exists():
+        with explain(f"list {folder}"):
+            names = sorted(one.name for one in folder.iterdir() if one.name.endswith(".yaml"))
+        yield from ((name, get(name)) for name in names)
+        return
+    listed = _yaml(f"{source.source}: {_CHANNEL}", get(_CHANNEL))
+    addons = listed[0].get("addons") if len(listed) == 1 and isinstance(listed[0], Mapping) else None
+    if not isinstance(addons, list):
+        raise ProviderError(f"{source.source}: {_CHANNEL}: it has no list `addons`")
+    for one in addons:
+        if not isinstance(one, dict) or not all(isinstance(one.get(key), str) for key in ("name", "manifest")):
+            raise ProviderError(f"{source.source}: {_CHANNEL}: an addon has no name or no manifest: {one!r}")
+        name, expected = one["manifest"], one.get("sha256")
+        if ".." in name.split("/") or name.startswith("/") or "://" in name:
+            raise ProviderError(f"{source.source}: {_CHANNEL}: {name!r} isn't below the channel")
+        text = get(name)
+        if (remote or expected is not None) and hashlib.sha256(text).hexdigest() != expected:
+            raise ProviderError(f"{source.source}: {name}: its sha256 isn't {expected}, as {_CHANNEL} tells")
+        yield name, text
+
+
+def _documents(place: str, text: bytes) -> Iterator[Manifest]:
+    for one in _yaml(place, text):
+        items = one.get("items") or () if isinstance(one, dict) and one.get("kind") == "List" else (one,)
+        for item in items:
+            if item is None:
+                continue
+            if not isinstance(item, dict) or not _is_object(item):
+                raise ProviderError(f"{place}: a document is no object of the API (apiVersion, kind, metadata.name)")
+            yield item
+
+
+def _is_object(item: Manifest) -> bool:
+    metadata = item.get("metadata")
+    named = isinstance(metadata, dict) and isinstance(metadata.get("name"), str) and bool(metadata["name"])
+    return named and all(isinstance(item.get(key), str) for key in ("apiVersion", "kind"))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: what looks like a date is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _yaml(place: str, text: bytes) -> list[object]:
+    try:
+        return list(yaml.load_all(text, Loader=_Loader))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ProviderError(f"{place}: no YAML: {error}") from error
+
+
+def _folder(folder: Path) -> Get:
+    def get(name: str) -> bytes:
+        with explain(f"read {folder / name}"), (folder / name).open("rb") as file:
+            return _short(str(folder / name), file.read(_LONGEST + 1))
+
+    return get
+
+
+def _web(url: str) -> Get:
+    if urlsplit(url).scheme != "https":
+        raise ProviderError(f"{url}: no https URL")
+    base = url if url.endswith(_CHANNEL) else url.rstrip("/") + "/" + _CHANNEL
+    opener = build_opener(HTTPSHandler(context=ssl.create_default_context()))
+
+    def get(name: str) -> bytes:
+        place = urljoin(base, name)
+        try:
+            with opener.open(place, timeout=_LIMIT) as response:
+                return _short(place, response.read(_LONGEST + 1))
+        except (URLError, OSError, HTTPException, ValueError) as error:
+            raise ProviderError(f"GET {place}: {error}") from error
+
+    return get
+
+
+def _short(place: str, content: bytes) -> bytes:
+    if len(content) > _LONGEST:
+        raise ProviderError(f"{place}: longer than {_LONGEST} bytes")
+    return content

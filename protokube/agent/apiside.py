@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from protokube import __version__
-from protokube.agent.core.model import Json
+from protokube.agent.core.model import Json, Pod
 from protokube.agent.core.node import NodeIdentity, NodeState
 from protokube.agent.core.pods import API, owner_of
 from protokube.agent.facts import Facts
+from protokube.agent.http.access import Access
 from protokube.agent.http.kube import KubeClient
 from protokube.agent.http.kubeconfig import KubeConfig
+from protokube.agent.http.kubeletapi import KubeletApi
+from protokube.agent.loop import Fill
 from protokube.agent.machine import Machine
 from protokube.agent.options import Options
-from protokube.agent.ports import Addressed, NodeFacts, Pings, Provider
+from protokube.agent.ports import Addressed, Asks, NodeFacts, Pings, Provider
+from protokube.agent.references import References
 from protokube.agent.registration import Registration
 from protokube.agent.reporters.api import ApiReporter
 from protokube.agent.reporters.events import Events
@@ -55,9 +59,15 @@ class ApiSide:
         identity = identity_of(options, self._look.machine.operating_system())
         kept = options.state_dir / KEPT
         self.registration = Registration(client, identity, kept, forget=options.api.accept_new_cluster)
+        found = References(client)
+        self.fill: Fill | None = None
+        if isinstance(provider, Asks):
+            provider.resolve_by(found.resolve)
+        else:
+            self.fill = found.filled
         self.events = Events(client, options.node)
         self._mirrors = Mirrors(client, self.registration, self._settled)
-        self.reporter = ApiReporter(client, self._mirrors.static)
+        self.reporter = ApiReporter(client, self._mirrors.static, self.events)
         self.source = ApiSource(
             client,
             self.registration,
@@ -67,6 +77,8 @@ class ApiSide:
             namespace=options.api.namespace,
             first=pace.retry,
         )
+        access = Access(client, options.node)
+        self.kubelet = KubeletApi(provider, options.node, self._pods, access, options.api.kubelet)
         self._keeper = NodeKeeper(client, self.registration, self._look, every=pace.lease, status_every=pace.status)
 
     def follow(self, facts: Facts) -> None:
@@ -76,8 +88,11 @@ class ApiSide:
     async def run(self) -> None:
         """Keep the node, its mirrors and its events until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for one in (self._keeper.run(), self._mirrors.run(), self.events.run()):
+            for one in (self._keeper.run(), self._mirrors.run(), self.events.run(), self.kubelet.run()):
                 group.create_task(one)
+
+    def _pods(self) -> Sequence[Pod]:
+        return list(self.facts.running.values())
 
     def _running(self) -> Collection[str] | None:
         if not self.facts.readable:
@@ -109,7 +124,7 @@ def identity_of(options: Options, system: str) -> NodeIdentity:
         kernel.machine,
         f"{BASE_VERSION}-protokube.{__version__}",
         options.api.taints,
-        options.api.kubelet.port,
+        options.api.kubelet.port if options.api.kubelet.client_ca_file is not None else 0,
         {**info, "containerRuntimeVersion": f"{options.provider}://{__version__}"},
     )
 

@@ -149,7 +149,10 @@ async def _run_agent(options: Options, config: KubeConfig | None, provider: Prov
         sources.append(side.source)
         reporters.append(side.reporter)
     happened = None if side is None else side.events.happened
-    agent = Agent(provider, sources, reporters, workers=options.workers, resync=options.resync, happened=happened)
+    fill = None if side is None else side.fill
+    agent = Agent(
+        provider, sources, reporters, workers=options.workers, resync=options.resync, happened=happened, fill=fill
+    )
     Notifier(os.environ).ready("running pods")
     async with asyncio.TaskGroup() as group:
         if side is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from protokube.agent.clock import boot_time
 from protokube.agent.core.backoff import Pause, after_failure
 from protokube.agent.core.model import Pod
 from protokube.agent.core.plan import Create, Delete, Finish, Memory, Nothing, Step, Update, Wait, content_of, plan
-from protokube.agent.core.pods import TERMINAL, is_deleting, key_of, phase_of, title, uid_of
+from protokube.agent.core.pods import API, TERMINAL, is_deleting, key_of, owner_of, phase_of, title, uid_of
 from protokube.agent.core.status import synthesized
 from protokube.agent.facts import Facts
 from protokube.agent.ports import NotFoundError, Notifies, Provider, RefusedError, Reporter, Source, Works
@@ -32,6 +32,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
 """Seconds between two tries of a create or update that fails."""
 Happened = Callable[[Pod, str, str | None], None]
 """Told of a pod's Create, Update or Delete, with what went wrong."""
+Fill = Callable[[Pod], Awaitable[Pod]]
 POLL = 5.0
 """Seconds between two looks at a provider that doesn't tell of changes."""
 
@@ -40,7 +41,7 @@ class Agent:
     """Runs until cancelled.
 
     `resync`: seconds between two full looks at a provider that tells of changes. `workers`: pods worked on at once.
-    `happened` is told of every call that changes a pod.
+    `happened` is told of every call that changes a pod. `fill` makes of an API server's pod what the provider gets.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Agent:
         resync: float = 60.0,
         first_pause: float = FIRST_PAUSE,
         happened: Happened | None = None,
+        fill: Fill | None = None,
     ) -> None:
         self.facts = Facts([source.name for source in sources])
         self.planned = 0
@@ -62,6 +64,7 @@ class Agent:
         self._sources = sources
         self._reports = AllReports([reporter] if isinstance(reporter, Reporter) else reporter, clock)
         self._happened = happened
+        self._fill = fill
         self._last_words: dict[str, Pod] = {}
         """UID → the pod as it ended, until its end is reported."""
         self._clock = clock
@@ -306,6 +309,8 @@ class Agent:
 
     async def _call(self, uid: str, step: Create | Update | Delete | Finish, memory: Memory) -> Memory:
         pod = step.pod
+        if self._fill is not None and owner_of(pod) == API and isinstance(step, Create | Update):
+            pod = await self._fill(pod)
         if isinstance(step, Create):
             log.info("create %s (%s)", title(pod), uid)
             await self._provider.create_pod(pod)

@@ -11,8 +11,10 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from protokube.agent.core.expand import NOTHING, Given
 from protokube.agent.core.lifecycle import ContainerId, ContainerState
-from protokube.agent.core.model import Container, Json, Pod, PodStatus
+from protokube.agent.core.model import Container, Json, Pod, PodStatus, Spec
+from protokube.agent.core.references import File
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ProtokubeError, ProviderError
 
@@ -21,6 +23,10 @@ __all__ = ["Json", "Pod", "PodStatus", "ProviderError"]
 
 class NotFoundError(ProtokubeError):
     """The provider has no such pod or container."""
+
+
+class UnresolvedError(ProviderError):
+    """A secret, config map or token that a container needs can't be had now."""
 
 
 class RefusedError(ProtokubeError):
@@ -171,6 +177,28 @@ class Mount(Struct, frozen=True):
     source: str
     target: str
     read_only: bool = False
+
+
+class Resolved(Struct, frozen=True):
+    """What a container has from the API server: variables, and the files of its volumes by volume and path."""
+
+    given: Given = NOTHING
+    files: Mapping[str, Mapping[str, File]] = {}
+
+
+class Resolve(Protocol):
+    """Finds what a container refers to."""
+
+    async def __call__(self, pod: Pod, spec: Spec, container: Container) -> Resolved:
+        """Raises UnresolvedError."""
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """Optional: a provider that finds what containers refer to when it starts them; others get plain values."""
+
+    def resolve_by(self, resolve: Resolve) -> None:
+        """Ask this from now on."""
 
 
 class ContainerSpec(Struct, frozen=True):

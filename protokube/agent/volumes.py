@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from protokube.agent.core.model import Container, HostPath, Spec, Volume
+from protokube.agent.core.references import File
 from protokube.agent.ports import Mount
 from protokube.errors import ProviderError, explain
 
+Files = Mapping[str, Mapping[str, File]]
+NO_FILES: Files = {}
 _KINDS = {
     "Directory": (stat.S_ISDIR, "directory"),
     "File": (stat.S_ISREG, "regular file"),
@@ -31,19 +34,39 @@ class Volumes:
         self._root = root
         self._places = {"": kept, "Memory": memory}
 
-    def mounts(self, uid: str, spec: Spec, container: Container) -> Sequence[Mount]:
-        """The container's mounts, the outer ones first. Raises ProviderError for a path that isn't as asked for."""
+    def mounts(self, uid: str, spec: Spec, container: Container, files: Files = NO_FILES) -> Sequence[Mount]:
+        """The container's mounts, the outer ones first. Raises ProviderError for a path that isn't as asked for.
+
+        `files`: what volumes are filled with; nobody may write there.
+        """
         volumes = {volume.name: volume for volume in spec.volumes}
+        self.fill(uid, files)
         made = []
         for mount in container.volume_mounts:
-            source = self._source(uid, volumes[mount.name])
+            filled = mount.name in files
+            source = self._filled(uid, mount.name) if filled else self._source(uid, volumes[mount.name])
             if mount.sub_path:
                 source = source / mount.sub_path
                 with explain(f"make {source}"):
-                    if not source.exists():
+                    if not source.exists() and not filled:
                         source.mkdir(parents=True)
-            made.append(Mount(str(source), os.path.normpath(mount.mount_path), mount.read_only))
+            made.append(Mount(str(source), os.path.normpath(mount.mount_path), mount.read_only or filled))
         return sorted(made, key=lambda mount: mount.target)
+
+    def fill(self, uid: str, files: Files) -> None:
+        """Write files that changed, and remove those that aren't there any more. Raises ProviderError."""
+        for name, held in files.items():
+            place = self._filled(uid, name)
+            with explain(f"fill {place}"):
+                place.mkdir(parents=True, exist_ok=True)
+                # Only root finds the way there; what the files' modes say counts in the container.
+                self._places["Memory"].joinpath(uid).chmod(0o700)
+                kept = {place / path for path in held}
+                for path, file in held.items():
+                    _write(place / path, file)
+                for there in sorted(place.rglob("*"), reverse=True):
+                    if not there.is_dir() and there not in kept:
+                        there.unlink()
 
     def release(self, uid: str) -> None:
         """Remove what was made for a pod. Raises ProviderError."""
@@ -51,6 +74,9 @@ class Volumes:
             with explain(f"remove {place / uid}"):
                 if (place / uid).exists():
                     shutil.rmtree(place / uid)
+
+    def _filled(self, uid: str, name: str) -> Path:
+        return self._places["Memory"] / uid / name
 
     def _source(self, uid: str, volume: Volume) -> Path:
         if volume.host_path is not None:
@@ -77,3 +103,15 @@ class Volumes:
         if kind in _KINDS and not _KINDS[kind][0](mode):
             raise ProviderError(f"hostPath {path}: it is no {_KINDS[kind][1]}")
         return path
+
+
+def _write(path: Path, file: File) -> None:
+    """Write a file in one step, if it isn't so already."""
+    if path.is_file() and path.read_bytes() == file.content and stat.S_IMODE(path.stat().st_mode) == file.mode:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.touch(mode=0o600)
+    new.write_bytes(file.content)
+    new.chmod(file.mode)
+    new.rename(path)

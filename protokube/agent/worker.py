@@ -29,8 +29,9 @@ from protokube.agent.core.lifecycle import (
 )
 from protokube.agent.core.model import Container, Pod, spec_of
 from protokube.agent.core.pods import TERMINAL, title, uid_of
+from protokube.agent.core.references import mounted
 from protokube.agent.core.status import Seen, pod_status, time_text
-from protokube.agent.ports import ContainerSpec, Runtime
+from protokube.agent.ports import ContainerSpec, Resolve, Runtime, UnresolvedError
 from protokube.agent.probing import Probing
 from protokube.agent.records import Record, Records
 from protokube.agent.volumes import Volumes
@@ -55,6 +56,7 @@ class Surroundings(Struct, frozen=True):
     host_ip: Callable[[], str]
     containers: Callable[[str], Awaitable[Sequence[ContainerState]]]
     """The containers of a UID, as fresh as need be."""
+    resolve: Resolve
     acted: Callable[[], None]
     tell: Callable[[Pod], None]
 
@@ -109,6 +111,15 @@ class PodWorker:
         self._save(replace(self.record, pod=pod))
         self._spec = spec_of(pod)
         self.wake()
+
+    async def refresh(self) -> None:
+        """Write what the API server has now into the volumes of containers that run. Raises ProviderError."""
+        uid = uid_of(self.record.pod)
+        for container in self._spec.all_containers():
+            if container.name in self.record.attempts and mounted(self._spec, container):
+                resolved = await self._around.resolve(self.record.pod, self._spec, container)
+                if self.record.ending is None:
+                    await asyncio.to_thread(self._around.volumes.fill, uid, resolved.files)
 
     async def run(self) -> None:
         """Go on until the pod is gone. Cancelled, it leaves the containers as they are."""
@@ -245,15 +256,17 @@ class PodWorker:
         known = life.containers[name].id.attempt if name in life.containers else -1
         attempt = max(known, self.record.attempts.get(name, -1)) + 1
         ref = ContainerId(uid_of(self.record.pod), name, attempt)
-        env = environment(self.record.pod, container, around.host_ip())
         try:
-            mounts = await asyncio.to_thread(around.volumes.mounts, ref.uid, self._spec, container)
+            resolved = await around.resolve(self.record.pod, self._spec, container)
+            env = environment(self.record.pod, container, around.host_ip(), resolved.given)
+            mounts = await asyncio.to_thread(around.volumes.mounts, ref.uid, self._spec, container, resolved.files)
             argv = arguments(container, dict(env))
             await around.runtime.start(ContainerSpec(ref, self.record.pod, container, env, argv, tuple(mounts)))
         except ProviderError as error:
-            if self._waiting.get(name) != ("CreateContainerError", str(error)):
+            reason = "CreateContainerConfigError" if isinstance(error, UnresolvedError) else "CreateContainerError"
+            if self._waiting.get(name) != (reason, str(error)):
                 log.warning("%s: container %s: %s", title(self.record.pod), name, error)
-            self._waiting[name] = ("CreateContainerError", str(error))
+            self._waiting[name] = (reason, str(error))
             before = self._pauses.get(name, Pause())
             self._pauses[name] = after_failure(before, around.clock(), first=1.0, longest=10.0)
             return

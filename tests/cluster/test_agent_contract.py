@@ -11,6 +11,7 @@ from protokube.agent.http.kubeconfig import KubeConfig, Pem
 from tests.agent.api.suite_mirrors import MirrorSuite
 from tests.agent.api.suite_node import NodeSuite
 from tests.agent.api.suite_pods import PodSuite
+from tests.agent.api.suite_references import ReferenceSuite
 from tests.agent.api.world import Server
 from tests.lab.api_server import URL, ApiServer
 from tests.lab.netns import Network
@@ -49,3 +50,7 @@ class TestPods(PodSuite):
 
 class TestMirrors(MirrorSuite):
     """Static pods."""
+
+
+class TestReferences(ReferenceSuite):
+    """What pods refer to."""

@@ -12,17 +12,22 @@ from protokube.agent.core.model import Container, Handler, Json, Spec, Volume
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _API_ONLY = ("serviceAccountName", "serviceAccount", "ephemeralContainers", "resourceClaims")
-_API_VOLUMES = ("secret", "configMap", "persistentVolumeClaim", "csi", "projected", "ephemeral", "downwardAPI")
+_NOT_HERE = ("resourceClaims",)
+_FILLED = ("secret", "configMap", "projected", "downwardAPI")
+"""Volumes whose files an API server has."""
+_API_VOLUMES = (*_FILLED, "persistentVolumeClaim", "csi", "ephemeral")
 _KINDS = ("hostPath", "emptyDir")
+_PROJECTED = ("secret", "configMap", "downwardAPI", "serviceAccountToken")
 _HOST_PATHS = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice")
 
 
-def faults_of_spec(spec: Json) -> Iterator[str]:
-    """Judge a spec; each text begins with the field's path."""
-    for field in _API_ONLY:
+def faults_of_spec(spec: Json, *, api: bool = False) -> Iterator[str]:
+    """Judge a spec; each text begins with the field's path. `api`: what only an API server can give is there."""
+    for field in _NOT_HERE if api else _API_ONLY:
         if spec.get(field):
-            yield f"spec.{field}: only an API server can give it; a static pod must do without"
-    volumes = yield from _volumes(spec.get("volumes", []))
+            why = "it doesn't run here" if api else "only an API server can give it; a static pod must do without"
+            yield f"spec.{field}: {why}"
+    volumes = yield from _volumes(spec.get("volumes", []), api=api)
     names: set[str] = set()
     for field in ("initContainers", "containers"):
         listed = spec.get(field, [])
@@ -30,7 +35,7 @@ def faults_of_spec(spec: Json) -> Iterator[str]:
             yield f"spec.{field}: a list of containers was expected"
             continue
         for number, one in enumerate(listed):
-            yield from _container(one, f"spec.{field}[{number}]", volumes, names)
+            yield from _container(one, f"spec.{field}[{number}]", volumes, names, api=api)
     rest = {key: value for key, value in spec.items() if key not in ("volumes", "containers", "initContainers")}
     try:
         checked = msgspec.convert({**rest, "containers": []}, Spec)
@@ -43,7 +48,7 @@ def faults_of_spec(spec: Json) -> Iterator[str]:
         yield "spec.terminationGracePeriodSeconds: seconds were expected, got less than 0"
 
 
-def _volumes(listed: Any) -> Generator[str, None, set[str]]:
+def _volumes(listed: Any, *, api: bool) -> Generator[str, None, set[str]]:
     names: set[str] = set()
     if not isinstance(listed, list):
         yield "spec.volumes: a list was expected"
@@ -51,8 +56,10 @@ def _volumes(listed: Any) -> Generator[str, None, set[str]]:
     for number, one in enumerate(listed):
         place = f"spec.volumes[{number}]"
         if isinstance(one, dict):
-            asked = [kind for kind in _API_VOLUMES if kind in one]
-            other = [kind for kind in one if kind not in (*_KINDS, *_API_VOLUMES, "name")]
+            known = (*_KINDS, *_FILLED) if api else _KINDS
+            asked = [] if api else [kind for kind in _API_VOLUMES if kind in one]
+            other = [kind for kind in one if kind not in (*known, *asked, "name")]
+            yield from _sources(one, place)
             yield from (f"{place}.{kind}: only an API server can give it; use hostPath or emptyDir" for kind in asked)
             yield from (f"{place}.{kind}: such a volume doesn't run here; use hostPath or emptyDir" for kind in other)
             if asked or other:
@@ -74,7 +81,19 @@ def _volumes(listed: Any) -> Generator[str, None, set[str]]:
     return names
 
 
-def _container(one: Any, place: str, volumes: set[str], names: set[str]) -> Iterator[str]:
+def _sources(volume: Json, place: str) -> Iterator[str]:
+    """Faults of what a volume is filled from."""
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    for number, source in enumerate(sources):
+        unknown = [kind for kind in source if kind not in _PROJECTED]
+        yield from (f"{place}.projected.sources[{number}].{kind}: it isn't known here" for kind in unknown)
+    for one in (volume, *sources):
+        items = (one.get("downwardAPI") or {}).get("items") or ()
+        if any(item.get("resourceFieldRef") for item in items):
+            yield f"{place}: resourceFieldRef isn't known here"
+
+
+def _container(one: Any, place: str, volumes: set[str], names: set[str], *, api: bool) -> Iterator[str]:
     try:
         container = msgspec.convert(one, Container)
     except msgspec.ValidationError as error:
@@ -87,11 +106,11 @@ def _container(one: Any, place: str, volumes: set[str], names: set[str]) -> Iter
         yield f"{place}.image: it is missing"
     if container.restart_policy not in (None, "Always") or (container.sidecar and ".containers" in place):
         yield f"{place}.restartPolicy: only an init container may have one, and only Always"
-    if container.env_from:
+    if container.env_from and not api:
         yield f"{place}.envFrom: only an API server can give it; use env"
     for number, variable in enumerate(container.env):
         given = variable.value_from
-        if given and (given.secret_key_ref is not None or given.config_map_key_ref is not None):
+        if not api and given and (given.secret_key_ref is not None or given.config_map_key_ref is not None):
             yield f"{place}.env[{number}].valueFrom: only an API server can give it; use value"
         elif given and given.resource_field_ref is not None:
             yield f"{place}.env[{number}].valueFrom.resourceFieldRef: it isn't known here; use value"

@@ -5,21 +5,40 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from protokube.agent.core.model import Container, Pod
 
 _REFERENCE = re.compile(r"\$(\$|\(([^()$]+)\))")
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
-def environment(pod: Pod, container: Container, host_ip: str) -> tuple[tuple[str, str], ...]:
-    """The variables in their order, each expanded by those before it."""
+class Given(Struct, frozen=True):
+    """Values from elsewhere: variables that come before the container's own, and values of its own by name.
+
+    None: that one may be missing, and is.
+    """
+
+    first: Mapping[str, str] = {}
+    values: Mapping[str, str | None] = {}
+
+
+NOTHING = Given()
+
+
+def environment(pod: Pod, container: Container, host_ip: str, given: Given = NOTHING) -> tuple[tuple[str, str], ...]:
+    """The variables in their order, each expanded by those before it; those from elsewhere expand nothing."""
     values: dict[str, str] = {}
     for variable in container.env:
-        if variable.value_from is not None and variable.value_from.field_ref is not None:
+        if variable.name in given.values:
+            value = given.values[variable.name]
+            if value is not None:
+                values[variable.name] = value
+        elif variable.value_from is not None and variable.value_from.field_ref is not None:
             values[variable.name] = field(pod, variable.value_from.field_ref.field_path, host_ip)
         else:
             values[variable.name] = expand(variable.value, values)
-    return tuple(values.items())
+    return tuple({**given.first, **values}.items())
 
 
 def arguments(container: Container, env: Mapping[str, str]) -> tuple[str, ...]:

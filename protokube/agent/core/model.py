@@ -164,6 +164,10 @@ class Volume(_Part, frozen=True):
     name: str
     host_path: HostPath | None = None
     empty_dir: Json | None = None
+    secret: Json | None = None
+    config_map: Json | None = None
+    downward_api: Json | None = field(default=None, name="downwardAPI")
+    projected: Json | None = None
 
 
 class Spec(_Part, frozen=True):
@@ -177,6 +181,7 @@ class Spec(_Part, frozen=True):
     active_deadline_seconds: int | None = None
     host_network: bool = False
     node_name: str = ""
+    service_account_name: str = ""
 
     def all_containers(self) -> tuple[Container, ...]:
         """Every container, those that come first first."""

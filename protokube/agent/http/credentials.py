@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from asyncio.subprocess import DEVNULL
 from datetime import UTC, datetime, timedelta
 
+from protokube import asyncprocess
 from protokube.agent.clock import wall_time
 from protokube.agent.http.kubeconfig import Plugin
 from protokube.errors import ProviderError
@@ -30,20 +32,10 @@ async def plugin_token(plugin: Plugin) -> str:
     environment = {**os.environ, **dict(plugin.env), "KUBERNETES_EXEC_INFO": json.dumps(asked)}
     name = plugin.command[0]
     try:
-        process = await asyncio.create_subprocess_exec(
-            *plugin.command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-        )
-    except OSError as error:
-        raise ProviderError(f"{name}: {error.strerror}; it has the credentials for the API server") from error
-    try:
-        async with asyncio.timeout(LIMIT):
+        async with asyncprocess.started(plugin.command, environment, DEVNULL) as process, asyncio.timeout(LIMIT):
             said, _ = await process.communicate()
     except TimeoutError as error:
         raise ProviderError(f"{name}: no credentials within {LIMIT:g} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     if process.returncode:
         raise ProviderError(f"{name}: exit code {process.returncode}; credentials were expected")
     token, until = _read(name, said)

@@ -10,22 +10,24 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 
-import msgspec
-
 from protokube.agent.clock import boot_time, wall_time
 from protokube.agent.core.backoff import Pause, after_failure
+from protokube.agent.core.checks import faults_of_spec
 from protokube.agent.core.equal import Difference, difference
 from protokube.agent.core.lifecycle import ContainerId, ContainerState
-from protokube.agent.core.model import Pod, PodStatus, spec_of
+from protokube.agent.core.model import Container, Pod, PodStatus, Spec, without_nulls
 from protokube.agent.core.names import is_uid
-from protokube.agent.core.pods import canonical, grace_of, key_of, title, uid_of
-from protokube.agent.ports import LogOptions, NotFoundError, RefusedError, Runtime
+from protokube.agent.core.pods import API, canonical, grace_of, key_of, owner_of, title, uid_of
+from protokube.agent.ports import LogOptions, NotFoundError, RefusedError, Resolve, Resolved, Runtime, UnresolvedError
 from protokube.agent.records import Record, Records
 from protokube.agent.volumes import Volumes
 from protokube.agent.worker import PodWorker, Surroundings
 from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")
+
+REFRESH_EVERY = 60.0
+"""Seconds between two looks for other content of volumes, as in kubelet."""
 
 
 class LocalProvider:
@@ -41,6 +43,7 @@ class LocalProvider:
         host_ip: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = boot_time,
         wall: Callable[[], float] = wall_time,
+        refresh_every: float = REFRESH_EVERY,
     ) -> None:
         self._runtime = runtime
         self._workers: dict[str, PodWorker] = {}
@@ -51,8 +54,24 @@ class LocalProvider:
         self._trouble: ProviderError | None = None
         self._opened = asyncio.Event()
         self._around = Surroundings(
-            runtime, records, volumes, boot, clock, wall, host_ip, self._containers, self._stale, self._tell
+            runtime,
+            records,
+            volumes,
+            boot,
+            clock,
+            wall,
+            host_ip,
+            self._containers,
+            self._resolved,
+            self._stale,
+            self._tell,
         )
+        self._refresh_every = refresh_every
+        self._resolve: Resolve | None = None
+
+    def resolve_by(self, resolve: Resolve) -> None:
+        """Have what pods refer to found by this; without it such pods are refused."""
+        self._resolve = resolve
 
     # --- the provider --------------------------------------------------------------------------------
 
@@ -142,6 +161,7 @@ class LocalProvider:
                 await worker.looked.wait()
             self._opened.set()
             self._tell(None)
+            self._tasks.create_task(self._refresh())
             await self._follow()
 
     async def _open(self) -> dict[str, Record]:
@@ -171,6 +191,23 @@ class LocalProvider:
                 self._fail(error)
             await self._read_again()
             self._wake(None)
+
+    async def _refresh(self) -> None:
+        """Keep volumes as the API server has their content. What can't be had stays as it is."""
+        while True:
+            await asyncio.sleep(self._refresh_every)
+            for worker in list(self._workers.values()):
+                try:
+                    await worker.refresh()
+                except ProviderError as error:
+                    log.debug("%s: its volumes stay as they are: %s", title(worker.record.pod), error)
+
+    async def _resolved(self, pod: Pod, spec: Spec, container: Container) -> Resolved:
+        if owner_of(pod) != API:
+            return Resolved()
+        if self._resolve is None:
+            raise UnresolvedError("there is no API server to ask (--standalone)")
+        return await self._resolve(pod, spec, container)
 
     async def _read_again(self) -> None:
         """Read the runtime until it answers: changes may have been missed meanwhile."""
@@ -240,11 +277,8 @@ class LocalProvider:
     def _refuse(self, pod: Pod) -> list[str]:
         if not is_uid(uid_of(pod)):
             return [f"metadata.uid: a UUID or 32 hex digits were expected, got {uid_of(pod)!r}"]
-        try:
-            spec_of(pod)
-        except msgspec.ValidationError as error:
-            return [f"spec: {error}"]
-        return list(self._runtime.refuse(pod))
+        faults = list(faults_of_spec(without_nulls(pod["spec"]), api=owner_of(pod) == API))
+        return faults or list(self._runtime.refuse(pod))
 
     def _named(self, namespace: str, name: str) -> PodWorker | None:
         found = (one for one in self._workers.values() if key_of(one.record.pod) == (namespace, name))

@@ -12,6 +12,7 @@ from protokube.agent.http.kubeconfig import KubeConfig
 from tests.agent.api.suite_mirrors import MirrorSuite
 from tests.agent.api.suite_node import NodeSuite
 from tests.agent.api.suite_pods import PodSuite
+from tests.agent.api.suite_references import ReferenceSuite
 from tests.agent.api.world import Server
 from tests.lab.kube_fake import KubeFake, serving
 
@@ -50,3 +51,7 @@ class TestPods(PodSuite):
 
 class TestMirrors(MirrorSuite):
     """Static pods."""
+
+
+class TestReferences(ReferenceSuite):
+    """What pods refer to."""

@@ -65,7 +65,7 @@ class World:
     async def agent(self, config: KubeConfig | None = None) -> AsyncIterator[ApiSide]:
         """An agent that runs meanwhile."""
         given = ["--provider", "memory", "--nodename", self.name, "--state-dir", str(self.base), *self.options]
-        options = read_options(given, {})
+        options = read_options(given, {"KUBELET_PORT": "0"})
         client = KubeClient(self.proxy.through(config or self.server.admin))
         side = ApiSide(client, self.provider, options, "10.1.2.3", Pace(lease=0.2, status=1.0, retry=0.05))
         agent = Agent(
@@ -74,6 +74,7 @@ class World:
             [self.kept, side.reporter],
             first_pause=0.05,
             happened=side.events.happened,
+            fill=side.fill,
         )
         side.follow(agent.facts)
         tasks = [asyncio.create_task(agent.run()), asyncio.create_task(side.run())]

@@ -31,7 +31,7 @@ from protokube.core.volumes.actions import CloudWriter
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 
 if TYPE_CHECKING:
-    from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+    from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork, KeptBackups
     from protokube.core.controlplane.model import Health
     from protokube.core.objects.model import ObjectFacts, ObjectKey
 
@@ -198,6 +198,10 @@ class BackupReader(Protocol):
 
     def work(self, etcds: Iterable[str]) -> Mapping[str, BackupWork | Unknown]:
         """The work on each etcd cluster's backups on this machine. Asks nobody."""
+
+    def kept(self, cluster: str, etcd: str) -> KeptBackups:
+        """The backups of an etcd cluster in the store, as evidence that it ran. Raises StoreError when the store
+        gives no answer."""
 
     def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
         """The backups of a member's etcd cluster in the store, and whether the member leads. Raises StoreError when

@@ -8,13 +8,15 @@ from pathlib import Path
 from msgspec import MsgspecError, Struct
 from msgspec.json import decode, encode
 
-from protokube.core.backup.model import BackupRecord
+from protokube.core.backup.model import BackupRecord, KeptBackups
 from protokube.core.backup.names import (
     BackupName,
     Listing,
     by_trust,
     data_object,
     metadata_object,
+    older_object,
+    parse_name,
     prefix,
     read_listing,
 )
@@ -32,6 +34,12 @@ class Newest(Struct, frozen=True):
     listing: Listing
     record: BackupRecord | None
     unreadable: tuple[str, ...]
+
+
+class Older(Struct, frozen=True):
+    """All backups up to this name are of an older cluster."""
+
+    through: str
 
 
 class Catalogue:
@@ -72,6 +80,38 @@ class Catalogue:
                 f"{self._at(name)}.json: the metadata of {record.name}; it was moved, or is damaged"
             )
         return record
+
+    def kept(self) -> KeptBackups:
+        """The complete backups of this cluster, without those of an older one of the same name."""
+        through, _ = self._older()
+        names = tuple(name for name in self.listing().complete if through is None or name > through)
+        return KeptBackups(len(names), names[-1] if names else None)
+
+    def give_up(self, through: BackupName) -> None:
+        """From now on all backups up to one are of an older cluster. They are kept."""
+        name, content = older_object(self._cluster, self._etcd), encode(Older(str(through)))
+        _, version = self._older()
+        stands = (
+            self._store.put_if_absent(name, content)
+            if version is None
+            else self._store.compare_and_swap(name, content, version)
+        )
+        if not stands:
+            raise StoreError(f"{name}: another node has written it right now; look again")
+
+    def _older(self) -> tuple[BackupName | None, str | None]:
+        """The last backup of an older cluster, and the version of the object that says so."""
+        name = older_object(self._cluster, self._etcd)
+        found = self._store.get(name)
+        if found is None:
+            return None, None
+        try:
+            through = parse_name(decode(found.content, type=Older).through)
+        except MsgspecError as error:
+            raise DamagedRecordError(f"{name}: it names no backup: {error}") from error
+        if through is None:
+            raise DamagedRecordError(f"{name}: it names no backup; put it back from a copy")
+        return through, found.version
 
     def put_data(self, at: int, revision: int, path: Path) -> BackupName:
         """Put a backup's snapshot, and return its name: another one of that second is none to be replaced."""

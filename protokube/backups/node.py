@@ -13,7 +13,7 @@ from protokube.backups.take import is_working
 from protokube.backups.wishes import Wishes
 from protokube.backups.worker import Job, begin, own_client, state_file, work_folder
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
-from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork, KeptBackups
 from protokube.core.backup.names import BackupName
 from protokube.core.model import Unknown
 from protokube.errors import ProviderError, StoreError, explain
@@ -51,6 +51,10 @@ class NodeBackups:
         found = Catalogue(self._opened(), cluster, member.etcd).newest(time.time())
         restoring = restored_backup(Wishes(self._opened(), cluster, member.etcd))
         return BackupAnswers(found.listing, found.record, leads, found.unreadable, restoring)
+
+    def kept(self, cluster: str, etcd: str) -> KeptBackups:
+        """See ports.BackupReader."""
+        return Catalogue(self._opened(), cluster, etcd).kept()
 
     def start_backup(self, action: TakeBackup) -> None:
         """See core/backup/actions.py."""

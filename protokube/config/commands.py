@@ -52,11 +52,12 @@ def _etcd_parser() -> argparse.ArgumentParser:
         description="status shows an etcd cluster as this node's member sees it, with all that is wrong. replace "
         "puts a new member in a lost one's place. upgrade shows the way to a version, and takes a backup before it. "
         "defrag gives the free pages of this node's database back to its disk. backups lists an etcd cluster's "
-        "backups, or proves one again; backup takes one. restore is this node's part in a restore. What would be "
-        "done is shown first; --dry-run only shows it.",
+        "backups, or proves one again; backup takes one. restore is this node's part in a restore. new lets an etcd "
+        "cluster be born although there are backups of an older one. What would be done is shown first; --dry-run "
+        "only shows it.",
         allow_abbrev=False,
     )
-    verbs = ("status", "replace", "upgrade", "defrag", "backups", "backup", "restore")
+    verbs = ("status", "replace", "upgrade", "defrag", "backups", "backup", "restore", "new")
     out.add_argument("verb", choices=verbs, help="what to do")
     out.add_argument("--cluster", metavar="NAME", help="the etcd cluster; status, defrag, backups, backup: all here")
     out.add_argument("--member", metavar="NAME", help="replace: the lost member")
@@ -145,7 +146,7 @@ def etcd_command(arguments: Sequence[str]) -> EtcdCommand | None:
         raise UsageError("etcd replace: needs --cluster and --member")
     if given.member and given.verb != "replace":
         raise UsageError(f"etcd {given.verb}: takes no member")
-    if (given.verb == "restore" or given.backup) and not given.cluster:
+    if (given.verb in ("restore", "new") or given.backup) and not given.cluster:
         raise UsageError(f"etcd {given.verb}: needs --cluster")
     if given.backup and (given.verb not in ("backups", "restore") or given.abandon):
         raise UsageError(f"etcd {given.verb}: takes no backup{' with --abandon' if given.abandon else ''}")

@@ -13,7 +13,7 @@ from protokube.core.pki.model import PKI_DIR, Certificate
 if TYPE_CHECKING:
     from protokube.backups.node import NodeBackups
     from protokube.core.backup.actions import RemoveBackups, TakeBackup
-    from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork
+    from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork, KeptBackups
     from protokube.core.controlplane.model import Health
     from protokube.core.etcd.actions import TellAuthorities, UpdateMember
     from protokube.core.etcd.health import ClusterView
@@ -152,6 +152,10 @@ class Backups:
     def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
         """See ports.BackupReader."""
         return self._node().answers(cluster, member)
+
+    def kept(self, cluster: str, etcd: str) -> KeptBackups:
+        """See ports.BackupReader."""
+        return self._node().kept(cluster, etcd)
 
     def start_backup(self, action: TakeBackup) -> None:
         """See core/backup/actions.py."""

@@ -202,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
             prog="protokube",
             usage="protokube [options]\n       protokube accept RULE VOLUME --filesystem UUID [--yes] [options]\n"
             "       protokube pki status|rotate|create|kubeconfig [options]\n"
-            "       protokube etcd status|replace|upgrade|defrag|backups|backup|restore [options]\n"
+            "       protokube etcd status|replace|upgrade|defrag|backups|backup|restore|new [options]\n"
             "       protokube token create|list|delete [options]",
             description="Turns a bare machine into a Kubernetes control-plane node: volumes, etcd, names, kubelet. "
             "`protokube accept --help` tells how to overrule one refusal of one volume, once; "

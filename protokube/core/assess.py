@@ -58,6 +58,7 @@ class Wanted(Struct, frozen=True):
     the cluster, and its members here, whose backups concern this node; `backup_answers`: those of them about which
     the store and etcd are to be asked. `served`: our own members whose client port to ask, since they are to restart.
     `health`: how to ask after our etcd clusters, for the report.
+    `kept`: the cluster, and those of its etcd clusters of which the store may have backups.
     `objects`: what to ask this node's API server for. `endpoints`: of this node, to ask for health.
     """
 
@@ -73,6 +74,7 @@ class Wanted(Struct, frozen=True):
     backup_answers: tuple[BackedUp, ...] = ()
     served: tuple[LocalMember, ...] = ()
     objects: tuple[ObjectKey, ...] = ()
+    kept: tuple[str, tuple[str, ...]] = ("", ())
     health: tuple[HealthQuestion, ...] = ()
     endpoints: frozenset[str] = frozenset()
 
@@ -116,7 +118,15 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     disks = assess_disks(config.disks, storage, history.attachments, (volumes, read_accepted(node.files)))
     named = names_with_addresses(observed.records)
     etcd_facts = EtcdFacts(
-        observed.at.now, cloud, storage, node, observed.answers, named, observed.served, observed.health
+        observed.at.now,
+        cloud,
+        storage,
+        node,
+        observed.answers,
+        named,
+        observed.served,
+        observed.health,
+        observed.kept,
     )
     needs = pki_needs(config.etcd, etcd_facts, volumes, mounted_members(config.etcd, etcd_facts, disks))
     api_names = names_of_api(volumes.cluster_id, config.etcd.suffix(volumes.cluster_id))
@@ -141,6 +151,7 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
     wanted = replace(wanted, certificates=bool(pki.wanted), authorities=pki.cluster if pki.asks else None)
     if backup is not None:
         wanted = replace(wanted, backups=(backup.cluster, backup.members), backup_answers=backup.asks)
+    wanted = replace(wanted, kept=(volumes.cluster_id, etcd.backed_up))
     plane, objects = None, None
     if config.control_plane:
         from protokube.core.assess_control_plane import assess_control_plane, assess_objects

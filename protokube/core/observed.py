@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from protokube.core.backup.model import BackupFacts
+from protokube.core.backup.model import BackupFacts, KeptBackups
 from protokube.core.disks.model import StorageFacts
 from protokube.core.dns.model import RecordSet
 from protokube.core.etcd.health import ClusterView
@@ -27,7 +27,8 @@ class Observed(Struct, frozen=True):
     """The facts of one snapshot. A part that could not be read is Unknown, never empty.
 
     `answers` has an entry for each etcd cluster whose members were asked, `served` for each whose member of ours was
-    asked, `records` for each name that was read, `endpoints` for each of this node that was asked.
+    asked, `records` for each name that was read, `endpoints` for each of this node that was asked, `kept` for each
+    etcd cluster about whose backups the store was asked.
     """
 
     at: Moment
@@ -43,3 +44,4 @@ class Observed(Struct, frozen=True):
     served: Mapping[str, ServedEtcd | Unknown] = {}
     objects: ObjectFacts = ObjectFacts()
     health: Mapping[str, ClusterView] = {}
+    kept: Mapping[str, KeptBackups | Unknown] = {}

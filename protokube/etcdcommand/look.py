@@ -18,7 +18,7 @@ from protokube.core.etcd.bootstrap import peer_addresses
 from protokube.core.etcd.health import ClusterView, is_gone
 from protokube.core.etcd.model import MountedMember
 from protokube.core.etcd.running import Alarm, PeerAbout
-from protokube.core.etcd.tls import CLIENT
+from protokube.core.etcd.tls import CLIENT, uses_tls
 from protokube.core.history import History
 from protokube.core.pki.model import PKI_DIR
 from protokube.core.static_pod import manifest_env
@@ -39,13 +39,15 @@ class ImpossibleError(Exception):
 
 
 class Cluster(Struct, frozen=True):
-    """One etcd cluster that this node has a member of. `cluster_id` is Kubernetes's, `suffix` that of its names."""
+    """One etcd cluster that this node has a member of. `cluster_id` is Kubernetes's, `suffix` that of its names.
+    `scheme` is what its peers speak, `https` or `http`."""
 
     key: str
     own: MountedMember
     client: EtcdClient
     cluster_id: str
     suffix: str
+    scheme: str = "http"
 
     @property
     def name(self) -> str:
@@ -59,9 +61,8 @@ class Cluster(Struct, frozen=True):
 
     def peer_url(self, me: str) -> str:
         """The peer URL of a member, as ours spells its own."""
-        scheme = manifest_env(self.own.manifest).get("ETCD_LISTEN_PEER_URLS", "http:").partition(":")[0]
         template = self.own.template
-        return f"{scheme}://{template.member_name(me)}{self.suffix}:{template.peer_port}"
+        return f"{self.scheme}://{template.member_name(me)}{self.suffix}:{template.peer_port}"
 
 
 class Node:
@@ -72,15 +73,18 @@ class Node:
         self._seen = observer.first(History())
         self._seeing: dict[str, Seeing] = {}
 
-    def clusters(self, wanted: str | None) -> list[Cluster]:
+    def clusters(self, wanted: str | None, *, blank: bool = False) -> list[Cluster]:
         """The etcd clusters that this node's mounted volumes have members of; the wanted one alone, if there is one.
+        `blank`: those as well whose member has no manifest, since it never ran or may not run.
 
         Raises ImpossibleError when there is none.
         """
         judged = self._seen.judged
         members = judged.etcd.members if judged.etcd is not None else ()
         found = [
-            self._cluster(one) for one in members if one.manifest and wanted in (None, one.volume.member.cluster)
+            self._cluster(one)
+            for one in members
+            if (one.manifest or blank) and wanted in (None, one.volume.member.cluster)
         ]
         if not found:
             what = f"etcd cluster {wanted}" if wanted else "any etcd cluster"
@@ -96,7 +100,11 @@ class Node:
         certificate = Path(self._chosen.settings.root, PKI_DIR.lstrip("/"), CLIENT)
         tls = Tls(certificate, LOOPBACK) if scheme == "https" else None
         client = EtcdClient(Server(f"{scheme or 'http'}://{LOOPBACK}:{own.template.client_port}", tls))
-        return Cluster(own.volume.member.cluster, own, client, cluster_id, suffix)
+        key = own.volume.member.cluster
+        listens = manifest_env(own.manifest).get("ETCD_LISTEN_PEER_URLS", "")
+        secure = uses_tls(self._chosen.config.etcd, own, self._seen.observed.answers.get(key))
+        peers = listens.partition(":")[0] or ("https" if secure else "http")
+        return Cluster(key, own, client, cluster_id, suffix, peers)
 
     def view(self, cluster: Cluster) -> ClusterView:
         """What our member of an etcd cluster says, and which of the others answer."""

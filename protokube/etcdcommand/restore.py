@@ -10,16 +10,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from protokube.backups.member import Member, alone, put_mark, read_mark
-from protokube.backups.restore import advance, left_behind
+from protokube.backups.restore import advance, left_behind, read_identity
 from protokube.backups.tools import choose_tool
 from protokube.backups.wishes import Wishes
 from protokube.backups.worker import wake_daemon
 from protokube.config.choice import Chosen
 from protokube.core.backup.assess import spell_age
+from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.names import is_future
 from protokube.core.backup.restore import RestoreWish, Stage
 from protokube.core.backup.tools import BUMP
+from protokube.core.disks.identity import Identity
+from protokube.core.etcd.versions import image_to_run
+from protokube.core.model import Rejected
 from protokube.core.static_pod import image_version, manifest_image, spell_version
 from protokube.etcdcommand.backups import LATEST, catalogue_of, find_backup
 from protokube.etcdcommand.look import Cluster, ImpossibleError, pause
@@ -72,7 +78,9 @@ class Restore:
             raise ImpossibleError(
                 f"restore {under_way.number}, of backup {under_way.backup.name}, is under way; end it first"
             )
-        wish = under_way or self._drafted(backup or LATEST)
+        identity = read_identity(member)
+        wish = under_way or self._drafted(backup or LATEST, identity)
+        self._check_scheme(wish)
         choose_tool(self._chosen.config.backup.tools, wish.etcd_version)
         print(self._plan(wish, begun=under_way is not None), flush=True)
         if member.me in wish.restored and marked is None:
@@ -140,11 +148,20 @@ class Restore:
         advance(member, self._wishes, self._catalogue, self._chosen.config.backup.tools)
         self._wake_daemon()
 
-    def _drafted(self, backup: str) -> RestoreWish:
+    def _check_scheme(self, wish: RestoreWish) -> None:
+        """A member that ran goes on with TLS, or without, and the wish says what all are to do."""
+        own, scheme = self._cluster.own, self._cluster.scheme
+        if own.manifest and not wish.urls[self._member.me].startswith(f"{scheme}:"):
+            raise ImpossibleError(
+                f"restore {wish.number} names {wish.urls[self._member.me]} for member {self._member.me}, which "
+                f"speaks {scheme} (expected the same): abandon it, and begin it on this node"
+            )
+
+    def _drafted(self, backup: str, identity: Identity) -> RestoreWish:
         """What would be wished."""
         own, cluster = self._cluster.own, self._cluster
         record = find_backup(self._catalogue, backup)
-        runs = image_version(manifest_image(own.manifest) or "")
+        runs = image_version(manifest_image(own.manifest) or self._image(identity, record))
         version = spell_version(runs) or record.etcd_version
         taken_of = image_version(f"etcd:{record.etcd_version}")
         if runs is not None and taken_of is not None and runs[:2] < taken_of[:2]:
@@ -154,6 +171,14 @@ class Restore:
         members = {me: own.template.member_name(me) for me in own.volume.member.members}
         urls = {me: cluster.peer_url(me) for me in members}
         return RestoreWish(0, record, members, urls, version)
+
+    def _image(self, identity: Identity, record: BackupRecord) -> str:
+        """The image that the daemon will run on the backup's data, where no manifest says it."""
+        known = replace(identity, started=True, etcd_version=identity.etcd_version or record.etcd_version)
+        image = image_to_run(self._chosen.config.etcd, self._cluster.own, known)
+        if isinstance(image, Rejected):
+            raise ImpossibleError(f"what is to run on the backup's data isn't known: {image.evidence}")
+        return image
 
     def _plan(self, wish: RestoreWish, *, begun: bool) -> str:
         backup, data = wish.backup, self._cluster.own.template.data_dir

@@ -18,6 +18,7 @@ from protokube.etcdcommand.backup import backup_before
 from protokube.etcdcommand.backups import as_json, catalogue_of, list_text, prove_again, records_of
 from protokube.etcdcommand.defrag import defragment
 from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, looking
+from protokube.etcdcommand.newcluster import allow_new
 from protokube.etcdcommand.replace import replace_member
 from protokube.etcdcommand.restore import Restore
 from protokube.etcdcommand.upgrade import show_upgrade
@@ -40,7 +41,7 @@ def etcd(command: EtcdCommand, chosen: Chosen, started: float) -> bool:
 
 
 def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
-    clusters = node.clusters(command.cluster)
+    clusters = node.clusters(command.cluster, blank=command.verb in ("restore", "backups", "new"))
     if command.verb == "status":
         return _status(chosen, node, command.cluster)
     if command.verb == "backups":
@@ -58,6 +59,9 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
         for cluster in clusters:
             backup = partial(backup_before, chosen, cluster, "before an upgrade")
             show_upgrade(node, cluster, command.to or _configured(chosen), backup, confirm)
+    elif command.verb == "new":
+        (cluster,) = clusters
+        allow_new(chosen, cluster, confirm)
     elif command.verb == "backup":
         for cluster in clusters:
             print(f"etcd cluster {cluster.key}: {backup_before(chosen, cluster, 'by command')}")

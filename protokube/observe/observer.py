@@ -34,6 +34,7 @@ from protokube.observe.wanted import (
     read_contents,
     read_disks,
     read_endpoints,
+    read_kept,
     read_objects,
     read_served,
 )
@@ -135,6 +136,7 @@ class Observer:
             read_certificates,
             read_authorities,
             read_served,
+            read_kept,
             read_names,
             read_endpoints,
         )
@@ -165,6 +167,7 @@ class Observer:
             read_certificates,
             read_authorities,
             read_served,
+            read_kept,
             read_names,
             read_backups,
             read_objects,

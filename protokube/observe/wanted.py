@@ -88,6 +88,13 @@ def read_served(asker: Asker, view: View, facets: frozenset[Facet]) -> Observed 
     return replace(view.observed, served={**known, **found})
 
 
+def read_kept(asker: Asker, view: View, _facets: frozenset[Facet]) -> Observed | None:
+    """The backups of etcd clusters that are to be born, once a reconcile."""
+    (cluster, etcds), known = view.judged.wanted.kept, view.observed.kept
+    reads: Reads = {etcd: partial(asker.readers.backups.kept, cluster, etcd) for etcd in etcds if etcd not in known}
+    return replace(view.observed, kept={**known, **asker.read(reads)}) if reads else None
+
+
 def read_endpoints(asker: Asker, view: View, _facets: frozenset[Facet]) -> Observed | None:
     """The health of programs on this node, of those that matter now and weren't asked yet."""
     known = view.observed.endpoints

@@ -75,13 +75,15 @@ class Lab:
         """The command on a member's node."""
         volume = SimpleNamespace(member=SimpleNamespace(me=me, members=tuple("abc")), target=f"/{me}")
         template = SimpleNamespace(data_dir="var/etcd/data")
-        own = SimpleNamespace(volume=volume, template=template, link=f"/{me}.manifest")
+        own = SimpleNamespace(volume=volume, template=template, link=f"/{me}.manifest", manifest="")
         chosen = SimpleNamespace(
             settings=SimpleNamespace(root=str(self.folder)),
             config=SimpleNamespace(backup=SimpleNamespace(tools=None)),
             store=SimpleNamespace(open=lambda: self.store),
         )
-        return Restore(cast(Any, chosen), cast(Any, SimpleNamespace(key="main", cluster_id=CLUSTER, own=own)))
+        return Restore(
+            cast(Any, chosen), cast(Any, SimpleNamespace(key="main", cluster_id=CLUSTER, own=own, scheme="http"))
+        )
 
 
 def is_old(member: Member) -> bool:
@@ -216,7 +218,7 @@ def test_the_backup_of_a_restore_under_way_is_told_and_one_that_can_t_be_read_is
 
 def test_a_backup_that_goes_while_its_restore_begins_ends_that(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     command = lab.command("a")
-    monkeypatch.setattr(command, "_drafted", lambda _backup: WISH)
+    monkeypatch.setattr(command, "_drafted", lambda *_: WISH)
     with pytest.raises(ImpossibleError, match="deleted right now"):
         command.run(None, lambda: None, 0.0)
     assert lab.wishes.under_way() is None and read_mark(lab.members["a"]) is None

@@ -42,13 +42,14 @@ class Lab:
             volume=SimpleNamespace(member=SimpleNamespace(me="a", members=("a",)), target="/volume"),
             template=SimpleNamespace(data_dir="var/etcd/data"),
             link="/etcd.manifest",
+            manifest="",
         )
         chosen = SimpleNamespace(
             settings=SimpleNamespace(root=str(self.folder)),
             config=SimpleNamespace(backup=SimpleNamespace(tools=None)),
             store=SimpleNamespace(open=lambda: self.store),
         )
-        cluster = SimpleNamespace(key="main", cluster_id=CLUSTER, own=own)
+        cluster = SimpleNamespace(key="main", cluster_id=CLUSTER, own=own, scheme="http")
         return Restore(cast(Any, chosen), cast(Any, cluster))
 
     def fulfilled(self) -> RestoreWish:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from protokube.core.backup.model import KeptBackups
+from protokube.core.backup.names import BackupName
 from protokube.core.disks.identity import Identity
 from protokube.core.etcd.bootstrap import (
     MemberFacts,
@@ -17,6 +19,7 @@ from protokube.core.etcd.bootstrap import (
     initial_state,
     needs_peers,
     peers_to_ask,
+    with_backups,
 )
 from protokube.core.etcd.model import EtcdPeerMember, PeerAnswers
 from protokube.core.model import Rejected, Unknown
@@ -266,3 +269,14 @@ def test_the_holders_of_other_members_are_asked() -> None:
         "http://10.0.0.2:2380": "b", "http://10.0.0.4:2380": "c", "http://[fd00::2]:2380": "b",
     }  # fmt: skip
     assert peers_to_ask(CloudSnapshot(INSTANCE, (), Unknown("throttled")), volumes, known(own), maybe_tls=False) == {}
+
+
+def test_backups_of_the_very_cluster_bar_a_new_one_and_a_silent_store_is_waited_for() -> None:
+    member = EtcdMember("main", "a", ("a", "b", "c"))
+    assert with_backups(member, KeptBackups()) is None
+    for unknown in (None, Unknown("no answer")):
+        judged = with_backups(member, unknown)
+        assert isinstance(judged, Wait) and judged.as_is
+    refused = with_backups(member, KeptBackups(3, BackupName(1_700_000_000, 7)))
+    assert isinstance(refused, Rejected) and refused.rule == "etcd/cluster-lost"
+    assert "3 backups" in refused.evidence and "etcd restore --cluster main" in refused.evidence

@@ -8,7 +8,7 @@ from msgspec.json import encode
 
 from protokube.backups.catalogue import Catalogue
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
-from protokube.core.backup.model import BackedUp, BackupAnswers, BackupRecord, BackupWork
+from protokube.core.backup.model import BackedUp, BackupAnswers, BackupRecord, BackupWork, KeptBackups
 from protokube.core.backup.names import data_object, metadata_object
 from protokube.core.model import Unknown
 from protokube.errors import ProviderError
@@ -21,6 +21,10 @@ class Backups(Port):
     def work(self, etcds: Iterable[str]) -> Mapping[str, BackupWork | Unknown]:
         with self._process.reading("backup-work"):
             return {etcd: self._node.backup_work.get(etcd, BackupWork()) for etcd in etcds}
+
+    def kept(self, cluster: str, etcd: str) -> KeptBackups:
+        with self._process.reading("kept-backups"):
+            return Catalogue(self._world.store, cluster, etcd).kept()
 
     def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
         with self._process.reading("backup-answers"):

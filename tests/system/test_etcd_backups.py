@@ -19,7 +19,7 @@ import pytest
 from tests.lab.cluster import LIMIT, Cluster, acknowledged, cluster_id, etcd_pid, healthy, run, value
 from tests.lab.etcd_releases import TOOLS
 from tests.lab.load import Writer
-from tests.lab.trial import CLUSTER, TrialNode, both, until
+from tests.lab.trial import CLUSTER, TrialNode, both, until, volume
 
 pytestmark = pytest.mark.root
 
@@ -162,6 +162,40 @@ def test_three_members_come_back_whatever_is_killed(made: Make, killed: str) -> 
     assert value(c, "again") == "y"
     again = command(a, "restore", "--cluster", "main", "--abandon")
     assert again.returncode == 1 and "is under way" in again.stderr
+
+
+@pytest.mark.parametrize("lost", ["abc", "bc"])
+def test_blank_volumes_in_the_place_of_lost_ones_are_restored(made: Make, lost: str) -> None:
+    """All volumes of main are lost, or a majority: no cluster is born empty, and the command brings it back. TLS."""
+    cluster, nodes, store = made("abc")
+    a, b, c = nodes
+    acknowledged(a, "kept", "x")
+    assert command(a, "backup", "--cluster", "main").returncode == 0
+    taken = len(records(store))
+    for node in nodes:
+        node.power_cut()
+    main = [volume(f"main-{me}-2" if me in lost else f"main-{me}", "main", f"{me}/a,b,c", TWICE) for me in "abc"]
+    events = [volume(f"events-{me}", "events", f"{me}/a,b,c", TWICE) for me in "abc"]
+    cluster.lists([*main, *events])
+    for node in nodes:
+        node.power_on()
+        run(node)
+    expected = {"abc": "etcd/cluster-lost", "bc": "etcd/member-lost"}[lost]
+
+    def refused(node: TrialNode) -> bool:
+        return any(one["rule"] == expected for one in node.report("--dry-run")["refusals"])
+
+    until("the blank ones are refused", lambda: sum(map(refused, nodes)) == len(lost), LIMIT)
+    assert not healthy(b, ports=(4001,)) and len(records(store)) == taken
+    first = restore(c)
+    until("the restore is begun", lambda: "waiting for" in c.log("restore.log") or first.poll() is not None, LIMIT)
+    for node, one in {c: first, b: restore(b), a: restore(a)}.items():
+        assert one.wait(LIMIT) == 0, node.log("restore.log")
+    until("all serve again", lambda: healthy(*nodes), LIMIT)
+    assert [value(node, "kept") for node in nodes] == ["x"] * 3
+    acknowledged(c, "again", "y")
+    manifests = [next(node.path("/mnt").glob("master-main-*/k8s.io/manifests/etcd.manifest")) for node in nodes]
+    assert all("https://" in path.read_text() for path in manifests)
 
 
 def test_a_restore_is_abandoned_before_all_have_stopped(made: Make) -> None:

@@ -76,6 +76,16 @@ class BackupAnswers(Struct, frozen=True):
     restoring: BackupName | Unknown | None = None
 
 
+class KeptBackups(Struct, frozen=True):
+    """The backups that the store has of an etcd cluster, as evidence that it ran: how many, and the newest.
+
+    Those count that the operator hasn't said to be of an older cluster (`protokube etcd new`).
+    """
+
+    count: int = 0
+    newest: BackupName | None = None
+
+
 class BackupFacts(Struct, frozen=True):
     """The facts, by etcd cluster. `answers` has those that were asked in this reconcile."""
 

@@ -71,6 +71,11 @@ def metadata_object(cluster: str, etcd: str, name: BackupName) -> str:
     return f"{prefix(cluster, etcd)}{name}.json"
 
 
+def older_object(cluster: str, etcd: str) -> str:
+    """The store's object that names the last backup of an older cluster of the same name."""
+    return f"{prefix(cluster, etcd)}older.json"
+
+
 def read_listing(objects: Iterable[str]) -> Listing:
     """Sort the names of objects below a prefix. What isn't a backup's is passed over."""
     endings: dict[BackupName, set[str]] = {}

@@ -30,6 +30,7 @@ _REMEDIES: Mapping[str, str] = {
     "etcd/data-lost": f"{_PEERS}; replace the member with the commands that the report spells",
     "etcd/manifest-occupied": "another's file stands in kubelet's folder: move it away",
     "etcd/member-lists": f"{_PEERS}; give all volumes of the etcd cluster one list",
+    "etcd/cluster-lost": f"{_PEERS}; restore a backup, or say once that they are of an older one: protokube etcd new",
     "etcd/member-lost": f"{_PEERS}; replace the member with the commands that the report spells",
     "etcd/version": "etcd supports one minor step at a time; name the image with --etcd-image",
     "filesystem/check-failed": "a mount may add to the damage: run e2fsck -f on the unmounted disk",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from protokube.core.backup.model import RESTORE_MARK
@@ -25,6 +25,7 @@ from protokube.core.etcd.bootstrap import (
     initial_state,
     needs_peers,
     peers_to_ask,
+    with_backups,
 )
 from protokube.core.etcd.links import awaits_names, member_names, stale_links, why_link
 from protokube.core.etcd.manifest import Wanted, wanted_manifest
@@ -90,7 +91,9 @@ def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, b
     stale = tuple(stale_links(settings, facts, members, kept))
     report_health(facts, {one.member.template.key: one.member.volume.id for one in verdicts}, findings)
     health = health_questions(facts, volumes, verdicts)
-    return EtcdAssessment(members, verdicts, stale, questions, awaited, asked, health, findings)
+    return EtcdAssessment(
+        members, verdicts, stale, questions, awaited, asked, health, tuple(judge.backed_up), findings
+    )
 
 
 def _report_unread(facts: EtcdFacts, disks: DisksAssessment, findings: Findings) -> None:
@@ -104,13 +107,15 @@ def _report_unread(facts: EtcdFacts, disks: DisksAssessment, findings: Findings)
 
 
 class _Judge(Struct, frozen=True):
-    """Judges one mounted member after the other; what it refuses or waits for goes to `findings`."""
+    """Judges one mounted member after the other; what it refuses or waits for goes to `findings`. `backed_up`:
+    the etcd clusters of which backups would bar a start."""
 
     settings: EtcdSettings
     facts: EtcdFacts
     tracking: AnswerTracking
     before: Before
     findings: Findings
+    backed_up: list[str] = field(default_factory=list)
 
     @property
     def volumes(self) -> VolumesAssessment:
@@ -186,7 +191,7 @@ class _Judge(Struct, frozen=True):
             known = replace(known, tls=tls)
         elif known.tls and member.has_data:
             verdict = self._tell(verdict, identity, known)
-        start = initial_state(self.volumes, known, self._peer_facts(member))
+        start = self._unless_backed_up(member, initial_state(self.volumes, known, self._peer_facts(member)))
         if not isinstance(start, Start):
             return self._not_started(verdict, start, known)
         image = image_to_run(self.settings, member, identity)
@@ -194,6 +199,14 @@ class _Judge(Struct, frozen=True):
             self.findings.refuse(volume.id, image.rule, image.evidence)
             return verdict
         return self._start(verdict, start, self._image(member, image, known), known)
+
+    def _unless_backed_up(self, member: MountedMember, start: Start | Rejected | Wait) -> Start | Rejected | Wait:
+        """What is to be done, unless a cluster would be born of which the named store has backups."""
+        if not isinstance(start, Start) or start.state != "new" or not self.settings.store_shared:
+            return start
+        cluster = member.volume.member.cluster
+        self.backed_up.append(cluster)
+        return with_backups(member.volume.member, self.facts.kept.get(cluster)) or start
 
     def _image(self, member: MountedMember, image: str, known: MemberFacts) -> str:
         """The image to write: the wanted one in our member's turn, else the one that it runs."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from protokube.core.backup.model import KeptBackups
 from protokube.core.disks.identity import Identity
 from protokube.core.etcd.model import EtcdPeerMember, EtcdTemplate, InitialState, PeerAnswers
 from protokube.core.model import Rejected, Unknown
@@ -20,8 +21,11 @@ _REPLACE = (
     "if its data is lost for good, replace the member: on a living one's node run "
     "`protokube etcd replace --cluster {cluster} --member {me}`"
 )
-REPLACE_MEMBER = _REPLACE + "; this node goes on by itself"
-REPLACE_VOLUME = _REPLACE + ", and give the member a blank volume, with an id of its own, in this one's place"
+_RESTORE = "; where a majority of the members is lost, restore a backup: `protokube etcd restore --cluster {cluster}`"
+REPLACE_MEMBER = _REPLACE + "; this node goes on by itself" + _RESTORE
+REPLACE_VOLUME = (
+    _REPLACE + ", and give the member a blank volume, with an id of its own, in this one's place" + _RESTORE
+)
 
 
 class Start(Struct, frozen=True):
@@ -98,6 +102,29 @@ def initial_state(volumes: VolumesAssessment, facts: MemberFacts, peer_facts: Pe
         )
         return Rejected("etcd/member-lists", evidence)
     return start
+
+
+def with_backups(member: EtcdMember, kept: KeptBackups | Unknown | None) -> Rejected | Wait | None:
+    """Why an etcd cluster isn't born although nothing else tells that it ran: the store has backups of it. None when
+    it may be. `kept`: what the store has of it; None where it wasn't asked yet.
+
+    Not even --etcd-bootstrap overrules them: it stays in configurations, and backups are there for the day on which
+    every volume is lost.
+    """
+    cluster = member.cluster
+    if kept is None:
+        return Wait("the store is asked whether it has backups of it", external=False, as_is=True)
+    if isinstance(kept, Unknown):
+        reason = f"whether the store has backups of it isn't known, and it would start empty ({kept.reason})"
+        return Wait(reason, external=False, as_is=True)
+    if kept.newest is None:
+        return None
+    return Rejected(
+        "etcd/cluster-lost",
+        f"etcd cluster {cluster} would start empty, and the store has {kept.count} backups of it, the newest "
+        f"{kept.newest}. Restore one, on each member's node: protokube etcd restore --cluster {cluster}. If those "
+        f"are of an older cluster that is given up, say so once: protokube etcd new --cluster {cluster}",
+    )
 
 
 def _other_lists(volumes: VolumesAssessment, own: MemberVolume) -> str:

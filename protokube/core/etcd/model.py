@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from protokube.core.backup.model import KeptBackups
 from protokube.core.disks.model import StorageFacts, VolumeContents, VolumeLayout
 from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.running import Alarm, ClusterMember
@@ -134,7 +135,8 @@ class EtcdFacts(Struct, frozen=True):
     """The facts that members are judged by.
 
     `named` are the names that have addresses. `served` is what our own members serve, by etcd cluster, where it was
-    asked for. `health` is how these clusters were when they were last asked: it decides nothing.
+    asked for. `health` is how these clusters were when they were last asked: it decides nothing. `kept`: the
+    backups of etcd clusters about which the store was asked.
     """
 
     now: float
@@ -145,6 +147,7 @@ class EtcdFacts(Struct, frozen=True):
     named: frozenset[str] | Unknown = frozenset()
     served: Mapping[str, ServedEtcd | Unknown] = {}
     health: Mapping[str, ClusterView] = {}
+    kept: Mapping[str, KeptBackups | Unknown] = {}
 
 
 class MountedMember(Struct, frozen=True):
@@ -230,7 +233,8 @@ class EtcdAssessment(Struct, frozen=True):
     """The judgement of this machine's members.
 
     `questions`: the peer URLs to ask, with the member behind each, for every etcd cluster in which our member never
-    started. `awaited`: the names that a first link waits for.
+    started. `awaited`: the names that a first link waits for. `backed_up`: the etcd clusters whose backups matter,
+    since a member is to start as `new`.
     """
 
     members: tuple[MountedMember, ...] = ()
@@ -240,4 +244,5 @@ class EtcdAssessment(Struct, frozen=True):
     awaited: frozenset[str] = frozenset()
     asked: tuple[LocalMember, ...] = ()
     health: tuple[HealthQuestion, ...] = ()
+    backed_up: tuple[str, ...] = ()
     findings: Findings = field(default_factory=Findings)

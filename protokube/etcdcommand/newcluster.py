@@ -1,0 +1,40 @@
+"""`protokube etcd new`: the backups in the store are of an older cluster, and one of that name may be born."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from protokube.backups.worker import wake_daemon
+from protokube.config.choice import Chosen
+from protokube.core.backup.assess import spell_age
+from protokube.etcdcommand.backups import catalogue_of
+from protokube.etcdcommand.look import Cluster, ImpossibleError
+
+
+def allow_new(chosen: Chosen, cluster: Cluster, confirm: Callable[[], None] | None) -> None:
+    """Say in the store, once for all nodes, that the backups up to the newest are of an older cluster. `confirm`
+    asks; None only shows the plan.
+
+    Raises ImpossibleError where our member has data, or where no backup bars it.
+    """
+    if cluster.own.has_data:
+        raise ImpossibleError(
+            f"member {cluster.name} of etcd cluster {cluster.key} has data: nothing new can be born"
+        )
+    catalogue = catalogue_of(chosen, cluster)
+    kept = catalogue.kept()
+    if kept.newest is None:
+        raise ImpossibleError(f"the store has no backups of etcd cluster {cluster.key}, so none bars it")
+    age = spell_age(max(0.0, time.time() - kept.newest.at))
+    print(
+        f"Etcd cluster {cluster.key} is to be born empty. The store has {kept.count} backups of it, the newest "
+        f"{kept.newest}, {age} old. All of them are of an older cluster then, and are kept.",
+        flush=True,
+    )
+    if confirm is None:
+        return
+    confirm()
+    catalogue.give_up(kept.newest)
+    wake_daemon(chosen.settings.root, cluster.key)
+    print(f"Etcd cluster {cluster.key} may be born now, on all nodes.")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import protokube
-from benchmarks import agent, aws, bootstrap, converged, dns_zone_size, hub, pyz
+from benchmarks import agent, aws, bootstrap, converged, dns_zone_size, hub, kubeleet, pyz
 
 ALL = {
     "bootstrap": bootstrap.main,
@@ -16,6 +16,7 @@ ALL = {
     "dns_zone_size": dns_zone_size.main,
     "agent": agent.main,
     "hub": hub.main,
+    "kubeleet": kubeleet.main,
     "pyz": pyz.main,
 }
 

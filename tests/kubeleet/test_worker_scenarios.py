@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from protokube.kubeleet.connect import BLOCK, LIMIT
 from protokube.kubeleet.core.pod import Wanted
 from tests.kubeleet.programs import Lab, lab
 from tests.lab.redis_server import RedisServer, redis_server, until
@@ -173,3 +176,13 @@ def test_scenario_14_a_redis_that_lost_everything_stops_nothing(tmp_path: Path) 
         until(lambda: programs.status()["queued"] == 0 and programs.status()["doubles"] == 0)
         until(lambda: accepted(redis, *redis.do("SMEMBERS", "cs:w1"), w="w1"))
         assert [one.what for one in programs.ledger("w1", "start", "stop")] == ["start"] * 4
+
+
+def test_a_worker_that_was_frozen_for_a_while_takes_pods_again(redis: RedisServer, programs: Lab) -> None:
+    """With redis-py's time-outs in the task that takes pods, that task ended without a word."""
+    (worker,) = programs.workers("worker1")
+    worker.signal(signal.SIGSTOP)
+    time.sleep(LIMIT + BLOCK + 1)
+    worker.signal(signal.SIGCONT)
+    redis.do("LPUSH", "pq:worker1", SEED)
+    until(lambda: accepted(redis, SEED.encode()))

@@ -1,0 +1,58 @@
+"""Scenario 9: a worker whose network is cut, with and without `--stop-when-cut-off`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from protokube.kubeleet.core.pod import Wanted
+from tests.kubeleet.programs import Lab, lab
+from tests.lab.netns import Network
+from tests.lab.redis_server import RedisServer, until
+
+HERE = "10.77.0.1"
+pytestmark = pytest.mark.root
+
+
+def together(programs: Lab) -> list[str]:
+    """The containers that were started on one machine before the other had stopped them."""
+    found = []
+    for stopped in programs.ledger("w2", "stop"):
+        starts = [one.at for one in programs.ledger("w1", "start") if one.name == stopped.name]
+        found += [stopped.name for at in starts if at < stopped.at]
+    return found
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["keeps", "stops"])
+def test_scenario_9_a_worker_that_is_cut_off(tmp_path: Path, stops: bool) -> None:
+    with Network(f"{HERE}/24") as network:
+        far = network.node("10.77.0.2/24")
+        with network.switch.inside():
+            redis = RedisServer(tmp_path / "redis", HERE)
+            try:
+                redis.start()
+                with lab(tmp_path, redis.url) as programs:
+                    run(redis, programs, far.command(), far.ip, stops)
+            finally:
+                redis.kill()
+
+
+def run(redis: RedisServer, programs: Lab, prefix: list[str], ip: object, stops: bool) -> None:
+    assert callable(ip)
+    programs.worker("w1").says("is in touch")
+    cut = programs.worker("w2", *(["--stop-when-cut-off"] if stops else []), prefix=prefix)
+    cut.says("is in touch")
+    programs.scheduler()
+    redis.do("LPUSH", "sq", *(Wanted("job", f"u{n}", "img", 1).encode() for n in range(6)))
+    until(lambda: redis.do("SCARD", "cs:w1") == redis.do("SCARD", "cs:w2") == 3)
+    there = set(programs.running("w2"))
+
+    ip("link", "set", "eth0", "down")
+    until(lambda: len(programs.running("w1")) == 6)
+    assert set(programs.running("w2")) == (set() if stops else there)
+    ip("link", "set", "eth0", "up")
+    cut.says("fenced: worker w2")
+    until(lambda: not programs.running("w2") and redis.do("SCARD", "cs:w1") == 6)
+    assert set(programs.running("w1", "w2").values()) == {1}
+    assert sorted(together(programs)) == ([] if stops else sorted(there))

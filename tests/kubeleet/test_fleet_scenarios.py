@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from protokube.kubeleet.core.pod import Wanted
 from tests.kubeleet.programs import Lab, lab
-from tests.lab.redis_server import RedisServer, redis_server, until
+from tests.lab.redis_server import LIMIT, RedisServer, redis_server, until
 
 STALE = 20.0
 
@@ -90,6 +91,19 @@ def test_dead_letters_are_listed_and_tried_again(redis: RedisServer, programs: L
     assert programs.ask("POST", "/dead/0/retry") == (200, {"pod": pods[0].decode()})
     assert programs.ask("POST", "/dead/7/retry")[0] == 404
     assert redis.do("LRANGE", "sq", 0, -1) == [pods[0]] and redis.do("LLEN", "dl") == 2
+
+
+def test_who_may_ask_is_asked_for_a_token(redis: RedisServer, programs: Lab, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    programs.service("--token-file", str(tmp_path / "token"))
+    assert programs.ask("GET", "/service")[0] == 401
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{programs.port}/service", headers={"Authorization": "Bearer secret"}
+    )
+    with urllib.request.urlopen(asked, timeout=LIMIT) as answer:
+        assert json.loads(answer.read()) == []
+    refused = programs.start("open", "service", "--listen", "0.0.0.0:0")
+    assert refused.process.wait(LIMIT) == 78 and "--token-file" in refused.log
 
 
 def test_a_service_api_without_redis_says_so(redis: RedisServer, programs: Lab) -> None:

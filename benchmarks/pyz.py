@@ -20,7 +20,6 @@ from tests.lab.trial import CHECKOUT
 
 PYZ = CHECKOUT / "build/protokube.pyz"
 RUNS = 25
-_SCRIPT = "#!{python}\nimport sys\nfrom protokube.__main__ import main\nsys.exit(main())\n"
 
 
 def main() -> None:
@@ -45,14 +44,15 @@ def main() -> None:
 
 
 def _installed(folder: Path) -> Path:
-    """An environment with the archive's files in its site-packages; its command."""
-    venv.create(folder, symlinks=True)
+    """An environment as `python3 -m venv` makes it, with the archive's files in its site-packages; its command."""
+    venv.create(folder, symlinks=True, with_pip=True)
     (packages,) = folder.glob("lib/python3.*/site-packages")
     with zipfile.ZipFile(PYZ) as archive, tarfile.open(fileobj=io.BytesIO(archive.read(PAYLOAD))) as payload:
         payload.extractall(packages, filter="data")
     compileall.compile_dir(packages, quiet=1)
     command = folder / "bin/protokube"
-    command.write_text(_SCRIPT.format(python=folder / "bin/python"))
+    # pip writes all commands alike, its own as well.
+    command.write_text((folder / "bin/pip").read_text().replace("pip._internal.cli.main", "protokube.__main__"))
     command.chmod(0o755)
     return command
 

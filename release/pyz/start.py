@@ -50,7 +50,7 @@ def main(loader: Any) -> int:
         launcher = import_module("launcher")
         if code := launcher.prepare(program, place, lambda name: loader.get_data(f"{archive}/{name}")):
             return int(code)
-    sys.path[0] = tree
+    sys.path[:] = [*sys.path[1:], tree]  # behind Python's own modules, as site-packages are
     return int(import_module(f"{program}.__main__").main())
 
 

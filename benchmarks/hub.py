@@ -35,7 +35,7 @@ from protokube.hub.operatorclient import HubApi
 from protokube.hub.pki import make_client, make_key, make_request, shown_pem
 
 MANY, HOST = 1000, "127.0.0.1"
-IDLE, AWAY = 60.0, 30.0
+IDLE, AWAY = 30.0, 20.0
 """Seconds for which idleness is measured, and for which the hub is away."""
 REPORT = json.dumps({"version": 1, "settled": True, "steps": [], "padding": "x" * 2000})
 
@@ -68,6 +68,8 @@ class Node:
             session.ws_connect(url, heartbeat=PING, max_msg_size=LARGEST) as ws,
         ):
             async for message in ws:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    break
                 match from_hub(message.data):
                     case HubHello():
                         await ws.send_str(encode(NodeHello(self.name, "boot", "0.1", "read-only", ("plan",))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from protokube.core.model import MIB, Fault
@@ -35,16 +35,23 @@ class AuditFile:
 
     def write(self, who: str, what: str, subject: str) -> Head:
         """Append a line, and bring it to the disk. Raises ProviderError."""
+        return self.write_all([(who, what, subject)])
+
+    def write_all(self, entries: Sequence[tuple[str, str, str]]) -> Head:
+        """Append lines (who, what, of which command or node), and bring them to the disk. Raises ProviderError."""
         with explain(f"write {self._path}"):
             opened = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX)
                 self._catch_up(opened)
-                line, head = append(self._head, self._clock(), who, what, subject)
+                lines, head = b"", self._head
+                for who, what, subject in entries:
+                    line, head = append(head, self._clock(), who, what, subject)
+                    lines += line + b"\n"
                 os.ftruncate(opened, self._size)  # a line that was cut off tells of nothing that happened
-                os.pwrite(opened, line + b"\n", self._size)
+                os.pwrite(opened, lines, self._size)
                 os.fsync(opened)
-                self._head, self._size = head, self._size + len(line) + 1
+                self._head, self._size = head, self._size + len(lines)
             finally:
                 os.close(opened)
         return self._head

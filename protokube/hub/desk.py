@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 from msgspec import Struct
 
@@ -52,6 +53,9 @@ class Desk:
         for kept in store.open_commands():
             self._under_way.add(kept, store.courses(kept.id))
         self._used: dict[str, int] = {}
+        self._heard: list[tuple[Link, Event]] = []
+        self.wake: Callable[[], None] = self.take_in
+        """Called when something was heard; the server takes it in a moment later, with what comes meanwhile."""
 
     # --- operators ---
 
@@ -128,21 +132,43 @@ class Desk:
             del self.links[link.node]
 
     def hear(self, link: Link, event: Event) -> None:
-        """Keep an event, acknowledge it, and send the next round."""
-        course = self._under_way.course(event.id, link.node) or self._store.course(event.id, link.node)
-        if event.seq == 0 or course is None:
-            word = event.data.get("check")
-            log.warning("node %s refuses what it was sent as %s: %.200r", link.node, event.id[:64] or "no id", word)
-            return
-        after = heard(course, event)
-        if after is not None:
-            with self._store.transaction():
+        """A node says something of a command. It is taken in with what else has come meanwhile."""
+        self._heard.append((link, event))
+        self.wake()
+
+    def take_in(self) -> None:
+        """Keep the events that were heard, acknowledge them, and send the next rounds.
+
+        All of them together: each transaction, and each line of the audit, waits for the disk.
+        """
+        heard_now, self._heard = self._heard, []
+        courses: dict[tuple[str, str], Course] = {}
+        changes: list[tuple[str, str, Course]] = []
+        acks: list[tuple[Link, Ack]] = []
+        ends: list[tuple[str, str, str]] = []
+        with self._store.transaction() if heard_now else nullcontext():
+            for link, event in heard_now:
+                place = (event.id, link.node)
+                course = courses.get(place) or self._under_way.course(*place) or self._store.course(*place)
+                if event.seq == 0 or course is None:
+                    word = event.data.get("check")
+                    log.warning("node %s refuses what it was sent as %s: %.200r", link.node, event.id[:64], word)
+                    continue
+                acks.append((link, Ack(event.id, event.seq)))
+                if (after := heard(course, event)) is None:
+                    continue
+                courses[place] = after
+                changes.append((*place, after))
                 self._store.add_event(link.node, self._within_quota(link.node, event))
-                self._store.put_course(event.id, link.node, after)
+                self._store.put_course(*place, after)
                 if after.stage in ENDED:
-                    self._audit.write(f"node {link.node}", _end(after), event.id)
-            self._under_way.put(event.id, link.node, after)
-        link.put(Ack(event.id, event.seq))
+                    ends.append((f"node {link.node}", _end(after), event.id))
+            if ends:
+                self._audit.write_all(ends)
+        for change in changes:
+            self._under_way.put(*change)
+        for link, ack in acks:
+            link.put(ack)
         self._go_on()
 
     def tick(self) -> None:

@@ -259,6 +259,9 @@ class NodeLink:
     async def _read(self, ws: ClientWebSocketResponse) -> int:
         try:
             async for message in ws:
+                if message.type is WSMsgType.ERROR:
+                    log.info("the link is lost: %s", message.data)  # aiohttp: nobody answered a ping
+                    break
                 if message.type is not WSMsgType.TEXT:
                     raise ProviderError("the hub sent a frame that isn't text")
                 await self._take(from_hub(message.data))

@@ -6,15 +6,15 @@ import asyncio
 import logging
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 from aiohttp import WSMsgType, web
 
 from protokube.core.model import MIB, Fault
+from protokube.hub.answers import answer, read, refusal, shown
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.access import ROUTES, Denied, may
 from protokube.hub.core.membership import Member, Shut
@@ -31,10 +31,10 @@ from protokube.hub.core.messages import (
     from_node,
 )
 from protokube.hub.core.names import Identity
-from protokube.hub.desk import Desk, Link, Submit
+from protokube.hub.desk import Desk, Link
 from protokube.hub.gate import Enrol, Gate, Granted, Renew
-from protokube.hub.page import HEADERS, View, render
-from protokube.hub.pki import Shown, shown
+from protokube.hub.operatorroutes import OperatorRoutes
+from protokube.hub.pki import Shown
 from protokube.hub.store import Store
 
 NO_CHECK_TIME = 0x200000
@@ -43,6 +43,8 @@ certificate: a refusal there reaches it as a closed connection, without a reason
 gate judges the times."""
 SWEEP = 0.5
 """Seconds between looks at who is out, and at what is over."""
+GATHER = 0.02
+"""Seconds in which what nodes say is gathered: it is brought to the disk together."""
 GREETING = 30.0
 """Seconds that a node may take for its hello."""
 RATE = MIB
@@ -83,25 +85,26 @@ class Server:
         self._failures: asyncio.Queue[BaseException] = asyncio.Queue()
 
     async def failed(self) -> None:
-        """Wait until the sweep breaks, and raise that: without it nobody would be put out any more."""
+        """Wait until something breaks that the hub can't go on without, and raise that."""
         raise await self._failures.get()
 
     def application(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(middlewares=[self._guard], client_max_size=LARGEST)
+        asked = OperatorRoutes(self._gate.hub, self._desk, self._store, self._audit, self._clock)
         handlers = {
             ("GET", "/v1/ca"): self._ca,
             ("POST", "/v1/enrol"): self._enrol,
             ("POST", "/v1/renew"): self._renew,
             ("GET", "/v1/link"): self._link,
-            ("GET", "/v1/nodes"): self._nodes,
-            ("GET", "/v1/audit"): self._audit_lines,
-            ("GET", "/v1/page"): self._page,
-            ("GET", "/v1/commands"): self._commands,
-            ("GET", "/v1/commands/{id}"): self._command,
-            ("GET", "/v1/commands/{id}/events"): self._events,
-            ("POST", "/v1/commands"): self._submit,
-            ("POST", "/v1/commands/{id}/cancel"): self._cancel,
+            ("GET", "/v1/nodes"): asked.nodes,
+            ("GET", "/v1/audit"): asked.audit_lines,
+            ("GET", "/v1/page"): asked.page,
+            ("GET", "/v1/commands"): asked.commands,
+            ("GET", "/v1/commands/{id}"): asked.command,
+            ("GET", "/v1/commands/{id}/events"): asked.events,
+            ("POST", "/v1/commands"): asked.submit,
+            ("POST", "/v1/commands/{id}/cancel"): asked.cancel,
         }
         for method, route in ROUTES:
             app.router.add_route(method, route, handlers[method, route])
@@ -111,28 +114,28 @@ class Server:
     # --- identity ---
 
     async def _ca(self, _request: web.Request) -> web.Response:
-        return _json({"hub": self._gate.hub, "bundle": self._gate.bundle})
+        return answer({"hub": self._gate.hub, "bundle": self._gate.bundle})
 
     async def _enrol(self, request: web.Request) -> web.Response:
-        return _granted(self._gate.enrol(await _read(request, Enrol)))
+        return _granted(self._gate.enrol(await read(request, Enrol)))
 
     async def _renew(self, request: web.Request) -> web.Response:
-        peer = _shown(request)
+        peer = shown(request)
         assert peer is not None and peer.identity is not None
-        answer = self._gate.renew(peer.identity.name, peer.serial, await _read(request, Renew))
-        if isinstance(answer, Denied):
+        made = self._gate.renew(peer.identity.name, peer.serial, await read(request, Renew))
+        if isinstance(made, Denied):
             self._sweep(everything=True)  # a copied key ends links as well
-        return _granted(answer)
+        return _granted(made)
 
     # --- links ---
 
     async def _link(self, request: web.Request) -> web.WebSocketResponse:
-        peer = _shown(request)
+        peer = shown(request)
         assert peer is not None and peer.identity is not None
         node = peer.identity.name
         member = self._gate.admit(node, peer.serial)
         if isinstance(member, Shut):
-            raise _refusal(403, f"{member.rule}: {member.reason}")
+            raise refusal(403, f"{member.rule}: {member.reason}")
         ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=LARGEST, compress=False)
         await ws.prepare(request)
         own = _Peer(ws, member, peer.serial)
@@ -207,22 +210,37 @@ class Server:
         await peer.ws.close(code=code, message=reason.encode()[:120])
 
     async def _sweeping(self, _app: web.Application) -> AsyncIterator[None]:
-        async def sweep() -> None:
-            try:
-                while True:
-                    await asyncio.sleep(SWEEP)
-                    self._sweep(everything=self._store.changed())
-                    self._desk.tick()
-            except Exception as error:
-                self._failures.put_nowait(error)
-                raise
+        heard = asyncio.Event()
+        self._desk.wake = heard.set
 
-        task = asyncio.create_task(sweep())
+        async def sweep() -> None:
+            while True:
+                await asyncio.sleep(SWEEP)
+                self._sweep(everything=self._store.changed())
+                self._desk.tick()
+
+        async def take_in() -> None:
+            while True:
+                await heard.wait()
+                await asyncio.sleep(GATHER)
+                heard.clear()
+                self._desk.take_in()
+
+        tasks = [asyncio.create_task(self._kept_up(work())) for work in (sweep, take_in)]
         yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for peer in list(self._peers.values()):
             peer.close(1001, "the hub is going away")
+
+    async def _kept_up(self, work: Coroutine[None, None, None]) -> None:
+        """Do what the hub can't go on without: what breaks it, ends the program."""
+        try:
+            await work
+        except Exception as error:
+            self._failures.put_nowait(error)
+            raise
 
     def _sweep(self, *, everything: bool) -> None:
         now = self._clock()
@@ -235,78 +253,19 @@ class Server:
                     code = SUPERSEDED if judged.rule == "superseded" else EXPELLED
                     peer.close(code, f"{judged.rule}: {judged.reason}")
 
-    # --- operators ---
-
-    async def _nodes(self, _request: web.Request) -> web.Response:
-        return _json([self._node(member) for member in self._store.members()])
-
-    def _node(self, member: Member) -> dict[str, Any]:
-        link = self._desk.links.get(member.node)
-        # Whole, and not as a frame has it, which leaves out what is as usual.
-        told = {} if link is None else msgspec.structs.asdict(link.hello)
-        return {
-            "node": member.node,
-            "groups": member.groups,
-            "standing": member.standing,
-            "reason": member.reason,
-            "since": member.since,
-            "certificate_ends": member.current.ends,
-            "linked": link is not None,
-            **{key: told.get(key) for key in ("version", "policy", "facts", "held", "running", "verbs")},
-        }
-
-    async def _audit_lines(self, request: web.Request) -> web.Response:
-        body = await asyncio.to_thread(self._audit.part, _number(request, "from"))
-        return web.Response(body=body, content_type="application/jsonl")
-
-    async def _page(self, _request: web.Request) -> web.Response:
-        members = self._store.members()
-        links = {node: link.hello for node, link in self._desk.links.items()}
-        view = View(self._gate.hub, self._clock(), self._audit.head(), members, links, self._desk.running())
-        return web.Response(text=render(view), content_type="text/html", headers=HEADERS)
-
-    async def _commands(self, _request: web.Request) -> web.Response:
-        return _json([self._told(kept.id) for kept in self._store.commands()])
-
-    async def _command(self, request: web.Request) -> web.Response:
-        return _json(self._told(request.match_info["id"]))
-
-    def _told(self, command: str) -> dict[str, Any]:
-        kept = self._store.command(command)
-        if kept is None:
-            raise _refusal(404, f"{command[:64]}: there is no such command")
-        facts = {"id": kept.id, "verb": kept.verb, "sent_by": kept.sent_by, "at": kept.at, "deadline": kept.deadline}
-        return facts | {"nodes": msgspec.to_builtins(self._store.courses(command))}
-
-    async def _events(self, request: web.Request) -> web.Response:
-        node = request.query.get("node", "")
-        return _json(self._store.events(request.match_info["id"], node, _number(request, "after"), 64))
-
-    async def _submit(self, request: web.Request) -> web.Response:
-        made = self._desk.submit(await _read(request, Submit), f"operator {_operator(request)}")
-        if isinstance(made, Fault):
-            raise _refusal(422, str(made))
-        return _json({"id": made}, status=201)
-
-    async def _cancel(self, request: web.Request) -> web.Response:
-        fault = self._desk.cancel(request.match_info["id"], f"operator {_operator(request)}")
-        if fault is not None:
-            raise _refusal(404, str(fault))
-        return _json({})
-
     # --- who may ask ---
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else request.path
-        peer = _shown(request)
+        peer = shown(request)
         identity = peer.identity if peer is not None else None
         denied = may(self._gate.hub, request.method, route, identity) or self._not_in_force(identity, peer)
         if denied is not None:
-            raise _refusal(denied.status, denied.reason)
-        answer: web.StreamResponse = await handler(request)
-        return answer
+            raise refusal(denied.status, denied.reason)
+        answered: web.StreamResponse = await handler(request)
+        return answered
 
     def _not_in_force(self, identity: Identity | None, peer: Shown | None) -> Denied | None:
         """An operator's certificate must be the one in force, and within its time, which TLS doesn't check."""
@@ -341,52 +300,7 @@ async def serving(server: Server, host: str, port: int, context: ssl.SSLContext)
         await runner.cleanup()
 
 
-def _shown(request: web.Request) -> Shown | None:
-    """What the certificate of a request's connection says, None without one."""
-    tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-    der = tls.getpeercert(binary_form=True) if tls is not None else None
-    return shown(der) if der else None
-
-
-def _operator(request: web.Request) -> str:
-    peer = _shown(request)
-    assert peer is not None and peer.identity is not None
-    return peer.identity.name
-
-
-async def _read(request: web.Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _refusal(400, f"the request: {error}") from error
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = request.query.get(name, "0")
-    if not text.isascii() or not text.isdecimal() or len(text) > 15:
-        raise _refusal(400, f"{name}: a number was expected, got {text[:64]!r}")
-    return int(text)
-
-
-def _granted(answer: Granted | Denied) -> web.Response:
-    if isinstance(answer, Denied):
-        raise _refusal(answer.status, answer.reason)
-    return _json(answer)
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
-
-
-def _refusal(status: int, reason: str) -> web.HTTPException:
-    """A refusal. Who opens a link sees its headers alone, so the reason is there as well."""
-    kinds: dict[int, type[web.HTTPException]] = {
-        400: web.HTTPBadRequest,
-        401: web.HTTPUnauthorized,
-        403: web.HTTPForbidden,
-        404: web.HTTPNotFound,
-        409: web.HTTPConflict,
-        422: web.HTTPUnprocessableEntity,
-    }
-    line = " ".join(reason.split()).encode("ascii", "replace").decode()[:1000]
-    return kinds[status](text=reason, headers={"Protokube-Reason": line})
+def _granted(made: Granted | Denied) -> web.Response:
+    if isinstance(made, Denied):
+        raise refusal(made.status, made.reason)
+    return answer(made)

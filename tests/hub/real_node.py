@@ -21,7 +21,9 @@ DISLIKES = 'case "$(cat /var/lib/kubelet/config.yaml 2>/dev/null)" in *"maxPods:
 
 def program(name: str, module: str) -> dict[str, str]:
     start = f"import sys; from protokube.hub.{module} import main; sys.exit(main())"
-    return {f"/usr/bin/{name}": f"#!/bin/sh\ncd {inside.CHECKOUT} && exec {inside.PYTHON} -c '{start}' \"$@\"\n"}
+    # Not from the checkout's directory: paths that are given stay the caller's.
+    script = f"#!/bin/sh\nexport PYTHONPATH={inside.CHECKOUT}\nexec {inside.PYTHON} -c '{start}' \"$@\"\n"
+    return {f"/usr/bin/{name}": script}
 
 
 class Machine(UnitNode):

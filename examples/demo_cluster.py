@@ -42,7 +42,7 @@ class Stages:
 
 
 def megabytes(node: KubeNode, pid: str) -> float:
-    """The memory of a process of the node's that nothing else has, and what it shares (RSS)."""
+    """Resident memory of a process of the node, in MB."""
     status = node.path(f"/proc/{pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) / 1000

@@ -15,12 +15,16 @@ from tests.lab.trial import until
 
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
 _TOP = Path("/sys/fs/cgroup")
+_SHARES = 10240
+"""The node's part of the processor: that of ten processes. With the default all of a node, API server and etcd
+included, has the part of a single process of the machine, and starves beside a busy neighbour."""
 
 BEFORE = f"""
 for controller in {" ".join(CONTROLLERS)}; do mkdir -p /sys/fs/cgroup/$controller/$NODE_CGROUP; done
 for file in cpuset.cpus cpuset.mems; do
     cat /sys/fs/cgroup/cpuset/$file > /sys/fs/cgroup/cpuset/$NODE_CGROUP/$file
 done
+echo {_SHARES} > /sys/fs/cgroup/cpu/$NODE_CGROUP/cpu.shares
 for controller in {" ".join(CONTROLLERS)}; do echo $$ > /sys/fs/cgroup/$controller/$NODE_CGROUP/cgroup.procs; done
 """
 

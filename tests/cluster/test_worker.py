@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from protokube.core.controlplane.names import PROXY
 from tests.cluster.test_join import TOKEN, apply_all, decide_all, make_token
 from tests.lab.api_server import ApiServer
 from tests.lab.kube_node import KubeNode
+from tests.lab.kubernetes import VERSION
 from tests.lab.netns import Network
 from tests.lab.trial import write_inventory
 from tests.lab.unit_node import UNIT
@@ -45,6 +47,10 @@ def worker(tmp_path: Path, network: Network, server: ApiServer) -> Iterator[Kube
         "inventory": f"{CLUSTER_DIR}/inventory.yaml",
         "master": False,
         "api": "https://10.77.0.11:6443",
+        "kubernetesVersion": VERSION,
+        "interval": 5,
+        # The machine that the tests run on may not change these limits.
+        "kubeProxy": {"conntrack": {"maxPerCore": 0, "min": 0}},
     }
     files = {
         "/etc/protokube/ca.crt": (server.base / "ca.crt").read_text(),
@@ -71,7 +77,11 @@ def test_a_bare_machine_with_a_token_becomes_a_ready_node(server: ApiServer, wor
         server.until("the node is ready, and has a certificate to serve with", ready)
     except AssertionError as still:
         raise AssertionError(f"{still}\n{worker.journal(UNIT)}\n{worker.journal('kubelet')[-4000:]}") from None
+    worker.until("kube-proxy runs", lambda: PROXY in worker.running())
+    asked = ("curl", "-sf", "http://127.0.0.1:10256/healthz")
+    worker.until("kube-proxy has read Services", lambda: worker.run(*asked, check=False).returncode == 0)
+    worker.until("the API's address is translated", lambda: "10.96.0.1" in worker.run("iptables-save").stdout)
     kubeconfig = worker.path("/var/lib/kubelet/kubeconfig").read_text()
     assert TOKEN not in kubeconfig and "kubelet-client-current.pem" in kubeconfig
     assert TOKEN not in worker.path("/var/lib/kubelet/bootstrap-kubeconfig").read_text()
-    assert worker.said("converged")
+    worker.until("it has converged", lambda: worker.said("converged"))

@@ -26,11 +26,12 @@ from tests.lab.trial import until
 pytestmark = pytest.mark.root
 T = TypeVar("T")
 
+# No custom resource: an API server 1.20 that was built with Go 1.18 or newer ends at the first one (reflect2 walks
+# maps in a way that Go gave up).
 CHANNEL = """\
-apiVersion: example.com/v1
-kind: Thing
+apiVersion: v1
+kind: ServiceAccount
 metadata: {name: one, namespace: addons}
-spec: {size: 1}
 ---
 apiVersion: v1
 kind: Namespace
@@ -51,19 +52,6 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {name: pruned}
 data: {a: b}
----
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: things.example.com}
-spec:
-  group: example.com
-  scope: Namespaced
-  names: {plural: things, singular: thing, kind: Thing, listKind: ThingList}
-  versions:
-    - name: v1
-      served: true
-      storage: true
-      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 """
 
 
@@ -145,7 +133,7 @@ def test_a_channels_life(server: ApiServer, tmp_path: Path) -> None:
     assert looker.converge()
     web = get(server, "apps/v1", "Deployment", "addons", "web")
     assert web["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
-    assert get(server, "example.com/v1", "Thing", "addons", "one")
+    assert get(server, "v1", "ServiceAccount", "addons", "one")
     assert get(server, "v1", "ConfigMap", "default", "pruned")
 
     # Nothing is written when nothing differs, though the API server has its own form of some values.
@@ -168,9 +156,7 @@ def test_a_channels_life(server: ApiServer, tmp_path: Path) -> None:
     # What the channel has no more goes; what it never applied, and what another hand made anew, stays.
     stranger = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stranger"}}
     api.create(api.path("v1", "ConfigMap", "default"), stranger)
-    without = CHANNEL[: CHANNEL.index("apiVersion: v1\nkind: ConfigMap")]
-    crd = CHANNEL[CHANNEL.index("apiVersion: apiextensions") :]
-    text.write_text(without + crd)
+    text.write_text(CHANNEL[: CHANNEL.index("apiVersion: v1\nkind: ConfigMap")])
     looker.converge()
     assert get(server, "v1", "ConfigMap", "default", "pruned") is None
     assert get(server, "v1", "ConfigMap", "default", "stranger")

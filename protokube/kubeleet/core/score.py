@@ -81,7 +81,3 @@ class Choice:
         )
         self._scores[chosen] += 1
         return chosen
-
-    def without(self, worker: str) -> None:
-        """Place nothing more on a worker."""
-        self._scores.pop(worker, None)

@@ -120,7 +120,7 @@ class Network:
 def _ip(*arguments: str) -> str:
     done = subprocess.run(["ip", *arguments], text=True, capture_output=True, timeout=120, check=False)
     if done.returncode:
-        raise AssertionError(f"ip {' '.join(arguments)}: {done.stderr}")
+        raise AssertionError(f"ip {' '.join(arguments)}: exit {done.returncode}: {done.stderr}")
     return done.stdout
 
 

@@ -51,7 +51,7 @@ def main() -> int:
     elif ran.began < ran.jobs:
         print(f"\n{options.within:g} minutes were enough for {ran.began} of {ran.jobs} jobs, drawn by lot.")
     if options.write and ran.began == ran.jobs and not ran.broken_off:
-        table.write(shown, CHECKOUT / "docs/safety.md")
+        table.write(shown, CHECKOUT / "docs/safety.md", time.strftime("%Y-%m-%d"))
     if bad := table.violations(tallies):
         print(f"\nViolations:\n{bad}")
     return 1 if bad or ran.broken_off else 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from protokube.core.disks.model import Blank, Ext4
-from tests.lab.cut_tools import traced_tools
+from tests.lab.cut_tools import traced_tools, writes_in
 from tests.lab.disks import LoopDisk, Node, node
 from tests.safety.claims import Job, Result
 from tests.safety.images import GIB, KIB, MIB, blank, look, loop, opaque, write
@@ -123,6 +122,5 @@ class _Killed:
             here.look(disk.volume())
             here.format(disk.volume(), disk)
             here.finish()
-        found = len(re.findall(r"^\d+ +pwrite", log.read_text(errors="replace"), re.MULTILINE))
-        assert found, "the format was not traced"
-        return found
+        assert writes_in(log), "the format was not traced"
+        return writes_in(log)

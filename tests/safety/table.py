@@ -42,9 +42,9 @@ def plain(tallies: Tallies) -> str:
     )
 
 
-def markdown(tallies: Tallies) -> str:
-    """The table for the documentation."""
-    lines = [HEAD, ("---", "---:", "---:", "---:", "---:"), *rows(tallies)]
+def markdown(tallies: Tallies, day: str) -> str:
+    """The table for the documentation; `day` is when it was measured."""
+    lines = [(*HEAD, "measured"), ("---", *["---:"] * len(HEAD)), *((*row, day) for row in rows(tallies))]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -83,13 +83,13 @@ def _short(trouble: str) -> str:
     return trouble if len(trouble) <= _LONG else f"{trouble[: _LONG // 2]} … {trouble[-_LONG // 2 :]}"
 
 
-def write(tallies: Tallies, page: Path) -> None:
-    """Put the figures between their marks. Rows of claims that weren't run stay as they are."""
+def write(tallies: Tallies, page: Path, day: str) -> None:
+    """Put the figures of a day between their marks. Rows of claims that weren't run stay as they are."""
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     old, _, after = rest.partition(END)
     kept = {line.split(" | ")[0]: line for line in old.splitlines() if line.startswith("| ")}
-    kept |= {line.split(" | ")[0]: line for line in markdown(tallies).splitlines()}
+    kept |= {line.split(" | ")[0]: line for line in markdown(tallies, day).splitlines()}
     lines = [
         kept[key] for key in map("| {}".format, ("claim", "---", *(claim.text for claim in CLAIMS))) if key in kept
     ]

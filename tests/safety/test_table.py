@@ -45,18 +45,22 @@ def test_what_must_never_happen_is_named_with_its_reason() -> None:
 
 def test_figures_of_claims_that_were_not_run_stay(tmp_path: Path) -> None:
     path = page(tmp_path)
-    table.write(tallies(Result("head-1m", "xfs, 1 GiB", "it passes for blank"), Result("whole", "xfs")), path)
-    table.write(tallies(Result("blank", "1"), Result("whole", "xfs"), Result("whole", "btrfs")), path)
+    table.write(
+        tallies(Result("head-1m", "xfs, 1 GiB", "it passes for blank"), Result("whole", "xfs")), path, "2026-01-01"
+    )
+    table.write(tallies(Result("blank", "1"), Result("whole", "xfs"), Result("whole", "btrfs")), path, "2026-01-02")
     text = path.read_text()
     rows = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| ")]
     assert rows == ["cases", "---:", "2", "1", "1"]
+    days = [line.rpartition(" | ")[2].removesuffix(" |") for line in text.splitlines() if line.startswith("| ")]
+    assert days == ["measured", "---:", "2026-01-02", "2026-01-02", "2026-01-01"]
     assert text.count("xfs (1)") == 1
     assert text.startswith("before\n") and text.endswith("after\n")
 
 
 def test_a_claim_that_misses_nothing_any_more_loses_its_list(tmp_path: Path) -> None:
     path = page(tmp_path)
-    table.write(tallies(Result("head-1m", "xfs, 1 GiB", "it passes for blank")), path)
-    table.write(tallies(Result("head-1m", "xfs, 1 GiB")), path)
+    table.write(tallies(Result("head-1m", "xfs, 1 GiB", "it passes for blank")), path, "2026-01-01")
+    table.write(tallies(Result("head-1m", "xfs, 1 GiB")), path, "2026-01-02")
     assert "xfs" not in path.read_text()
     assert "100.0 % detected" in path.read_text()

@@ -16,18 +16,7 @@ _WRITES = "pwrite64,pwritev,pwritev2"
 def tracing(device: str | Path, log: Path, cut_at: int | None = None) -> list[str]:
     """The words before a command by which its writes to a disk are told in `log`, and no others. With `cut_at` the
     process that comes to its write of this number, counted from 1, is killed before that reaches the disk."""
-    words = [
-        "/usr/bin/strace",
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-e",
-        "signal=none",
-        "-e",
-        f"trace={_WRITES}",
-        "-P",
-        str(device),
-    ]
+    words = ["/usr/bin/strace", "-f", "-qq", "-e", "signal=none", "-e", f"trace={_WRITES}", "-P", str(device)]
     kill = [] if cut_at is None else ["-e", f"inject={_WRITES}:signal=SIGKILL:when={cut_at}"]
     return [*words, *kill, "-o", str(log)]
 

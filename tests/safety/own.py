@@ -118,5 +118,6 @@ class _Grown:
         shutil.copy(f"{members.image_of(made)}.state", f"{image}.state")
         os.truncate(image, 4 * self._size)
         words = [*tracing(image, log, write), "resize2fs", str(image)]
-        subprocess.run(words, check=write is None, capture_output=True, timeout=120)
+        done = subprocess.run(words, check=write is None, capture_output=True, timeout=120)
+        assert write is None or done.returncode, f"resize2fs was to be killed at its write {write}, and ended"
         return writes_in(log)

@@ -149,7 +149,7 @@ class Pair:
         if self.volume.filesystem:
             self.volume.filesystem.checked = False
 
-    # --- the power fails while a tool is at work ---
+    # --- the power fails while mkfs or e2fsck is at work ---
 
     def cut_off(self) -> str:
         """The tool is killed at one of its writes, and the machine starts again. For the model it hadn't begun, was
@@ -158,10 +158,8 @@ class Pair:
         assert isinstance(model, Disk)
         assert isinstance(found, Disk)
         half: Callable[[], None] = _nothing
-        make: Callable[..., FormatVolume | CheckFilesystem | GrowFilesystem]
+        make: Callable[..., FormatVolume | CheckFilesystem]
         match self.content():
-            case Ext4(checked=True, size=size) if self.volume.size - size >= MORE:
-                make, call = partial(GrowFilesystem, uuid=self._uuid()), attrgetter("grow")
             case Ext4():
                 make, call = partial(CheckFilesystem, uuid=self._uuid()), attrgetter("check")
             case _:

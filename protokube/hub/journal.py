@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from protokube.agent.files import sync_directory, write_atomically
 from protokube.errors import ProviderError, explain
+from protokube.hub.core.checks import Body, read_body
 from protokube.hub.core.course import forgettable
 from protokube.hub.core.messages import Event
 
@@ -72,6 +73,10 @@ class Journal:
             write_atomically(self._path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
             sync_directory(self._path.parent)
 
+    def last(self, count: int) -> list[str]:
+        """The latest commands, such as `sync: ok`, newest first."""
+        return [_spelled(record) for record in list(self.records.values())[: -count - 1 : -1]]
+
     def take(self, taken: Taken) -> None:
         """Keep a command. Raises ProviderError."""
         self._write(_Line(taken=taken))
@@ -95,3 +100,10 @@ class Journal:
             self.records[line.taken.id] = Record(line.taken, [])
         if line.event is not None:
             self.records[line.event.id].events.append(line.event)
+
+
+def _spelled(record: Record) -> str:
+    body = read_body(record.taken.body)
+    end = record.events[-1] if record.events else None
+    said = "taken" if end is None else str(end.data.get("outcome", end.kind))
+    return f"{body.verb if isinstance(body, Body) else '?'}: {said}"

@@ -15,6 +15,7 @@ from protokube.agent.wiring import boot
 from protokube.core.model import Unknown
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.checks import Order
+from protokube.hub.core.course import Outcome
 from protokube.hub.core.policy import Policy
 from protokube.hub.journal import Journal
 from protokube.hub.keyring import Keyring
@@ -24,10 +25,12 @@ from protokube.hub.verbs.changes import Changes
 from protokube.hub.verbs.config import Config
 from protokube.hub.verbs.manifests import Manifests
 from protokube.hub.verbs.programs import Programs
-from protokube.hub.verbs.reads import Reads
+from protokube.hub.verbs.reads import Reads, addresses
 from protokube.hub.verbs.revisions import Revisions
 
 PROTOKUBE_CONFIG = "/etc/protokube/config.yaml"
+LAST = 5
+"""Commands that a status tells of."""
 
 
 class Place(Struct, frozen=True):
@@ -65,12 +68,16 @@ def node_link(
         pods = {} if manifests is None else {"manifests": await asyncio.to_thread(manifests.facts)}
         return {**await reads.facts(), "configuration": str(current), **on_trial, **pods}
 
+    async def status(_order: Order, _say: Say, _limit: float) -> End:
+        told = {"addresses": ", ".join(await asyncio.to_thread(addresses)), "last": ", ".join(journal.last(LAST))}
+        return End(Outcome.OK, result={**await facts(), **told})
+
     async def rollback(order: Order, say: Say, limit: float) -> End:
         end = None if manifests is None else await manifests.rollback(order)
         return await config.rollback(order, say, limit) if end is None else end
 
     handlers: dict[str, Handler] = {
-        "status": reads.status,
+        "status": status,
         "plan": reads.plan,
         "pods": reads.pods,
         "logs": reads.logs,

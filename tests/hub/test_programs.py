@@ -141,7 +141,9 @@ def test_the_operator_s_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             assert made.machine.called("journalctl")[-1].endswith("--unit=protokube --lines=3")
             assert await made.ctl("logs", "--on", "n0", "--follow", "1", "--unit", "kubelet") == 0
             assert await made.ctl("status", "--on", "n0") == 0
-            assert "n0: protokube: active" in capsys.readouterr().out
+            shown = capsys.readouterr().out
+            assert "n0: protokube: active" in shown and "n0: addresses: " in shown
+            assert "n0: last: status: started, logs: ok, logs: ok, plan: ok" in shown
             assert await made.ctl("-o", "json", "pods", "--on", "n0") == 1
             told = json.loads(capsys.readouterr().out)
             assert told["nodes"]["n0"]["outcome"] == "failed" and "broken" in told["nodes"]["n0"]["why"]

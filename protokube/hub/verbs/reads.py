@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import socket
 from collections.abc import Mapping
+
+import psutil
 
 from protokube import __version__
 from protokube.hub.core.checks import Order
@@ -13,6 +16,8 @@ from protokube.hub.core.course import Outcome
 from protokube.hub.core.verbs import UNITS, Logs
 from protokube.hub.runner import End, Say
 from protokube.hub.verbs.programs import Programs, Ran, lines, run
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 class Reads:
@@ -27,10 +32,6 @@ class Reads:
         ran = await run(argv, 10.0)  # its exit code tells whether one of them is active
         states = ran.output.split()
         return dict(zip(UNITS, states, strict=False)) | {"version": __version__}
-
-    async def status(self, _order: Order, _say: Say, _limit: float) -> End:
-        """The units, and this program's version."""
-        return End(Outcome.OK, result=dict(await self.facts()))
 
     async def plan(self, _order: Order, say: Say, limit: float) -> End:
         """What protokube would do: its own report, by a dry run, which can't write."""
@@ -60,6 +61,15 @@ class Reads:
                 async for part in lines([*argv, "--follow"]):
                     say.output(part)
         return End(Outcome.OK)
+
+
+def addresses() -> list[str]:
+    """This machine's addresses that others may reach."""
+    found = [one for ones in psutil.net_if_addrs().values() for one in ones if one.family in _FAMILIES]
+    # IPv6 addresses of one link bear their interface behind a percent sign.
+    return sorted(
+        one.address for one in found if not one.address.startswith(("127.", "fe80:")) and one.address != "::1"
+    )
 
 
 def _report(ran: Ran, say: Say, what: str) -> End:

@@ -123,14 +123,16 @@ class Day:
         assert logs.returncode == 1
 
     def page(self, command: str) -> None:
-        going = self.begin(command)
+        going = self.begin(f"echo $$ >/run/page.pid; exec {command}")
+        assert going.stdout is not None
+        url = going.stdout.readline().split()[0]
         try:
-            assert going.stdout is not None
-            url = going.stdout.readline().split()[0]
             assert "1 of 1 nodes are linked" in self.run(f"curl --silent --fail {url}")
         finally:
-            going.kill()
-            going.communicate()
+            # Its own pid in the node: the process out here is nsenter's.
+            self.run("kill -INT $(cat /run/page.pid)")
+            going.communicate(timeout=400)
+        assert going.returncode == 0
 
 
 @pytest.fixture

@@ -44,16 +44,19 @@ def test_bare_machines_become_a_cluster_whose_pods_answer_each_other(cluster: Ku
     w.run("systemctl", "start", UNIT)
     cluster.until("the worker is ready", a, lambda: cluster.ready(a) == {"node-a", "node-w"})
 
-    apply(cluster, a, *server(2), client("client", "node-a"))
+    apply(cluster, a, *server(2), client("client", "node-a"), client("inside", "node-w"))
 
     def served() -> bool:
         found = pods(cluster, a)
-        return len(found) == 3 and all(map(is_ready, found.values()))
+        return len(found) == 4 and all(map(is_ready, found.values()))
 
     cluster.until("the pods are ready", a, served)
-    names = {name for name, one in pods(cluster, a).items() if one["spec"]["nodeName"] == "node-w"}
-    assert len(names) == 2, "the control-plane node is tainted"
-    all_answer(cluster, a, "client", names)
+    names = {name for name, one in pods(cluster, a).items() if "app" in one["metadata"].get("labels", {})}
+    assert len(names) == 2
+    assert all(pods(cluster, a)[name]["spec"]["nodeName"] == "node-w" for name in names), "node-a is tainted"
+    for caller in ("client", "inside"):
+        all_answer(cluster, a, caller, names)
+    assert "kube-proxy" in w.running()
     for name in names:
         logs = cluster.kubectl(a, "logs", name)
         assert logs.stdout == f"serving as {name}\n", logs.stderr

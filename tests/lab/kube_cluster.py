@@ -38,6 +38,8 @@ KUBECTL = f"{inside.KUBERNETES}/root/usr/bin/kubectl"
 KUBECONFIG = "/run/kubectl"
 _CONNTRACK = {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
 """Zero leaves the machine's own limits, which belong to no node of ours."""
+_PLANE = {"kubeProxy": {"conntrack": _CONNTRACK}, "networking": {"coreDNS": False}}
+"""What all nodes have, workers as well. There is no image of CoreDNS here."""
 
 
 class KubeCluster:
@@ -63,7 +65,7 @@ class KubeCluster:
     def control_plane(self, letter: str, **config: Any) -> KubeNode:
         """A machine that runs the control plane, switched on; nothing is started yet."""
         own = {"controlPlane": True, "store": f"file://{SHARED}/store", "trustClock": True}
-        return self._node(letter, {**own, "kubeProxy": {"conntrack": _CONNTRACK}, **config})
+        return self._node(letter, {**own, **config})
 
     def worker(self, letter: str, token: Mapping[str, str], **config: Any) -> KubeNode:
         """A machine with a token that joins; `token` is what `protokube token create -o json` has printed."""
@@ -77,7 +79,7 @@ class KubeCluster:
         for other, pods in PODS.items():
             if other != letter:
                 space.ip("route", "add", pods, "via", ADDRESSES[other])
-        whole = {"cloud": "local", "inventory": f"{SHARED}/inventory.yaml", **self._config, **config}
+        whole = {"cloud": "local", "inventory": f"{SHARED}/inventory.yaml", **_PLANE, **self._config, **config}
         binds = [f"{self.shared}:{SHARED}"]
         node = KubeNode(
             self._base / letter, f"node-{letter}", space, whole, pods=PODS[letter], files=files, binds=binds

@@ -9,6 +9,7 @@ Needs root and build/kubernetes. It runs in the network namespace of `space`, at
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from contextlib import AbstractContextManager
@@ -39,16 +40,17 @@ _SERVICE_NAMES = (
 class ApiServer:
     """The processes, and the certificates below `base`."""
 
-    def __init__(self, base: Path, space: Namespace, address: str = "10.77.0.11") -> None:
-        self.base, self._space, self.address = base, space, address
+    def __init__(self, base: Path, space: Namespace, address: str = "10.77.0.11", *, own_etcd: bool = True) -> None:
+        self.base, self._space, self.address, self._own_etcd = base, space, address, own_etcd
         base.mkdir(parents=True, exist_ok=True)
         self.authority = StoredAuthority(make_authority("kubernetes", time.time()))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        self._write_pki()
-        urls = "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379"
-        self._start("etcd", "/usr/bin/etcd", f"--data-dir={self.base}/etcd", *urls)
+        self.write_pki()
+        if self._own_etcd:
+            urls = "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379"
+            self._start("etcd", "/usr/bin/etcd", f"--data-dir={self.base}/etcd", *urls)
         try:
             self._start("kube-apiserver", str(program("kube-apiserver")), *self._api_flags())
             self.until("the API server is ready", lambda: self.admin().not_ready() is None)
@@ -62,10 +64,10 @@ class ApiServer:
             process.kill()
             process.wait()
 
-    def start_controller_manager(self) -> None:
+    def start_controller_manager(self, *more: str) -> None:
         """Start the controllers: they sign certificates, approve kubelets' own, and make service accounts."""
         flags = [
-            f"--kubeconfig={self._kubeconfig('controller-manager')}",
+            f"--kubeconfig={self.kubeconfig('controller-manager')}",
             f"--cluster-signing-cert-file={self.base}/ca.crt",
             f"--cluster-signing-key-file={self.base}/ca.key",
             f"--service-account-private-key-file={self.base}/sa.key",
@@ -74,8 +76,24 @@ class ApiServer:
             "--use-service-account-credentials",
             "--leader-elect=false",
             "--port=0",
+            *more,
         ]
         self._start("kube-controller-manager", str(program("kube-controller-manager")), *flags)
+
+    def start_scheduler(self) -> None:
+        """Start the scheduler."""
+        flags = [f"--kubeconfig={self.kubeconfig('scheduler')}", "--leader-elect=false", "--port=0"]
+        self._start("kube-scheduler", str(program("kube-scheduler")), *flags)
+
+    def kubectl(self, *argv: str, check: bool = True) -> str:
+        """What kubectl prints, as an administrator."""
+        command = [str(program("kubectl")), f"--kubeconfig={self.kubeconfig('admin')}", *argv]
+        done = self._space.run(*command, check=check)
+        return done.stdout + ("" if check else done.stderr)
+
+    def pause(self, name: str, *, paused: bool = True) -> None:
+        """Have a process stand still, or go on."""
+        self._processes[name].send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
 
     def inside(self) -> AbstractContextManager[None]:
         """Let this thread's new sockets be in the server's namespace."""
@@ -95,7 +113,7 @@ class ApiServer:
 
     def with_certificate(self, name: str, common_name: str, *organizations: str) -> KubeApi:
         """A client with a certificate of the cluster's authority."""
-        self._certificate(CertificateWanted(name, "kubernetes", common_name, organizations, client=True))
+        self.certificate(CertificateWanted(name, "kubernetes", common_name, organizations, client=True))
         return self.client(Credentials(self.base / "ca.crt", certificate=self.base / name))
 
     def until(self, what: str, holds: object) -> None:
@@ -135,10 +153,17 @@ class ApiServer:
             "--enable-admission-plugins=NodeRestriction",
             "--enable-bootstrap-token-auth",
             "--allow-privileged",
+            f"--kubelet-client-certificate={pki}/admin/tls.crt",
+            f"--kubelet-client-key={pki}/admin/tls.key",
+            f"--kubelet-certificate-authority={pki}/ca.crt",
+            "--kubelet-preferred-address-types=InternalIP",
             "--insecure-port=0",
         ]
 
-    def _write_pki(self) -> None:
+    def write_pki(self) -> None:
+        """Write the cluster's authority and certificates, once."""
+        if (self.base / "ca.crt").exists():
+            return
         (self.base / "ca.crt").write_text(self.authority.active.certificate)
         (self.base / "ca.key").write_text(self.authority.active.key)
         key = make_service_account_key()
@@ -146,19 +171,23 @@ class ApiServer:
         (self.base / "sa.pub").write_text(key.public)
         addresses = ("127.0.0.1", self.address, "10.96.0.1")
         names = (*_SERVICE_NAMES, "localhost")
-        self._certificate(CertificateWanted("apiserver", "kubernetes", "kube-apiserver", (), names, addresses, True))
-        self._certificate(CertificateWanted("admin", "kubernetes", "admin", ("system:masters",), client=True))
+        self.certificate(CertificateWanted("apiserver", "kubernetes", "kube-apiserver", (), names, addresses, True))
+        self.certificate(CertificateWanted("admin", "kubernetes", "admin", ("system:masters",), client=True))
         manager = "system:kube-controller-manager"
-        self._certificate(CertificateWanted("controller-manager", "kubernetes", manager, client=True))
+        self.certificate(CertificateWanted("controller-manager", "kubernetes", manager, client=True))
+        scheduler = "system:kube-scheduler"
+        self.certificate(CertificateWanted("scheduler", "kubernetes", scheduler, client=True))
 
-    def _certificate(self, wanted: CertificateWanted) -> None:
+    def certificate(self, wanted: CertificateWanted) -> None:
+        """Issue a certificate of the cluster's authority, into a folder of its name."""
         _, files = issue(wanted, self.authority, time.time())
         folder = self.base / wanted.name
         folder.mkdir(exist_ok=True)
         for name, text in files.items():
             (folder / name).write_text(text)
 
-    def _kubeconfig(self, name: str) -> Path:
+    def kubeconfig(self, name: str) -> Path:
+        """A kubeconfig that names that certificate's files."""
         from protokube.core.kubelet.identity import kubeconfig
 
         path = self.base / f"{name}.kubeconfig"

@@ -36,6 +36,7 @@ async def follow(argv: Sequence[str]) -> AsyncIterator[bytes]:
         assert process.stdout is not None
         while part := await process.stdout.read(1 << 15):
             yield part
+        await process.wait()
 
 
 def _started(argv: Sequence[str], env: Mapping[str, str] | None) -> AbstractAsyncContextManager[Process]:

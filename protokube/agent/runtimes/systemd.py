@@ -121,9 +121,9 @@ class SystemdRuntime:
         return await run(["/usr/bin/nsenter", "-t", str(variant.value), "-m", "-w", "--", *argv], limit, env)
 
     async def logs(self, ref: ContainerId, options: LogOptions) -> AsyncIterator[bytes]:
-        """What the unit has printed, from the journal."""
+        """What the unit has printed, from the journal, without what systemd says of the unit."""
         tail = "all" if options.tail is None else str(options.tail)
-        argv = ["/usr/bin/journalctl", "--no-pager", "-q", "-o", "cat", "-u", f"{ref}.service", "-n", tail]
+        argv = ["/usr/bin/journalctl", "--no-pager", "-q", "-o", "cat", f"_SYSTEMD_UNIT={ref}.service", "-n", tail]
         async for part in follow([*argv, "-f"] if options.follow else argv):
             yield part
 

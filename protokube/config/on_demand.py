@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from protokube.core.backup.actions import RemoveBackups, TakeBackup
     from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork, KeptBackups
     from protokube.core.controlplane.model import Health
-    from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+    from protokube.core.etcd.actions import GiveTurnBack, TakeTurn, TellAuthorities, UpdateMember
     from protokube.core.etcd.health import ClusterView
     from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, ServedEtcd
     from protokube.core.etcd.running import PeerAbout
@@ -196,6 +196,14 @@ class OwnEtcd:
     def tell(self, action: TellAuthorities) -> None:
         """See core/etcd/actions.py."""
         self._members().tell(action)
+
+    def take_turn(self, action: TakeTurn) -> None:
+        """See core/etcd/actions.py."""
+        self._members().take_turn(action)
+
+    def give_back(self, action: GiveTurnBack) -> None:
+        """See core/etcd/actions.py."""
+        self._members().give_back(action)
 
 
 class Objects:

@@ -56,7 +56,7 @@ class History(Struct, frozen=True):
         return replace(
             self,
             attachments=self.attachments.seen(observed.at.uptime, observed.cloud, disks),
-            answers=self.answers.seen(observed.at.uptime, observed.answers),
+            answers=self.answers.seen(observed.at.uptime, observed.answers).with_turns(observed.served),
             backups=self.backups.seen(observed.at, observed.backups.work, observed.backups.answers),
         )
 

@@ -119,6 +119,14 @@ class _Streamed(Struct):
     error: _Refusal | None = None
 
 
+class _Lease(Struct):
+    id: _Number = field(name="ID")
+
+
+class _Done(Struct):
+    succeeded: bool = False
+
+
 class _Nothing(Struct):
     pass
 
@@ -182,6 +190,23 @@ class EtcdClient:
     def put(self, key: str, value: str) -> None:
         """Write a key."""
         self._post("kv/put", {"key": _encoded(key), "value": _encoded(value)}, _Nothing, changes=True)
+
+    def replace(self, key: str, old: str, new: str, life: int) -> bool:
+        """Write a key that etcd forgets after `life` seconds, if its value is `old`; empty: if there is none. Says
+        whether it did."""
+        granted = self._post("lease/grant", {"TTL": str(life)}, _Lease, changes=True)
+        put = {"requestPut": {"key": _encoded(key), "value": _encoded(new), "lease": granted.id}}
+        return self._if(key, old, put)
+
+    def delete(self, key: str, old: str) -> bool:
+        """Delete a key, if its value is `old`. Says whether it did."""
+        return self._if(key, old, {"requestDeleteRange": {"key": _encoded(key)}})
+
+    def _if(self, key: str, old: str, then: Mapping[str, object]) -> bool:
+        compare: dict[str, str] = {"key": _encoded(key), "result": "EQUAL"}
+        compare |= {"target": "VALUE", "value": _encoded(old)} if old else {"target": "CREATE", "createRevision": "0"}
+        wanted = {"compare": [compare], "success": [then]}
+        return self._post("kv/txn", wanted, _Done, changes=True).succeeded
 
     def alarms(self) -> tuple[Alarm, ...]:
         """The alarms of the cluster, as this member knows them. An alarm list has no effect, and needs no quorum."""

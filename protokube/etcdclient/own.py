@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+from protokube.core.etcd.actions import GiveTurnBack, TakeTurn, TellAuthorities, UpdateMember
 from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import HealthQuestion, LocalMember, ServedEtcd
-from protokube.core.etcd.restarts import TOLD_PREFIX
+from protokube.core.etcd.restarts import TOLD
 from protokube.core.etcd.tls import CLIENT
+from protokube.core.etcd.turns import LIFE, TURN_KEY
 from protokube.core.model import MIB
 from protokube.errors import ProviderError
 from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.peers import parse_release
 from protokube.etcdclient.seen import About, Seeing
 from protokube.etcdclient.transport import Request, Server, Tls, answer, read
+
+OWN_KEYS = "protokube/"
+"""Where our own keys are, in every etcd cluster."""
 
 _METRICS_LIMIT = 5.0
 _MOST = 8 * MIB
@@ -32,13 +36,14 @@ class OwnMembers:
         """See ports.EtcdReader."""
         client = self._client(member)
         status, alarms = client.status(), client.alarms()
-        members, told = client.members(), client.values(TOLD_PREFIX)
+        members, kept = client.members(), client.values(OWN_KEYS)
+        told = {key.removeprefix(TOLD): text for key, text in kept.items() if key.startswith(TOLD)}
         started = _started(member.metrics_port) if member.metrics_port else None
         try:
             version = parse_release(status.version)
         except ValueError as error:
             raise ProviderError(f"{member.url}: {error} (expected one as 3.6.6)") from error
-        return ServedEtcd(members, told, started, version, alarms)
+        return ServedEtcd(members, told, started, version, alarms, kept.get(TURN_KEY, ""))
 
     def health(self, question: HealthQuestion, about: About) -> ClusterView:
         """How an etcd cluster is; `about` asks a peer's URL."""
@@ -56,7 +61,15 @@ class OwnMembers:
 
     def tell(self, action: TellAuthorities) -> None:
         """See core/etcd/actions.py."""
-        self._client(action.at).put(f"{TOLD_PREFIX}{action.at.name}", action.text)
+        self._client(action.at).put(f"{OWN_KEYS}{TOLD}{action.at.name}", action.text)
+
+    def take_turn(self, action: TakeTurn) -> None:
+        """See core/etcd/actions.py."""
+        self._client(action.at).replace(f"{OWN_KEYS}{TURN_KEY}", action.old, action.text, LIFE)
+
+    def give_back(self, action: GiveTurnBack) -> None:
+        """See core/etcd/actions.py."""
+        self._client(action.at).delete(f"{OWN_KEYS}{TURN_KEY}", action.text)
 
     def _client(self, member: LocalMember) -> EtcdClient:
         tls = Tls(self._certificates / CLIENT, "localhost") if member.url.startswith("https:") else None

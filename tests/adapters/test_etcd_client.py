@@ -20,6 +20,8 @@ from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.transport import Server
 from protokube.etcdcommand.look import take_back_alarms
 from tests.lab.etcd_process import Etcd, answering, free_port, http
+from tests.lab.etcd_releases import BINARIES
+from tests.lab.trial import until
 
 QUOTA = 256 * 1024
 
@@ -213,3 +215,22 @@ def test_what_etcd_refuses_is_said_in_its_own_words() -> None:
     ):
         client(url).remove(7)
     assert (refused.value.reason, refused.value.code) == ("etcdserver: unhealthy cluster", 14)
+
+
+@pytest.mark.parametrize("binaries", BINARIES.values(), ids=BINARIES)
+def test_a_key_that_one_member_has_is_given_to_nobody_else_and_is_forgotten_by_itself(
+    tmp_path: Path, binaries: Path
+) -> None:
+    """The turn to restart, with etcd of three versions."""
+    member = Etcd(tmp_path, binaries=binaries)
+    try:
+        asked, key = client(member.client), "protokube/turn"
+        assert asked.replace(key, "", "etcd-a 1", 60)
+        assert not asked.replace(key, "", "etcd-b 2", 60) and not asked.delete(key, "etcd-b 2")
+        assert asked.values("protokube/") == {"turn": "etcd-a 1"}
+        assert asked.replace(key, "etcd-a 1", "etcd-a 5", 60) and asked.delete(key, "etcd-a 5")
+        assert asked.values("protokube/") == {}
+        assert asked.replace(key, "", "etcd-b 9", 2)
+        until("etcd forgets it", lambda: asked.values("protokube/") == {}, 120.0)
+    finally:
+        member.close()

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.lab.etcd_releases import OWN
+
 START_LIMIT = 120
 
 
@@ -22,14 +24,17 @@ def free_port() -> int:
 
 
 class Etcd:
-    """One real member, alone in its cluster. `quota`: bytes, 0 for etcd's own; `more`: further settings."""
+    """One real member, alone in its cluster. `quota`: bytes, 0 for etcd's own; `more`: further settings;
+    `binaries`: where etcd is."""
 
-    def __init__(self, folder: Path, *, quota: int = 0, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, quota: int = 0, more: Mapping[str, str] | None = None, binaries: Path = OWN
+    ) -> None:
         self.peer = f"http://127.0.0.1:{free_port()}"
         self.client = f"http://127.0.0.1:{free_port()}"
         self._log = (folder / "etcd.log").open("wb")
         self._process = subprocess.Popen(
-            ["etcd"],
+            [str(binaries / "etcd")],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env={

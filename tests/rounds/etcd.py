@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
 from protokube.core.etcd.running import ClusterMember
+from protokube.core.etcd.turns import LIFE
 from protokube.core.pki.model import Certificate
 from protokube.core.static_pod import image_version, manifest_env, manifest_image, spell_version
 
@@ -103,9 +104,10 @@ def _certified(node: Node, env: Mapping[str, str]) -> bool:
 
 
 def _moved(new: str, old: str) -> bool:
-    """Whether a manifest has moved to TLS, to other authorities, or to another image."""
+    """Whether a manifest has changed in what its process is started with."""
     after, before = _env(new), _env(old)
-    names = ("ETCD_LISTEN_PEER_URLS", "PROTOKUBE_TRUSTED")
+    start = ("ETCD_INITIAL_CLUSTER_STATE", "ETCD_INITIAL_CLUSTER")  # a manifest that kubelet can't run now
+    names = (after.keys() | before.keys()) - set(start)
     return manifest_image(new) != manifest_image(old) or any(after.get(name) != before.get(name) for name in names)
 
 
@@ -120,6 +122,7 @@ class EtcdWorld:
         self.violations: list[str] = []
         self.stopped: list[str] = []
         self.told: dict[str, dict[str, str]] = {}
+        self.turns: dict[str, tuple[str, float]] = {}
         self.broken_image = ""
         """An image that can't be pulled."""
 
@@ -297,9 +300,19 @@ class EtcdWorld:
                     for url, info in one.data.members.items()
                 ]
                 told = dict(self.told.get(one.key, {}))
-                started = one.started if member.metrics_port else None
-                return ServedEtcd(tuple(listed), told, started, one.version)
+                turn = self.turn(one.key)
+                return ServedEtcd(tuple(listed), told, one.started, one.version, turn=turn)
         return None
+
+    def turn(self, key: str) -> str:
+        """Whose turn it is to restart, as long as etcd remembers it."""
+        text, taken = self.turns.get(key, ("", 0.0))
+        return text if self._world.clock() - taken < LIFE else ""
+
+    def set_turn(self, key: str, old: str, new: str) -> None:
+        """Write whose turn it is, if it is still as expected."""
+        if self.turn(key) == old:
+            self.turns[key] = (new, self._world.clock())
 
     def members_at(self, url: str, asker: Node, cluster: str) -> tuple[EtcdPeerMember, ...] | None:
         """What the peer port at an address answers a node; None when nobody there speaks with it."""

@@ -20,7 +20,7 @@ from protokube.core.disks.actions import (
 )
 from protokube.core.disks.model import Blank, Disk, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
-from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+from protokube.core.etcd.actions import GiveTurnBack, TakeTurn, TellAuthorities, UpdateMember
 from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, NotListening, ServedEtcd
 from protokube.core.etcd.running import MemberStatus, PeerAbout
@@ -396,6 +396,19 @@ class OwnEtcd(Port):
                 raise ProviderError("no quorum")
             key = "etcd" if action.at.cluster == "main" else f"etcd-{action.at.cluster}"
             self._world.etcd.told.setdefault(f"etcd-cluster-token-{key}", {})[action.at.name] = action.text
+
+    def take_turn(self, action: TakeTurn) -> None:
+        self._turn("take-turn", action.at, action.old, action.text)
+
+    def give_back(self, action: GiveTurnBack) -> None:
+        self._turn("give-back", action.at, action.text, "")
+
+    def _turn(self, name: str, at: LocalMember, old: str, new: str) -> None:
+        with self._process.effect(name):
+            if self._world.etcd.served(self._node, at) is None:
+                raise ProviderError(f"{at.url}: no quorum")
+            key = "etcd" if at.cluster == "main" else f"etcd-{at.cluster}"
+            self._world.etcd.set_turn(f"etcd-cluster-token-{key}", old, new)
 
 
 class Pki(Port):

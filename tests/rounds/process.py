@@ -24,6 +24,7 @@ from protokube.core.controlplane.model import ControlPlaneSettings
 from protokube.core.disks.model import DiskSettings
 from protokube.core.dns.model import DnsSettings
 from protokube.core.etcd.model import EtcdSettings, EtcdTemplate
+from protokube.core.etcd.turns import LIFE
 from protokube.core.kubelet.model import KubeletSettings
 from protokube.core.model import Fault, Moment
 from protokube.core.pki.model import PkiSettings
@@ -327,4 +328,5 @@ def interleave(world: World, nodes: list[Node], config: NodeConfig, seed: int, c
         if pick.random() < 0.4:
             world.etcd.tick()
         assert world.etcd.write("etcd", f"w{number}") and not world.etcd.violations
+    later(world, LIFE)  # etcd forgets the turn of a daemon that was killed
     return list(processes.values())

@@ -23,6 +23,12 @@ class EtcdWriter(Protocol):
     def tell(self, action: TellAuthorities) -> None:
         """Write what a member trusts."""
 
+    def take_turn(self, action: TakeTurn) -> None:
+        """Take the turn to restart, unless another member has taken it meanwhile; etcd forgets it after a while."""
+
+    def give_back(self, action: GiveTurnBack) -> None:
+        """Give the turn back, unless it is another one by now."""
+
 
 class EtcdAction(ActionValue, frozen=True):
     """The base of the actions on a running etcd."""
@@ -82,3 +88,44 @@ class TellAuthorities(EtcdAction, frozen=True, tag="tell-authorities"):
     def execute(self, port: EtcdWriter) -> None:
         """Tell it."""
         port.tell(self)
+
+
+class TakeTurn(EtcdAction, frozen=True, tag="take-turn"):
+    """Take the turn to restart. `old` is the key's value now, empty for none, and `text` the one to write."""
+
+    old: str
+    text: str
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"take the turn of {self.at.name} to restart"
+
+    def predict(self, facts: Served, now: float) -> Served:
+        """It is taken."""
+        served = facts[self.at.cluster]
+        assert isinstance(served, ServedEtcd)
+        return self._with(facts, replace(served, turn=self.text))
+
+    def execute(self, port: EtcdWriter) -> None:
+        """Take it."""
+        port.take_turn(self)
+
+
+class GiveTurnBack(EtcdAction, frozen=True, tag="give-turn-back"):
+    """Give the turn to restart back. `text` is the key's value."""
+
+    text: str
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"give the turn of {self.at.name} to restart back"
+
+    def predict(self, facts: Served, now: float) -> Served:
+        """It is nobody's."""
+        served = facts[self.at.cluster]
+        assert isinstance(served, ServedEtcd)
+        return self._with(facts, replace(served, turn=""))
+
+    def execute(self, port: EtcdWriter) -> None:
+        """Give it back."""
+        port.give_back(self)

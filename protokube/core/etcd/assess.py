@@ -6,65 +6,26 @@ volume isn't mounted the link leads nowhere, and kubelet starts no etcd on an em
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from msgspec import Struct, field
+from msgspec import field
 from msgspec.structs import replace
 
 from protokube.core.backup.model import RESTORE_MARK
-from protokube.core.disks.accepted import Ownership
-from protokube.core.disks.identity import Identity
 from protokube.core.disks.model import DisksAssessment, VolumeContents
 from protokube.core.disks.paths import IDENTITY_PATH
 from protokube.core.etcd.answers import AnswerTracking
-from protokube.core.etcd.bootstrap import (
-    MemberFacts,
-    PeerFacts,
-    Start,
-    Wait,
-    initial_state,
-    needs_peers,
-    peers_to_ask,
-    with_backups,
-)
+from protokube.core.etcd.bootstrap import MemberFacts, Start, Wait, initial_state, needs_peers, with_backups
+from protokube.core.etcd.changes import Changes
 from protokube.core.etcd.links import awaits_names, member_names, stale_links, why_link
 from protokube.core.etcd.manifest import Wanted, wanted_manifest
-from protokube.core.etcd.members import first_identity, identify, mounted_members
-from protokube.core.etcd.migration import MovePeer, Restart, next_step, wants_tls
-from protokube.core.etcd.model import (
-    EtcdAssessment,
-    EtcdFacts,
-    EtcdSettings,
-    LocalMember,
-    MemberVerdict,
-    MountedMember,
-    PeerAnswers,
-    PeerChange,
-    ServedEtcd,
-    TagWanted,
-)
+from protokube.core.etcd.members import first_identity, mounted_members
+from protokube.core.etcd.migration import wants_tls
+from protokube.core.etcd.model import EtcdAssessment, EtcdFacts, EtcdSettings, MemberVerdict, MountedMember, TagWanted
 from protokube.core.etcd.reported import health_questions, report_health
-from protokube.core.etcd.restarts import (
-    has_restarted,
-    local_member,
-    may_restart,
-    present_trust,
-    restart_due,
-    telling_due,
-    trust_of,
-)
-from protokube.core.etcd.rolling import NotYet, Turn
-from protokube.core.etcd.tls import may_use_tls, member_certificates, uses_tls
-from protokube.core.etcd.upgrade import Upgrade, may_change
-from protokube.core.etcd.versions import image_due, image_to_run, unconfirmed, version_run
+from protokube.core.etcd.sight import Before
+from protokube.core.etcd.versions import image_to_run
 from protokube.core.model import Rejected, Unknown
-from protokube.core.pki.model import Certificate, PkiAssessment
-from protokube.core.static_pod import image_version, manifest_env, manifest_image, spell_version
 from protokube.core.steps import Findings
-from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG, VolumesAssessment
-
-Before = tuple[VolumesAssessment, DisksAssessment, PkiAssessment]
-"""The judgements of the concerns before this one."""
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG, FILESYSTEM_TAG
 
 
 def assess(settings: EtcdSettings, facts: EtcdFacts, tracking: AnswerTracking, before: Before) -> EtcdAssessment:
@@ -106,60 +67,15 @@ def _report_unread(facts: EtcdFacts, disks: DisksAssessment, findings: Findings)
             findings.not_known(volume.id, reason)
 
 
-class _Judge(Struct, frozen=True):
-    """Judges one mounted member after the other; what it refuses or waits for goes to `findings`. `backed_up`:
-    the etcd clusters of which backups would bar a start."""
+class _Judge(Changes, frozen=True):
+    """Judges one member after the other. `backed_up`: the etcd clusters of which backups would bar a start."""
 
-    settings: EtcdSettings
-    facts: EtcdFacts
-    tracking: AnswerTracking
-    before: Before
-    findings: Findings
     backed_up: list[str] = field(default_factory=list)
-
-    @property
-    def volumes(self) -> VolumesAssessment:
-        """The judgement of the volumes."""
-        return self.before[0]
-
-    @property
-    def pki(self) -> PkiAssessment:
-        """The judgement of the certificates."""
-        return self.before[2]
-
-    def question(self, member: MountedMember) -> tuple[str, Mapping[str, str]] | None:
-        """The etcd cluster and the peer URLs to ask; None for a member that started, or that is refused."""
-        identity = self._identify(member) or first_identity(self.volumes.cluster_id, member)
-        if isinstance(identity, Rejected):
-            return None
-        known = self._known(member, identity)
-        lost_manifest = member.has_data and not member.manifest
-        if not (needs_peers(known) or self.asked(member) or lost_manifest):
-            return None
-        maybe_tls = may_use_tls(self.settings, member) or bool(self.asked(member)) or lost_manifest
-        return member.volume.member.cluster, peers_to_ask(self.facts.cloud, self.volumes, known, maybe_tls=maybe_tls)
-
-    def asked(self, member: MountedMember) -> LocalMember | None:
-        """Our member's client port, where what it serves matters: it is to restart, or to tell something."""
-        identity = self._identify(member)
-        certificates = self._certificates(member)
-        if not isinstance(identity, Identity) or not member.has_data:
-            return None
-        secure = self._uses_tls(member)
-        moves = False
-        if certificates:
-            trust = trust_of(certificates)
-            due = restart_due(member, trust) or telling_due(member, identity, trust)
-            moves = due if secure else wants_tls(self.settings, member)
-        if not (moves or unconfirmed(member, identity) or image_due(self.settings, member, identity)):
-            return None
-        name = member.template.member_name(member.volume.member.me)
-        return local_member(member.template, name, secure=secure)
 
     def member(self, member: MountedMember) -> MemberVerdict:
         """Judge one mounted member: decide its next step."""
         volume = member.volume
-        identity = self._identify(member)
+        identity = self.identified(member)
         if isinstance(identity, Rejected):
             self.findings.refuse(volume.id, identity.rule, identity.evidence)
             # A wrong tag or file stops no member that runs, and starts none.
@@ -168,7 +84,7 @@ class _Judge(Struct, frozen=True):
             self.findings.wait(volume.id, "its data are being restored: protokube etcd restore", external=True)
             return MemberVerdict(member, keep_link=False)
         verdict = MemberVerdict(member, keep_link=True)
-        overruled = self._owned(member).overruled
+        overruled = self.owned(member).overruled
         if overruled and identity and identity.render() != member.contents.texts.get(IDENTITY_PATH):
             # From now on the identity file says whose the volume is, whatever becomes of the acceptance.
             reason = f"whose volume this is; {' and '.join(overruled)}: overruled by the operator"
@@ -180,25 +96,26 @@ class _Judge(Struct, frozen=True):
             if member.uuid != volume.uuid or member.has_data:
                 return verdict  # an adopted volume gets its identity before anything on it is replaced
         verdict = replace(verdict, tags=self._tags(member))
-        if member.has_data and (started := self._as_started(member, identity)) != identity:
+        if member.has_data and (started := self.as_started(member, identity)) != identity:
             # Recorded before any image is judged: the version that ran decides which step is legal.
             reason = f"etcd {started.etcd_version or 'of an unknown version'} has started"
             verdict = replace(verdict, identity=started.render(), identity_reason=reason)
             identity = started
-        known = self._known(member, identity)
+        known = self.known(member, identity)
         if wants_tls(self.settings, member) and not known.tls:
-            verdict, tls = self._move(verdict, known)
+            verdict, tls = self.move(verdict, known)
             known = replace(known, tls=tls)
         elif known.tls and member.has_data:
-            verdict = self._tell(verdict, identity, known)
-        start = self._unless_backed_up(member, initial_state(self.volumes, known, self._peer_facts(member)))
+            verdict = self.tell(verdict, identity, known)
+        start = self._unless_backed_up(member, initial_state(self.volumes, known, self.peer_facts(member)))
         if not isinstance(start, Start):
             return self._not_started(verdict, start, known)
         image = image_to_run(self.settings, member, identity)
         if isinstance(image, Rejected):
             self.findings.refuse(volume.id, image.rule, image.evidence)
             return verdict
-        return self._start(verdict, start, self._image(member, image, known), known)
+        verdict = self._start(verdict, start, self.image(member, image, known), known)
+        return self.after_turn(verdict, known) if member.has_data else verdict
 
     def _unless_backed_up(self, member: MountedMember, start: Start | Rejected | Wait) -> Start | Rejected | Wait:
         """What is to be done, unless a cluster would be born of which the named store has backups."""
@@ -207,66 +124,6 @@ class _Judge(Struct, frozen=True):
         cluster = member.volume.member.cluster
         self.backed_up.append(cluster)
         return with_backups(member.volume.member, self.facts.kept.get(cluster)) or start
-
-    def _image(self, member: MountedMember, image: str, known: MemberFacts) -> str:
-        """The image to write: the wanted one in our member's turn, else the one that it runs."""
-        present = manifest_image(member.manifest)
-        if not member.has_data or present in (None, image):
-            return image
-        assert present is not None
-        template = member.template
-        answers = self._answers(member)
-        heard = answers.versions if isinstance(answers, PeerAnswers) else {}
-        versions = {template.member_name(me): version for me, version in heard.items()}
-        wanted = Upgrade(known.name, spell_version(image_version(image)))
-        match may_change(wanted, self._served(member), versions):
-            case Turn():
-                return image
-            case NotYet() as wait:
-                self.findings.wait(member.volume.id, f"it is to run {image}: {wait.reason}", external=True)
-            case Rejected() as refused:
-                self.findings.refuse(member.volume.id, refused.rule, f"it is to run {image}: {refused.evidence}")
-        return present
-
-    def _as_started(self, member: MountedMember, identity: Identity) -> Identity:
-        """The identity of a member that has started: for ever, with the version that last ran, and with TLS once it
-        had that.
-
-        The first version that it has is the manifest's. A later one counts once etcd itself says that it runs: until
-        then the image may be one that never came up, and the way back stays open.
-        """
-        version = version_run(member) or identity.etcd_version
-        if unconfirmed(member, identity):
-            served = self._served(member)
-            confirmed = isinstance(served, ServedEtcd) and served.version == version
-            if not confirmed:
-                why = served.reason if isinstance(served, Unknown) else f"it still runs {served.version}"
-                self.findings.wait(member.volume.id, f"it starts with etcd {version}: {why}", external=True)
-                version = identity.etcd_version
-        tls = identity.tls or manifest_env(member.manifest).get("ETCD_LISTEN_PEER_URLS", "").startswith("https:")
-        return replace(identity, started=True, etcd_version=version, tls=tls)
-
-    def _identify(self, member: MountedMember) -> Identity | Rejected | None:
-        return identify(self.volumes.cluster_id, member, self._owned(member))
-
-    def _owned(self, member: MountedMember) -> Ownership:
-        return self.before[1].ownerships[member.volume.id]
-
-    def _known(self, member: MountedMember, identity: Identity) -> MemberFacts:
-        suffix = self.settings.suffix(self.volumes.cluster_id)
-        return MemberFacts(member.volume, member.template, identity, member.has_data, suffix, self._uses_tls(member))
-
-    def _uses_tls(self, member: MountedMember) -> bool:
-        return uses_tls(self.settings, member, self.facts.answers.get(member.volume.member.cluster))
-
-    def _peer_facts(self, member: MountedMember) -> PeerFacts:
-        cluster = member.volume.member.cluster
-        return PeerFacts(
-            self._answers(member),
-            stable=self.tracking.stable_for.get(cluster, 0.0) >= self.settings.peers_patience,
-            assume_new=self.settings.assume_new,
-            can_tag=self.facts.cloud.can_tag,
-        )
 
     def _not_started(self, verdict: MemberVerdict, start: Rejected | Wait, known: MemberFacts) -> MemberVerdict:
         volume = verdict.member.volume
@@ -285,91 +142,27 @@ class _Judge(Struct, frozen=True):
         complete = verdict.identity is None or member.has_data
         if f"{member.template.data_dir}/" not in member.contents.entries:
             verdict, complete = replace(verdict, make_data_dir=True), False
-        if known.tls and not self._certificates(member):
+        if known.tls and not self.certificates(member):
             # The PKI's own findings tell why. A member that runs keeps its link.
             self.findings.wait(member.volume.id, "its certificates are issued first")
             return verdict
-        wanted = Wanted(start, image, known.dns_suffix, self._trusted(member, known) if known.tls else None)
-        manifest = wanted_manifest(self.settings, member, wanted, may_run=self._kubelet_may_run())
+        wanted = Wanted(start, image, known.dns_suffix, self.trusted(member, known) if known.tls else None)
+        manifest = wanted_manifest(self.settings, member, wanted, may_run=self.kubelet_may_run())
         if manifest != member.contents.texts.get(member.template.manifest):
             complete = False
             # The manifest tells which version ran: it is replaced only once the identity file holds that.
             if not (member.has_data and verdict.identity is not None):
                 own = member.volume.member
                 reason = f"member {own.me} of etcd cluster {own.cluster}, {start.state}"
-                verdict = replace(verdict, manifest=manifest, manifest_reason=reason)
+                running = wanted_manifest(self.settings, member, wanted, may_run=True) != member.manifest
+                if member.has_data and member.manifest and running and self.is_linked(member):
+                    verdict = self.in_turn(verdict, known, manifest, reason)
+                else:
+                    verdict = replace(verdict, manifest=manifest, manifest_reason=reason)
         if complete:
             link = why_link(self.settings, self.facts, member, known.dns_suffix, self.findings)
             verdict = replace(verdict, link=link)
         return verdict
-
-    def _certificates(self, member: MountedMember) -> tuple[Certificate, ...]:
-        """The member's certificates; empty while one is missing."""
-        wanted = member_certificates(member, self.settings.suffix(self.volumes.cluster_id))
-        found = [self.pki.usable.get(one.name) for one in wanted]
-        return tuple(one for one in found if one is not None) if all(found) else ()
-
-    def _move(self, verdict: MemberVerdict, known: MemberFacts) -> tuple[MemberVerdict, bool]:
-        """The verdict with the next step of a member that moves to TLS, and whether it has TLS from now on."""
-        member = verdict.member
-        if not self._certificates(member):
-            self.findings.wait(member.volume.id, "it moves to TLS: its certificates are issued first", external=True)
-            return verdict, False
-        match next_step(known.name, self._served(member), self._answers(member), self._heard(member)):
-            case Restart():
-                return verdict, True
-            case MovePeer() as move:
-                change = PeerChange(move.id, move.old, replace(known, tls=True).url)
-                return replace(verdict, secure_peer=change), False
-            case NotYet() as wait:
-                self.findings.wait(member.volume.id, f"it moves to TLS: {wait.reason}", external=True)
-            case Rejected() as refused:
-                self.findings.refuse(member.volume.id, refused.rule, refused.evidence, serious=False)
-        return verdict, False
-
-    def _trusted(self, member: MountedMember, known: MemberFacts) -> str:
-        """The authorities that the member's process is to be started with. A running one restarts in its turn."""
-        trust = trust_of(self._certificates(member))
-        ran_secure = member.has_data and manifest_env(member.manifest).get("ETCD_CERT_FILE")
-        if not ran_secure or not restart_due(member, trust):
-            return present_trust(member) if ran_secure else trust.trusted
-        turn = may_restart(known.name, trust, self._served(member), self._heard(member), now=self.facts.now)
-        if isinstance(turn, Turn):
-            return trust.trusted
-        reason = f"it restarts, since the authorities to trust have changed: {turn.reason}"
-        self.findings.wait(member.volume.id, reason, external=True)
-        return present_trust(member)
-
-    def _tell(self, verdict: MemberVerdict, identity: Identity, known: MemberFacts) -> MemberVerdict:
-        """The verdict with what a member tells the others about its authorities, and with its note of that."""
-        member = verdict.member
-        certificates = self._certificates(member)
-        if not certificates or verdict.identity is not None:
-            return verdict
-        trust = trust_of(certificates)
-        if not telling_due(member, identity, trust):
-            return verdict
-        served = self._served(member)
-        if isinstance(served, Unknown) or not has_restarted(member, served, self.facts.now):
-            why = served.reason if isinstance(served, Unknown) else "its process hasn't restarted yet"
-            self.findings.wait(member.volume.id, f"it restarts with the authorities to trust: {why}", external=True)
-            return verdict
-        if served.told.get(known.name) != trust.told:
-            return replace(verdict, tell=trust.told)
-        told = replace(identity, told=trust.told)
-        return replace(verdict, identity=told.render(), identity_reason="it has told the others what it trusts")
-
-    def _answers(self, member: MountedMember) -> PeerAnswers | Unknown:
-        return self.facts.answers.get(member.volume.member.cluster, Unknown("no peer was asked"))
-
-    def _served(self, member: MountedMember) -> ServedEtcd | Unknown:
-        return self.facts.served.get(member.volume.member.cluster, Unknown("it wasn't asked"))
-
-    def _heard(self, member: MountedMember) -> frozenset[str]:
-        """The names of the other members whose peer ports answer."""
-        answers = self._answers(member)
-        lists = answers.lists if isinstance(answers, PeerAnswers) else {}
-        return frozenset(member.template.member_name(me) for me in lists)
 
     def _tags(self, member: MountedMember) -> tuple[TagWanted, ...]:
         """The tags to write: the filesystem's UUID, and that etcd ran."""
@@ -383,10 +176,3 @@ class _Judge(Struct, frozen=True):
             reason = "etcd has started; other members must not start a second cluster"
             wanted.append(TagWanted(BOOTSTRAPPED_TAG, "true", reason))
         return tuple(wanted)
-
-    def _kubelet_may_run(self) -> bool:
-        """Whether kubelet may run the member: always, unless its unit is known to be down."""
-        unit = self.facts.node.unit
-        if self.settings.kubelet_unit is None or unit is None or isinstance(unit, Unknown):
-            return True
-        return unit.active not in ("inactive", "failed")

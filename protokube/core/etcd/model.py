@@ -38,7 +38,7 @@ class PeerAnswers(Struct, frozen=True, tag=True):
 
 class LocalMember(Struct, frozen=True):
     """This machine's own member of an etcd cluster, which is to be asked: its etcd name, its client URL, and its port
-    for metrics, 0 where it has none of its own."""
+    for metrics, 0 where it has none."""
 
     cluster: str
     name: str
@@ -51,7 +51,7 @@ class ServedEtcd(Struct, frozen=True):
 
     `told`: what members have told about their authorities, by name (restarts.py). `started`: when its process was
     started, in seconds since the epoch, up to one too early; None where it has no port that tells. `version`: what it
-    runs.
+    runs. `turn`: the key that says whose turn it is to restart (turns.py); empty when it is nobody's.
     """
 
     members: tuple[ClusterMember, ...]
@@ -59,6 +59,7 @@ class ServedEtcd(Struct, frozen=True):
     started: float | None = None
     version: str = ""
     alarms: tuple[Alarm, ...] = ()
+    turn: str = ""
 
 
 class HealthQuestion(Struct, frozen=True):
@@ -205,7 +206,8 @@ class MemberVerdict(Struct, frozen=True):
     `identity`: write this identity file (because of `identity_reason`). `warning`: an operator has overruled a
     refusal of it. `tags`: write them. `make_data_dir`: make the
     data directory. `manifest`: write this manifest. `link`: why to link it now. `keep_link`: a link may stand.
-    `secure_peer` and `tell` change what the etcd cluster knows of it.
+    `secure_peer` and `tell` change what the etcd cluster knows of it. `turn`: take the turn to restart, with this
+    text in the place of `turn_before`; `give_back`: it is over.
     """
 
     member: MountedMember
@@ -220,6 +222,9 @@ class MemberVerdict(Struct, frozen=True):
     link: str | None = None
     secure_peer: PeerChange | None = None
     tell: str | None = None
+    turn: str | None = None
+    turn_before: str = ""
+    give_back: str | None = None
 
 
 class StaleLink(Struct, frozen=True):

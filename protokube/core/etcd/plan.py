@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protokube.core.disks.paths import IDENTITY_PATH
-from protokube.core.etcd.actions import TellAuthorities, UpdateMember
+from protokube.core.etcd.actions import GiveTurnBack, TakeTurn, TellAuthorities, UpdateMember
 from protokube.core.etcd.model import EtcdAssessment, LocalMember, MemberVerdict
 from protokube.core.node.actions import MakeDirectory, MakeLink, Unlink, WriteFile
 from protokube.core.steps import Plan
@@ -29,6 +29,12 @@ def _plan_cluster(verdict: MemberVerdict, at: LocalMember | None, out: Plan) -> 
         out.step(UpdateMember(at, verdict.secure_peer), "it moves to TLS, and then restarts")
     if verdict.tell is not None:
         out.step(TellAuthorities(at, verdict.tell), "the next member may restart")
+    if verdict.turn is not None:
+        out.step(
+            TakeTurn(at, verdict.turn_before, verdict.turn), "its manifest changes, and one member restarts at a time"
+        )
+    if verdict.give_back is not None:
+        out.step(GiveTurnBack(at, verdict.give_back), "it has restarted, and the next member may")
 
 
 def _plan_member(verdict: MemberVerdict, out: Plan) -> None:

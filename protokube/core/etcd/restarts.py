@@ -29,8 +29,8 @@ SETTLED = 5.0
 _EARLY = 2.0
 """Seconds by which a process's start may seem too early: etcd's metrics know the boot's whole second only."""
 
-TOLD_PREFIX = "protokube/authorities/"
-"""Where members tell, in etcd: a key for each, by its name."""
+TOLD = "authorities/"
+"""Where members tell, in etcd below `protokube/`: a key for each, by its name."""
 
 _SHORT = 12
 """Digits of a fingerprint that tell authorities of one cluster from one another."""
@@ -69,7 +69,7 @@ def trust_of(certificates: Collection[Certificate]) -> Trust:
 def local_member(template: EtcdTemplate, name: str, *, secure: bool) -> LocalMember:
     """This machine's own member with an etcd name, as it is to be asked; `secure`: it speaks TLS."""
     url = f"{'https' if secure else 'http'}://127.0.0.1:{template.client_port}"
-    return LocalMember(template.key, name, url, template.metrics_port if secure else 0)
+    return LocalMember(template.key, name, url, template.metrics_port if secure else template.client_port)
 
 
 def present_trust(member: MountedMember) -> str:

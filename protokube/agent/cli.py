@@ -81,6 +81,8 @@ def _command(options: Options) -> int:
         raise UsageError("--provider: it is missing; name what runs the pods, such as systemd")
     if options.command == "serve-web":
         return _serve_web(options)
+    if options.dry_run and not options.standalone:
+        raise ConfigError([Fault("--dry-run", "it plans files and URLs alone; give --standalone as well")])
     if options.dry_run:
         steps = asyncio.run(_dry_run(options))
         print(json.dumps(steps, indent=1) if options.output == "json" else plan_text(steps))

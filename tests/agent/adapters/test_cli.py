@@ -64,6 +64,7 @@ def test_all_faults_at_once() -> None:
         (["--what"], 64, "unrecognized arguments"),
         (["--provider", "memory"], 78, "--kubeconfig: it is missing"),
         (["--root", "", "--provider", "memory"], 78, "--root: an absolute path was expected, got ''"),
+        (["--provider", "memory", "--dry-run"], 78, "--dry-run: it plans files and URLs alone"),
         (["--provider", "none", "--standalone", "--dry-run"], 78, "--provider: one of memory"),
         (["--provider", "no.such:Thing", "--standalone", "--dry-run"], 78, "No module named"),
     ],

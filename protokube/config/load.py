@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from protokube.config.backup import backup_settings
+from protokube.config.etcd import etcd_quota
 from protokube.config.keys import ADDONS, COMPONENT_KEYS, CONTROL_PLANE_KEYS, FILE_ONLY, KUBELET_KEYS
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
 from protokube.core.controlplane.names import API_PORT
@@ -211,6 +212,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             kubelet_unit=unit_name,
             tls=_etcd_tls(str(values["etcd-tls"]), templates, faults),
             store_shared=values["store"] is not None,
+            quota=etcd_quota(section, templates, faults),
         ),
         backup=backup_settings(section, faults, store_shared=values["store"] is not None),
         pki=PkiSettings(trust_clock=bool(values["trust-clock"])),

@@ -10,10 +10,10 @@ from protokube.cloudprovider.static.inventory import (
     Inventory,
     InventoryNode,
     InventoryVolume,
-    parse_size,
     read_inventory,
 )
 from protokube.core.model import GIB, Fault
+from protokube.core.sizes import parse_size
 
 PATH = "/lab/inventory.yaml"
 

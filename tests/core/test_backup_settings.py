@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from protokube.config.backup import EVERY, backup_settings
+from protokube.config.etcd import etcd_quota
 from protokube.core.backup.model import BackupSettings
+from protokube.core.etcd.template import render_manifest
 from protokube.core.located import Section, parse
-from protokube.core.model import Fault
+from protokube.core.model import GIB, Fault
+from protokube.core.static_pod import manifest_env
+from protokube.core.volumes.model import EtcdMember
+from tests.rounds.process import templates
 
 
 def read(text: str, *, store_shared: bool = False) -> tuple[BackupSettings, list[str]]:
@@ -49,3 +55,50 @@ def test_an_interval_is_a_time_or_off(every: str, seconds: float | None) -> None
 def test_what_can_t_be_understood_is_refused_with_its_place(text: str) -> None:
     _, faults = read(text)
     assert len(faults) == 1 and "config.yaml" in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "fault"),
+    [
+        ("etcd: {quota: 8GiB}", 8 * GIB, ""),
+        ("etcd: {backup: {}}", None, ""),
+        ("etcd: {quota: 8}", None, "such as 8GiB"),
+        ("etcd: {quota: 1MiB}", None, "such as 8GiB"),
+        ("etcd: {quota: 1TiB}", None, "such as 8GiB"),
+    ],
+)
+def test_a_quota_is_a_size_within_bounds(text: str, size: int | None, fault: str) -> None:
+    document, found = parse(text, "config.yaml")
+    assert document is not None and not found
+    faults: list[Fault] = []
+    section = Section.of(document, ("etcd",), faults)
+    assert etcd_quota(section, templates(), faults) == size
+    assert [fault in str(one) for one in faults] == ([True] if fault else [])
+
+
+def test_a_template_that_says_nothing_of_a_quota_is_told() -> None:
+    document, _ = parse("etcd: {quota: 8GiB}", "config.yaml")
+    assert document is not None
+    faults: list[Fault] = []
+    older = {key: replace(one, supports_quota=False) for key, one in templates().items()}
+    etcd_quota(Section.of(document, ("etcd",), faults), older, faults)
+    assert ["$if: quota" in str(one) for one in faults] == [True]
+
+
+def test_the_manifest_has_the_quota_and_without_one_nothing_of_it() -> None:
+    template, member = templates()["main"], EtcdMember("main", "a", ("a",))
+
+    def env(quota: int | None) -> str | None:
+        text = render_manifest(
+            template,
+            member,
+            mount_point="/mnt/x",
+            dns_suffix=".internal.c",
+            image="registry.k8s.io/etcd:3.6.6-0",
+            state="new",
+            hosts=True,
+            quota=quota,
+        )
+        return manifest_env(text).get("ETCD_QUOTA_BACKEND_BYTES")
+
+    assert env(8 * GIB) == str(8 * GIB) and env(None) is None

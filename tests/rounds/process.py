@@ -87,6 +87,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "master": ("kubelet.master",),
     "etcd_tls": ("etcd.tls",),
     "store_shared": ("etcd.store_shared",),
+    "etcd_quota": ("etcd.quota",),
     "trust_clock": ("pki.trust_clock",),
     "backup_every": ("backup.every",),
     "backup_keep": ("backup.keep",),

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from protokube.core.etcd.model import EtcdTemplate
 from protokube.core.etcd.turns import LIFE
+from protokube.core.model import GIB
 from protokube.core.settings import NodeConfig
 from protokube.core.static_pod import manifest_env
 from tests.rounds.process import Process, interleave, later, node_config, settled, survive, templates
@@ -31,6 +32,7 @@ def config(**changes: object) -> NodeConfig:
 
 
 CHANGES = {
+    "a quota": config(etcd_quota=8 * GIB),
     "another template": config(templates=with_heartbeat()),
     "another registry": node_config(
         etcd_tls="off", etcd_image=IMAGE.replace("registry.k8s.io", "mirror.example.com")

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from protokube.core.located import Located, Section, parse
 from protokube.core.model import MIB, Fault
+from protokube.core.sizes import parse_size
 
 SECTOR = 512
 SMALLEST = 16 * MIB
@@ -42,12 +43,6 @@ _VOLUME_ID = _Grammar(
     re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"),
     "an id of letters, digits, dots, dashes and underscores that starts with a letter or digit, at most 63,",
 )
-_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))? ?([KMGT]i?)?B")
-_FACTOR: Mapping[str | None, int] = {None: 1} | {
-    f"{letter}{infix}": base**power
-    for power, letter in enumerate("KMGT", start=1)
-    for infix, base in (("", 1000), ("i", 1024))
-}
 
 
 class InventoryNode(Struct, frozen=True):
@@ -217,19 +212,6 @@ def _size(section: Section) -> int | None:
 def is_node_name(name: str) -> bool:
     """Whether a node may be called so: it becomes a host name and a label."""
     return _NODE_NAME.pattern.fullmatch(name) is not None
-
-
-def parse_size(text: str) -> int | None:
-    """Bytes from a number with a unit (B, KB … TB by thousands, KiB … TiB by 1024); None when it isn't one."""
-    match = _SIZE.fullmatch(text)
-    if not match:
-        return None
-    whole, fraction, unit = match.groups()
-    value = int(whole) * _FACTOR[unit]
-    if fraction:
-        part, rest = divmod(int(fraction) * _FACTOR[unit], 10 ** len(fraction))
-        return None if rest else value + part
-    return value
 
 
 # --- faults that only the whole shows --------------------------------------------------------------

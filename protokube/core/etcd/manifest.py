@@ -39,6 +39,7 @@ def wanted_manifest(settings: EtcdSettings, member: MountedMember, wanted: Wante
             initial_cluster=start.initial_cluster,
             tls=wanted.trusted is not None,
             trusted=wanted.trusted or "",
+            quota=settings.quota,
         )
 
     present = member.contents.texts.get(member.template.manifest)

@@ -83,7 +83,8 @@ InitialState = Literal["new", "existing"]
 class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
     """One etcd cluster's template: the fields of `<key>.yaml`, and the pod that all etcd clusters share.
 
-    `pod` is the text of manifest.yaml, placeholders unfilled. `supports_tls`: it says what differs with TLS.
+    `pod` is the text of manifest.yaml, placeholders unfilled. `supports_tls`: it says what differs with TLS,
+    `supports_quota` where the quota stands.
     `metrics_port` is where etcd answers liveness probes then, since its client port asks for a certificate.
     """
 
@@ -95,6 +96,7 @@ class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
     pod: str
     metrics_port: int = 0
     supports_tls: bool = False
+    supports_quota: bool = False
 
 
 class EtcdSettings(Struct, frozen=True):
@@ -106,7 +108,7 @@ class EtcdSettings(Struct, frozen=True):
     `dns_suffix` starts with a dot. `private_names`: names are kept in the node's own hosts file. `names_kept`:
     protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet. `tls`: whether new
     etcd clusters use TLS; `auto` means where `store_shared`, that is where an operator named the store. With `on`,
-    clusters that run without move to it.
+    clusters that run without move to it. `quota`: of each member's database, in bytes; None for etcd's own.
     """
 
     templates: Mapping[str, EtcdTemplate] = {}
@@ -122,6 +124,7 @@ class EtcdSettings(Struct, frozen=True):
     kubelet_unit: str | None = "kubelet.service"
     tls: Literal["auto", "on", "off"] = "off"
     store_shared: bool = False
+    quota: int | None = None
 
     def suffix(self, cluster_id: str) -> str:
         """The internal names' suffix, with its leading dot."""

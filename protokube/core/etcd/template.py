@@ -28,7 +28,7 @@ _REMEMBERED = 32
 """Results that are kept of pure but slow functions: a converged reconcile parses and renders nothing again."""
 
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
-_CONDITIONS = frozenset({"livez", "no-livez", "hosts", "tls"})
+_CONDITIONS = frozenset({"livez", "no-livez", "hosts", "tls", "quota"})
 _PLACEHOLDERS = frozenset(
     {
         "pod_name",
@@ -51,6 +51,7 @@ _TLS_PLACEHOLDERS = frozenset(
     {"scheme", "probe_port", "metrics_port", "server_pki", "peer_pki", "peers_name", "pki", "trusted"}
 )
 """A template of an operator that knows none of these is one without TLS."""
+_QUOTA_PLACEHOLDERS = frozenset({"quota"})
 _FIELDS: Mapping[str, tuple[str, type]] = {
     "clusterName": ("cluster_name", str),
     "podName": ("pod_name", str),
@@ -78,7 +79,7 @@ def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | 
         Fault(place, f"unknown key {key!r}, expected {', '.join(_FIELDS)}") for key in data if key not in _FIELDS
     ]
     given = frozenset(data)
-    supports_tls = "tls" in _conditions(pod)
+    supports_tls, supports_quota = "tls" in _conditions(pod), "quota" in _conditions(pod)
     if not supports_tls:
         data = _OPTIONAL | data
     for name, (_, kind) in _FIELDS.items():
@@ -99,7 +100,7 @@ def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | 
     if found:
         return tuple(found)
     fields: dict[str, Any] = {field: data[name] for name, (field, _) in _FIELDS.items()}
-    return EtcdTemplate(key=key, pod=pod, supports_tls=supports_tls, **fields)
+    return EtcdTemplate(key=key, pod=pod, supports_tls=supports_tls, supports_quota=supports_quota, **fields)
 
 
 def check_pod(place: str, text: str) -> tuple[Fault, ...]:
@@ -110,14 +111,16 @@ def check_pod(place: str, text: str) -> tuple[Fault, ...]:
     used: set[str] = set()
     conditions: set[str] = set()
     _collect(pod, used, conditions)
+    known = _PLACEHOLDERS | _TLS_PLACEHOLDERS | _QUOTA_PLACEHOLDERS
     found = [
-        Fault(place, f"unknown placeholder ${{{name}}}, expected {_names(_PLACEHOLDERS | _TLS_PLACEHOLDERS)}")
-        for name in sorted(used - _PLACEHOLDERS - _TLS_PLACEHOLDERS)
+        Fault(place, f"unknown placeholder ${{{name}}}, expected {_names(known)}") for name in sorted(used - known)
     ]
     found += [Fault(place, f"the placeholder ${{{name}}} is not used") for name in sorted(_PLACEHOLDERS - used)]
     if "tls" in conditions:
         unused = sorted(_TLS_PLACEHOLDERS - used)
         found += [Fault(place, f"the placeholder ${{{name}}} is not used, and $if: tls is") for name in unused]
+    if "quota" in conditions and "quota" not in used:
+        found.append(Fault(place, "the placeholder ${quota} is not used, and $if: quota is"))
     found += [
         Fault(place, f"unknown condition {name!r}, expected {_names(_CONDITIONS)}")
         for name in sorted(conditions - _CONDITIONS)
@@ -153,9 +156,11 @@ def render_manifest(
     initial_cluster: str | None = None,
     tls: bool = False,
     trusted: str = "",
+    quota: int | None = None,
 ) -> str:
     """Render a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file, `tls` the
-    node's certificates. `trusted` names the authorities that the process is started with.
+    node's certificates. `trusted` names the authorities that the process is started with. `quota` is its database's,
+    in bytes.
 
     `initial_cluster` replaces the list of the member's tag, for a member that joins a running cluster.
     """
@@ -173,6 +178,7 @@ def render_manifest(
         "peers_name": peers_name(template, dns_suffix),
         "pki": PKI_DIR,
         "trusted": trusted,
+        "quota": str(quota),
         "pod_name": template.pod_name,
         "image": image,
         "member_name": template.member_name(member.me),
@@ -194,6 +200,7 @@ def render_manifest(
     }
     conditions = {"livez" if has_livez(image) else "no-livez"}
     conditions |= ({"hosts"} if hosts else set()) | ({"tls"} if tls else set())
+    conditions |= {"quota"} if quota is not None else set()
     pod = _fill(_pod(template.pod), values, conditions)
     return _HEADER + yaml.dump(pod, Dumper=_dumper, sort_keys=False, default_flow_style=False, width=1000)
 

@@ -1,0 +1,29 @@
+"""Reads an etcd cluster's own settings: `etcd: {quota: 8GiB}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from protokube.core.etcd.model import EtcdTemplate
+from protokube.core.located import Section
+from protokube.core.model import GIB, MIB, Fault
+from protokube.core.sizes import parse_size
+
+SMALLEST, LARGEST = 16 * MIB, 100 * GIB
+"""etcd advises 8 GiB at most (its dev-guide/limit.md). What is beyond these bounds is a slip of the pen."""
+
+
+def etcd_quota(section: Section | None, templates: Mapping[str, EtcdTemplate], faults: list[Fault]) -> int | None:
+    """The quota of each member's database in bytes; None for etcd's own, 2 GiB."""
+    item = section.get("etcd") if section else None
+    etcd = item.value if item is not None and isinstance(item.value, dict) else {}
+    quota = etcd.get("quota")
+    if quota is None:
+        return None
+    size = parse_size(quota.value) if isinstance(quota.value, str) else None
+    if size is None or not SMALLEST <= size <= LARGEST:
+        faults.append(quota.expected("a size from 16MiB to 100GiB, such as 8GiB"))
+        return None
+    if not all(template.supports_quota for template in templates.values()):
+        faults.append(quota.fault("the manifest.yaml of --template-dir has no part with $if: quota"))
+    return size

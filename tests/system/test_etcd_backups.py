@@ -69,6 +69,18 @@ def restore(node: TrialNode, *words: str) -> subprocess.Popen[bytes]:
     )
 
 
+def begin(node: TrialNode) -> subprocess.Popen[bytes]:
+    """Begin a restore on a node, and wait until its member has stopped."""
+    before = node.log("restore.log").count("to stop: run")
+    begun = restore(node)
+    until(
+        f"{node.name} has stopped",
+        lambda: node.log("restore.log").count("to stop: run") > before or begun.poll() is not None,
+        LIMIT,
+    )
+    return begun
+
+
 def test_backups_are_taken_again_and_again_and_a_killed_daemon_s_are_followed_by_others(made: Make) -> None:
     _, (node,), store = made("a", "2s")
     acknowledged(node, "kept", "yes")
@@ -132,8 +144,9 @@ def test_one_member_comes_back_from_its_backup(made: Make) -> None:
     assert beside == {"data", "data.before-1"}
 
 
-@pytest.mark.parametrize("killed", ["nothing", "command", "daemon"])
-def test_three_members_come_back_whatever_is_killed(made: Make, killed: str) -> None:
+def test_three_members_come_back_whoever_is_killed_and_nobody_is_lost_by_a_restore_that_is_abandoned(
+    made: Make,
+) -> None:
     _, nodes, _ = made("abc", "1h")
     a, b, c = nodes
     with Writer(a) as load:
@@ -142,15 +155,13 @@ def test_three_members_come_back_whatever_is_killed(made: Make, killed: str) -> 
         assert command(a, "backup", "--cluster", "main").returncode == 0
     acknowledged(c, "later", "x")
     before = cluster_id(a)
+    abandoned(a, b, c)
+    first = begin(a)
+    first.send_signal(signal.SIGKILL)
+    first.wait(LIMIT)
     first = restore(a)
-    until("a has stopped", lambda: "to stop" in a.log("restore.log") or first.poll() is not None, LIMIT)
-    if killed == "command":
-        first.send_signal(signal.SIGKILL)
-        first.wait(LIMIT)
-        first = restore(a)
-    if killed == "daemon":
-        a.kill(a._processes[0])
-        a.start_daemon()
+    b.kill(b._processes[0])
+    b.start_daemon()
     commands = [first, restore(b), restore(c)]
     for node, one in zip(nodes, commands, strict=True):
         assert one.wait(LIMIT) == 0, node.log("restore.log")
@@ -164,17 +175,27 @@ def test_three_members_come_back_whatever_is_killed(made: Make, killed: str) -> 
     assert again.returncode == 1 and "is under way" in again.stderr
 
 
-@pytest.mark.parametrize("lost", ["abc", "bc"])
-def test_blank_volumes_in_the_place_of_lost_ones_are_restored(made: Make, lost: str) -> None:
-    """All volumes of main are lost, or a majority: no cluster is born empty, and the command brings it back. TLS."""
+def test_blank_volumes_in_the_place_of_lost_ones_are_restored(made: Make) -> None:
+    """A majority of main's volumes is lost, and then all of them: no cluster is born empty, and the command brings it
+    back. With TLS."""
     cluster, nodes, store = made("abc")
+    names = {me: f"main-{me}" for me in "abc"}
+    acknowledged(nodes[0], "kept", "x")
+    for lost in ("bc", "abc"):
+        assert command(nodes[0], "backup", "--cluster", "main").returncode == 0
+        names |= {me: f"{names[me]}-2" for me in lost}
+        lost_and_restored(cluster, nodes, store, lost, names)
+
+
+def lost_and_restored(
+    cluster: Cluster, nodes: list[TrialNode], store: Path, lost: str, names: dict[str, str]
+) -> None:
+    """These members' volumes are lost; `names` are those that there are from now on."""
     a, b, c = nodes
-    acknowledged(a, "kept", "x")
-    assert command(a, "backup", "--cluster", "main").returncode == 0
     taken = len(records(store))
     for node in nodes:
         node.power_cut()
-    main = [volume(f"main-{me}-2" if me in lost else f"main-{me}", "main", f"{me}/a,b,c", TWICE) for me in "abc"]
+    main = [volume(names[me], "main", f"{me}/a,b,c", TWICE) for me in "abc"]
     events = [volume(f"events-{me}", "events", f"{me}/a,b,c", TWICE) for me in "abc"]
     cluster.lists([*main, *events])
     for node in nodes:
@@ -187,8 +208,7 @@ def test_blank_volumes_in_the_place_of_lost_ones_are_restored(made: Make, lost: 
 
     until("the blank ones are refused", lambda: sum(map(refused, nodes)) == len(lost), LIMIT)
     assert not healthy(b, ports=(4001,)) and len(records(store)) == taken
-    first = restore(c)
-    until("the restore is begun", lambda: "waiting for" in c.log("restore.log") or first.poll() is not None, LIMIT)
+    first = begin(c)
     for node, one in {c: first, b: restore(b), a: restore(a)}.items():
         assert one.wait(LIMIT) == 0, node.log("restore.log")
     until("all serve again", lambda: healthy(*nodes), LIMIT)
@@ -198,16 +218,12 @@ def test_blank_volumes_in_the_place_of_lost_ones_are_restored(made: Make, lost: 
     assert all("https://" in path.read_text() for path in manifests)
 
 
-def test_a_restore_is_abandoned_before_all_have_stopped(made: Make) -> None:
-    _, (a, b, c), _ = made("abc")
-    acknowledged(a, "kept", "x")
-    assert command(a, "backup", "--cluster", "main").returncode == 0
-    acknowledged(a, "later", "x")
-    waiting = restore(a)
-    until("a has stopped", lambda: "to stop" in a.log("restore.log") or waiting.poll() is not None, LIMIT)
+def abandoned(a: TrialNode, b: TrialNode, c: TrialNode) -> None:
+    """A restore is abandoned before all have stopped."""
+    waiting = begin(a)
     waiting.kill()
     waiting.wait(LIMIT)
-    assert value(b, "kept") == "x", "two members go on"
+    assert value(b, "later") == "x", "two members go on"
     done = command(c, "restore", "--cluster", "main", "--abandon", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     left = command(a, "restore", "--cluster", "main", "--yes")

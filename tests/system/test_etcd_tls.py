@@ -1,4 +1,6 @@
-"""Three machines with a shared store become an etcd cluster with TLS, keep strangers out, and renew under load.
+"""Three machines with a shared store become an etcd cluster with TLS, keep strangers out, renew under load, and move.
+
+One cluster goes through all of it: its birth takes most of the time.
 
 Real disks, real etcd, a network namespace for each machine.
 """
@@ -65,9 +67,23 @@ def certificate(node: TrialNode, store: Path, name: str) -> Certificate:
     return found
 
 
-def test_three_machines_at_once_form_a_cluster_with_tls(cluster: Cluster, store: Path) -> None:
+def test_a_cluster_with_tls_from_its_birth_on(cluster: Cluster, store: Path, tmp_path: Path) -> None:
     a, b, c = (cluster.start(letter) for letter in "abc")
     until("the cluster forms", lambda: healthy(a, b, c), LIMIT)
+    forms(a, b, c, store)
+    keeps_strangers_out(cluster, a, b, store, tmp_path)
+    exchanges_certificates_under_load(a, b, c, store)
+    identity = cluster_id(a)
+    (lost,) = (member for member, node in holders(a, b, c).items() if node is b)
+    b.power_cut()
+    acknowledged(a, "after", "the exchange")
+    d = cluster.start("d")
+    until("the member has moved to another machine", lambda: healthy(a, c, d), LIMIT)
+    assert holders(d) == {lost: d} and cluster_id(d) == identity and value(d, "from") == "a"
+
+
+def forms(a: TrialNode, b: TrialNode, c: TrialNode, store: Path) -> None:
+    """All members are there, with TLS alone, and their certificates serve the JSON gateway."""
     assert set(members(a)) == {"etcd-a", "etcd-b", "etcd-c"}
     acknowledged(a, "from", "a")
     assert value(c, "from") == "a" and value(b, "from") == "a"
@@ -85,13 +101,6 @@ def test_three_machines_at_once_form_a_cluster_with_tls(cluster: Cluster, store:
     gateway = a.run("curl", "-s", *files, "https://127.0.0.1:4001/v3/kv/range", "-d", '{"key":"ZnJvbQ=="}')
     assert json.loads(gateway.stdout)["count"] == "1", "the gateway dials its own port with the server's certificate"
 
-    identity = cluster_id(a)
-    (lost,) = (member for member, node in holders(a, b, c).items() if node is b)
-    b.power_cut()
-    d = cluster.start("d")
-    until("the member has moved to another machine", lambda: healthy(a, c, d), LIMIT)
-    assert holders(d) == {lost: d} and cluster_id(d) == identity and value(d, "from") == "a"
-
 
 def stranger(folder: Path, store: Path, wanted: CertificateWanted) -> Path:
     """A certificate of the cluster's own authorities that no node asked for."""
@@ -100,11 +109,8 @@ def stranger(folder: Path, store: Path, wanted: CertificateWanted) -> Path:
     return other.directory.top / wanted.name
 
 
-def test_a_stranger_with_a_certificate_of_the_same_authority_is_no_peer(
-    cluster: Cluster, store: Path, tmp_path: Path
-) -> None:
-    a, b, c = (cluster.start(letter) for letter in "abc")
-    until("the cluster forms", lambda: healthy(a, b, c), LIMIT)
+def keeps_strangers_out(cluster: Cluster, a: TrialNode, b: TrialNode, store: Path, tmp_path: Path) -> None:
+    """A stranger with a certificate of the same authority is no peer."""
     url = f"https://{ADDRESSES['a']}:2380"
     ours = Tls(a.root / "var/lib/protokube/pki" / peer_certificate("main"), PEERS)
     alien = CertificateWanted(
@@ -122,9 +128,9 @@ def test_a_stranger_with_a_certificate_of_the_same_authority_is_no_peer(
             HttpEtcdPeers(tls=Tls(ours.directory, "peers.of.another.cluster")).members(url)
 
 
-def test_certificates_are_exchanged_under_load_without_a_restart(cluster: Cluster, store: Path) -> None:
-    a, b, c = nodes = [cluster.start(letter) for letter in "abc"]
-    until("the cluster forms", lambda: healthy(*nodes), LIMIT)
+def exchanges_certificates_under_load(a: TrialNode, b: TrialNode, c: TrialNode, store: Path) -> None:
+    """No member restarts for a certificate."""
+    nodes = (a, b, c)
     running = {node: etcd_pid(node) for node in nodes}
     before = {node: certificate(node, store, server_certificate("main")).serial for node in nodes}
     with Writer(a) as writer:
@@ -142,8 +148,6 @@ def test_certificates_are_exchanged_under_load_without_a_restart(cluster: Cluste
     assert {node: etcd_pid(node) for node in nodes} == running
     after = {node: certificate(node, store, server_certificate("main")).serial for node in nodes}
     assert all(before[node] != after[node] for node in nodes)
-    b.power_cut()
-    acknowledged(a, "after", "the exchange")
 
 
 def _shown(node: TrialNode) -> str:

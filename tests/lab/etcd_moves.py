@@ -42,8 +42,8 @@ def machines(
     store = base / "store"
     store.mkdir(0o700)
     image = f"registry.k8s.io/etcd:{version}-0"
-    options = ("--store", f"file://{store}", "--trust-clock", "--etcd-image", image)
-    with Cluster(base, main_volumes(size), options=options) as cluster:
+    shared = ("--store", f"file://{store}", "--trust-clock", "--etcd-image", image)
+    with Cluster(base, main_volumes(size), options=shared) as cluster:
         nodes = [cluster.node(letter) for letter in "abc"]
         for node in nodes:
             install(node, version)

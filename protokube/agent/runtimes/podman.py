@@ -16,7 +16,7 @@ from typing import Any
 from protokube.agent.core.lifecycle import EXITED, RUNNING, ContainerId, ContainerState
 from protokube.agent.core.model import Container, Json, Pod, spec_of
 from protokube.agent.core.quantity import quantity
-from protokube.agent.ports import ContainerSpec, ExecResult, LogOptions
+from protokube.agent.ports import ContainerSpec, ExecResult, LogOptions, Mount
 from protokube.agent.runtimes.commands import follow, run
 from protokube.errors import ProviderError
 
@@ -29,6 +29,7 @@ _NEVER_RAN = ("created", "configured", "initialized")
 _SECURITY = ("privileged", "runAsUser", "runAsGroup", "readOnlyRootFilesystem", "capabilities")
 _EVENTS = ("start", "died", "remove")
 _KILLED = 137
+_WHOLE = "podman takes no path with a comma, a quote or a line break"
 
 
 class PodmanRuntime:
@@ -55,11 +56,16 @@ class PodmanRuntime:
         if str(spec.id) in known:
             return
         options, arguments = _arguments(spec)
+        for name, value in spec.env:
+            if "\n" in name + value:  # the rest of the value would become variables of its own
+                raise ProviderError(f"variable {name}: podman takes no value of several lines; mount it as a file")
         # A file, not arguments: everybody may read those. podman has read it when it returns.
         with tempfile.NamedTemporaryFile("w", prefix="protokube-env-", dir="/run") as env:
             env.writelines(f"{name}={value}\n" for name, value in spec.env)
             env.flush()
-            done = await run([PODMAN, "run", "--detach", "--env-file", env.name, *options, *arguments], PULL_LIMIT)
+            done = await run(
+                [PODMAN, "run", "--detach", "--env-file", env.name, *options, "--", *arguments], PULL_LIMIT
+            )
         if done.code:
             # What is left of it never ran: the next try needs its name.
             await run([PODMAN, "rm", "--force", "--ignore", str(spec.id)], LIMIT)
@@ -121,18 +127,23 @@ def _refusals(pod: Pod) -> Iterator[str]:
         yield "spec.hostNetwork: several containers share a network only with true"
     if pod["spec"].get("securityContext"):
         yield "spec.securityContext: it can't be kept here; set it on the containers"
+    for volume in spec.volumes:
+        if volume.host_path is not None and _splits(volume.host_path.path):
+            yield f"volume {volume.name}: hostPath: {_WHOLE}"
     for one in every:
+        if one.image.startswith("-"):
+            yield f"container {one.name}: image: a name was expected, got {one.image!r}"
         for field in one.security_context:
             if field not in _SECURITY:
                 yield f"container {one.name}: securityContext.{field}: it can't be kept here"
         if any("\n" in variable.value for variable in one.env):
             yield f"container {one.name}: env: podman takes no value of several lines"
-        if any("," in mount.mount_path for mount in one.volume_mounts):
-            yield f"container {one.name}: volumeMounts: podman takes no path with a comma"
+        if any(_splits(mount.mount_path + mount.sub_path) for mount in one.volume_mounts):
+            yield f"container {one.name}: volumeMounts: {_WHOLE}"
 
 
 def _arguments(spec: ContainerSpec) -> tuple[list[str], list[str]]:
-    """podman's options, and the image with its arguments."""
+    """podman's options, and the image with its arguments. Raises ProviderError."""
     pod, container, ref = spec.pod, spec.container, spec.id
     options = ["--name", str(ref), "--restart", "no", "--pull", _pull(container)]
     labels = {_LABEL: ref.uid, "protokube.container": ref.container, "protokube.attempt": str(ref.attempt)}
@@ -148,7 +159,7 @@ def _arguments(spec: ContainerSpec) -> tuple[list[str], list[str]]:
             if port.host_port:
                 options += ["--publish", f"{port.host_port}:{port.container_port}/{port.protocol.lower()}"]
     for mount in spec.mounts:
-        options += ["--mount", f"type=bind,source={mount.source},target={mount.target}" + (",ro" * mount.read_only)]
+        options += ["--mount", _bind(mount)]
     for name, flag in (("cpu", "--cpus"), ("memory", "--memory")):
         limit = quantity(container.resources.limits.get(name, ""))
         if limit:
@@ -160,6 +171,19 @@ def _arguments(spec: ContainerSpec) -> tuple[list[str], list[str]]:
     if command:
         options += ["--entrypoint", json.dumps(list(spec.argv[:command]))]
     return options, [container.image, *spec.argv[command:]]
+
+
+def _bind(mount: Mount) -> str:
+    """The value of `--mount`, separated by commas. Raises ProviderError for a path that would split it."""
+    for path in (mount.source, mount.target):
+        if _splits(path):
+            raise ProviderError(f"mount {path!r}: {_WHOLE}")
+    return f"type=bind,source={mount.source},target={mount.target}" + (",ro" * mount.read_only)
+
+
+def _splits(path: str) -> bool:
+    """Whether podman would read a part of the path as options of the mount."""
+    return any(one in path for one in ',"\r\n')
 
 
 def _security(container: Container) -> Iterator[str]:

@@ -92,13 +92,18 @@ class LoopDisk:
         """Put the file behind a free loop device."""
         self.device = run("losetup", "--find", "--show", "--offset", str(self.offset), self.image)
 
-    def detach(self) -> None:
-        """Give the loop device back, and wait until it is: whoever looks at loop devices keeps it for a moment."""
+    def detach(self, *, awaited: bool = False) -> None:
+        """Give the loop device back; the kernel does so when nobody has it open or mounted.
+
+        `awaited`: return when it is free. Whoever looks at loop devices keeps one for a moment, and a second device
+        over the same file is a second disk until then.
+        """
         if self.device:
             bound = Path("/sys/block", Path(self.device).name, "diskseq")
             before = bound.read_text()
             run("losetup", "--detach", self.device)
-            until(lambda: bound.read_text() != before, f"{self.device} is free")
+            if awaited:
+                until(lambda: bound.read_text() != before, f"{self.device} is free")
             self.device = ""
 
     @property

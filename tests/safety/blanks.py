@@ -122,5 +122,6 @@ class _Killed:
             here.look(disk.volume())
             here.format(disk.volume(), disk)
             here.finish()
+            disk.detach(awaited=True)
         assert writes_in(log), "the format was not traced"
         return writes_in(log)

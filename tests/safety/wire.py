@@ -270,7 +270,8 @@ _WEB = (
     webcodec.read_status,
     webcodec.read_pods,
     webcodec.read_events,
-    webcodec.read_objects,
+    webcodec.read_conditions,
+    webcodec.read_addresses,
     webcodec.read_capacity,
 )
 

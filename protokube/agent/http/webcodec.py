@@ -72,12 +72,14 @@ def read_events(content: bytes, call: str) -> tuple[int, list[Pod]]:
     return after, [_pod(one, call) for one in pods]
 
 
-def read_objects(content: bytes, call: str) -> list[Json]:
-    """The objects in an answer, node conditions or addresses. Raises ProviderError."""
-    value = _json(content, call)
-    if not isinstance(value, list):
-        raise ProviderError(f"{call}: expected an array of objects, got {_shown(value)}")
-    return [_object(one, call, "an object") for one in value]
+def read_conditions(content: bytes, call: str) -> list[Json]:
+    """The node's conditions in an answer. Raises ProviderError."""
+    return _objects(content, call, ("type", "status"))
+
+
+def read_addresses(content: bytes, call: str) -> list[Json]:
+    """The node's addresses in an answer. Raises ProviderError."""
+    return _objects(content, call, ("type", "address"))
 
 
 def read_capacity(content: bytes, call: str) -> dict[str, str]:
@@ -113,6 +115,19 @@ def _json(content: bytes, call: str) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         got = "an empty body" if not content.strip() else _shown(content)
         raise ProviderError(f"{call}: expected JSON, got {got} ({error})") from error
+
+
+def _objects(content: bytes, call: str, fields: Sequence[str]) -> list[Json]:
+    """Objects that all have these fields, with text in them."""
+    value = _json(content, call)
+    if not isinstance(value, list):
+        raise ProviderError(f"{call}: expected an array of objects, got {_shown(value)}")
+    expected = f"an object with {' and '.join(fields)}"
+    found = [_object(one, call, expected) for one in value]
+    for one in found:
+        if any(not isinstance(one.get(field), str) or not one[field] for field in fields):
+            raise ProviderError(f"{call}: expected {expected}, got {_shown(one)}")
+    return found
 
 
 def _object(value: object, call: str, what: str) -> Json:

@@ -111,7 +111,7 @@ class WebProvider:
         """GET /nodeConditions; a node that isn't Ready, with the reason, while the provider doesn't say."""
         try:
             _, content = await self._call("GET", "/nodeConditions")
-            self._conditions = webcodec.read_objects(content, "GET /nodeConditions")
+            self._conditions = webcodec.read_conditions(content, "GET /nodeConditions")
         except ProviderError as error:
             others = [one for one in self._conditions if one.get("type") != "Ready"]
             ready = {"type": "Ready", "status": "False", "reason": "ProviderUnreachable", "message": str(error)}
@@ -120,7 +120,7 @@ class WebProvider:
 
     async def node_addresses(self) -> Sequence[Json]:
         """GET /nodeAddresses; the last known ones while the provider doesn't say."""
-        self._addresses = await self._known("/nodeAddresses", webcodec.read_objects, self._addresses)
+        self._addresses = await self._known("/nodeAddresses", webcodec.read_addresses, self._addresses)
         return self._addresses
 
     def operating_system(self) -> str:

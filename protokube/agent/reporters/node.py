@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from urllib.parse import quote
 
@@ -69,6 +69,8 @@ class NodeKeeper:
         self._state: NodeState | None = None
         self._sent: Json | None = None
         self._sent_at = 0.0
+        self._conditions: Sequence[Json] = ()
+        """As they were said last: a beat that fails is no transition."""
         self._since: dict[str, str] = {}
         self._lease: Json | None = None
         self._trouble: str | None = None
@@ -94,20 +96,31 @@ class NodeKeeper:
             await asyncio.sleep(max(0.0, due - self._clock()))
 
     async def _beat(self) -> None:
-        """Look once; say what changed, and renew the lease."""
+        """Look once; say what changed, and renew the lease, which doesn't depend on the status. Raises ProviderError."""
         if self._registration.uid is None:
             await self._registration.ensure()
         state, unreachable = await self._looked()
+        refusal: ProviderError | None = None
+        try:
+            await self._say(state)
+        except ProviderError as error:
+            refusal = error
+        # A node that was deleted has no UID any more; the next beat makes it, and its lease.
+        if not unreachable and self._registration.uid is not None:
+            await self._renew()
+        if refusal is not None:
+            raise refusal
+
+    async def _say(self, state: NodeState) -> None:
+        """Say the status, when it changed or is due. Raises ProviderError."""
         status = status_of(self._registration.identity, state)
         changed = status != self._sent
         if changed or self._clock() >= self._sent_at + self._status_every:
             now = self._wall()
-            before = [] if self._sent is None else self._sent["conditions"]
-            since = transitions(before, status["conditions"], self._since, time_text(now))
+            since = transitions(self._conditions, status["conditions"], self._since, time_text(now))
             await self._registration.patch_status(status_patch(status, since, now))
-            self._since, self._sent, self._sent_at = since, status, self._clock()
-        if not unreachable:
-            await self._renew()
+            self._conditions, self._since = status["conditions"], since
+            self._sent, self._sent_at = status, self._clock()
 
     async def _looked(self) -> tuple[NodeState, bool]:
         try:

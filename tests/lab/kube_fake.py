@@ -31,6 +31,10 @@ class KubeFake:
         self.requests: list[tuple[str, str]] = []
         self.half_a_line = False
         """Whether the next change on a watch is cut in its middle."""
+        self.obstacle: Callable[[str, str], None] = lambda method, path: None
+        """Called with each request's method and path; it may raise ApiError."""
+        self.short_watches = False
+        """Whether a watch ends in order as soon as it has begun."""
         self.allowed = True
         """What reviews of access answer."""
 
@@ -44,6 +48,7 @@ class KubeFake:
         try:
             where = _where(request.path)
             body = await _body(request)
+            self.obstacle(request.method, request.path)
             self._authorize(request, where, body)
             if request.query.get("watch") == "true":
                 return await self._watch(request, where)
@@ -96,6 +101,8 @@ class KubeFake:
         await response.prepare(request)
         seen, matches = int(request.query.get("resourceVersion") or self.store.version), _selector(request)
         marks = request.query.get("allowWatchBookmarks") == "true"
+        if self.short_watches:
+            return response
         end = asyncio.get_running_loop().time() + float(request.query.get("timeoutSeconds", "600"))
         while asyncio.get_running_loop().time() < end:
             if seen < self.store.floor:

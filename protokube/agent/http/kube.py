@@ -70,7 +70,7 @@ class KubeClient:
         return await self._request("PATCH", path, body, kind)
 
     async def delete(self, path: str, *, uid: str, grace: int = 0) -> None:
-        """Delete the object of this UID; one that is gone, or of another UID, is fine."""
+        """Delete the object of this UID; one that is gone, or of another UID, is fine. Raises ProviderError."""
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -80,8 +80,18 @@ class KubeClient:
         try:
             await self._request("DELETE", path, body)
         except KubeError as error:
-            if error.status not in (404, 409):
+            if not await self.is_gone(path, uid, error):
                 raise
+
+    async def is_gone(self, path: str, uid: str, refusal: KubeError) -> bool:
+        """Whether a request was refused since the object of this UID is no more. Raises ProviderError.
+
+        409 says so of another UID, and of a race that was lost as well: then the object tells.
+        """
+        if refusal.status != 409:
+            return refusal.status == 404
+        found = await self.get(path)
+        return found is None or found.get("metadata", {}).get("uid") != uid
 
     async def watch(self, path: str, **query: str) -> AsyncIterator[Json]:
         """Changes below a path, until the API server ends the watch in order.

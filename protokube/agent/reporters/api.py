@@ -58,7 +58,8 @@ class ApiReporter:
 async def patch_status(client: KubeClient, pod: Pod, uid: str, sent: dict[str, Json]) -> bool:
     """Patch the status of the pod's object of this UID, unless `sent` says that it has that already.
 
-    False when that object is no more. Raises ProviderError.
+    False when that object is no more: a 409 may also say that a race was lost, and then it is raised, to be tried
+    again. Raises ProviderError.
     """
     status = pod.get("status") or {}
     if sent.get(uid) == status:
@@ -66,7 +67,7 @@ async def patch_status(client: KubeClient, pod: Pod, uid: str, sent: dict[str, J
     try:
         await client.patch(object_path("pods", *key_of(pod), part="status"), status_patch(uid, status))
     except KubeError as error:
-        if error.status in (404, 409):
+        if await client.is_gone(object_path("pods", *key_of(pod)), uid, error):
             return False
         raise
     sent[uid] = status

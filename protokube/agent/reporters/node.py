@@ -96,7 +96,7 @@ class NodeKeeper:
             await asyncio.sleep(max(0.0, due - self._clock()))
 
     async def _beat(self) -> None:
-        """Look once; say what changed, and renew the lease, which doesn't depend on the status. Raises ProviderError."""
+        """Look once; say what changed, and renew the lease whatever became of that. Raises ProviderError."""
         if self._registration.uid is None:
             await self._registration.ensure()
         state, unreachable = await self._looked()

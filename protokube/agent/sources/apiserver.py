@@ -31,6 +31,8 @@ FIRST, LONGEST = 0.8, 30.0
 """Seconds between two tries, as in client-go's reflector: doubled each time, with jitter."""
 _WATCH = (300, 600)
 """Seconds after which the API server ends a watch: at random, so that not all nodes come back at once."""
+_SHORTEST = 1.0
+"""Seconds below which a watch without a change is held for broken, as in client-go."""
 _OUTDATED = (410, 504)
 """Gone: the version is too old. Gateway Timeout: it is newer than all that the API server knows."""
 
@@ -130,7 +132,8 @@ class ApiSource:
         return boot_time() - began > LONGEST
 
     async def _watch(self, say: Say) -> None:
-        """Follow one watch to its end in order. Raises ProviderError."""
+        """Follow one watch to its end in order. Raises ProviderError, also when it ended at once: see _SHORTEST."""
+        began, changes = boot_time(), 0
         query = {
             **self._query,
             "resourceVersion": str(self._version),
@@ -139,6 +142,9 @@ class ApiSource:
         }
         async for event in self._client.watch(PODS, **query):
             self._take(event, say)
+            changes += event.get("type") != "BOOKMARK"
+        if not changes and boot_time() - began < _SHORTEST:
+            raise ProviderError(f"watch {PODS}: the API server ended it at once")
 
     def _take(self, event: Json, say: Say) -> None:
         kind, found = event.get("type"), event.get("object") or {}

@@ -14,6 +14,7 @@ from pathlib import Path
 from protokube.agent.core.model import Container, HostPath, Spec, Volume
 from protokube.agent.core.references import File
 from protokube.agent.ports import Mount
+from protokube.agent.subpath import below
 from protokube.errors import ProviderError, explain
 
 Files = Mapping[str, Mapping[str, File]]
@@ -46,10 +47,7 @@ class Volumes:
             filled = mount.name in files
             source = self._filled(uid, mount.name) if filled else self._source(uid, volumes[mount.name])
             if mount.sub_path:
-                source = source / mount.sub_path
-                with explain(f"make {source}"):
-                    if not source.exists() and not filled:
-                        source.mkdir(parents=True)
+                source = below(source, mount.sub_path, make=not filled)
             made.append(Mount(str(source), os.path.normpath(mount.mount_path), mount.read_only or filled))
         return sorted(made, key=lambda mount: mount.target)
 

@@ -35,6 +35,8 @@ async def start(
         raise
     except OSError as error:
         raise ProviderError(f"{argv[0]}: {error.strerror}; {remedy}") from error
+    except ValueError as error:  # a zero byte, or text that can't be encoded
+        raise ProviderError(f"{argv[0]}: its arguments or variables can't be given to a program: {error}") from error
 
 
 @asynccontextmanager

@@ -39,6 +39,8 @@ from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")
 
+TROUBLES = (ProviderError, ValueError)
+"""What a pod's worker goes on after. Python's system calls raise ValueError for text with a zero byte."""
 SHORTEST_GRACE = 1.0
 _SLACK = 1.0
 """Seconds after which a container that outlives its grace is killed by us, since its runtime didn't."""
@@ -130,7 +132,7 @@ class PodWorker:
                 try:
                     look_at = await self._step()
                     self._trouble = Pause()
-                except ProviderError as error:
+                except TROUBLES as error:
                     self._trouble = after_failure(self._trouble, self._around.clock(), first=1.0, longest=30.0)
                     look_at = self._trouble.until
                     log.warning("%s: %s", title(self.record.pod), error)
@@ -262,7 +264,7 @@ class PodWorker:
             mounts = await asyncio.to_thread(around.volumes.mounts, ref.uid, self._spec, container, resolved.files)
             argv = arguments(container, dict(env))
             await around.runtime.start(ContainerSpec(ref, self.record.pod, container, env, argv, tuple(mounts)))
-        except ProviderError as error:
+        except TROUBLES as error:
             reason = "CreateContainerConfigError" if isinstance(error, UnresolvedError) else "CreateContainerError"
             if self._waiting.get(name) != (reason, str(error)):
                 log.warning("%s: container %s: %s", title(self.record.pod), name, error)
@@ -301,7 +303,7 @@ class PodWorker:
                 if not ok:
                     log.warning("%s: preStop of %s: %s", title(self.record.pod), ref.container, said)
             await around.runtime.stop(ref, max(SHORTEST_GRACE, deadline - around.clock()))
-        except ProviderError as error:
+        except TROUBLES as error:
             log.warning("%s: end of %s: %s", title(self.record.pod), ref.container, error)
             self._stops.pop(ref, None)  # the next look asks again
         finally:

@@ -11,6 +11,7 @@ import msgspec
 from protokube.agent.core.model import Container, Handler, Json, Spec, Volume
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_UNUSABLE = re.compile(r"[\0\ud800-\udfff]")
 _API_ONLY = ("serviceAccountName", "serviceAccount", "ephemeralContainers", "resourceClaims")
 _NOT_HERE = ("resourceClaims",)
 _FILLED = ("secret", "configMap", "projected", "downwardAPI")
@@ -27,6 +28,9 @@ def faults_of_spec(spec: Json, *, api: bool = False) -> Iterator[str]:
         if spec.get(field):
             why = "it doesn't run here" if api else "only an API server can give it; a static pod must do without"
             yield f"spec.{field}: {why}"
+    yield from (
+        f"{place}: text without zero bytes and lone surrogates was expected" for place in _unusable(spec, "spec")
+    )
     volumes = yield from _volumes(spec.get("volumes", []), api=api)
     names: set[str] = set()
     for field in ("initContainers", "containers"):
@@ -46,6 +50,20 @@ def faults_of_spec(spec: Json, *, api: bool = False) -> Iterator[str]:
         yield f"spec.restartPolicy: Always, OnFailure or Never was expected, got {checked.restart_policy!r}"
     if checked.termination_grace_period_seconds < 0:
         yield "spec.terminationGracePeriodSeconds: seconds were expected, got less than 0"
+
+
+def _unusable(value: Any, place: str) -> Iterator[str]:
+    """Where text is that no system call takes: with a zero byte, or with what UTF-8 can't hold."""
+    if isinstance(value, str):
+        if _UNUSABLE.search(value):
+            yield place
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _unusable(key, f"a key of {place}")
+            yield from _unusable(one, f"{place}.{key}")
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _unusable(one, f"{place}[{number}]")
 
 
 def _volumes(listed: Any, *, api: bool) -> Generator[str, None, set[str]]:

@@ -21,7 +21,7 @@ from protokube.agent.core.pods import API, canonical, grace_of, key_of, owner_of
 from protokube.agent.ports import LogOptions, NotFoundError, RefusedError, Resolve, Resolved, Runtime, UnresolvedError
 from protokube.agent.records import Record, Records
 from protokube.agent.volumes import Volumes
-from protokube.agent.worker import PodWorker, Surroundings
+from protokube.agent.worker import TROUBLES, PodWorker, Surroundings
 from protokube.errors import ProviderError
 
 log = logging.getLogger("protokube")
@@ -199,7 +199,7 @@ class LocalProvider:
             for worker in list(self._workers.values()):
                 try:
                     await worker.refresh()
-                except ProviderError as error:
+                except TROUBLES as error:
                     log.debug("%s: its volumes stay as they are: %s", title(worker.record.pod), error)
 
     async def _resolved(self, pod: Pod, spec: Spec, container: Container) -> Resolved:

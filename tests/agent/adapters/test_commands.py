@@ -27,6 +27,13 @@ def test_one_that_is_not_installed_is_said() -> None:
         asyncio.run(run(["/nonexistent/podman"], 1.0))
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+def test_text_that_no_program_can_be_given_is_said(text: str) -> None:
+    for argv, env in ((["true", text], None), (["true"], {"A": text})):
+        with pytest.raises(ProviderError, match="true: its arguments or variables can't be given"):
+            asyncio.run(run(argv, 60.0, env))
+
+
 def test_output_is_followed() -> None:
     async def test() -> bytes:
         return b"".join([part async for part in follow(["sh", "-c", "echo a; echo b"])])

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from protokube.agent.core.model import Pod
+from protokube.agent.core.model import Container, Pod, Spec
 from protokube.agent.core.pods import uid_of
-from protokube.agent.ports import LogOptions
+from protokube.agent.core.references import File
+from protokube.agent.ports import LogOptions, Resolved
 from protokube.agent.providers.local import LocalProvider
 from protokube.agent.records import Record, Records
 from protokube.agent.volumes import Volumes
 from protokube.core.model import Unknown
 from tests.agent.fake_runtime import FakeRuntime, World
 from tests.agent.harness import Kept, Spoken, running, settled, until
-from tests.agent.pods import wanted
+from tests.agent.pods import UIDS, wanted
 
 
 class Machine:
@@ -32,7 +33,7 @@ class Machine:
         self.kill_at = 0
         self.died = asyncio.Event()
 
-    def provider(self) -> LocalProvider:
+    def provider(self, **more: Any) -> LocalProvider:
         volumes = Volumes(self.base, self.base / "volumes", self.base / "memory")
         return LocalProvider(
             FakeRuntime(self.world, self.effect),
@@ -42,6 +43,7 @@ class Machine:
             host_ip=lambda: "10.0.0.1",
             clock=lambda: self.now,
             wall=lambda: self.wall,
+            **more,
         )
 
     def effect(self) -> asyncio.Future[None] | None:
@@ -187,6 +189,45 @@ def test_clock_jumps_change_nothing(machine: Machine) -> None:
                 provider._wake(None)
                 await settled(agent)
                 assert machine.world.started == ["c"] and phase(kept, pod) == "Running"
+
+    run(test())
+
+
+def test_a_kept_pod_that_can_not_be_started_harms_no_other(machine: Machine) -> None:
+    """A path with a zero byte, kept by an agent that didn't refuse it."""
+
+    async def test() -> None:
+        mount = {"name": "v", "mountPath": "/m", "subPath": "a\0b"}
+        bad = wanted("bad", containers=[{**C, "volumeMounts": [mount]}], volumes=[{"name": "v", "emptyDir": {}}])
+        good, kept = wanted("good"), Kept()
+        machine.provider()._around.records.save(Record(bad, machine.boot, machine.now, machine.wall))
+        source = Spoken(pods=[bad, good])
+        async with running(machine.provider(), source, reporter=kept):
+            await until("the other runs", lambda: phase(kept, good) == "Running")
+            await until("it is said", lambda: status(kept, bad).get("containerStatuses"))
+            waiting = status(kept, bad)["containerStatuses"][0]["state"]["waiting"]
+            assert waiting["reason"] == "CreateContainerError" and "null byte" in waiting["message"]
+            source.say([good])
+            await until("it is gone", lambda: uid_of(bad) not in kept.pods)
+
+    run(test())
+
+
+def test_content_that_can_not_be_written_harms_no_other(machine: Machine) -> None:
+    async def test() -> None:
+        contents = iter([{"key": File(b"1")}, {"a\0b": File(b"2")}])
+
+        async def resolve(pod: Pod, spec: Spec, container: Container) -> Resolved:
+            return Resolved(files={"v": next(contents, {"key": File(b"3")})})
+
+        mount = {"name": "v", "mountPath": "/m"}
+        volumes = [{"name": "v", "configMap": {"name": "m"}}]
+        pod = wanted(uid=UIDS[1], owner="api", containers=[{**C, "volumeMounts": [mount]}], volumes=volumes)
+        provider = machine.provider(refresh_every=0.01)
+        provider.resolve_by(resolve)
+        async with running(provider, Spoken("api", pods=[pod]), reporter=Kept()):
+            place = machine.base / "memory" / UIDS[1] / "v/key"
+            await until("later content is written", lambda: place.exists() and place.read_bytes() == b"3")
 
     run(test())
 

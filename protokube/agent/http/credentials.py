@@ -1,4 +1,4 @@
-"""Tokens that a program prints, as client-go's exec plugins do. They are kept until they expire."""
+"""Tokens that a program prints, as client-go's exec plugins do. They are kept until they expire, or are refused."""
 
 from __future__ import annotations
 
@@ -6,28 +6,63 @@ import asyncio
 import json
 import os
 from asyncio.subprocess import DEVNULL
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from protokube import asyncprocess
-from protokube.agent.clock import wall_time
+from protokube.agent.clock import boot_time, wall_time
+from protokube.agent.core.backoff import Pause, after_failure
 from protokube.agent.http.kubeconfig import Plugin
 from protokube.errors import ProviderError
 
 LIMIT = 60.0
 """Seconds that the program may take."""
+FIRST, LONGEST = 1.0, 30.0
+"""Seconds between two starts of a program that fails."""
 _EARLY = timedelta(seconds=30)
 """A token is asked for anew before it expires."""
 _UNLIMITED = datetime.max.replace(tzinfo=UTC)
 
-_kept: dict[Plugin, tuple[str, datetime]] = {}
+
+class PluginTokens:
+    """The tokens of one program, for all that ask side by side. Use it in one event loop."""
+
+    def __init__(self, plugin: Plugin, clock: Callable[[], float] = boot_time) -> None:
+        self._plugin = plugin
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._kept: tuple[str, datetime] | None = None
+        self._pause = Pause()
+        self._trouble = ""
+
+    async def token(self) -> str:
+        """The token, of a program that is started when none is kept. Raises ProviderError.
+
+        After a failure the program is left alone for a while, and the failure is raised again.
+        """
+        async with self._lock:
+            now = datetime.fromtimestamp(wall_time(), UTC)
+            if self._kept is not None and now + _EARLY < self._kept[1]:
+                return self._kept[0]
+            if self._clock() < self._pause.until:
+                raise ProviderError(self._trouble)
+            try:
+                self._kept = await _asked(self._plugin)
+            except ProviderError as error:
+                self._pause = after_failure(self._pause, self._clock(), first=FIRST, longest=LONGEST)
+                self._trouble = str(error)
+                raise
+            self._pause = Pause()
+            return self._kept[0]
+
+    def refuse(self, token: str) -> None:
+        """Keep this token no more: the API server refused it."""
+        if self._kept is not None and self._kept[0] == token:
+            self._kept = None
 
 
-async def plugin_token(plugin: Plugin) -> str:
-    """The token of a program. Raises ProviderError; certificates of a program aren't supported, and said so."""
-    now = datetime.fromtimestamp(wall_time(), UTC)
-    known = _kept.get(plugin)
-    if known is not None and now < known[1] - _EARLY:
-        return known[0]
+async def _asked(plugin: Plugin) -> tuple[str, datetime]:
+    """What the program prints; its certificates aren't supported, and said so. Raises ProviderError."""
     asked = {"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": {"interactive": False}}
     environment = {**os.environ, **dict(plugin.env), "KUBERNETES_EXEC_INFO": json.dumps(asked)}
     name = plugin.command[0]
@@ -38,9 +73,7 @@ async def plugin_token(plugin: Plugin) -> str:
         raise ProviderError(f"{name}: no credentials within {LIMIT:g} s") from error
     if process.returncode:
         raise ProviderError(f"{name}: exit code {process.returncode}; credentials were expected")
-    token, until = _read(name, said)
-    _kept[plugin] = (token, until)
-    return token
+    return _read(name, said)
 
 
 def _read(name: str, said: bytes) -> tuple[str, datetime]:
@@ -49,6 +82,10 @@ def _read(name: str, said: bytes) -> tuple[str, datetime]:
         token = status["token"]
         expires = status.get("expirationTimestamp")
         until = _UNLIMITED if expires is None else datetime.fromisoformat(expires)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProviderError(f"{name}: an ExecCredential with a token was expected: {error!r}") from error
-    return str(token), until
+    if not isinstance(token, str) or not token:
+        raise ProviderError(f"{name}: an ExecCredential with a token was expected, got {type(token).__name__}")
+    if until.tzinfo is None:
+        raise ProviderError(f"{name}: expirationTimestamp: a time with its zone was expected, got {expires}")
+    return token, until

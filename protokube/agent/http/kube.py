@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from protokube.agent.core.model import Json
-from protokube.agent.http.credentials import plugin_token
+from protokube.agent.http.credentials import PluginTokens
 from protokube.agent.http.kubeconfig import KubeConfig
 from protokube.errors import ProviderError
 from protokube.kubeapi.http import JSON, KubeError
@@ -38,6 +38,7 @@ class KubeClient:
         self.config = config
         self._limit = limit
         self._quiet = quiet
+        self._tokens = None if config.plugin is None else PluginTokens(config.plugin)
         self._session: aiohttp.ClientSession | None = None
         self._context: ssl.SSLContext | None = None
         self._stamp: object = None
@@ -102,11 +103,13 @@ class KubeClient:
         call = f"GET {self.config.server}{where}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._limit, sock_read=self._quiet)
         rest = bytearray()
+        token = await self._token()
         try:
             async with self._opened().get(
-                self.config.server + where, timeout=timeout, **await self._how()
+                self.config.server + where, timeout=timeout, **self._how(token)
             ) as response:
                 if response.status >= 400:
+                    self._is_stale(response.status, token)  # the next request has another one
                     raise _refusal(response.status, await response.content.read(_LARGEST), call)
                 async for part in response.content.iter_any():
                     rest += part
@@ -123,8 +126,18 @@ class KubeClient:
             raise ProviderError(f"{call}: it broke off in the middle of a line")
 
     async def _request(self, method: str, path: str, body: Json | None = None, kind: str = JSON) -> Json:
+        """One request. A program's token that is refused is asked for anew, once. Raises ProviderError."""
+        token = await self._token()
+        try:
+            return await self._asked(method, path, body, kind, token)
+        except KubeError as error:
+            if not self._is_stale(error.status, token):
+                raise
+        return await self._asked(method, path, body, kind, await self._token())
+
+    async def _asked(self, method: str, path: str, body: Json | None, kind: str, token: str | None) -> Json:
         call = f"{method} {self.config.server}{path}"
-        how = await self._how()
+        how = self._how(token)
         if body is not None:
             how["data"] = json.dumps(body).encode()
             how["headers"]["Content-Type"] = kind
@@ -145,15 +158,25 @@ class KubeClient:
             self._session = aiohttp.ClientSession(auto_decompress=False)
         return self._session
 
-    async def _how(self) -> dict[str, Any]:
-        """TLS and headers, with credentials as they are now."""
+    async def _token(self) -> str | None:
+        """The token as it is now, None without one. Raises ProviderError."""
+        if self.config.token_file is not None:
+            return await asyncio.to_thread(_token, self.config.token_file)
+        if self._tokens is not None:
+            return await self._tokens.token()
+        return self.config.token
+
+    def _is_stale(self, status: int, token: str | None) -> bool:
+        """Whether a program's token was refused; it isn't used again then."""
+        if status != 401 or self._tokens is None or token is None:
+            return False
+        self._tokens.refuse(token)
+        return True
+
+    def _how(self, token: str | None) -> dict[str, Any]:
+        """TLS and headers, with certificates as they are now."""
         config = self.config
         headers = {"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": "protokube-virtual-kubelet"}
-        token = config.token
-        if config.token_file is not None:
-            token = await asyncio.to_thread(_token, config.token_file)
-        elif config.plugin is not None:
-            token = await plugin_token(config.plugin)
         if token:
             headers["Authorization"] = f"Bearer {token}"
         how: dict[str, Any] = {"headers": headers, "allow_redirects": False}

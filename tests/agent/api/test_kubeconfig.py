@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from protokube.agent.http.credentials import plugin_token
-from protokube.agent.http.kubeconfig import Plugin, find_config, in_cluster, read_kubeconfig
-from protokube.errors import ConfigError, ProviderError
+from protokube.agent.http.kubeconfig import find_config, in_cluster, read_kubeconfig
+from protokube.errors import ConfigError
 
 
 def write(path: Path, user: dict[str, Any], cluster: dict[str, Any] | None = None) -> Path:
@@ -64,28 +62,3 @@ def test_a_pod_s_service_account_is_the_last_resort(tmp_path: Path) -> None:
     (tmp_path / ".kube").mkdir()
     write(tmp_path / ".kube/config", {"token": "mine"})
     assert find_config(None, environment).token == "mine"
-
-
-def test_a_program_s_token_is_kept_until_it_expires(tmp_path: Path) -> None:
-    program = tmp_path / "login"
-    count = tmp_path / "count"
-    program.write_text(
-        f'#!/bin/sh\necho x >>{count}\n[ -n "$KUBERNETES_EXEC_INFO" ] || exit 1\n'
-        'echo "{\\"status\\": {\\"token\\": \\"$WHO\\", \\"expirationTimestamp\\": \\"$UNTIL\\"}}"\n'
-    )
-    program.chmod(0o755)
-
-    def plugin(until: str) -> Plugin:
-        env = (("WHO", "me"), ("UNTIL", until))
-        return Plugin((str(program),), "client.authentication.k8s.io/v1", env)
-
-    async def ask(until: str) -> str:
-        return await plugin_token(plugin(until))
-
-    assert asyncio.run(ask("2099-01-01T00:00:00Z")) == asyncio.run(ask("2099-01-01T00:00:00Z")) == "me"
-    assert count.read_text() == "x\n"
-    asyncio.run(ask("2000-01-01T00:00:00Z"))
-    asyncio.run(ask("2000-01-01T00:00:00Z"))
-    assert count.read_text() == "x\nx\nx\n"
-    with pytest.raises(ProviderError, match="ExecCredential"):
-        asyncio.run(ask("never"))

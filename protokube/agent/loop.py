@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from protokube.agent.clock import boot_time
-from protokube.agent.core.backoff import Pause, after_failure
+from protokube.agent.core.backoff import Pause, after_end, after_failure
 from protokube.agent.core.model import Pod
 from protokube.agent.core.plan import Create, Delete, Finish, Memory, Nothing, Step, Update, Wait, content_of, plan
 from protokube.agent.core.pods import API, TERMINAL, is_deleting, key_of, owner_of, phase_of, title, uid_of
@@ -29,7 +29,9 @@ from protokube.errors import ProviderError
 log = logging.getLogger("protokube")
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
-"""Seconds between two tries of a create or update that fails."""
+"""Seconds between two tries of a create or update that fails. The first of anything else is a tenth of that."""
+LONGEST_SOURCE = 60.0
+"""Seconds between two starts of a source that fails; one that ran so long begins with the first pause again."""
 Happened = Callable[[Pod, str, str | None], None]
 """Told of a pod's Create, Update or Delete, with what went wrong."""
 Fill = Callable[[Pod], Awaitable[Pod]]
@@ -40,7 +42,8 @@ POLL = 5.0
 class Agent:
     """Runs until cancelled.
 
-    `resync`: seconds between two full looks at a provider that tells of changes. `workers`: pods worked on at once.
+    `resync`: seconds between two full looks at a provider that tells of changes. `workers`: pods worked on at once,
+    and as many ends reported beside them: a reporter that doesn't answer keeps no pod from being created.
     `happened` is told of every call that changes a pod. `fill` makes of an API server's pod what the provider gets.
     """
 
@@ -68,7 +71,7 @@ class Agent:
         self._last_words: dict[str, Pod] = {}
         """UID → the pod as it ended, until its end is reported."""
         self._clock = clock
-        self._workers = asyncio.Semaphore(workers)
+        self._workers, self._finishers = asyncio.Semaphore(workers), asyncio.Semaphore(workers)
         self._resync = resync
         self._first_pause = first_pause
         self._pause = Pause()
@@ -112,8 +115,7 @@ class Agent:
         known: dict[str, None] = {}
 
         def say(pods: Mapping[str, Pod] | Unknown, held: Collection[str] = (), faults: Sequence[Fault] = ()) -> None:
-            nonlocal known, pause
-            pause = Pause()
+            nonlocal known
             if isinstance(pods, Unknown) and self.facts.sources[source.name].unknown != pods.reason:
                 log.warning("source %s: unknown: %s; its pods are left alone", source.name, pods.reason)
             now = dict.fromkeys(map(str, faults))
@@ -123,13 +125,14 @@ class Agent:
             self._mark(self.facts.hear(source.name, pods, held))
 
         while True:
+            began = self._clock()
             try:
                 await source.run(say)
                 reason = "it ended"
             except ProviderError as error:
                 reason = str(error)
             say(Unknown(reason))
-            pause = after_failure(pause, self._clock(), first=1.0, longest=60.0)
+            pause = after_end(pause, began, self._clock(), first=self._first_pause / 10, longest=LONGEST_SOURCE)
             await asyncio.sleep(pause.until - self._clock())
 
     # --- the provider --------------------------------------------------------------------------------
@@ -267,7 +270,7 @@ class Agent:
 
     async def _act(self, uid: str, step: Create | Update | Delete | Finish, memory: Memory) -> None:
         try:
-            async with self._workers:
+            async with self._finishers if isinstance(step, Finish) else self._workers:
                 self.facts.memories[uid] = await self._do(uid, step, memory)
                 if not isinstance(step, Finish):
                     await self._look_again(uid, step.pod)

@@ -10,7 +10,7 @@ from typing import Any
 from protokube.agent.core.model import Pod
 from protokube.agent.core.pods import uid_of
 from protokube.agent.loop import Agent
-from protokube.agent.ports import Provider, Say
+from protokube.agent.ports import Provider, Say, Source
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ProviderError
 
@@ -67,7 +67,7 @@ class Kept:
 
 @asynccontextmanager
 async def running(
-    provider: Provider, *sources: Spoken, reporter: Kept | None = None, **more: Any
+    provider: Provider, *sources: Source, reporter: Kept | None = None, **more: Any
 ) -> AsyncIterator[Agent]:
     """An agent that runs meanwhile; what it dies of is the test's failure."""
     agent = Agent(provider, sources, reporter or Kept(), **{"first_pause": 0.01, **more})

@@ -21,6 +21,11 @@ def after_failure(pause: Pause, now: float, *, first: float, longest: float) -> 
     return Pause(pause.failures + 1, now + length)
 
 
+def after_end(pause: Pause, began: float, now: float, *, first: float, longest: float) -> Pause:
+    """The pause after the end of what should go on for ever: `first` again after a run of `longest` seconds."""
+    return after_failure(Pause() if now - began >= longest else pause, now, first=first, longest=longest)
+
+
 def after_exit(pause: Pause, now: float, ran: float) -> Pause:
     """The pause before a container that ran for `ran` seconds is started again.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from protokube.agent.core.backoff import Pause, after_exit, after_failure
+from protokube.agent.core.backoff import Pause, after_end, after_exit, after_failure
 from protokube.agent.core.equal import Difference, difference
 from protokube.agent.core.model import Pod
 from protokube.agent.core.plan import Create, Delete, Finish, Memory, Nothing, Update, View, Wait, plan, rivals_of
@@ -120,3 +120,11 @@ def test_pauses_double_up_to_five_minutes_and_are_forgotten_after_ten() -> None:
         pause = after_failure(pause, 0.0, first=10.0, longest=300.0)
         lengths.append(pause.until)
     assert lengths == [10, 20, 40, 80, 160, 300, 300]
+
+
+def test_the_pause_grows_until_something_lasted() -> None:
+    pause = after_end(Pause(), 0.0, 1.0, first=1.0, longest=60.0)
+    assert pause == Pause(1, 2.0)
+    pause = after_end(pause, 2.0, 61.0, first=1.0, longest=60.0)
+    assert pause == Pause(2, 63.0)
+    assert after_end(pause, 63.0, 123.0, first=1.0, longest=60.0) == Pause(1, 124.0)

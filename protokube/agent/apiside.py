@@ -13,6 +13,7 @@ from protokube import __version__
 from protokube.agent.core.model import Json, Pod
 from protokube.agent.core.node import NodeIdentity, NodeState
 from protokube.agent.core.pods import API, owner_of
+from protokube.agent.core.unfilled import unfilled
 from protokube.agent.facts import Facts
 from protokube.agent.http.access import Access
 from protokube.agent.http.kube import KubeClient
@@ -92,7 +93,10 @@ class ApiSide:
                 group.create_task(one)
 
     def _pods(self) -> Sequence[Pod]:
-        return list(self.facts.running.values())
+        running = self.facts.running
+        if self.fill is None:
+            return list(running.values())
+        return [unfilled(pod, self.facts.wanted(uid)) for uid, pod in running.items()]
 
     def _running(self) -> Collection[str] | None:
         if not self.facts.readable:

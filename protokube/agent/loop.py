@@ -20,6 +20,7 @@ from protokube.agent.core.model import Pod
 from protokube.agent.core.plan import Create, Delete, Finish, Memory, Nothing, Step, Update, Wait, content_of, plan
 from protokube.agent.core.pods import API, TERMINAL, is_deleting, key_of, owner_of, phase_of, title, uid_of
 from protokube.agent.core.status import synthesized
+from protokube.agent.core.unfilled import unfilled
 from protokube.agent.facts import Facts
 from protokube.agent.ports import NotFoundError, Notifies, Provider, RefusedError, Reporter, Source, Works
 from protokube.agent.reporting import AllReports
@@ -352,7 +353,7 @@ class Agent:
         """Hand the pod's newest status to the reports."""
         view = self.facts.view(uid)
         if view.running is not None:
-            self._reports.pod(view.running)
+            self._reports.pod(view.running if self._fill is None else unfilled(view.running, view.wanted))
         elif view.wanted is None:
             self._reports.gone(uid)
         elif memory.refused and isinstance(step, Nothing):

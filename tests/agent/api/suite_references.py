@@ -22,7 +22,7 @@ class ReferenceSuite:
         """By a node's own credentials, which read what its pods refer to alone."""
 
         async def test() -> None:
-            async with World(server, tmp_path) as world, world.agent(server.node(world.name)):
+            async with World(server, tmp_path) as world, world.agent(server.node(world.name)) as side:
                 env = [
                     {"name": "WHO", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
                     {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "password"}}},
@@ -60,6 +60,10 @@ class ReferenceSuite:
                     return await world.phase() == "Running"
 
                 await until("it is told", running)
+                shown = await until("it is reported", lambda: world.kept.pods.get(uid_of(pod)))
+                for seen in (shown, *side._pods()):
+                    (made,) = seen["spec"]["containers"]
+                    assert (made["env"], made["envFrom"]) == (env, source), "no value is shown to others"
                 assert world.provider.calls["update_pod"] == 0, "values that were filled in are no change"
 
         asyncio.run(test())

@@ -56,6 +56,7 @@ def refusal(status: int, reason: str) -> web.HTTPException:
         403: web.HTTPForbidden,
         404: web.HTTPNotFound,
         409: web.HTTPConflict,
+        415: web.HTTPUnsupportedMediaType,
         422: web.HTTPUnprocessableEntity,
     }
     line = " ".join(reason.split()).encode("ascii", "replace").decode()[:1000]

@@ -16,6 +16,7 @@ from msgspec import Struct
 from protokube.agent.clock import wall_time
 from protokube.core.model import KIB
 from protokube.errors import ProviderError
+from protokube.hub.core.access import JSON
 from protokube.hub.core.tokens import Token
 from protokube.hub.gate import Enrol, Granted, Renew
 from protokube.hub.keyring import Hub, Keyring, Own
@@ -149,7 +150,10 @@ async def _post(host: str, port: int, context: ssl.SSLContext, what: str, asked:
         async with (
             ClientSession(connector=TCPConnector(ssl=context), timeout=LIMIT) as session,
             session.post(
-                f"https://{host}:{port}/v1/{what}", data=msgspec.json.encode(asked), allow_redirects=False
+                f"https://{host}:{port}/v1/{what}",
+                data=msgspec.json.encode(asked),
+                headers={"Content-Type": JSON},
+                allow_redirects=False,
             ) as answer,
         ):
             body = await answer.content.read(2 * LARGEST_ANSWER)

@@ -14,6 +14,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, ProviderError
+from protokube.hub.core.access import JSON
 from protokube.hub.hubclient import HubRefusedError, client_context, explained
 
 
@@ -51,8 +52,11 @@ class HubApi:
     async def ask(self, method: str, path: str, body: bytes | None) -> bytes:
         """One request. The answer's date becomes `hub_time`: commands are timed by the hub's clock."""
         url = f"https://{self._host}:{self._port}{path}"
+        headers = None if body is None else {"Content-Type": JSON}
         try:
-            async with self._session.request(method, url, data=body, allow_redirects=False) as answer:
+            async with self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            ) as answer:
                 content = await answer.content.read(-1) if answer.status < 300 else await answer.content.read(4096)
                 self.hub_time = parsedate_to_datetime(answer.headers["Date"]).timestamp()
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -16,7 +16,7 @@ from aiohttp import WSMsgType, web
 from protokube.core.model import MIB, Fault
 from protokube.hub.answers import answer, read, refusal, shown
 from protokube.hub.auditfile import AuditFile
-from protokube.hub.core.access import ROUTES, Denied, may
+from protokube.hub.core.access import ROUTES, Denied, may, of_a_page
 from protokube.hub.core.membership import Member, Shut
 from protokube.hub.core.messages import (
     EXPELLED,
@@ -262,6 +262,7 @@ class Server:
         peer = shown(request)
         identity = peer.identity if peer is not None else None
         denied = may(self._gate.hub, request.method, route, identity) or self._not_in_force(identity, peer)
+        denied = denied or of_a_page(request.method, request.headers)
         if denied is not None:
             raise refusal(denied.status, denied.reason)
         answered: web.StreamResponse = await handler(request)

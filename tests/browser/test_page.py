@@ -7,27 +7,14 @@ from pathlib import Path
 
 from protokube.hub.core.checks import Mode
 from protokube.hub.core.membership import Standing
-from protokube.hub.core.names import Identity
 from protokube.hub.core.policy import Policy
 from protokube.hub.operatorclient import HubApi
 from protokube.hub.pagerelay import relaying
-from protokube.hub.pki import make_client, shown_pem
-from tests.hub.lab import HOST, Hub, fleet
+from tests.hub.lab import HOST, fleet, operator
 from tests.hub.test_commands import Work
 from tests.lab.browser import browser
 
 EVIL = "<script>document.title='owned'</script><img src=http://127.0.0.1:9/x onerror=alert(1)>\"'"
-
-
-def operator(hub: Hub, folder: Path) -> Path:
-    """Let an operator in."""
-    folder.mkdir()
-    identity = Identity("hub", "operator", "anna")
-    pair = make_client(hub.lab.authority, identity, hub.lab.clock(), 86400.0)
-    for name, text in (("key", pair.key), ("cert", pair.certificate), ("bundle", hub.lab.authority.certificate)):
-        (folder / f"{name}.pem").write_text(text)
-    hub.store.put_operator("anna", shown_pem(pair.certificate).serial)
-    return folder
 
 
 def test_the_page_in_a_real_browser(tmp_path: Path) -> None:

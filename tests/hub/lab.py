@@ -17,6 +17,7 @@ from protokube.core.model import Fault
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.course import Course
 from protokube.hub.core.messages import Event
+from protokube.hub.core.names import Identity
 from protokube.hub.core.policy import Policy
 from protokube.hub.core.rounds import Strategy
 from protokube.hub.core.tokens import KeptToken, Token, digest, make_token
@@ -26,7 +27,7 @@ from protokube.hub.hubclient import enrol
 from protokube.hub.journal import Journal
 from protokube.hub.keyring import Keyring, Own
 from protokube.hub.nodelink import Chances, NodeLink, Notes
-from protokube.hub.pki import Pair, make_authority, make_server, pin
+from protokube.hub.pki import Pair, make_authority, make_client, make_server, pin, shown_pem
 from protokube.hub.runner import Clocks, Handler, Runner
 from protokube.hub.server import Server, server_context, serving
 from protokube.hub.store import Store
@@ -124,6 +125,17 @@ def command(nodes: Sequence[str], verb: str, args: Mapping[str, Any], now: float
     """A command's text."""
     made = {"id": str(uuid.uuid4()), "nodes": list(nodes), "verb": verb, "args": dict(args)}
     return json.dumps(made | {"issued": now, "deadline": now + seconds})
+
+
+def operator(hub: Hub, folder: Path) -> Path:
+    """Let the operator anna in; the directory with her key and certificate."""
+    folder.mkdir()
+    identity = Identity("hub", "operator", "anna")
+    pair = make_client(hub.lab.authority, identity, hub.lab.clock(), 86400.0)
+    for name, text in (("key", pair.key), ("cert", pair.certificate), ("bundle", hub.lab.authority.certificate)):
+        (folder / f"{name}.pem").write_text(text)
+    hub.store.put_operator("anna", shown_pem(pair.certificate).serial)
+    return folder
 
 
 class Node:

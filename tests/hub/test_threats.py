@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -24,12 +25,12 @@ from protokube.hub.core.membership import Standing
 from protokube.hub.core.messages import LARGEST, Event, NodeHello, Send, encode
 from protokube.hub.core.policy import Policy
 from protokube.hub.desk import Submit
-from protokube.hub.hubclient import enrol, own_context, renew
+from protokube.hub.hubclient import client_context, enrol, own_context, renew
 from protokube.hub.keyring import Own
 from protokube.hub.nodelink import OutError
 from protokube.hub.pki import make_key, make_signing_key, sign
 from protokube.hub.store import QUOTA
-from tests.hub.lab import HOST, Hub, Lab, Node, command, until
+from tests.hub.lab import HOST, Hub, Lab, Node, command, operator, until
 from tests.hub.proxy import Proxy
 from tests.hub.test_commands import Work
 from tests.lab.trial import CHECKOUT
@@ -67,7 +68,7 @@ def test_every_row_of_the_table_has_its_test() -> None:
     text = (CHECKOUT / "docs/hub.md").read_text()
     rows = re.findall(r"^\| ([^|]+) \|", text[text.index("## Who can do what") :].partition("\n## ")[0], re.M)
     named = [row.replace("'", "_").replace(" ", "_").lower() for row in rows if row not in ("attacker", "---")]
-    assert len(named) == 7
+    assert len(named) == 8
     tests = [name for name in globals() if name.startswith("test_who_")]
     for row in named:
         assert any(f"_{row}_" in name for name in tests), row
@@ -286,6 +287,30 @@ def test_who_has_the_hub_s_database_has_no_token_and_no_key(tmp_path: Path) -> N
         (tmp_path / "key.pem").write_text(make_key())
         with pytest.raises(ssl.SSLError):
             ssl.create_default_context().load_cert_chain(own.certificate, tmp_path / "key.pem")
+
+    tell(tmp_path, story)
+
+
+def test_who_has_a_web_page_that_an_operator_visits_sends_no_command(tmp_path: Path) -> None:
+    async def story(lab: Lab, hub: Hub, _work: Work) -> None:
+        await Node(lab, "n0", {}).enrol(hub.token("n0"))
+        body = msgspec.json.encode(Submit(command(["n0"], "sync", {}, lab.clock())))
+        anna = operator(hub, tmp_path / "anna")
+        context = client_context((anna / "bundle.pem").read_text())
+        context.load_cert_chain(anna / "cert.pem", anna / "key.pem")  # as her browser would
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(f"https://{HOST}:{lab.port}", connector=connector) as browser:
+            for headers, status in (
+                ({"Content-Type": "text/plain", "Origin": "https://evil.example"}, 403),
+                ({"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"}, 403),
+                ({"Content-Type": "text/plain"}, 415),
+            ):
+                async with browser.post("/v1/commands", data=body, headers=headers) as answer:
+                    assert answer.status == status, headers
+            # Before a page may send JSON, its browser asks with OPTIONS.
+            async with browser.options("/v1/commands", headers={"Origin": "https://evil.example"}) as answer:
+                assert answer.status == 404
+        assert not hub.store.commands()
 
     tell(tmp_path, story)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from protokube.hub.core.names import Identity
@@ -22,6 +24,7 @@ ROUTES = {
     ("POST", "/v1/commands"): OPERATOR,
     ("POST", "/v1/commands/{id}/cancel"): OPERATOR,
 }
+JSON = "application/json"
 
 
 class Denied(Struct, frozen=True):
@@ -29,6 +32,22 @@ class Denied(Struct, frozen=True):
 
     status: int
     reason: str
+
+
+def of_a_page(method: str, headers: Mapping[str, str]) -> Denied | None:
+    """Judge a request that changes something: None when a program of ours sends it, and no web page.
+
+    A browser that holds an operator's certificate shows it whichever page makes the request. Browsers name their pages in
+    these headers, and ask first (with a method that has no route) before a page may send JSON. `headers` ignores case.
+    """
+    if method == "GET":
+        return None
+    for name in ("Origin", "Sec-Fetch-Site"):
+        if name in headers:
+            return Denied(403, f"{name}: a browser sends this; what changes something is taken from nokubectl alone")
+    if headers.get("Content-Type", "").partition(";")[0].strip().lower() != JSON:
+        return Denied(415, f"Content-Type: {JSON} was expected")
+    return None
 
 
 def may(hub: str, method: str, route: str, shown: Identity | None) -> Denied | None:

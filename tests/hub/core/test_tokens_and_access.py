@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from protokube.core.model import Fault
-from protokube.hub.core.access import ROUTES, may
+from protokube.hub.core.access import ROUTES, may, of_a_page
 from protokube.hub.core.names import Identity, identity_of, is_id, is_name
 from protokube.hub.core.tokens import (
     KeptToken,
@@ -133,6 +133,23 @@ def test_every_route_is_for_one_role(method: str, route: str) -> None:
     assert (passes(None), passes(node), passes(operator)) == expected[ROUTES[method, route]]
     if ROUTES[method, route] != "anyone":
         assert not passes(structs.replace(node, hub="other")) and not passes(structs.replace(operator, hub="other"))
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"Sec-Fetch-Site": "none"}, None),  # the page, looked at
+        ("POST", {"Content-Type": "application/json"}, None),
+        ("POST", {"Content-Type": "application/json; charset=utf-8"}, None),
+        ("POST", {"Content-Type": "application/json", "Origin": "https://evil.example"}, 403),
+        ("POST", {"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", {"Content-Type": "text/plain"}, 415),
+        ("POST", {}, 415),
+    ],
+)
+def test_a_web_page_changes_nothing(method: str, headers: dict[str, str], status: int | None) -> None:
+    denied = of_a_page(method, headers)
+    assert (None if denied is None else denied.status) == status
 
 
 def test_what_isn_t_listed_is_for_nobody() -> None:

@@ -14,6 +14,7 @@ from protokube.hub.core.membership import (
     Issued,
     Member,
     Same,
+    Shows,
     Shut,
     Standing,
     admit,
@@ -111,14 +112,14 @@ class Gate:
             self._store.put_member(Member(asked.node, token.groups, now, issued))
         return self._granted(issued)
 
-    def renew(self, node: str, serial: str, asked: Renew) -> Granted | Denied:
+    def renew(self, node: str, shows: Shows, asked: Renew) -> Granted | Denied:
         """A new certificate over an old one."""
         key = requested_key(asked.csr, node)
         if isinstance(key, Fault):
             return Denied(400, str(key))
         with self._store.transaction():
             now = self._clock()
-            judged = judge_renewal(self._store.member(node), serial, key, now)
+            judged = judge_renewal(self._store.member(node), shows, key, now)
             if isinstance(judged, Shut):
                 return Denied(403, f"{judged.rule}: {judged.reason}")
             if isinstance(judged, Same):

@@ -39,7 +39,7 @@ from protokube.hub.hubclient import HubRefusedError, explained, own_context, ren
 from protokube.hub.keyring import Keyring, Own
 from protokube.hub.runner import Runner
 
-OUT = ("evicted", "banned", "cloned", "expired", "unknown")
+OUT = ("evicted", "banned", "cloned", "expired", "unknown", "replaced")
 """Refusals that a node can't mend by itself."""
 _RENEWABLE = ("renew", "superseded")
 GREETING = 30.0

@@ -17,7 +17,7 @@ from protokube.core.model import MIB, Fault
 from protokube.hub.answers import answer, read, refusal, shown
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.access import ROUTES, Denied, may, of_a_page
-from protokube.hub.core.membership import Member, Shut
+from protokube.hub.core.membership import Member, Shows, Shut
 from protokube.hub.core.messages import (
     EXPELLED,
     LARGEST,
@@ -122,7 +122,8 @@ class Server:
     async def _renew(self, request: web.Request) -> web.Response:
         peer = shown(request)
         assert peer is not None and peer.identity is not None
-        made = self._gate.renew(peer.identity.name, peer.serial, await read(request, Renew))
+        shows = Shows(peer.serial, peer.validity.begins)
+        made = self._gate.renew(peer.identity.name, shows, await read(request, Renew))
         if isinstance(made, Denied):
             self._sweep(everything=True)  # a copied key ends links as well
         return _granted(made)

@@ -37,8 +37,9 @@ class Denied(Struct, frozen=True):
 def of_a_page(method: str, headers: Mapping[str, str]) -> Denied | None:
     """Judge a request that changes something: None when a program of ours sends it, and no web page.
 
-    A browser that holds an operator's certificate shows it whichever page makes the request. Browsers name their pages in
-    these headers, and ask first (with a method that has no route) before a page may send JSON. `headers` ignores case.
+    A browser that holds an operator's certificate shows it whichever page makes the request. Browsers name their
+    pages in these headers, and ask first (with a method that has no route) before a page may send JSON. `headers`
+    ignores case.
     """
     if method == "GET":
         return None

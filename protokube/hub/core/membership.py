@@ -5,12 +5,13 @@ While a renewal is under way two certificates are in force. With the first use o
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from msgspec import Struct, structs
 
 LEEWAY = 300.0
-"""Seconds that two clocks may differ."""
+"""Seconds that two clocks may differ. A certificate begins so long before it is issued."""
 RENEW_GRACE = 30 * 86400.0
 """Seconds after its end in which a certificate may still be renewed, and nothing else."""
 
@@ -91,19 +92,24 @@ def admit(member: Member | None, serial: str, now: float) -> Member | Shut:
     return _used(member, shown)
 
 
+class Shows(Struct, frozen=True):
+    """The certificate over which a renewal is asked for: its serial, and when it begins."""
+
+    serial: str
+    begins: float
+
+
 def judge_renewal(
-    member: Member | None, serial: str, key: str, now: float, grace: float = RENEW_GRACE
+    member: Member | None, shows: Shows, key: str, now: float, grace: float = RENEW_GRACE
 ) -> Renews | Same | Cloned | Shut:
-    """Judge a renewal over the certificate `serial` for a new public key."""
+    """Judge a renewal over a certificate for a new public key."""
     if member is None:
         return Shut("unknown", "the hub has no such node; enrol it with a new token")
     if (out := _out(member)) is not None:
         return out
-    shown = _shown(member, serial)
+    shown = _shown(member, shows.serial)
     if shown is None:
-        # A node drops its old key once the new certificate works. Who still has it, has copied it.
-        reason = f"certificate {serial} was renewed and its successor used: two machines have the key"
-        return Cloned(structs.replace(member, standing=Standing.CLONED, reason=reason), reason)
+        return _not_in_force(member, shows)
     if now >= shown.ends + grace:
         days = (now - shown.ends) / 86400
         return Shut(
@@ -155,6 +161,19 @@ def _out(member: Member) -> Shut | None:
 
 def _shown(member: Member, serial: str) -> Issued | None:
     return next((one for one in (member.current, member.next) if one is not None and one.serial == serial), None)
+
+
+def _not_in_force(member: Member, shows: Shows) -> Cloned | Shut:
+    """What a certificate tells that was the node's once. It begins by whole seconds."""
+    if shows.begins < math.floor(member.since - LEEWAY):
+        reason = f"{member.node} was enrolled anew since, on another machine or with other keys"
+        return Shut("replaced", f"certificate {shows.serial}: {reason}")
+    if shows.begins > max(one.begins for one in (member.current, member.next) if one is not None):
+        reason = "it is newer than what the hub knows: the hub's database was put back"
+        return Shut("ahead", f"certificate {shows.serial}: {reason}; enrol with a token of --replace")
+    # A node drops its old key once the new certificate works. Who still has it, has copied it.
+    reason = f"certificate {shows.serial} was renewed and its successor used: two machines have the key"
+    return Cloned(structs.replace(member, standing=Standing.CLONED, reason=reason), reason)
 
 
 def _used(member: Member, shown: Issued) -> Member:

@@ -19,6 +19,21 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
         sync_directory(path.parent)
 
 
+def append(opened: int, data: bytes, size: int) -> None:
+    """Write all of `data` at the end of a file of `size` bytes, and bring it to the disk.
+
+    A write may be short, as on a disk that gets full: the rest follows, or the file is as before. Raises OSError.
+    """
+    try:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(opened, data[done:], size + done)
+        os.fsync(opened)
+    except OSError:
+        os.ftruncate(opened, size)
+        raise
+
+
 def sweep(directory: Path) -> None:
     """Remove what a writer that was killed has left beside its files. Raises OSError."""
     for path in directory.glob(".*.new"):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from protokube.agent import files
 from protokube.core.model import MIB, Fault
 from protokube.errors import ProviderError, explain
 from protokube.hub.core.audit import Head, append, verify
@@ -49,8 +50,7 @@ class AuditFile:
                     line, head = append(head, self._clock(), who, what, subject)
                     lines += line + b"\n"
                 os.ftruncate(opened, self._size)  # a line that was cut off tells of nothing that happened
-                os.pwrite(opened, lines, self._size)
-                os.fsync(opened)
+                files.append(opened, lines, self._size)
                 self._head, self._size = head, self._size + len(lines)
             finally:
                 os.close(opened)

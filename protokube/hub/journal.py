@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from protokube.agent.files import sync_directory, write_atomically
+from protokube.agent.files import append, sync_directory, write_atomically
 from protokube.errors import ProviderError, explain
 from protokube.hub.core.checks import Body, read_body
 from protokube.hub.core.course import forgettable
@@ -77,9 +77,9 @@ class Journal:
         """The latest commands, such as `sync: ok`, newest first."""
         return [_spelled(record) for record in list(self.records.values())[: -count - 1 : -1]]
 
-    def take(self, taken: Taken) -> None:
-        """Keep a command. Raises ProviderError."""
-        self._write(_Line(taken=taken))
+    def take(self, taken: Taken, verdict: Event) -> None:
+        """Keep a command with its first verdict: one line, never one without the other. Raises ProviderError."""
+        self._write(_Line(taken, verdict))
 
     def add(self, event: Event) -> None:
         """Keep a verdict of a command. Raises ProviderError."""
@@ -87,10 +87,9 @@ class Journal:
 
     def _write(self, line: _Line) -> None:
         with explain(f"write {self._path}"):
-            opened = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            opened = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                os.write(opened, msgspec.json.encode(line) + b"\n")
-                os.fsync(opened)
+                append(opened, msgspec.json.encode(line) + b"\n", os.fstat(opened).st_size)
             finally:
                 os.close(opened)
         self._take_in(line)

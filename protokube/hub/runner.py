@@ -22,7 +22,8 @@ from protokube.hub.pki import verified
 
 log = logging.getLogger(__name__)
 
-_VERDICTS = ("accepted", "refused", "started", "done")
+_VERDICTS = ("started", "done")
+"""Kept when they come. The first verdict, accepted or refused, is kept with its command."""
 
 
 class End(Struct, frozen=True):
@@ -199,12 +200,13 @@ class Runner:
     def _keep(self, sent: Send, body: Body, made: Order | Refusal) -> None:
         signer = made.signer if isinstance(made, Order) else ""
         taken = Taken(body.id, digest(sent.body), sent.body, sent.sent_by[:200], signer, self._clocks.wall())
-        word = "refused" if isinstance(made, Refusal) else "accepted"
+        word: EventKind = "refused" if isinstance(made, Refusal) else "accepted"
         why = f" ({made.check})" if isinstance(made, Refusal) else ""
         self._audit.write(f"hub for {sent.sent_by[:64]}", f"{body.verb[:64]} {word}{why}", body.id)
-        self._journal.take(taken)
         data = _refused(made) if isinstance(made, Refusal) else {"signer": signer} if signer else {}
-        self._say(body.id, "refused" if isinstance(made, Refusal) else "accepted", data)
+        verdict = Event(body.id, 1, word, self._clocks.wall(), data)
+        self._journal.take(taken, verdict)
+        self._tell(verdict)
 
     def _outside(self, command: str, refusal: Refusal) -> None:
         """Refuse a frame that is no part of a command's record."""
@@ -273,7 +275,7 @@ class Runner:
         self._say(name, "done", data)
 
     async def _settle(self, seen: Mapping[str, int]) -> None:
-        """After a start: a change that had begun ends as unknown, everything else is run."""
+        """After a start: a change that had begun ends as unknown, everything else that was accepted is run."""
         for name, record in self._journal.records.items():
             self._last[name] = max([seen.get(name, 0), *(event.seq for event in record.events)])
             if record.ended():
@@ -283,19 +285,18 @@ class Runner:
             self._backlogs[name] = Backlog(record.events)
             body, now = read_body(record.taken.body), self._clocks.hub()
             assert isinstance(body, Body) and now is not None
-            verb = VERBS[body.verb]
-            resume = after_restart(record.events, changes=verb.changes, now=now, deadline=body.deadline)
+            verb = VERBS.get(body.verb)
+            changes = verb is None or verb.changes
+            resume = after_restart(record.events, changes=changes, now=now, deadline=body.deadline)
             if isinstance(resume, Ends):
                 self._finish(name, End(resume.outcome, resume.why, {"facts": await self._told()}))
                 continue
-            arguments = read_arguments(verb, body.args)
-            if not isinstance(arguments, Arguments) or verb.name not in self._handlers:
-                self._finish(name, End(Outcome.FAILED, f"this version of the node doesn't do {verb.name}"))
+            arguments = None if verb is None else read_arguments(verb, body.args)
+            if verb is None or not isinstance(arguments, Arguments) or verb.name not in self._handlers:
+                self._finish(name, End(Outcome.FAILED, f"this version of the node doesn't do {body.verb[:64]}"))
             elif verb.changes and self._changing is not None:
                 self._finish(name, End(Outcome.FAILED, f"busy: command {self._changing} changes the node"))
             else:
-                if not record.events:
-                    self._say(name, "accepted", {})
                 self._start(Order(body, verb, arguments, record.taken.signer))
 
     async def _told(self) -> Mapping[str, str]:
@@ -307,12 +308,15 @@ class Runner:
     # --- events ---
 
     def _say(self, command: str, kind: EventKind, data: Mapping[str, Any]) -> None:
-        seq = self._last.get(command, 0) + 1
-        self._last[command] = seq
-        event = Event(command, seq, kind, self._clocks.wall(), dict(data))
+        event = Event(command, self._last.get(command, 0) + 1, kind, self._clocks.wall(), dict(data))
         if kind in _VERDICTS:
             self._journal.add(event)
-        self._backlogs.setdefault(command, Backlog()).add(event)
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        """Tell the hub what is on the disk, where it has to be."""
+        self._last[event.id] = event.seq
+        self._backlogs.setdefault(event.id, Backlog()).add(event)
         if self._send is not None:
             self._send(event)
 

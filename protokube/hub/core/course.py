@@ -107,10 +107,13 @@ def after_restart(events: Sequence[Event], *, changes: bool, now: float, deadlin
     """What becomes of a command whose node's program was started again; None when it has ended.
 
     A change that was started is never run again: how far it came is told by the facts, and judged by people.
+    One without a verdict is never run: nobody knows whether it was allowed.
     """
     kinds = {event.kind for event in events}
-    if kinds & {"done", "refused"} or not kinds:
+    if kinds & {"done", "refused"}:
         return None
+    if "accepted" not in kinds:
+        return Ends(Outcome.FAILED, "no verdict of it was kept: it wasn't run; send it again, with another id")
     started = "started" in kinds
     if started and changes:
         return Ends(Outcome.UNKNOWN, "the node's program ended while it ran; the facts are those of now")

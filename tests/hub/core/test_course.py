@@ -83,7 +83,8 @@ def test_what_was_never_sent_is_skipped_and_what_was_sent_is_unknown_until_its_n
 @pytest.mark.parametrize(
     ("events", "changes", "now", "expected"),
     [
-        ([], True, 0.0, type(None)),
+        ([], True, 0.0, Ends),
+        ([], False, 0.0, Ends),
         (["accepted"], True, 0.0, RunAgain),
         (["accepted"], False, 0.0, RunAgain),
         (["accepted"], True, 1000.0, Ends),

@@ -1,0 +1,153 @@
+"""A node's record, cut off or written in part at any place: it can be read, and what was refused never runs."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protokube.errors import ProviderError
+from protokube.hub.auditfile import AuditFile
+from protokube.hub.core.checks import Mode, Order
+from protokube.hub.core.course import Outcome
+from protokube.hub.core.messages import Event, Send
+from protokube.hub.core.policy import Policy
+from protokube.hub.journal import Journal, Taken
+from protokube.hub.runner import Clocks, End, Runner, Say
+from tests.hub.core.commands import ID, OTHER, body, event
+
+
+class Killed(BaseException):
+    """The program is killed here."""
+
+
+class Program:
+    """One run of a node's program over its files; `ran` and `heard` outlive it."""
+
+    def __init__(self, folder: Path, ran: list[str], heard: list[Event], mode: Mode = Mode.READ_ONLY) -> None:
+        self.journal = Journal(folder / "journal.jsonl", lambda: 1001.0)
+        self.journal.load()
+        self.ran, self.heard = ran, heard
+
+        async def work(order: Order, _say: Say, _limit: float) -> End:
+            self.ran.append(order.verb.name)
+            return End(Outcome.OK)
+
+        async def facts() -> Mapping[str, str]:
+            return {}
+
+        audit = AuditFile(folder / "audit.jsonl", lambda: 1001.0)
+        handlers = {"sync": work, "status": work}
+        clocks = Clocks(lambda: 1001.0, lambda: 1001.0)
+        self.runner = Runner("node-a", Policy(mode), self.journal, audit, handlers, facts, clocks)
+
+    async def linked(self) -> None:
+        """Link it, and let what it starts come to its end."""
+        await self.runner.linked({}, self.heard.append)
+        while self.runner.running():
+            await asyncio.sleep(0)
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Kill the program at its so many-th call of one of os's functions."""
+    real, calls = getattr(os, name), [0]
+
+    def killed(*given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == number:
+            raise Killed
+        return real(*given)
+
+    monkeypatch.setattr(os, name, killed)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_refused_command_never_runs_wherever_the_program_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    async def test() -> None:
+        ran: list[str] = []
+        heard: list[Event] = []
+        first = Program(tmp_path, ran, heard)
+        await first.linked()
+        with monkeypatch.context() as patched:
+            kill_at(patched, "fsync", number)
+            try:
+                await first.runner.take(Send(body("sync"), "the hub"))
+            except Killed:
+                heard.clear()
+        await Program(tmp_path, ran, heard).linked()
+        assert ran == [] and all(one.kind == "refused" for one in heard)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("verb", ["sync", "self-destruct"])
+def test_a_record_without_a_verdict_ends_as_failed(tmp_path: Path, verb: str) -> None:
+    async def test() -> None:
+        taken = Taken(ID, "digest", body(verb), "the hub", "", 1001.0)
+        line = {"taken": {name: getattr(taken, name) for name in taken.__struct_fields__}}
+        (tmp_path / "journal.jsonl").write_text(json.dumps(line) + "\n")
+        ran: list[str] = []
+        heard: list[Event] = []
+        program = Program(tmp_path, ran, heard, Mode.HUB)
+        await program.linked()
+        assert ran == [] and program.journal.records[ID].ended()
+        assert program.journal.records[ID].events[-1].data["outcome"] == "failed"
+
+    asyncio.run(test())
+
+
+def short_writes(monkeypatch: pytest.MonkeyPatch, room: int | None) -> None:
+    """Every write takes at most 7 bytes; after `room` of them the disk is full."""
+    left = [room]
+
+    def limited(real: Callable[..., int]) -> Callable[..., int]:
+        def write(opened: int, data: bytes, *place: int) -> int:
+            if left[0] is not None:
+                if left[0] <= 0:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                left[0] -= 7
+            return real(opened, data[:7], *place)
+
+        return write
+
+    for name in ("write", "pwrite"):
+        monkeypatch.setattr(os, name, limited(getattr(os, name)))
+
+
+@pytest.mark.parametrize("room", [None, 0, 21])
+def test_a_full_disk_leaves_the_records_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int | None
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal, audit = Journal(path, lambda: 1001.0), AuditFile(tmp_path / "audit.jsonl", lambda: 1001.0)
+    journal.load()
+
+    def keep(own: str) -> None:
+        journal.take(
+            Taken(own, "digest", body("plan", id=own), "anna", "", 1001.0), Event(own, 1, "accepted", 1001.0)
+        )
+        audit.write("anna", "plan", own)
+
+    keep(ID)
+    with monkeypatch.context() as patched:
+        short_writes(patched, room)
+        for write in (lambda: journal.add(event(2, "started")), lambda: audit.write("anna", "started", ID)):
+            if room is None:
+                write()
+            else:
+                with pytest.raises(ProviderError):
+                    write()
+    keep(OTHER)
+    again = Journal(path, lambda: 1001.0)
+    again.load()
+    assert list(again.records) == [ID, OTHER]
+    assert len(again.records[ID].events) == (2 if room is None else 1)
+    assert AuditFile(tmp_path / "audit.jsonl", lambda: 1001.0).head().n == (3 if room is None else 2)

@@ -95,7 +95,7 @@ def _local(runtime: Runtime, options: Options) -> LocalProvider:
 def _systemd(options: Options) -> Provider:
     from protokube.agent.runtimes.systemd import SystemdRuntime
 
-    return _local(SystemdRuntime(), options)
+    return _local(SystemdRuntime(options.root / RUN_DIR / "environments"), options)
 
 
 def _podman(options: Options) -> Provider:

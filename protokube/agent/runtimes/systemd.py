@@ -18,6 +18,7 @@ from protokube.agent.core.model import Pod, spec_of
 from protokube.agent.core.quantity import quantity
 from protokube.agent.ports import ContainerSpec, ExecResult, LogOptions
 from protokube.agent.runtimes.commands import PATH, follow, run
+from protokube.agent.runtimes.envfiles import EnvironmentFiles
 from protokube.agent.runtimes.hostbinary import grace_of_spec, parse_id, program, refusals, user_of
 from protokube.errors import ProviderError
 from protokube.host.bus import DEFAULT_ADDRESS, Bus, CallError, Connection, Message, MessageType, Variant
@@ -39,11 +40,12 @@ LIMIT = 20.0
 
 
 class SystemdRuntime:
-    """systemd behind a system bus; `address` is in D-Bus's notation."""
+    """systemd behind a system bus; `address` is in D-Bus's notation. `environments`: a folder for variables."""
 
     name = "systemd"
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, environments: Path, address: str | None = None) -> None:
+        self._environments = EnvironmentFiles(environments)
         self._address = address or DEFAULT_ADDRESS
         self._bus: Bus | None = None
         self._connecting = asyncio.Lock()
@@ -55,8 +57,13 @@ class SystemdRuntime:
         return list(refusals(pod))
 
     async def open(self) -> None:
-        """Connect to the bus."""
+        """Connect to the bus, and remove variables that a killed agent has left for units that there never were."""
         await self._connected()
+        if left := self._environments.left():
+            known = {f"{one.id}.service" for one in await self.containers()}
+            for unit in left:
+                if unit not in known:
+                    self._environments.remove(unit)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -69,11 +76,13 @@ class SystemdRuntime:
         path, argv = program(spec)
         unit = f"{spec.id}.service"
         await self._watch(unit)
-        properties = [[name, value] for name, value in _properties(spec, path, argv)]
+        environment = self._environments.write(unit, spec.env)
+        properties = [[name, value] for name, value in _properties(spec, path, argv, environment)]
         try:
             await self._manager("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", properties, [])
         except CallError as error:
             if error.name not in _EXISTS:
+                self._environments.remove(unit)
                 raise
 
     async def stop(self, ref: ContainerId, grace: float) -> None:  # noqa: ARG002 - the unit was made with its grace
@@ -90,9 +99,10 @@ class SystemdRuntime:
         await self._unless_absent("StopUnit", "ss", unit, "replace")
         await self._unless_absent("ResetFailedUnit", "s", unit)
         await self._unwatch(unit)
+        self._environments.remove(unit)
 
     async def containers(self) -> Sequence[ContainerState]:
-        """Every unit of ours that systemd still knows."""
+        """Every unit of ours that systemd still knows. The variables of those that it has started are removed."""
         (units,) = await self._manager("ListUnitsByPatterns", "asas", [], ["protokube-*.service"])
         found = []
         for unit, _, _, active, sub, _, path, *_ in units:
@@ -104,7 +114,10 @@ class SystemdRuntime:
                 (values,) = await self._ask(path, _PROPERTIES, "GetAll", "s", _SERVICE)
             except CallError:
                 continue  # it went away since the list was made
-            found.append(_state(ref, unit, active, sub, {name: variant.value for name, variant in values.items()}))
+            state = _state(ref, unit, active, sub, {name: variant.value for name, variant in values.items()})
+            if active == "failed" or (state.state != CREATED and state.started_at is not None):
+                self._environments.remove(unit)
+            found.append(state)
         return found
 
     async def exec(self, ref: ContainerId, argv: Sequence[str], limit: float) -> ExecResult:
@@ -208,7 +221,7 @@ def _rules(unit: str) -> tuple[str, ...]:
     )
 
 
-def _properties(spec: ContainerSpec, path: str, argv: Sequence[str]) -> list[tuple[str, Variant]]:
+def _properties(spec: ContainerSpec, path: str, argv: Sequence[str], environment: Path) -> list[tuple[str, Variant]]:
     """The unit's properties; their types are those of org.freedesktop.systemd1(5)."""
     pod, container = spec.pod, spec.container
     title = f"{pod['metadata'].get('namespace', 'default')}/{pod['metadata']['name']} {container.name}"
@@ -217,7 +230,7 @@ def _properties(spec: ContainerSpec, path: str, argv: Sequence[str]) -> list[tup
         ("Slice", Variant("s", _SLICE)),
         ("Type", Variant("s", "exec")),
         ("ExecStartEx", Variant("a(sasas)", [[path, list(argv), ["no-env-expand"]]])),
-        ("Environment", Variant("as", [f"{name}={value}" for name, value in spec.env])),
+        ("EnvironmentFiles", Variant("a(sb)", [[str(environment), False]])),  # False: it must be there
         ("Restart", Variant("s", "no")),
         ("RemainAfterExit", Variant("b", True)),
         ("KillMode", Variant("s", "control-group")),

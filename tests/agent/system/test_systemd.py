@@ -11,6 +11,7 @@ from tests.lab.agent_node import UNIT, AgentNode, pod
 
 pytestmark = pytest.mark.root
 
+TWO_LINES = "`a`\t# \"b\"\n\\n = 'c'\\\n"
 LITERAL = "%n $FOO ${FOO} 100% \\x41 'a b'"
 
 
@@ -25,13 +26,13 @@ def node(tmp_path: Path) -> Iterator[AgentNode]:
 def test_a_pod_s_life(node: AgentNode) -> None:
     """Arguments and variables verbatim, mounts, init container, restart, the agent killed, change, end."""
     node.run("mkdir", "-p", "/mnt/data")
-    script = 'echo "arg: $1"; echo "var: $FOO"; echo kept >/data/kept; exec sleep 1000'
+    script = 'echo "arg: $1"; echo "var: $FOO"; printf "%s" "$TWO" >/data/two; echo kept >/data/kept; exec sleep 1000'
     init = {"name": "i", "image": "host", "command": ["sh", "-c", "echo first >/mnt/data/init"]}
     main = {
         "name": "c",
         "image": "/bin/sh",
         "args": ["-c", script, "sh", LITERAL],
-        "env": [{"name": "FOO", "value": LITERAL}],
+        "env": [{"name": "FOO", "value": LITERAL}, {"name": "TWO", "value": TWO_LINES}],
         "volumeMounts": [{"name": "d", "mountPath": "/data"}],
         "readinessProbe": {"exec": {"command": ["cat", "/data/kept"]}, "periodSeconds": 1},
         "resources": {"limits": {"memory": "256Mi"}},
@@ -42,7 +43,10 @@ def test_a_pod_s_life(node: AgentNode) -> None:
     node.until("it is ready", lambda: "1/1" in node.run("virtual-kubelet", "pods").stdout)
     assert node.path("/mnt/data/init").read_text() == "first\n"
     assert node.path("/mnt/data/kept").read_text() == "kept\n"
+    assert node.path("/mnt/data/two").read_text() == TWO_LINES
     (unit,) = node.units()
+    assert node.run("systemctl", "show", "-P", "Environment", unit).stdout.strip() == "", "every user may read it"
+    assert list(node.path("/run/protokube/agent/environments").iterdir()) == []
     said = node.journal(unit)
     assert f"arg: {LITERAL}\n" in said and f"var: {LITERAL}\n" in said
     assert node.run("systemctl", "show", "-P", "MemoryMax", unit).stdout.strip() == str(256 << 20)

@@ -58,15 +58,15 @@ def _own() -> float:
 
 async def heartbeat(link: Link, w: str) -> Any:
     names = [KEYS.epoch(w), KEYS.beat(w), KEYS.load(w), KEYS.running(w), KEYS.starting(w)]
-    return await link.run("heartbeat", names, [1, LOAD])
+    return await link.run("heartbeat", [*names, KEYS.generation(w)], [1, 0, LOAD])
 
 
 async def accept_all(link: Link, names: Sequence[str]) -> None:
     """Take and accept what was placed, as workers do."""
     for w in names:
-        accepting = [KEYS.epoch(w), KEYS.running(w), KEYS.starting(w), KEYS.attempts]
+        accepting = [KEYS.epoch(w), KEYS.generation(w), KEYS.running(w), KEYS.starting(w), KEYS.attempts]
         while pod := await link.call("LMOVE", KEYS.pending(w), KEYS.starting(w), "RIGHT", "LEFT"):
-            await link.run("accept", accepting, [1, pod, attempts_key(pod)])
+            await link.run("accept", accepting, [1, 0, pod, attempts_key(pod)])
 
 
 async def placed(link: Link) -> None:
@@ -79,7 +79,8 @@ async def measure(redis: RedisServer) -> None:
     async with connector.link() as link, connector.link() as other:
         with measured(redis, f"{WORKERS} workers join", WORKERS):
             for w in NAMES:
-                await link.run("join", [KEYS.epoch(w), KEYS.beat(w), KEYS.workers, KEYS.running(w)], [w])
+                joining = [KEYS.epoch(w), KEYS.beat(w), KEYS.workers, KEYS.running(w), KEYS.starting(w)]
+                await link.run("join", [*joining, KEYS.generation(w)], [w, 0, 0])
         with measured(redis, "a heartbeat of each, one after the other", WORKERS):
             for w in NAMES:
                 await heartbeat(link, w)

@@ -51,3 +51,7 @@ class Keys:
     def epoch(self, worker: str) -> str:
         """A worker's fencing epoch."""
         return f"{self.prefix}ep:{worker}"
+
+    def generation(self, worker: str) -> str:
+        """How often the worker has written: it only grows, unless Redis goes back to an earlier state."""
+        return f"{self.prefix}gen:{worker}"

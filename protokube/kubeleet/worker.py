@@ -20,9 +20,9 @@ from protokube.agent.core.pods import is_deleting, uid_of
 from protokube.agent.ports import Say
 from protokube.core.model import Fault, Unknown
 from protokube.errors import ProviderError
-from protokube.kubeleet.connect import AGAIN, BLOCK, Connector, Link, first_error
+from protokube.kubeleet.connect import AGAIN, BLOCK, Connector, Link, Word, first_error
 from protokube.kubeleet.core import pod as pods
-from protokube.kubeleet.core.pod import Failure, agent_pod, alive, attempts_key, exists, failure, raw_of
+from protokube.kubeleet.core.pod import Failure, agent_pod, attempts_key, exists, failure, kept, raw_of
 from protokube.kubeleet.core.score import Load
 from protokube.kubeleet.core.watch import BEAT
 from protokube.kubeleet.keys import Keys
@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 class Worker:
     """Source and reporter of one worker.
 
-    `running` lists what the provider runs. `load` reads the machine's pressure. `clock`: boot time, seconds.
+    `running` lists the pods that the provider has a record of. `load` reads the machine's pressure.
+    `clock`: boot time, seconds.
     """
 
     name = pods.OWNER
@@ -64,6 +65,7 @@ class Worker:
         self._clock = clock
         self._say: Say = _nobody
         self._epoch: int | None = None
+        self._generation = 0  # the highest that Redis has told: a Redis that tells less went back
         self._heard = clock()
         self._stopped = False
         self._belongs: set[bytes] = set()
@@ -152,7 +154,8 @@ class Worker:
                 raise ProviderError(
                     f"worker {self._worker}: {word.decode()} right after it joined; are there two of it?"
                 )
-        belongs, starting = rest
+        generation, belongs, starting = rest
+        self._generation = max(self._generation, generation)
         self._belongs = set(belongs)
         # What was taken since this heartbeat was sent isn't in its answer.
         late = {raw: at for raw, at in self._starting.items() if at >= self._heard}
@@ -165,20 +168,25 @@ class Worker:
         w, keys = self._worker, self._keys
         load = msgspec.structs.replace(self._load(), pods=len(self._belongs) + len(self._starting))
         names = [keys.epoch(w), keys.beat(w), keys.load(w), keys.running(w), keys.starting(w)]
-        answer: Sequence[Any] = await link.run("heartbeat", names, [self._epoch or 0, msgspec.json.encode(load)])
+        words: list[Word] = [self._epoch or 0, self._generation, msgspec.json.encode(load)]
+        answer: Sequence[Any] = await link.run("heartbeat", [*names, keys.generation(w)], words)
         if answer[0] == b"OK":
             self._heard = sent
         return answer
 
     async def _join(self, link: Link, why: str | None = None) -> None:
         w, keys = self._worker, self._keys
-        here = alive(await self._running())
-        names = [keys.epoch(w), keys.beat(w), keys.workers, keys.running(w)]
-        self._epoch, known = await link.run("join", names, [w, *here])
+        # Not what runs: after a power cut nothing runs yet, and an image may be on its way.
+        here = (set(kept(await self._running())) | self._belongs) - self._starting.keys()
+        names = [keys.epoch(w), keys.beat(w), keys.workers, keys.running(w), keys.starting(w), keys.generation(w)]
+        words: list[Word] = [w, self._generation, len(here), *sorted(here), *self._starting]
+        self._epoch, back, generation = await link.run("join", names, words)
+        self._generation = max(self._generation, generation)
         if why == "FENCED":
             log.warning("fenced: worker %s was silent, and its pods were given to others; it ends them", w)
-        if not known and here:
-            log.error("Redis has lost everything: %d pods that run here are put back, and go on", len(here))
+        if back and here:
+            lost = "went back to an earlier state" if why == "BACK" else "has lost everything"
+            log.error("Redis %s: %d pods that belong here are put back, and go on", lost, len(here))
         log.info("worker %s joined, epoch %d", w, self._epoch)
 
     async def _take(self, link: Link) -> None:
@@ -204,10 +212,12 @@ class Worker:
 
     async def _accept(self, link: Link, raw: bytes) -> None:
         w, keys = self._worker, self._keys
-        names = [keys.epoch(w), keys.running(w), keys.starting(w), keys.attempts]
-        answer = await link.run("accept", names, [self._epoch or 0, raw, attempts_key(raw)])
-        _refuse(answer)
-        if answer == b"OK":
+        names = [keys.epoch(w), keys.generation(w), keys.running(w), keys.starting(w), keys.attempts]
+        words: list[Word] = [self._epoch or 0, self._generation, raw, attempts_key(raw)]
+        word, *rest = await link.run("accept", names, words)
+        _refuse(word)
+        if word == b"OK":
+            self._generation = max(self._generation, *rest)
             self._belongs.add(raw)
         self._starting.pop(raw, None)
         self._speak()
@@ -263,7 +273,7 @@ class Worker:
 
 def _refuse(answer: object) -> None:
     """Begin the session again when the epoch is over: joining comes before anything is ended."""
-    if answer in (b"FENCED", b"EMPTIED"):
+    if answer in (b"FENCED", b"EMPTIED", b"BACK"):
         raise ProviderError(f"redis: this worker's epoch is over: {answer!r}")
 
 

@@ -47,11 +47,19 @@ def run(redis: RedisServer, script: str, keys: list[str], *args: Any) -> Any:
 
 
 def pod_keys(w: str = "w") -> list[str]:
-    return [KEYS.epoch(w), KEYS.beat(w), KEYS.load(w), KEYS.running(w), KEYS.starting(w)]
+    names = [KEYS.epoch(w), KEYS.beat(w), KEYS.load(w), KEYS.running(w), KEYS.starting(w)]
+    return [*names, KEYS.generation(w)]
 
 
-def join(redis: RedisServer, *running: bytes, w: str = "w") -> Any:
-    return run(redis, "join", [KEYS.epoch(w), KEYS.beat(w), KEYS.workers, KEYS.running(w)], w, *running)
+def join(
+    redis: RedisServer, *belongs: bytes, w: str = "w", generation: int = 0, starting: tuple[bytes, ...] = ()
+) -> Any:
+    names = [KEYS.epoch(w), KEYS.beat(w), KEYS.workers, KEYS.running(w), KEYS.starting(w), KEYS.generation(w)]
+    return run(redis, "join", names, w, generation, len(belongs), *belongs, *starting)
+
+
+def heartbeat(redis: RedisServer, epoch: int, generation: int = 0, load: str = "{}") -> Any:
+    return run(redis, "heartbeat", pod_keys(), epoch, generation, load)
 
 
 def rebalance(redis: RedisServer, w: str = "w") -> Any:
@@ -64,53 +72,72 @@ def silence(redis: RedisServer, key: str) -> None:
 
 
 def test_a_join_begins_a_new_epoch(redis: RedisServer) -> None:
-    assert join(redis) == [1, 0]
-    assert join(redis) == [2, 1]
+    assert join(redis) == [1, 1, 1]
+    assert join(redis) == [2, 0, 1]
     assert redis.do("SMEMBERS", "x:workers") == {b"w"}
     assert abs(int(redis.do("GET", "x:hb:w")) - int(redis.do("TIME")[0])) <= 60
     assert redis.do("TTL", "x:hb:w") == -1
 
 
-def test_what_runs_is_adopted_by_an_empty_redis_alone(redis: RedisServer) -> None:
-    join(redis, POD, OTHER)
+def test_what_a_worker_has_is_put_back_into_a_redis_that_lost_it_alone(redis: RedisServer) -> None:
+    join(redis, POD, OTHER, starting=(b"new",))
     assert set(redis.do("SMEMBERS", "x:cs:w")) == {POD, OTHER}
-    redis.do("DEL", "x:cs:w")
+    assert redis.do("LRANGE", "x:rq:w", 0, -1) == [b"new"]
+    redis.do("DEL", "x:cs:w", "x:rq:w")
+    join(redis, POD, starting=(b"new",))
+    assert redis.do("EXISTS", "x:cs:w", "x:rq:w") == 0
+
+
+def test_a_redis_that_went_back_is_told_from_one_that_fenced(redis: RedisServer) -> None:
     join(redis, POD)
-    assert redis.do("EXISTS", "x:cs:w") == 0
+    _, generation, *_ = heartbeat(redis, 1)
+    earlier = redis.do("DUMP", "x:gen:w")
+    redis.do("LPUSH", "x:rq:w", OTHER)
+    _, later = accept(redis, generation=generation, pod=OTHER)
+    assert later > generation
+    redis.do("RESTORE", "x:gen:w", 0, earlier, "REPLACE")
+    redis.do("SREM", "x:cs:w", OTHER)
+    assert heartbeat(redis, 1, later) == accept(redis, generation=later) == [b"BACK"]
+    assert heartbeat(redis, 7, later) == [b"BACK"]  # the epoch went back as well
+    redis.do("LPUSH", "x:rq:w", b"new")
+    epoch, back, newest = join(redis, POD, OTHER, generation=later, starting=(b"new",))
+    assert (epoch, back) == (2, 1) and newest > later
+    assert set(redis.do("SMEMBERS", "x:cs:w")) == {POD, OTHER}
+    assert redis.do("LRANGE", "x:rq:w", 0, -1) == [b"new"]
+    assert heartbeat(redis, 2, newest)[0] == b"OK" and heartbeat(redis, 1, newest) == [b"FENCED"]
 
 
 def test_a_heartbeat_brings_what_belongs_there(redis: RedisServer) -> None:
-    assert run(redis, "heartbeat", pod_keys(), 1, "{}") == [b"EMPTIED"]
+    assert heartbeat(redis, 1) == [b"EMPTIED"]
     join(redis)
     redis.do("SADD", "x:cs:w", POD)
     redis.do("LPUSH", "x:rq:w", OTHER)
     redis.do("DEL", "x:hb:w")
-    assert run(redis, "heartbeat", pod_keys(), 1, '{"pods":1}') == [b"OK", [POD], [OTHER]]
+    assert heartbeat(redis, 1, load='{"pods":1}') == [b"OK", 2, [POD], [OTHER]]
     assert redis.do("EXISTS", "x:hb:w") == 1 and redis.do("GET", "x:ld:w") == b'{"pods":1}'
-    assert run(redis, "heartbeat", pod_keys(), 2, "{}") == [b"FENCED"]
+    assert heartbeat(redis, 2) == [b"FENCED"]
     assert redis.do("GET", "x:ld:w") == b'{"pods":1}'
 
 
-def accept(redis: RedisServer, epoch: int = 1, pod: bytes = POD) -> Any:
-    return run(
-        redis, "accept", [KEYS.epoch("w"), KEYS.running("w"), KEYS.starting("w"), KEYS.attempts], epoch, pod, "f"
-    )
+def accept(redis: RedisServer, epoch: int = 1, generation: int = 0, pod: bytes = POD) -> Any:
+    names = [KEYS.epoch("w"), KEYS.generation("w"), KEYS.running("w"), KEYS.starting("w"), KEYS.attempts]
+    return run(redis, "accept", names, epoch, generation, pod, "f")
 
 
 def test_a_pod_is_accepted_once_and_by_the_right_epoch(redis: RedisServer) -> None:
-    assert accept(redis) == b"EMPTIED"
+    assert accept(redis) == [b"EMPTIED"]
     join(redis)
     redis.do("LPUSH", "x:rq:w", POD, OTHER)
     redis.do("HSET", "x:at", "f", 3)
-    assert accept(redis, epoch=9) == b"FENCED" and redis.do("LLEN", "x:rq:w") == 2
-    assert accept(redis) == accept(redis) == b"OK"  # the first answer may have got lost
+    assert accept(redis, epoch=9) == [b"FENCED"] and redis.do("LLEN", "x:rq:w") == 2
+    assert [accept(redis), accept(redis)] == [[b"OK", 2], [b"OK", 3]]  # the first answer may have got lost
     assert redis.do("LRANGE", "x:rq:w", 0, -1) == [OTHER] and redis.do("EXISTS", "x:at") == 0
     assert set(redis.do("SMEMBERS", "x:cs:w")) == {POD}
 
 
 def test_a_pod_that_was_removed_meanwhile_isnt_accepted(redis: RedisServer) -> None:
     join(redis)
-    assert accept(redis) == b"GONE" and redis.do("EXISTS", "x:cs:w") == 0
+    assert accept(redis) == [b"GONE"] and redis.do("EXISTS", "x:cs:w") == 0
 
 
 def test_a_pod_that_fails_too_often_becomes_a_dead_letter(redis: RedisServer) -> None:
@@ -172,8 +199,8 @@ def test_a_silent_worker_loses_its_pods_once_each(redis: RedisServer) -> None:
     assert sorted(redis.do("LRANGE", "x:sq", 0, -1)) == sorted([b"p1", b"p2", POD, OTHER])
     assert redis.do("EXISTS", "x:pq:w", "x:rq:w", "x:cs:w", "x:workers") == 0
     assert rebalance(redis) == 0 and redis.do("LLEN", "x:sq") == 4
-    assert run(redis, "heartbeat", pod_keys(), 1, "{}") == [b"FENCED"]
-    assert accept(redis, pod=OTHER) == b"FENCED"
+    assert heartbeat(redis, 1) == [b"FENCED"]
+    assert accept(redis, pod=OTHER) == [b"FENCED"]
 
 
 def test_a_worker_without_a_heartbeat_is_silent(redis: RedisServer) -> None:
@@ -266,7 +293,7 @@ def test_one_of_two_places_is_dropped_only_while_the_other_holds(redis: RedisSer
 def test_a_script_that_redis_forgot_is_sent_again(redis: RedisServer) -> None:
     join(redis)
     redis.do("SCRIPT", "FLUSH")
-    assert join(redis) == [2, 1]
+    assert join(redis) == [2, 0, 1]
 
 
 def test_what_redis_refuses_was_not_done_and_the_connection_goes_on(redis: RedisServer) -> None:

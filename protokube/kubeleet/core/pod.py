@@ -135,9 +135,9 @@ def raw_of(pod: Pod) -> bytes | None:
     return None if text is None else text.encode()
 
 
-def alive(pods: Sequence[Pod]) -> list[bytes]:
-    """The bytes of kubeleet's pods among those that a provider runs, without those that are ending."""
-    found = [raw_of(pod) for pod in pods if not is_deleting(pod) and exists(pod)]
+def kept(pods: Sequence[Pod]) -> list[bytes]:
+    """The bytes of kubeleet's pods among those that a provider has, whatever they do now, but for those that end."""
+    found = [raw_of(pod) for pod in pods if not is_deleting(pod)]
     return [raw for raw in found if raw is not None]
 
 

@@ -1,11 +1,18 @@
 -- A worker begins a new epoch, which fences its former self. Where no epoch is left, Redis never knew it, or lost
--- everything: then what runs there is what belongs there.
--- KEYS: ep hb workers cs   ARGV: worker, the pods that run there …   → {epoch, 1 where Redis knew it}
-local known = redis.call('EXISTS', KEYS[1])
+-- everything; a generation below the one that the worker has seen says that Redis went back to an earlier state. Then
+-- what the worker has belongs there, and what it starts it starts.
+-- KEYS: ep hb workers cs rq gen   ARGV: worker, its generation, how many pods belong there, those pods …,
+-- the pods that it starts …   → {epoch, 1 where they were put back, generation}
+local generation = tonumber(redis.call('GET', KEYS[6]) or 0)
+local lost = redis.call('EXISTS', KEYS[1]) == 0 or generation < tonumber(ARGV[2])
 local epoch = redis.call('INCR', KEYS[1])
 redis.call('SET', KEYS[2], redis.call('TIME')[1])
 redis.call('SADD', KEYS[3], ARGV[1])
-if known == 0 then
-  for i = 2, #ARGV do redis.call('SADD', KEYS[4], ARGV[i]) end
+if not lost then return {epoch, 0, generation} end
+redis.call('SET', KEYS[6], math.max(generation, tonumber(ARGV[2])))
+local last = 3 + tonumber(ARGV[3])
+for i = 4, last do redis.call('SADD', KEYS[4], ARGV[i]) end
+for i = last + 1, #ARGV do
+  if not redis.call('LPOS', KEYS[5], ARGV[i]) then redis.call('LPUSH', KEYS[5], ARGV[i]) end
 end
-return {epoch, known}
+return {epoch, 1, redis.call('INCR', KEYS[6])}

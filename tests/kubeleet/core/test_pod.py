@@ -14,9 +14,9 @@ from protokube.kubeleet.core.pod import (
     Failure,
     Wanted,
     agent_pod,
-    alive,
     exists,
     failure,
+    kept,
     pods_of,
     raw_of,
     read_pod,
@@ -118,8 +118,9 @@ def test_what_a_report_says_of_a_start(pod: dict[str, Any], there: bool, why: Fa
         assert failure(pod) == why
 
 
-def test_what_runs_is_told_from_what_ends_and_from_others() -> None:
+def test_what_is_kept_is_told_from_what_ends_and_from_others() -> None:
     running = with_state("Running", running={})
     ending = {**running, "metadata": {**running["metadata"], "deletionTimestamp": "2026-11-28T00:00:00Z"}}
     other = {**running, "metadata": {"name": "x", "uid": "1"}}
-    assert alive([running, ending, other, made()]) == [SEED]
+    assert kept([running, ending, other]) == [SEED]
+    assert kept([synthesized(made(), "Pending", "Waiting", "the machine has just started")]) == [SEED]

@@ -32,19 +32,24 @@ class Channels:
         self._root, self.sources, self._lease = root, sources, lease
 
     def look(self, api: KubeApi) -> Mapping[str, Any]:
-        """The facts of all channels, and of the lease."""
+        """The facts of all channels, and of the lease. A channel that can't be read or compared is unknown."""
         if not self.sources:
             return {}
-        channels = tuple(self._channel(api, one) for one in self.sources)
-        return {"channels": channels, "lease": self._lease.read(api)}
+        try:
+            lease = self._lease.read(api)
+        except ProviderError as error:
+            reason = Unknown(f"the lease can't be read: {error}")
+            return {"channels": tuple(ChannelFacts(one.name, reason, prune=one.prune) for one in self.sources)}
+        return {"channels": tuple(self._channel(api, one) for one in self.sources), "lease": lease}
 
     def _channel(self, api: KubeApi, source: ChannelSource) -> ChannelFacts:
         try:
-            wanted = tuple(_placed(api, one) for one in read_manifests(source, self._root))
-        except KubeError:
-            raise
+            return self._compared(api, source)
         except ProviderError as error:
             return ChannelFacts(source.name, Unknown(str(error)), prune=source.prune)
+
+    def _compared(self, api: KubeApi, source: ChannelSource) -> ChannelFacts:
+        wanted = tuple(_placed(api, one) for one in read_manifests(source, self._root))
         record = read_record(_get(api, record_key(source.name)))
         facts = ChannelFacts(source.name, wanted, record, prune=source.prune)
         if isinstance(record, Unknown):

@@ -96,9 +96,10 @@ class NodeObjects:
             ca = node_certificate(self._root, CERTIFICATE).joinpath("ca.crt").read_bytes()
         requests = asked(api, self._read)
         facts = ObjectFacts(asked=True, found=found, ca=b64encode(ca).decode(), requests=requests.undecided)
-        facts = replace(facts, **self._channels.look(api))
         self._follow(api)
-        return replace(facts, **self._about(api, requests)) if facts.requests else facts
+        if facts.requests:
+            facts = replace(facts, **self._about(api, requests))
+        return replace(facts, **self._channels.look(api))
 
     def _about(self, api: KubeApi, requests: Asked) -> Mapping[str, Any]:
         """What decides about requests. Nodes are asked for last: one that was made meanwhile counts."""

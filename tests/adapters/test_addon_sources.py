@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from functools import partial
+from http.client import HTTPMessage, HTTPResponse
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.request import Request
 
 import pytest
 
 from protokube.config.addons import read_addons
 from protokube.core.located import Section, parse
 from protokube.core.model import Fault
+from protokube.core.objects.channels import hash_of
 from protokube.core.objects.model import ChannelSource, key_of
 from protokube.errors import ProviderError
 from protokube.kubeapi import sources
 from protokube.kubeapi.sources import read_manifests
+
+if TYPE_CHECKING:
+    from socket import socket
 
 ONE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: one}\ndata: {when: 2026-11-28}\n"
 TWO = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: x}}\n---\n" + ONE
@@ -70,12 +80,64 @@ def test_a_wrong_channel_file_is_told(tmp_path: Path, channel: str, reason: str)
         ("text", "no object of the API"),
         ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 7}", "no object of the API"),
         (ONE + "---\n" + ONE, "twice"),
+        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: 2024}", "no object of the API"),
+        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: [a]}", "no object of the API"),
+        ("kind: List\nitems: 5", "a List's items are int"),
+        (ONE + "more: &a [*a]", "can't be written as JSON"),
+        (ONE + "more: {? [a] : b}", "no YAML|as JSON"),
+        (ONE + "more: {true: b}", "as JSON"),
+        (ONE + "more: !!bool maybe", "no YAML"),
     ],
 )
 def test_a_wrong_manifest_is_told(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ProviderError, match=reason):
         names(tmp_path)
+
+
+def test_a_key_that_is_a_number_is_text_as_in_kubernetes(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {9000: default/x}\n"
+    )
+    (found,) = read_manifests(ChannelSource("c", str(tmp_path)))
+    assert found["data"] == {"9000": "default/x"} and hash_of(found)
+
+
+class Answer:
+    """A connection over which one answer comes."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def makefile(self, _mode: str) -> BytesIO:
+        return BytesIO(self._text)
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("Content-Length: 5", ""),
+        ("Content-Length: 9", "ends after 5 bytes, 4 are missing"),
+        ("A: b", "tell its length"),
+    ],
+)
+def test_an_answer_that_ends_early_is_no_shorter_channel(head: str, reason: str) -> None:
+    response = HTTPResponse(cast("socket", Answer(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n12345".encode())))
+    response.begin()
+    if not reason:
+        assert sources._body("x", response, math.inf) == b"12345"
+        return
+    with pytest.raises(ProviderError, match=reason):
+        sources._body("x", response, math.inf)
+
+
+def test_no_redirect_leads_away_from_https() -> None:
+    follow = partial(
+        sources._SameScheme().redirect_request, Request("https://a/x"), BytesIO(), 302, "", HTTPMessage()
+    )
+    assert follow("https://b/y")
+    with pytest.raises(ProviderError, match="no https URL"):
+        follow("http://b/y")
 
 
 def test_a_directory_that_is_missing_is_no_empty_channel(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class ObjectKey(Struct, frozen=True):
 def key_of(manifest: Manifest) -> ObjectKey:
     """The key of a manifest."""
     metadata = manifest["metadata"]
-    return ObjectKey(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace", ""))
+    return ObjectKey(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace") or "")
 
 
 class ObjectWanted(Struct, frozen=True):

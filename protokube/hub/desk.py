@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from protokube.core.model import Fault
 from protokube.hub.auditfile import AuditFile
@@ -93,8 +93,13 @@ class Desk:
         for node, course in list(self._under_way.courses(command).items()):
             if course.stage is Stage.QUEUED:
                 self._keep(kept, node, Course(Stage.SKIPPED, why="cancelled before it was sent"))
-            elif course.stage not in ENDED and node in self.links:
-                self.links[node].put(Cancel(command))
+            elif course.stage not in ENDED:
+                # Kept before it is sent: a link that is gone, or just going, isn't the end of it.
+                wanted = structs.replace(course, cancelled=True)
+                self._store.put_course(command, node, wanted)
+                self._under_way.put(command, node, wanted)
+                if node in self.links:
+                    self.links[node].put(Cancel(command))
         self._go_on()
         return None
 
@@ -112,10 +117,17 @@ class Desk:
         return {command: course.seen for command, course in self._store.unfinished(node).items()}
 
     def attach(self, link: Link) -> None:
-        """A link is up: commands that were sent before are sent again (the node knows their ids), others follow."""
+        """A link is up: commands that were sent before are sent again (the node knows their ids), others follow.
+
+        One that was cancelled meanwhile isn't: a node that never got it would start it before it reads on.
+        """
         self.links[link.node] = link
         for kept, course in self._under_way.at(link.node):
-            if course.stage not in (*ENDED, Stage.QUEUED) and self._clock() < kept.deadline:
+            if course.stage in (*ENDED, Stage.QUEUED):
+                continue
+            if course.cancelled:
+                link.put(Cancel(kept.id))
+            elif self._clock() < kept.deadline:
                 link.put(_send(kept))
         self._under_way.look_again(link.node)
         self._go_on()

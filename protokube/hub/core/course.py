@@ -49,12 +49,13 @@ _STAGES = {
 
 
 class Course(Struct, frozen=True):
-    """A command at one node. `seen`: its last event. `why`: for people."""
+    """A command at one node. `seen`: its last event. `why`: for people. `cancelled`: an operator wants it no more."""
 
     stage: Stage = Stage.QUEUED
     seen: int = 0
     outcome: Outcome | None = None
     why: str = ""
+    cancelled: bool = False
 
 
 def heard(course: Course, event: Event) -> Course | None:
@@ -70,7 +71,7 @@ def heard(course: Course, event: Event) -> Course | None:
         why = "; ".join(_text(one) for one in faults) if isinstance(faults, list) else ""
         return Course(stage, event.seq, Outcome.FAILED, f"{_text(event.data.get('check'))}: {why}")
     furthest = stage if course.stage is Stage.SKIPPED else max(course.stage, stage, key=_ORDER.index)
-    return Course(furthest, event.seq)
+    return Course(furthest, event.seq, cancelled=course.cancelled)
 
 
 def lapsed(course: Course, now: float, deadline: float) -> Course | None:

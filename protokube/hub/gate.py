@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 
 from msgspec import Struct, structs
@@ -28,6 +30,11 @@ from protokube.hub.core.renewal import LIFE
 from protokube.hub.core.tokens import TokenRefused, counted, judge_token
 from protokube.hub.pki import Pair, requested_key, sign_request
 from protokube.hub.store import Store
+
+REFUSALS = 60.0
+"""Seconds between lines of the audit about refusals: each line waits for the disk, and anyone may ask."""
+
+log = logging.getLogger(__name__)
 
 
 class Enrol(Struct, frozen=True):
@@ -76,6 +83,7 @@ class Gate:
         self._audit = audit
         self._clock = clock
         self._life = life
+        self._refused = -math.inf
 
     def enrol(self, asked: Enrol) -> Granted | Denied:
         """Enrol a node by its token: once, and with the same key again the same certificate."""
@@ -91,8 +99,11 @@ class Gate:
             if isinstance(judged, TokenRefused):
                 if token is not None and judged.counts:
                     self._store.put_token(counted(token))
-                # The name in the request is the asker's: the audit says what was refused, not who asked.
-                self._audit.write("gate", f"refused to enrol: {judged.reason}", asked.id[:16])
+                if token is not None and (judged.counts or now >= self._refused + REFUSALS):
+                    # The name in the request is the asker's: the audit says what was refused, not who asked.
+                    self._audit.write("gate", f"refused to enrol: {judged.reason}", token.id)
+                    self._refused = now if not judged.counts else self._refused
+                log.debug("refused to enrol: %.300r", judged.reason)
                 return Denied(judged.status, judged.reason)
             assert token is not None
             member = self._store.member(asked.node)

@@ -36,6 +36,7 @@ from protokube.hub.gate import Enrol, Gate, Granted, Renew
 from protokube.hub.operatorroutes import OperatorRoutes
 from protokube.hub.pki import Shown
 from protokube.hub.store import Store
+from protokube.hub.strangers import sweeping
 
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME. In TLS 1.3 the client's handshake has ended before the server judges its
@@ -47,6 +48,8 @@ GATHER = 0.02
 """Seconds in which what nodes say is gathered: it is brought to the disk together."""
 GREETING = 30.0
 """Seconds that a node may take for its hello."""
+IDLE = 30.0
+"""Seconds that a connection may be open between two requests, or before the first one."""
 RATE = MIB
 """Bytes a second that are taken from one node."""
 
@@ -124,8 +127,8 @@ class Server:
         assert peer is not None and peer.identity is not None
         shows = Shows(peer.serial, peer.validity.begins)
         made = self._gate.renew(peer.identity.name, shows, await read(request, Renew))
-        if isinstance(made, Denied):
-            self._sweep(everything=True)  # a copied key ends links as well
+        if isinstance(made, Denied) and peer.identity.name in self._peers:
+            self._judge(peer.identity.name)  # a copied key ends the link as well; no other node's is concerned
         return _granted(made)
 
     # --- links ---
@@ -249,10 +252,15 @@ class Server:
             if now >= peer.ends:
                 peer.close(RENEW, "renew: the certificate has ended")
             elif everything:
-                judged = self._gate.admit(node, peer.serial)
-                if isinstance(judged, Shut):
-                    code = SUPERSEDED if judged.rule == "superseded" else EXPELLED
-                    peer.close(code, f"{judged.rule}: {judged.reason}")
+                self._judge(node)
+
+    def _judge(self, node: str) -> None:
+        """Close a node's link if it isn't let in any more."""
+        peer = self._peers[node]
+        judged = self._gate.admit(node, peer.serial)
+        if isinstance(judged, Shut):
+            code = SUPERSEDED if judged.rule == "superseded" else EXPELLED
+            peer.close(code, f"{judged.rule}: {judged.reason}")
 
     # --- who may ask ---
 
@@ -293,12 +301,20 @@ def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLCont
 @asynccontextmanager
 async def serving(server: Server, host: str, port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
     """Serve; the port on which. Raises OSError for an address that can't be used."""
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=2.0, keepalive_timeout=IDLE)
     await runner.setup()
+
+    def connections() -> list[asyncio.Transport]:
+        held = runner.server.connections if runner.server is not None else []
+        return [one.transport for one in held if one.transport is not None]
+
+    strangers = asyncio.create_task(sweeping(connections))
     try:
         await web.TCPSite(runner, host, port, ssl_context=context).start()
         yield int(runner.addresses[0][1])
     finally:
+        strangers.cancel()
+        await asyncio.gather(strangers, return_exceptions=True)
         await runner.cleanup()
 
 

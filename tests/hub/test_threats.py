@@ -18,17 +18,20 @@ import pytest
 from msgspec import structs
 
 from protokube.errors import ProviderError
+from protokube.hub.core.access import Denied
 from protokube.hub.core.audit import NOTHING, Head, append
 from protokube.hub.core.checks import Mode
 from protokube.hub.core.course import Outcome, Stage
 from protokube.hub.core.membership import Standing
 from protokube.hub.core.messages import LARGEST, Event, NodeHello, Send, encode
 from protokube.hub.core.policy import Policy
+from protokube.hub.core.tokens import Token
 from protokube.hub.desk import Submit
+from protokube.hub.gate import REFUSALS, Enrol
 from protokube.hub.hubclient import client_context, enrol, own_context, renew
 from protokube.hub.keyring import Own
 from protokube.hub.nodelink import OutError
-from protokube.hub.pki import make_key, make_signing_key, sign
+from protokube.hub.pki import make_key, make_request, make_signing_key, sign
 from protokube.hub.store import QUOTA
 from tests.hub.lab import HOST, Hub, Lab, Node, command, operator, until
 from tests.hub.proxy import Proxy
@@ -68,7 +71,7 @@ def test_every_row_of_the_table_has_its_test() -> None:
     text = (CHECKOUT / "docs/hub.md").read_text()
     rows = re.findall(r"^\| ([^|]+) \|", text[text.index("## Who can do what") :].partition("\n## ")[0], re.M)
     named = [row.replace("'", "_").replace(" ", "_").lower() for row in rows if row not in ("attacker", "---")]
-    assert len(named) == 8
+    assert len(named) == 9
     tests = [name for name in globals() if name.startswith("test_who_")]
     for row in named:
         assert any(f"_{row}_" in name for name in tests), row
@@ -102,6 +105,33 @@ def test_who_is_in_between_reads_nothing_and_changes_nothing(tmp_path: Path) -> 
                 assert secret.encode() not in proxy.passed
 
     tell(tmp_path, story)
+
+
+def enrolled(hub: Hub, token: Token, node: str = "n0") -> Denied:
+    made = hub.gate.enrol(Enrol(token.id, token.secret, node, make_request(make_key(), node)))
+    assert isinstance(made, Denied)
+    return made
+
+
+def test_who_reaches_its_port_without_a_certificate_does_not_fill_the_audit(tmp_path: Path) -> None:
+    async def test() -> None:
+        lab = Lab(tmp_path / "hub")
+        async with lab.hub() as hub:
+            token = hub.token("n1")
+            for _ in range(3):
+                assert "doesn't know" in enrolled(hub, structs.replace(token, id="invented")).reason
+            assert list(hub.audit.lines()) == []
+            for _ in range(3):
+                enrolled(hub, token)
+            assert len(list(hub.audit.lines())) == 1
+            for _ in range(7):  # of five, each tells of somebody who guesses; then the token is void
+                enrolled(hub, structs.replace(token, secret="a" * 26))
+            assert len(list(hub.audit.lines())) == 6
+            lab.ahead += REFUSALS + 1
+            enrolled(hub, token)
+            assert len(list(hub.audit.lines())) == 7
+
+    asyncio.run(test())
 
 
 def test_who_has_a_token_enrols_that_one_name_once_and_is_noticed(tmp_path: Path) -> None:

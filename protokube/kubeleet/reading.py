@@ -10,8 +10,12 @@ import msgspec
 
 from protokube.kubeleet.connect import Link
 from protokube.kubeleet.core.census import Census, SchedulerSeen, WorkerSeen
+from protokube.kubeleet.core.foreign import text_of
 from protokube.kubeleet.core.score import Load, read_load, read_pressure
 from protokube.kubeleet.keys import Keys
+
+DIGITS = 20
+"""More digits than a time, an epoch or a generation ever has."""
 
 
 async def read_census(link: Link, keys: Keys) -> Census:
@@ -22,18 +26,27 @@ async def read_census(link: Link, keys: Keys) -> Census:
         int(now),
         queue,
         dead,
-        dict(zip((key.decode() for key in services[::2]), services[1::2], strict=True)),
         {
-            w.decode(): WorkerSeen(number(beat), load, number(epoch), *lists)
-            for w, beat, load, epoch, *lists in workers
+            name: request
+            for key, request in zip(services[::2], services[1::2], strict=True)
+            if (name := text_of(key)) is not None
         },
-        {s.decode(): SchedulerSeen(number(beat), placing) for s, beat, placing in schedulers},
+        {
+            name: WorkerSeen(number(beat), load, number(epoch), *lists)
+            for w, beat, load, epoch, *lists in workers
+            if (name := text_of(w)) is not None
+        },
+        {
+            name: SchedulerSeen(number(beat), placing)
+            for s, beat, placing in schedulers
+            if (name := text_of(s)) is not None
+        },
     )
 
 
 def number(value: bytes | None) -> int | None:
     """A number as Redis keeps it; what isn't one counts as absent."""
-    return int(value) if value is not None and value.isdigit() else None
+    return int(value) if value is not None and value.isdigit() and len(value) < DIGITS else None
 
 
 def machine_load(folder: Path) -> Load:

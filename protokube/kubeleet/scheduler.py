@@ -13,6 +13,7 @@ from protokube.agent.clock import boot_time
 from protokube.errors import ProviderError
 from protokube.kubeleet.connect import AGAIN, BLOCK, Connector, Link, Word, first_error
 from protokube.kubeleet.core.census import ON, PENDING, QUEUED, STARTING, Census, Place, doubles, missing
+from protokube.kubeleet.core.foreign import text_of
 from protokube.kubeleet.core.score import Candidate, Choice, read_load
 from protokube.kubeleet.core.watch import BEAT, STALE, Look, Watch, watch
 from protokube.kubeleet.keys import Keys
@@ -96,10 +97,12 @@ class Scheduler:
         names = [keys.scheduler_beat(self._name), keys.schedulers, keys.workers]
         boot = self._clock()
         time, workers, schedulers = await link.run("look", names, [keys.prefix, self._name])
-        beats = {w.decode(): number(beat) for w, beat, _, _ in workers}
+        beats = {name: number(beat) for w, beat, _, _ in workers if (name := text_of(w)) is not None}
         # A worker may be called as a scheduler is: a blank is in no name.
-        beats |= {f" {s.decode()}": number(beat) for s, beat in schedulers}
-        candidates = {w.decode(): Candidate(pods, read_load(load)) for w, _, load, pods in workers}
+        beats |= {f" {name}": number(beat) for s, beat in schedulers if (name := text_of(s)) is not None}
+        candidates = {
+            name: Candidate(pods, read_load(load)) for w, _, load, pods in workers if (name := text_of(w)) is not None
+        }
         return Look(boot, float(time), beats), candidates
 
     # --- silent workers and schedulers ---------------------------------------------------------------

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from protokube.agent.http.serving import tls_of
@@ -18,7 +18,7 @@ from protokube.agent.http.webconfig import Serving
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, OutcomeUnknownError, ProviderError
 from protokube.kubeleet.connect import Connector, Word
-from protokube.kubeleet.core.census import Census, read_letter, service_pods, states, unserved
+from protokube.kubeleet.core.census import Census, Letter, read_letter, service_pods, states, unserved
 from protokube.kubeleet.core.pod import Wanted, attempts_key, container_name, pods_of, read_pod, read_service
 from protokube.kubeleet.keys import Keys
 from protokube.kubeleet.reading import read_census, shown_workers
@@ -108,8 +108,10 @@ class Service:
 
     async def _dead(self, _request: web.Request) -> web.Response:
         """The dead letters; the oldest is number 0, so that new ones change no number."""
-        letters = [json.loads(raw) for raw in reversed((await self._census()).dead)]
-        return _json([{"n": n, **letter} for n, letter in enumerate(letters)])
+        letters = [read_letter(raw) for raw in reversed((await self._census()).dead)]
+        return _json(
+            [{"n": n, **msgspec.to_builtins(one)} for n, one in enumerate(letters) if isinstance(one, Letter)]
+        )
 
     async def _retry(self, request: web.Request) -> web.Response:
         keys = self._keys
@@ -173,8 +175,8 @@ def _pod(raw: bytes) -> Wanted:
 
 
 def _shown(request: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(request)
-    return found
+    service = read_pod(request)
+    return {"error": str(service)} if isinstance(service, Fault) else msgspec.structs.asdict(service)
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -82,6 +82,25 @@ def test_scenario_3_garbage_delays_nothing(redis: RedisServer, programs: Lab) ->
     assert letter["attempts"] == 1
 
 
+def test_garbage_inside_of_a_pod_ends_no_program(redis: RedisServer, programs: Lab) -> None:
+    odd = pod("odd")[:-1] + b',"z":"\xff"}'
+    deep = pod("deep")[:-1] + b',"z":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    redis.do("HSET", "svc", "deep", deep, b"\xff", odd)
+    redis.do("SADD", "workers", b"\xff")
+    redis.do("LPUSH", "dl", deep, odd)
+    redis.do("LPUSH", "pq:worker1", odd, deep, pod("good"))
+    (worker,) = programs.workers("worker1")
+    scheduler = programs.scheduler()
+    programs.service()
+    until(lambda: accepted(redis, pod("good")) and redis.do("LLEN", "dl") == 4)
+    redis.do("LPUSH", "sq", pod("later"))
+    until(lambda: accepted(redis, pod("good"), pod("later")))
+    assert [one["uuid"] for one in programs.status()["orphans"]] == ["uuid-good", "uuid-later"]
+    assert programs.ask("GET", "/service")[0] == programs.ask("GET", "/dead")[0] == 200
+    assert programs.ask("DELETE", "/service/uuid-good")[0] == 202
+    assert worker.process.poll() is None and scheduler.process.poll() is None
+
+
 def test_scenario_4_what_never_starts_is_given_up_and_delays_nobody(redis: RedisServer, programs: Lab) -> None:
     redis.do("LPUSH", "pq:worker1", pod("bad", "broken"))
     worker = programs.worker("worker1")

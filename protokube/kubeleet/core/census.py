@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from protokube.core.model import Fault
+from protokube.kubeleet.core.foreign import read_foreign
 from protokube.kubeleet.core.pod import Wanted, pods_of, read_pod
 
 PENDING, STARTING, ON, QUEUED = "pending", "starting", "on", "queued"
@@ -91,10 +91,8 @@ def places(census: Census) -> dict[bytes, list[Place]]:
 
 def read_letter(raw: bytes) -> Letter | None:
     """A dead letter, None for bytes that aren't one."""
-    try:
-        return msgspec.json.decode(raw, type=Letter)
-    except msgspec.DecodeError:
-        return None
+    letter = read_foreign(raw, Letter, "letter")
+    return None if isinstance(letter, Fault) else letter
 
 
 def dead_pods(census: Census) -> dict[bytes, bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import reprlib
 import uuid
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 from protokube.agent.core.model import Pod
 from protokube.agent.core.pods import CONTENT, SOURCE, annotation, digest, is_deleting, owner_of, phase_of
 from protokube.core.model import Fault
+from protokube.kubeleet.core.foreign import read_foreign
 
 RAW = "protokube.io/kubeleet"
 """The annotation that keeps a pod's bytes with what runs."""
@@ -48,10 +50,9 @@ def pods_of(service: Wanted) -> list[bytes]:
 
 def read_pod(raw: bytes) -> Wanted | Fault:
     """Read a pod's bytes. Unknown keys are left alone: they belong to the identity."""
-    try:
-        pod = msgspec.json.decode(raw, type=Wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Fault("pod", str(error))
+    pod = read_foreign(raw, Wanted, "pod")
+    if isinstance(pod, Fault):
+        return pod
     faults = _faults(pod)
     return faults[0] if faults else pod
 
@@ -60,10 +61,10 @@ def read_service(body: bytes, new_uuid: str) -> Wanted | tuple[Fault, ...]:
     """Read a request for a service; every fault names its field. `new_uuid` is for a request that brings none."""
     try:
         given = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return (Fault("body", f"JSON was expected: {error}"),)
     if not isinstance(given, dict):
-        return (Fault("body", f"an object was expected, got {given!r}"),)
+        return (Fault("body", f"an object was expected, got {reprlib.repr(given)}"),)
     kinds: dict[str, type] = {"name": str, "image": str, "replica": int, "uuid": str}
     faults = [Fault(key, f"unknown; the fields are {', '.join(kinds)}") for key in given if key not in kinds]
     given = {"uuid": new_uuid, **given}
@@ -71,7 +72,9 @@ def read_service(body: bytes, new_uuid: str) -> Wanted | tuple[Fault, ...]:
         if key not in given:
             faults.append(Fault(key, "it is missing"))
         elif not isinstance(given[key], kind) or isinstance(given[key], bool):
-            faults.append(Fault(key, f"{'text' if kind is str else 'a number'} was expected, got {given[key]!r}"))
+            faults.append(
+                Fault(key, f"{'text' if kind is str else 'a number'} was expected, got {reprlib.repr(given[key])}")
+            )
     if faults:
         return tuple(faults)
     service = Wanted(given["name"], given["uuid"], given["image"], given["replica"])

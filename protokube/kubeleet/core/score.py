@@ -5,8 +5,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 
-import msgspec
 from msgspec import Struct
+
+from protokube.core.model import Fault
+from protokube.kubeleet.core.foreign import read_foreign
 
 CROWDED = 10.0
 """Percent of the time in which nothing went on for want of memory: such a worker gets nothing while another can."""
@@ -44,10 +46,8 @@ def read_pressure(text: str) -> dict[str, float]:
 
 def read_load(raw: bytes | None) -> Load:
     """A worker's load; what can't be read counts as none."""
-    try:
-        return msgspec.json.decode(raw or b"{}", type=Load)
-    except msgspec.DecodeError:
-        return Load()
+    load = read_foreign(raw or b"{}", Load, "load")
+    return Load() if isinstance(load, Fault) else load
 
 
 class Candidate(Struct, frozen=True):

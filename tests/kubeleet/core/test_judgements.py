@@ -12,6 +12,7 @@ from protokube.kubeleet.core.census import (
     Place,
     SchedulerSeen,
     WorkerSeen,
+    dead_pods,
     doubles,
     missing,
     states,
@@ -146,6 +147,16 @@ def test_of_two_places_the_running_one_stays() -> None:
 def test_pods_without_a_service_are_unserved() -> None:
     assert {uuid: set(found) for uuid, found in unserved(census(services={})).items()} == {"u1": {A, B, C}}
     assert unserved(census()) == {}
+
+
+def test_garbage_of_others_is_none_of_ours() -> None:
+    nested = b"[" * 100_000 + b"]" * 100_000
+    letter = b'{"pod":"p","worker":"w","error":"e","attempts":5,"at":1,"z":%s}'
+    garbage = [b"\xff", nested, letter % nested, letter % b'"\xff"']
+    found = census(dead=garbage, services={"u1": SERVICE.encode()[:-1] + b',"z":' + nested + b"}"}, queue=garbage)
+    assert missing(found) == {} and doubles(found) == [] and dead_pods(found) == {}
+    assert set(unserved(census(services={}, queue=garbage))) == {"u1"}
+    assert read_load(nested) == read_load(b'{"z":"\xff"}') == Load()
 
 
 # --- where Redis is, and how it is set up ---

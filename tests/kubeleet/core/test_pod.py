@@ -71,6 +71,8 @@ def test_a_services_pods_are_written_as_the_original_writes_them() -> None:
         b'{"name":"A","uuid":"u","image":"i","replica":1}',
         b'{"name":"a","uuid":"u","image":"","replica":1}',
         b'{"name":"a","uuid":"u","image":"i","replica":0}',
+        b'{"name":"a","uuid":"u","image":"i","replica":1,"z":"\xff"}',
+        b'{"name":"a","uuid":"u","image":"i","replica":1,"z":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"name":"' + b"a" * 64 + b'","uuid":"u","image":"i","replica":1}',
     ],
 )
@@ -87,7 +89,15 @@ def test_every_fault_of_a_request_names_its_field() -> None:
     faults = read_service(b'{"name":7,"replica":true,"port":80}', "new")
     assert isinstance(faults, tuple)
     assert {fault.place for fault in faults} == {"name", "replica", "port", "image"}
-    for body in (b"", b"[]", b"\xff"):
+    nested = b"[" * 20_000 + b"]" * 20_000
+    for body in (
+        b"",
+        b"[]",
+        b"\xff",
+        nested,
+        b'{"name":' + nested + b"}",
+        b'{"name":' + nested[19_000:-19_000] + b"}",
+    ):
         assert isinstance(read_service(body, "new"), tuple)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from protokube.kubeleet.connect import Link
 from protokube.kubeleet.core.census import Census, SchedulerSeen, WorkerSeen
 from protokube.kubeleet.core.foreign import text_of
+from protokube.kubeleet.core.pod import MOST_DEAD
 from protokube.kubeleet.core.score import Load, read_load, read_pressure
 from protokube.kubeleet.keys import Keys
 
@@ -21,7 +22,7 @@ DIGITS = 20
 async def read_census(link: Link, keys: Keys) -> Census:
     """Take the census, in one script."""
     names = [keys.queue, keys.dead, keys.services, keys.workers, keys.schedulers]
-    now, queue, dead, services, workers, schedulers = await link.run("census", names, [keys.prefix])
+    now, queue, dead, services, workers, schedulers = await link.run("census", names, [keys.prefix, MOST_DEAD])
     return Census(
         int(now),
         queue,

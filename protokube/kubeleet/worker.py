@@ -22,7 +22,17 @@ from protokube.core.model import Fault, Unknown
 from protokube.errors import ProviderError
 from protokube.kubeleet.connect import AGAIN, BLOCK, Connector, Link, Word, first_error
 from protokube.kubeleet.core import pod as pods
-from protokube.kubeleet.core.pod import Failure, agent_pod, attempts_key, exists, failure, kept, raw_of
+from protokube.kubeleet.core.pod import (
+    LONGEST_GARBAGE,
+    MOST_DEAD,
+    Failure,
+    agent_pod,
+    attempts_key,
+    exists,
+    failure,
+    kept,
+    raw_of,
+)
 from protokube.kubeleet.core.score import Load
 from protokube.kubeleet.core.watch import BEAT
 from protokube.kubeleet.keys import Keys
@@ -224,14 +234,15 @@ class Worker:
 
     async def _fail(self, link: Link, raw: bytes, why: Failure) -> None:
         w, keys = self._worker, self._keys
+        shown = LONGEST_GARBAGE if isinstance(self._pod(raw), Fault) else None
         letter: dict[str, str] = {
-            "pod": raw.decode(errors="backslashreplace"),
+            "pod": raw.decode(errors="backslashreplace")[:shown],
             "worker": w,
             "error": why.reason[:1000],
         }
         names = [keys.epoch(w), keys.starting(w), keys.attempts, keys.dead]
         most = 1 if why.final else ATTEMPTS
-        words = (self._epoch or 0, raw, attempts_key(raw), most, json.dumps(letter)[:-1])
+        words = (self._epoch or 0, raw, attempts_key(raw), most, json.dumps(letter)[:-1], MOST_DEAD)
         answer = await link.run("fail", names, words)
         _refuse(answer)
         self._seen.pop(pods.uid_of(raw), None)

@@ -13,6 +13,7 @@ import pytest
 from protokube.errors import OutcomeUnknownError, ProviderError
 from protokube.kubeleet.connect import Connector, Link
 from protokube.kubeleet.core.census import SchedulerSeen, WorkerSeen
+from protokube.kubeleet.core.pod import MOST_DEAD
 from protokube.kubeleet.core.settings import read_target
 from protokube.kubeleet.keys import Keys
 from protokube.kubeleet.reading import read_census
@@ -143,12 +144,12 @@ def test_a_pod_that_was_removed_meanwhile_isnt_accepted(redis: RedisServer) -> N
 def test_a_pod_that_fails_too_often_becomes_a_dead_letter(redis: RedisServer) -> None:
     names = [KEYS.epoch("w"), KEYS.starting("w"), KEYS.attempts, KEYS.dead]
     letter = json.dumps({"pod": POD.decode(), "worker": "w", "error": "e"})[:-1]
-    assert run(redis, "fail", names, 1, POD, "f", 5, letter) == b"EMPTIED"
+    assert run(redis, "fail", names, 1, POD, "f", 5, letter, 9) == b"EMPTIED"
     join(redis)
-    assert run(redis, "fail", names, 1, POD, "f", 5, letter) == b"GONE"
+    assert run(redis, "fail", names, 1, POD, "f", 5, letter, 9) == b"GONE"
     redis.do("LPUSH", "x:rq:w", POD)
-    assert run(redis, "fail", names, 7, POD, "f", 5, letter) == b"FENCED"
-    assert [run(redis, "fail", names, 1, POD, "f", 5, letter) for _ in range(5)] == [1, 2, 3, 4, -5]
+    assert run(redis, "fail", names, 7, POD, "f", 5, letter, 9) == b"FENCED"
+    assert [run(redis, "fail", names, 1, POD, "f", 5, letter, 9) for _ in range(5)] == [1, 2, 3, 4, -5]
     assert redis.do("LLEN", "x:rq:w") == 0 and redis.do("HLEN", "x:at") == 0
     (dead,) = redis.do("LRANGE", "x:dl", 0, -1)
     assert json.loads(dead) | {"at": 0} == {
@@ -161,6 +162,26 @@ def test_a_pod_that_fails_too_often_becomes_a_dead_letter(redis: RedisServer) ->
     assert run(redis, "retry", [KEYS.dead, KEYS.queue, KEYS.attempts], dead, POD, "f") == 1
     assert run(redis, "retry", [KEYS.dead, KEYS.queue, KEYS.attempts], dead, POD, "f") == 0
     assert redis.do("LRANGE", "x:sq", 0, -1) == [POD]
+
+
+def test_neither_dead_letters_nor_counts_grow_without_end(redis: RedisServer) -> None:
+    names = [KEYS.epoch("w"), KEYS.starting("w"), KEYS.attempts, KEYS.dead]
+    join(redis)
+    for n in range(7):
+        redis.do("LPUSH", "x:rq:w", n)
+        assert run(redis, "fail", names, 1, n, f"f{n}", 1, f'{{"n":{n}', 3) == -1
+    assert [json.loads(raw)["n"] for raw in redis.do("LRANGE", "x:dl", 0, -1)] == [6, 5, 4]
+    for n in range(7):
+        redis.do("LPUSH", "x:rq:w", n)
+        assert run(redis, "fail", names, 1, n, f"f{n}", 5, "{", 3) == 1
+        assert run(redis, "fail", names, 1, n, f"f{n}", 5, "{", 3) == 2  # a count that is there isn't lost by itself
+        assert redis.do("HLEN", "x:at") <= 3
+
+
+def test_a_census_reads_the_newest_dead_letters_alone(redis: RedisServer) -> None:
+    redis.do("RPUSH", "x:dl", *range(MOST_DEAD + 5))
+    found = with_link(redis, lambda link: read_census(link, KEYS))
+    assert len(found.dead) == MOST_DEAD and found.dead[0] == b"0"
 
 
 def test_a_pod_is_placed_once_and_on_nobody_silent(redis: RedisServer) -> None:

@@ -26,6 +26,10 @@ OWNER = "redis"
 GRACE = 5
 """Seconds that a container has for its end: a worker that is cut off must have ended it before others start it."""
 MOST_REPLICAS = 1000
+MOST_DEAD = 10_000
+"""Dead letters, and counts of failed starts, that are kept: as many as there are pods at most."""
+LONGEST_GARBAGE = 1000
+"""Characters that a letter keeps of bytes that are no pod; a pod's are kept whole, for another try."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _STARTING = ("", "ContainerCreating", "PodInitializing", "Waiting")
 

@@ -21,6 +21,7 @@ ARCHITECTURE = (CHECKOUT / "docs/architecture.md").read_text(encoding="utf-8")
 PAGES = sorted((*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")))
 
 FAMILIES = (
+    "addons",
     "volume",
     "disk",
     "mount",

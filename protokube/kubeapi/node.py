@@ -65,7 +65,7 @@ class NodeObjects:
         channels: tuple[ChannelSource, ...] = (),
     ) -> None:
         self._lease = AddonLease()
-        self._channels = Channels(root, channels, self._lease)
+        self.channels = Channels(root, channels, self._lease)
         self._root, self._port, self._read, self._wake = root, port, read, wake
         self._changed = Event()
         self._lock = Lock()
@@ -99,7 +99,7 @@ class NodeObjects:
         self._follow(api)
         if facts.requests:
             facts = replace(facts, **self._about(api, requests))
-        return replace(facts, **self._channels.look(api))
+        return replace(facts, **self.channels.look(api))
 
     def _about(self, api: KubeApi, requests: Asked) -> Mapping[str, Any]:
         """What decides about requests. Nodes are asked for last: one that was made meanwhile counts."""
@@ -120,7 +120,7 @@ class NodeObjects:
 
     def remove(self, key: ObjectKey, owner: str) -> None:
         """See core/objects/actions.py."""
-        self._channels.remove(node_api(self._root, self._port), key, owner)
+        self.channels.remove(node_api(self._root, self._port), key, owner)
 
     def take_lease(self, node: str) -> None:
         """See core/objects/actions.py."""

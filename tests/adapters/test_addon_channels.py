@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from msgspec.json import encode
+
 from protokube.core.model import Unknown
-from protokube.core.objects.channels import manager
-from protokube.core.objects.model import ChannelFacts, ChannelSource, Manifest, ObjectKey, key_of
+from protokube.core.objects.channels import PRUNE_AFTER, manager, record_key
+from protokube.core.objects.model import Applied, ChannelFacts, ChannelSource, Manifest, ObjectKey, key_of
 from protokube.kubeapi.channels import Channels
 from protokube.kubeapi.client import Kind, KubeApi
 from protokube.kubeapi.http import KubeError
@@ -46,6 +48,11 @@ class Api:
             "metadata": metadata,
         }
 
+    def recorded(self, channel: str, *keys: ObjectKey) -> None:
+        key, data = record_key(channel), {"applied": encode([Applied(one, "") for one in keys]).decode()}
+        metadata = {"name": key.name, "namespace": key.namespace}
+        self.has({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
 
 def config(name: str, value: str = "1") -> Manifest:
     metadata = {"name": name, "namespace": "x"}
@@ -61,11 +68,11 @@ def look(channels: Channels, api: Api) -> Mapping[str, ChannelFacts]:
     return {one.name: one for one in found["channels"]}
 
 
-def two(root: Path, **texts: str) -> Channels:
+def two(root: Path, now: Callable[[], float] = lambda: 0.0, **texts: str) -> Channels:
     for name, one in texts.items():
         (root / name).mkdir(exist_ok=True)
         (root / name / "all.yaml").write_text(one)
-    return Channels(str(root), tuple(ChannelSource(name, f"/{name}") for name in texts), AddonLease())
+    return Channels(str(root), tuple(ChannelSource(name, f"/{name}") for name in texts), AddonLease(), now)
 
 
 def test_an_object_that_the_server_refuses_leaves_the_other_channel_and_the_look_alone(tmp_path: Path) -> None:
@@ -85,3 +92,50 @@ def test_without_the_lease_no_channel_is_known(tmp_path: Path) -> None:
             return super().get(path)
 
     assert look(two(tmp_path, a=text("one")), NoLease())["a"].wanted == Unknown("the lease can't be read: no etcd")
+
+
+def test_an_object_must_be_missing_for_a_while_before_it_may_go(tmp_path: Path) -> None:
+    api, clock = Api(), [0.0]
+    one = key_of(config("one"))
+    api.has(config("one"), manager("a"))
+    api.recorded("a", one)
+    channels = two(tmp_path, lambda: clock[0], a=text("other"))
+    assert look(channels, api)["a"].held.keys() == look(channels, api)["a"].owned == {one}
+    clock[0] = PRUNE_AFTER - 1
+    two(tmp_path, a=text("one"))
+    assert not look(channels, api)["a"].owned, "it is back"
+    two(tmp_path, a=text("other"))
+    clock[0] = PRUNE_AFTER + 1
+    assert look(channels, api)["a"].held.keys() == {one}, "and the time begins anew"
+    clock[0] *= 2
+    assert look(channels, api)["a"].owned == {one} and not look(channels, api)["a"].held
+
+
+def test_what_another_channel_wants_is_left_to_it(tmp_path: Path) -> None:
+    api, clock = Api(), [0.0]
+    api.has(config("one"), manager("a"))
+    api.recorded("a", key_of(config("one")))
+    channels = two(tmp_path, lambda: clock[0], a=text("other"), b=text("one"))
+    found = look(channels, api)
+    assert not found["a"].owned and not found["b"].foreign
+    (tmp_path / "b/all.yaml").write_text("a: [")
+    look(channels, api)
+    clock[0] = 2 * PRUNE_AFTER
+    (why,) = look(channels, api)["a"].held.values()
+    assert why == "the channel b, which may want it, can't be read"
+
+
+def test_an_object_that_shows_in_two_groups_is_one(tmp_path: Path) -> None:
+    api = Api()
+    old = {**config("one"), "apiVersion": "extensions/v1beta1"}
+    for each in (old, config("one")):
+        api.has({**each, "metadata": {**each["metadata"], "uid": "u"}}, manager("a"))
+    api.recorded("a", key_of(old))
+    assert not look(two(tmp_path, a=text("one")), api)["a"].owned
+
+
+def test_what_nobody_of_the_channels_has_applied_is_foreign(tmp_path: Path) -> None:
+    api = Api()
+    api.has(config("one"), "kubectl")
+    api.has(config("two"), manager("a"))
+    assert look(two(tmp_path, a=text("one") + text("two")), api)["a"].foreign == {key_of(config("one"))}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from protokube.core.objects.assess import assess
-from protokube.core.objects.channels import LEASE, LEASE_SECONDS, record_key
+from protokube.core.objects.channels import LEASE, LEASE_SECONDS, PRUNE_AFTER, record_key
 from protokube.core.objects.model import CERTIFICATE, ChannelSource, ObjectsAssessment, ObjectWanted
 from protokube.core.objects.plan import plan
 from protokube.core.objects.requests import Reserved
@@ -79,6 +79,8 @@ class Looker:
         (server.base / "root" / "addons").symlink_to(folder)
         source = ChannelSource("core", "/addons")
         self.objects = NodeObjects(str(server.base / "root"), 6443, lambda _: "unread", lambda _: None, (source,))
+        self.clock = 0.0
+        self.objects.channels.now = lambda: self.clock
         self.node = node
 
     def judged(self) -> ObjectsAssessment:
@@ -158,6 +160,9 @@ def test_a_channels_life(server: ApiServer, tmp_path: Path) -> None:
     api.create(api.path("v1", "ConfigMap", "default"), stranger)
     text.write_text(CHANNEL[: CHANNEL.index("apiVersion: v1\nkind: ConfigMap")])
     looker.converge()
+    assert get(server, "v1", "ConfigMap", "default", "pruned"), "one look may be wrong"
+    looker.clock += PRUNE_AFTER
+    looker.converge()
     assert get(server, "v1", "ConfigMap", "default", "pruned") is None
     assert get(server, "v1", "ConfigMap", "default", "stranger")
 
@@ -179,7 +184,9 @@ def test_an_object_that_another_hand_has_made_anew_is_not_pruned(server: ApiServ
     assert api.delete(path)
     again = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "anew"}}
     api.create(api.path("v1", "ConfigMap", "default"), again)
-    text.write_text("")
+    text.write_text(one.replace("anew", "other"))
+    looker.converge()
+    looker.clock += PRUNE_AFTER
     looker.converge()
     assert api.get(path), "the channel owns nothing of it"
     looker.objects.close()

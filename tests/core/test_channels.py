@@ -66,6 +66,42 @@ def test_only_what_the_channel_applied_and_still_owns_is_removed() -> None:
     assert step_of(replace(facts, record=recorded(ONE))) is None, "what it never applied is nothing of its"
 
 
+def test_the_same_object_in_another_version_is_not_removed() -> None:
+    old, new = ({**ONE, "apiVersion": f"policy/{one}", "kind": "Budget"} for one in ("v1beta1", "v1"))
+    facts = ChannelFacts("core", (new,), recorded(old, new), owned=frozenset({key_of(old)}))
+    step = step_of(facts)
+    assert not step.remove and read_record(step.record.manifest) == recorded(new)
+
+
+def test_what_was_there_before_the_channel_stays_and_the_record_remembers_that() -> None:
+    facts = ChannelFacts("core", (ONE, TWO), differing=ALL, foreign=frozenset({key_of(TWO)}))
+    begun = read_record(step_of(facts).record.manifest)
+    assert not isinstance(begun, Unknown) and {one.key: one.made for one in begun} == {
+        key_of(ONE): True,
+        key_of(TWO): False,
+    }
+    record = tuple(replace(one, hash=hash_of(ONE)) if one.made else one for one in begun)
+    assert step_of(ChannelFacts("core", (ONE,), record, owned=frozenset({key_of(TWO)}))) is None
+
+
+def test_what_holds_others_objects_is_never_removed() -> None:
+    assert step_of(ChannelFacts("core", (ONE,), recorded(SPACE, ONE), owned=frozenset({key_of(SPACE)}))) is None
+
+
+def test_an_empty_channel_removes_nothing_and_is_told() -> None:
+    findings = Findings()
+    facts = ChannelFacts("core", (), recorded(ONE, TWO), owned=frozenset({key_of(ONE), key_of(TWO)}))
+    assert next_step(facts, findings) is None
+    assert [one.rule for one in findings.refusals] == ["addons/empty"]
+
+
+def test_what_is_held_waits() -> None:
+    findings, mine = Findings(), key_of(TWO)
+    facts = ChannelFacts("core", (ONE,), recorded(ONE, TWO), owned=frozenset({mine}), held={mine: "too early"})
+    assert next_step(facts, findings) is None
+    assert [one.reason for one in findings.waiting] == ["ConfigMap x/two isn't removed yet: too early"]
+
+
 def test_what_can_t_be_read_changes_nothing() -> None:
     findings = Findings()
     assert next_step(ChannelFacts("core", Unknown("no YAML"), recorded(ONE)), findings) is None

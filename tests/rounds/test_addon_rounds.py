@@ -76,6 +76,6 @@ def test_killed_at_each_of_its_effects_nothing_is_left_that_no_record_names(when
         world, node = scene()
         killed = Process(world, node, CONFIG, kill=(number, when))
         survive(killed, killed.rounds)
-        world.channels = {"core": ()}
+        world.channels = {"core": (config("three"),)}
         assert Process(world, node, CONFIG).rounds().converged
         assert not {key_of(config("one")), key_of(config("two"))} & world.objects.keys()

@@ -5,13 +5,15 @@ Every control-plane node looks; the one that holds the lease writes. What a chan
 after it is gone from the cluster: whoever is interrupted leaves nothing that nobody knows of. Fields that a newer
 manifest lacks go by the API server's own three-way merge, since each channel owns its fields under its own name.
 
-An object is removed only if the channel once applied it, has it no more, and still owns fields of it.
+An object is removed only if the channel made it, has it no more, and still owns fields of it, and no other channel
+wants it. What was there before, and what holds other people's objects, stays; so does all when a channel is empty,
+which is more often a fault than a wish.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from msgspec import MsgspecError
@@ -36,11 +38,16 @@ LEASE_SECONDS = 120.0
 """After so long without a change that it has seen, a node takes another's lease for given up."""
 _FIRST = ("Namespace", "CustomResourceDefinition", "PriorityClass", "StorageClass")
 """Kinds that other objects need. They are applied in a pass of their own."""
+_STAY = ("Namespace", "CustomResourceDefinition")
+"""Kinds that take others' objects with them. They are never removed."""
+_MANAGER = "protokube-addons-"
+PRUNE_AFTER = 240.0
+"""Seconds for which an object must be missing from its channel before it is removed: one look may be wrong."""
 
 
 def manager(channel: str) -> str:
     """The owner of a channel's fields, as the API server keeps it in managedFields."""
-    return f"protokube-addons-{channel}"
+    return _MANAGER + channel
 
 
 def record_key(channel: str) -> ObjectKey:
@@ -62,27 +69,52 @@ def next_step(facts: ChannelFacts, findings: Findings) -> ChannelStep | None:
             return None
     assert not isinstance(facts.wanted, Unknown) and not isinstance(facts.record, Unknown)
     wanted = {key_of(one): one for one in facts.wanted}
-    record = {one.key: one.hash for one in facts.record}
+    record = {one.key: one for one in facts.record}
     if unrecorded := wanted.keys() - record.keys():
-        texts = {**record, **dict.fromkeys(unrecorded, "")}
-        reason = f"{len(unrecorded)} objects are to be applied"
-        return ChannelStep(facts.name, record=_record(facts.name, texts, reason))
+        before = {one.key.object for one in facts.record if not one.made} | {key.object for key in facts.foreign}
+        begun = {key: Applied(key, "", made=key.object not in before) for key in unrecorded}
+        return ChannelStep(
+            facts.name,
+            record=_record(facts.name, {**record, **begun}, f"{len(unrecorded)} objects are to be applied"),
+        )
     late = [one for key, one in wanted.items() if key in facts.differing]
     first = [one for one in late if one["kind"] in _FIRST]
-    gone = [key for key in record if key not in wanted] if facts.prune else []
-    remove = () if first else tuple(key for key in gone if key in facts.owned)
+    forget, unwanted = _gone(facts, wanted.keys(), record, findings)
+    remove = () if first else unwanted
     if late or remove:
         reason = f"it differs from the addon channel {facts.name}"
         return ChannelStep(facts.name, tuple(ObjectWanted(one, reason) for one in first or late), remove)
-    kept = {key: text for key, text in record.items() if key not in wanted and key not in gone}
-    after = {**kept, **{key: hash_of(one) for key, one in wanted.items()}}
+    done = {key: replace(record[key], hash=hash_of(one)) for key, one in wanted.items()}
+    after = {**{key: one for key, one in record.items() if key not in forget}, **done}
     if after != record:
         return ChannelStep(facts.name, record=_record(facts.name, after, "the cluster is as the channel says"))
     return None
 
 
-def _record(channel: str, texts: Mapping[ObjectKey, str], reason: str) -> ObjectWanted:
-    applied = [Applied(key, text) for key, text in sorted(texts.items(), key=lambda each: str(each[0]))]
+def _gone(
+    facts: ChannelFacts, wanted: Set[ObjectKey], record: Mapping[ObjectKey, Applied], findings: Findings
+) -> tuple[frozenset[ObjectKey], tuple[ObjectKey, ...]]:
+    """What is to leave the record alone, and what is to leave the cluster first."""
+    objects = {key.object for key in wanted}
+    renamed = frozenset(key for key in record.keys() - wanted if key.object in objects)  # wanted in another version
+    if not facts.prune:
+        return renamed, ()
+    dropped = [key for key in record if key.object not in objects]
+    forget = renamed.union(key for key in dropped if key not in facts.owned)
+    mine = [key for key in dropped if key in facts.owned and record[key].made and key.kind not in _STAY]
+    subject = f"addon channel {facts.name}"
+    if mine and not wanted:
+        evidence = f"it has no object at all, and {len(mine)} that it has applied are in the cluster"
+        findings.refuse(subject, "addons/empty", evidence)
+        return forget, ()
+    for key in mine:
+        if key in facts.held:
+            findings.wait(subject, f"{key} isn't removed yet: {facts.held[key]}", external=True)
+    return forget, tuple(key for key in mine if key not in facts.held)
+
+
+def _record(channel: str, record: Mapping[ObjectKey, Applied], reason: str) -> ObjectWanted:
+    applied = sorted(record.values(), key=lambda one: (str(one.key), one.key.api_version))
     metadata = {"name": record_key(channel).name, "namespace": NAMESPACE}
     data = {"applied": encode(applied).decode()}
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
@@ -102,6 +134,13 @@ def read_record(config: Manifest | None) -> tuple[Applied, ...] | Unknown:
 def owns_fields(found: Manifest, owner: str) -> bool:
     """Whether an owner has fields of an object."""
     return any(one.get("manager") == owner for one in found["metadata"].get("managedFields") or ())
+
+
+def is_foreign(found: Manifest) -> bool:
+    """Whether no channel has applied an object that is there."""
+    return not any(
+        str(one.get("manager")).startswith(_MANAGER) for one in found["metadata"].get("managedFields") or ()
+    )
 
 
 def same(found: Any, after: Any) -> bool:

@@ -37,6 +37,12 @@ class ObjectKey(Struct, frozen=True):
     name: str
     namespace: str = ""
 
+    @property
+    def object(self) -> tuple[str, str, str, str]:
+        """What tells the object from others: one object shows in every version of its group."""
+        group = self.api_version.rpartition("/")[0]
+        return group, self.kind, self.namespace, self.name
+
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
 
@@ -72,17 +78,20 @@ class ChannelSource(Struct, frozen=True):
 
 
 class Applied(Struct, frozen=True):
-    """An object that a channel has applied, and a hash of its manifest; empty where that was only begun."""
+    """An object that a channel has applied, and a hash of its manifest; empty where that was only begun. `made`: it
+    wasn't there before."""
 
     key: ObjectKey
     hash: str
+    made: bool = True
 
 
 class ChannelFacts(Struct, frozen=True):
     """What a channel wants, what it has applied, and what of it the cluster has.
 
-    `differing` are the wanted objects that are missing or other than wanted, `owned` those of the record that aren't
-    wanted any more and of which the channel still owns fields.
+    `differing` are the wanted objects that are missing or other than wanted, `foreign` those that are there though no
+    channel has applied them. `owned` are those of the record that no channel wants any more and of which this one
+    still owns fields; `held` says of some why they aren't to be removed yet.
     """
 
     name: str
@@ -90,6 +99,8 @@ class ChannelFacts(Struct, frozen=True):
     record: tuple[Applied, ...] | Unknown = ()
     differing: frozenset[ObjectKey] = frozenset()
     owned: frozenset[ObjectKey] = frozenset()
+    foreign: frozenset[ObjectKey] = frozenset()
+    held: Mapping[ObjectKey, str] = {}
     prune: bool = True
 
 

@@ -6,10 +6,16 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace a file, 0600. `durable`: it is on the disk when this returns. Raises OSError."""
+def write_atomically(
+    path: Path, content: bytes, *, durable: bool = True, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace a file. `durable`: it is on the disk when this returns. `owner`: user and group. Raises OSError."""
     new = path.with_name(f".{path.name}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        if owner is not None:
+            os.fchown(file.fileno(), *owner)
+        if mode != 0o600:
+            os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()
         if durable:
@@ -17,6 +23,12 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     new.rename(path)
     if durable:
         sync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, so that no power cut brings it back. Raises OSError."""
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)
 
 
 def append(opened: int, data: bytes, size: int) -> None:

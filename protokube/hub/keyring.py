@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from protokube.agent.files import sweep, sync_directory, write_atomically
+from protokube.agent.files import remove, sweep, sync_directory, write_atomically
 from protokube.core.model import Unknown
 from protokube.errors import explain
 from protokube.hub.core.renewal import Validity
@@ -76,21 +76,20 @@ class Keyring:
         return None if problem is None else Unknown(problem)
 
     def pending(self) -> str:
-        """The key of the request under way; a new one when there is none. Raises ProviderError."""
+        """The key of the request under way; a new one when there is none, or where that is in use already.
+
+        It is where the power was cut while its pair was put in use. Raises ProviderError.
+        """
         path = self.directory / "pending.pem"
         with explain(f"write {path}"):
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                return path.read_text(encoding="utf-8")
-            except FileNotFoundError:
-                key = self._new_key()
-                write_atomically(path, key.encode())
-                return key
-
-    def forget_pending(self) -> None:
-        """Drop the key of a request that was refused for good. Raises ProviderError."""
-        with explain(f"remove {self.directory / 'pending.pem'}"):
-            (self.directory / "pending.pem").unlink(missing_ok=True)
+            own = self.load()
+            used = own.key.read_text("utf-8") if isinstance(own, Own) else None
+            if path.exists() and (kept := path.read_text("utf-8")) != used:
+                return kept
+            key = self._new_key()
+            write_atomically(path, key.encode())
+            return key
 
     def take(self, pair: Pair, bundle: str, hub: Hub) -> Own:
         """Put a new pair in use: whole on the disk before `current` names it. Raises ProviderError, ValueError."""
@@ -111,7 +110,7 @@ class Keyring:
             link.symlink_to(str(number))
             link.rename(self.directory / "current")
             sync_directory(self.directory)
-            (self.directory / "pending.pem").unlink(missing_ok=True)
+            remove(self.directory / "pending.pem")
             for old in self._numbers()[:-KEEP]:
                 shutil.rmtree(self.directory / str(old))
         return self._read(folder)

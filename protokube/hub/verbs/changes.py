@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from protokube.agent.files import write_atomically
+from protokube.agent.files import remove, write_atomically
 from protokube.errors import ProviderError, explain
 from protokube.hub.core.checks import Order
 from protokube.hub.core.course import Outcome
@@ -150,8 +149,8 @@ class Changes:
             write_atomically(self._path, msgspec.json.encode(held))
 
     def _remove(self) -> None:
-        with explain(f"remove {self._path}"), contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        with explain(f"remove {self._path}"):
+            remove(self._path)
 
     async def _systemctl(self, *arguments: str) -> None:
         ran = await run((*self._programs.systemctl, *arguments), LIMIT)

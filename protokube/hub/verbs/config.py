@@ -1,7 +1,7 @@
 """The node's configuration: put on trial, confirmed, or taken back by the node itself, hub or no hub.
 
 A note of the trial is on the disk before the file is exchanged. Whatever ends this program, its next start takes an
-unconfirmed configuration back.
+unconfirmed configuration back. A trial is a task of its own: its command's deadline doesn't end it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from protokube.agent.files import write_atomically
+from protokube.agent.files import remove, write_atomically
 from protokube.core.untrusted_yaml import load
 from protokube.errors import ProviderError, explain
 from protokube.hub.core.checks import Order
@@ -29,8 +29,8 @@ from protokube.hub.verbs.programs import Programs, run
 from protokube.hub.verbs.revisions import Revisions
 
 BAD_CONFIG = 78
-SPARE = 60.0
-"""Seconds that a command's deadline lies behind the end of its trial, at least."""
+SPARE, TO_TAKE_BACK = 60.0, 30.0
+"""Seconds that a command's deadline lies behind the end of its trial, at least; and what of them is for the end."""
 LISTED = 50
 _SECRET = ("secret", "token", "password", "key")
 
@@ -58,6 +58,8 @@ class Config:
         self._look = look
         self._confirmed: set[str] = set()
         self._abandoned: set[str] = set()
+        self._ends: str | None = None
+        self._trying: asyncio.Task[End] | None = None
         self._verdict = asyncio.Lock()
         """Held while a trial gets its verdict: one that is being taken back can't be confirmed."""
 
@@ -121,8 +123,11 @@ class Config:
         """An operator cancels: the configuration is taken back."""
         self._abandoned.add(command)
 
-    async def recover(self) -> None:
-        """At the start: take back what was on trial when the program ended. Raises ProviderError."""
+    async def recover(self, ends: str = "nokubelet ends") -> None:
+        """Take back what is on trial: at the start of the program, or as it `ends` for good. Raises ProviderError."""
+        if self._trying is not None:
+            self._ends = ends
+            await asyncio.wait({self._trying})
         trial = await asyncio.to_thread(self.trial)
         if trial is not None:
             judged = judge_trial(trial, self._boot, self._boot_time(), active=None, confirmed=False, resumed=True)
@@ -143,44 +148,81 @@ class Config:
     # --- the trial ---
 
     async def _try(self, order: Order, text: bytes, base: int, within: int, say: Say, limit: float) -> End:
+        end = self._boot_time() + limit
         if limit < within + SPARE:
             wanted = within + SPARE
             return End(Outcome.FAILED, f"its deadline must lie {wanted:.0f} s ahead: the trial, and time to spare")
-        current = await asyncio.to_thread(self._revisions.current)
-        if base != current:
-            return End(Outcome.FAILED, f"revision {current} is current, and this was made from {base}: look again")
-        if (faults := await self._faults(text, limit - within)) is not None:
+        if (other := await asyncio.to_thread(self.trial)) is not None:
+            return End(Outcome.FAILED, f"revision {other.revision} of command {other.command} is still on trial")
+        if (stale := await self._stale(base)) is not None:
+            return End(Outcome.FAILED, stale)
+        if (faults := await self._faults(text, limit - within - TO_TAKE_BACK)) is not None:
             return End(Outcome.FAILED, f"protokube refuses it: {faults}")
+        # The dry run took its time: the file may be another one by now.
+        if (stale := await self._stale(base)) is not None:
+            return End(Outcome.FAILED, stale)
+        if end - self._boot_time() < within + TO_TAKE_BACK:
+            return End(Outcome.FAILED, "protokube --dry-run took so long that no time is left for the trial")
         author = order.signer or "the hub"
-        made = await asyncio.to_thread(self._revisions.add, text, author, order.body.id, current)
+        made = await asyncio.to_thread(self._revisions.add, text, author, order.body.id, base)
         since = self._boot_time()
-        trial = Trial(order.body.id, made.number, current, self._boot, since, since + within)
-        await asyncio.to_thread(self._write, trial)
-        await asyncio.to_thread(self._revisions.put, text)
-        await self._read_again()
-        say.progress(f"revision {made.number} is on trial: confirm it within {within} s")
-        return await self._watch(trial)
+        trial = Trial(order.body.id, made.number, base, self._boot, since, since + within)
+        self._trying = asyncio.create_task(self._carry_out(trial, text, say))
+        return await asyncio.shield(self._trying)
+
+    async def _stale(self, base: int) -> str | None:
+        """Why a text that was made from revision `base` is none for the file as it is; None where it is one."""
+        current = await asyncio.to_thread(self._revisions.current)
+        return (
+            None if base == current else f"revision {current} is current, and this was made from {base}: look again"
+        )
+
+    async def _carry_out(self, trial: Trial, text: bytes, say: Say) -> End:
+        """A trial from its note to its end."""
+        try:
+            try:
+                await asyncio.to_thread(self._write, trial)
+                await asyncio.to_thread(self._revisions.put, text)
+            except ProviderError as error:
+                async with self._verdict:
+                    await self._surely_back(trial, f"it couldn't be put: {error}")
+                raise
+            await self._read_again()
+            say.progress(
+                f"revision {trial.revision} is on trial: confirm it within {trial.until - trial.since:.0f} s"
+            )
+            return await self._watch(trial)
+        finally:
+            self._confirmed.discard(trial.command)
+            self._abandoned.discard(trial.command)
+            self._trying = None
 
     async def _watch(self, trial: Trial) -> End:
         name, numbers = trial.command, {"revision": trial.revision, "before": trial.before}
-        try:
-            while True:
-                active = await self._active()
-                async with self._verdict:
-                    confirmed = name in self._confirmed
-                    judged = judge_trial(trial, self._boot, self._boot_time(), active=active, confirmed=confirmed)
-                    if judged.verdict is Verdict.KEEP:
-                        return End(Outcome.OK, f"revision {trial.revision} is confirmed", numbers)
-                    if name in self._abandoned:
-                        await self._take_back(trial, "cancelled by an operator")
-                        return End(Outcome.CANCELLED, "taken back: cancelled by an operator", numbers)
-                    if judged.verdict is Verdict.ROLL_BACK:
-                        await self._take_back(trial, judged.why)
-                        return End(Outcome.FAILED, f"taken back: {judged.why}", numbers)
-                await asyncio.sleep(min(self._look, max(0.05, trial.until - self._boot_time())))
-        finally:
-            self._confirmed.discard(name)
-            self._abandoned.discard(name)
+        while True:
+            active = await self._active()
+            async with self._verdict:
+                confirmed = name in self._confirmed
+                judged = judge_trial(trial, self._boot, self._boot_time(), active=active, confirmed=confirmed)
+                if judged.verdict is Verdict.KEEP:
+                    return End(Outcome.OK, f"revision {trial.revision} is confirmed", numbers)
+                if name in self._abandoned or self._ends is not None:
+                    why = self._ends or "cancelled by an operator"
+                    await self._surely_back(trial, why)
+                    return End(Outcome.CANCELLED, f"taken back: {why}", numbers)
+                if judged.verdict is Verdict.ROLL_BACK:
+                    await self._surely_back(trial, judged.why)
+                    return End(Outcome.FAILED, f"taken back: {judged.why}", numbers)
+            await asyncio.sleep(min(self._look, max(0.05, trial.until - self._boot_time())))
+
+    async def _surely_back(self, trial: Trial, why: str) -> None:
+        """Take a trial back, however often it takes: nobody else watches it, and the note stays until it is done."""
+        while True:
+            try:
+                return await self._take_back(trial, why)
+            except ProviderError as error:
+                log.error("configuration: revision %d isn't taken back yet: %s", trial.revision, error)
+                await asyncio.sleep(self._look)
 
     async def _take_back(self, trial: Trial, why: str) -> None:
         """Bring back the bytes from before, as a new revision. Done twice it does no more than once."""
@@ -194,17 +236,25 @@ class Config:
             last = await asyncio.to_thread(self._revisions.last)
             if before is not None and (last is None or last.undoes != trial.command):
                 await asyncio.to_thread(self._revisions.add, before, f"nokubelet: {why}", "", 0, trial.command)
-            await asyncio.to_thread(self._revisions.put, before)
+            if there != before:
+                await asyncio.to_thread(self._revisions.put, before)
             await self._read_again()
         await asyncio.to_thread(self._forget)
 
     async def _read_again(self) -> None:
-        """Have protokube read its configuration: by a signal while it runs, by a start where it doesn't."""
+        """Have protokube read its configuration: by a signal while it runs, by a start where it doesn't.
+
+        What doesn't work is logged: the trial's watch sees whether protokube is active.
+        """
         if await self._active():
             arguments = ["kill", "--signal=SIGHUP", "--kill-whom=main", UNIT]
         else:
             arguments = ["restart", "--no-block", UNIT]
-        ran = await run((*self._programs.systemctl, *arguments), LIMIT)
+        try:
+            ran = await run((*self._programs.systemctl, *arguments), LIMIT)
+        except ProviderError as error:
+            log.error("protokube isn't told of its configuration: %s", error)
+            return
         if ran.code != 0:
             log.error("systemctl %s: exit code %d: %s", " ".join(arguments), ran.code, ran.errors)
 
@@ -236,7 +286,7 @@ class Config:
 
     def _forget(self) -> None:
         with explain(f"remove {self._note}"):
-            self._note.unlink(missing_ok=True)
+            remove(self._note)
 
 
 def masked(text: bytes) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from protokube.agent.files import sweep, sync_directory, write_atomically
+from protokube.agent.files import remove, sweep, write_atomically
 from protokube.errors import ProviderError, explain
 
 LARGEST = 1 << 20
@@ -96,15 +96,18 @@ class Revisions:
         return data
 
     def put(self, text: bytes | None) -> None:
-        """Put a text in the configuration file's place, or remove that. Its mode stays. Raises ProviderError."""
+        """Put a text in the configuration file's place, or remove that. Owner, group and mode stay.
+
+        Raises ProviderError.
+        """
         with explain(f"write {self._config}"):
             if text is None:
-                self._config.unlink(missing_ok=True)
-                sync_directory(self._config.parent)
-                return
-            mode = self._config.stat().st_mode & 0o777 if self._config.exists() else 0o644
-            write_atomically(self._config, text)
-            self._config.chmod(mode)
+                remove(self._config)
+            elif not self._config.exists():
+                write_atomically(self._config, text, mode=0o644)
+            else:
+                there = self._config.stat()
+                write_atomically(self._config, text, mode=there.st_mode & 0o777, owner=(there.st_uid, there.st_gid))
 
 
 def _hash(text: bytes) -> str:

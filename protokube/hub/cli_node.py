@@ -10,9 +10,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,8 +30,8 @@ from protokube.hub.core.policy import Policy, read_policy
 from protokube.hub.core.tokens import Token, read_token
 from protokube.hub.hubclient import enrol
 from protokube.hub.keyring import Keyring
-from protokube.hub.nodelink import NoLinkError, OutError
-from protokube.hub.nodewiring import Place, node_link
+from protokube.hub.nodelink import NodeLink, NoLinkError, OutError
+from protokube.hub.nodewiring import Place, node_link, undoing
 from protokube.hub.options import BAD_CONFIG, DONE, FAILED, TRY_AGAIN, Parser, address, run_program
 from protokube.hub.verbs.programs import Programs
 
@@ -71,7 +72,7 @@ def _command(given: argparse.Namespace) -> int:
         case "status":
             return _status(state, read_config(given.config), given.output)
         case _:
-            return _run(state, read_config(given.config))
+            return _run(Place(state), given.config)
 
 
 def read_config(path: str) -> Policy:
@@ -127,12 +128,10 @@ def _status(state: Path, policy: Policy, output: str) -> int:
     return DONE if facts["enrolled"] is True else FAILED
 
 
-def _run(state: Path, policy: Policy) -> int:
-    if policy.mode is Mode.HUB:
-        log.warning("policy: hub: whoever has the hub can change this node; signed needs an operator's key as well")
+def _run(place: Place, config: str) -> int:
     try:
-        with _alone(state), suppress(asyncio.CancelledError):
-            asyncio.run(_linked(state, policy, Programs()))
+        with _alone(place.state), suppress(asyncio.CancelledError):
+            asyncio.run(_kept(place, config, Programs()))
     except OutError as error:
         print(f"nokubelet: {error}", file=sys.stderr)
         return BAD_CONFIG
@@ -142,23 +141,52 @@ def _run(state: Path, policy: Policy) -> int:
     return DONE
 
 
-async def _linked(state: Path, policy: Policy, programs: Programs) -> None:
+async def _kept(place: Place, path: str, programs: Programs) -> None:
+    """Link this node, and undo what has to be undone before and after, whatever else is broken."""
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    notifier = Notifier(os.environ)
+    notifier, links = Notifier(os.environ), list[NodeLink]()
+
+    def changed() -> None:
+        for link in links:
+            link.changed()
 
     def told(text: str) -> None:
         notifier.status(text)
-        with explain(f"write {state / 'status.json'}"):
+        with explain(f"write {place.state / 'status.json'}"):
             facts = json.dumps({"link": text, "since": wall_time()})
-            write_atomically(state / "status.json", facts.encode(), durable=False)
+            write_atomically(place.state / "status.json", facts.encode(), durable=False)
 
-    link, changes, config = node_link(Place(state), policy, programs, told)
-    await config.recover()  # without the hub, and before it is asked for
-    notifier.ready("linking")
-    tasks = [asyncio.create_task(one) for one in (link.run(), changes.watch(), _watchdog(notifier))]
+    kept = undoing(place, programs, changed)
+    # Without the hub, and before anything is read that may be broken.
+    await kept.changes.look()
+    await kept.config.recover()
+    watchdog = asyncio.create_task(_watchdog(notifier))
+    try:
+        policy = read_config(path)
+        if policy.mode is Mode.HUB:
+            log.warning("policy: hub: whoever has the hub can change this node; signed needs an operator's key too")
+        links.append(node_link(place, policy, programs, kept, told))
+        notifier.ready("linking")
+        await _first(links[0].run(), kept.changes.watch())
+    except (OutError, ConfigError) as error:
+        # systemd doesn't start the program again after these: what undoes itself has to come to its end first.
+        await kept.config.recover("nokubelet ends: the hub won't have this node, or its policy can't be read")
+        if await kept.changes.look():
+            log.error("protokube is held, and nokubelet ends with the hold: %s", error)
+            notifier.ready("ends with the hold")
+            await kept.changes.wait_out()
+        raise
+    finally:
+        watchdog.cancel()
+        await asyncio.gather(watchdog, return_exceptions=True)
+
+
+async def _first(*works: Coroutine[Any, Any, None]) -> None:
+    """Run these until one ends, and end the others. Raises what the first one raised."""
+    tasks = [asyncio.create_task(one) for one in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for one in done:

@@ -40,26 +40,38 @@ class Place(Struct, frozen=True):
     config: Path = Path(PROTOKUBE_CONFIG)
 
 
+class Undoing(Struct, frozen=True):
+    """What undoes itself, hub or no hub: holds, and a configuration on trial. It needs neither policy nor journal."""
+
+    changes: Changes
+    config: Config
+    revisions: Revisions
+
+
+def undoing(place: Place, programs: Programs, changed: Callable[[], None]) -> Undoing:
+    """What undoes itself. `changed` hears of a hold's begin and end."""
+    revisions = Revisions(place.state / "revisions", place.config, wall_time)
+    changes = Changes(programs, place.state, boot(), boot_time, changed)
+    return Undoing(changes, Config(programs, place.state, revisions, boot(), boot_time), revisions)
+
+
 def node_link(
-    place: Place, policy: Policy, programs: Programs, told: Callable[[str], None] = lambda _text: None
-) -> tuple[NodeLink, Changes, Config]:
-    """The node's link with everything behind it, its holds, and its configuration. Raises ProviderError."""
+    place: Place,
+    policy: Policy,
+    programs: Programs,
+    kept: Undoing,
+    told: Callable[[str], None] = lambda _text: None,
+) -> NodeLink:
+    """The node's link with everything behind it. Raises ProviderError."""
     state = place.state
+    changes, config, revisions = kept.changes, kept.config, kept.revisions
     journal = Journal(state / "journal.jsonl", wall_time)
     journal.load()
     audit = AuditFile(state / "audit.jsonl", wall_time)
     own = Keyring(state / "keys").load()
     name = "" if own is None or isinstance(own, Unknown) else own.hub.node
-    links: list[NodeLink] = []
     reads = Reads(programs)
-
-    def changed() -> None:
-        links[0].changed()
-
     manifests = Manifests(Path(policy.manifests), state, wall_time) if policy.manifests is not None else None
-    changes = Changes(programs, state, boot(), boot_time, changed)
-    revisions = Revisions(state / "revisions", place.config, wall_time)
-    config = Config(programs, state, revisions, boot(), boot_time)
 
     async def facts() -> Mapping[str, str]:
         trial = await asyncio.to_thread(config.trial)
@@ -102,5 +114,4 @@ def node_link(
         return {"boot_id": boot(), "policy": policy.mode, "facts": facts, "held": changes.held() is not None}
 
     chances = Chances(boot_time, random.random)
-    links.append(NodeLink(Keyring(state / "keys"), Notes(state / "heard.json"), runner, chances, about, told))
-    return links[0], changes, config
+    return NodeLink(Keyring(state / "keys"), Notes(state / "heard.json"), runner, chances, about, told)

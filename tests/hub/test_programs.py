@@ -21,7 +21,7 @@ from protokube.hub.core.checks import Mode
 from protokube.hub.core.policy import Policy
 from protokube.hub.core.printable import printable
 from protokube.hub.hubfiles import OWN_LIFE, HubFiles
-from protokube.hub.nodewiring import Place, node_link
+from protokube.hub.nodewiring import Place, node_link, undoing
 from protokube.hub.verbs.changes import Changes
 from protokube.hub.verbs.programs import Programs
 from tests.hub.lab import until
@@ -113,7 +113,8 @@ async def setting(
             policy = read_config(str(tmp_path / "policy.yaml"))
         said: list[str] = []
         place = Place(state, tmp_path / "config.yaml")
-        link, _changes, _config = node_link(place, policy, machine.programs(), said.append)
+        kept = undoing(place, machine.programs(), lambda: None)
+        link = node_link(place, policy, machine.programs(), kept, said.append)
         task = asyncio.create_task(link.run())
         try:
             await until(lambda: said or task.done())

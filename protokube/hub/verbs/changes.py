@@ -127,15 +127,30 @@ class Changes:
     async def watch(self) -> None:
         """End holds whose time is over, until cancelled."""
         while True:
-            try:
-                held = await asyncio.to_thread(self.held)
-                ended = None if held is None else hold_ended(held, self._boot, self._boot_time())
-                if ended is not None:
-                    log.info("the hold ends: %s", ended)
-                    await self._release()
-            except ProviderError as error:
-                log.error("hold: %s", error)
+            await self.look()
             await asyncio.sleep(self._look)
+
+    async def wait_out(self) -> None:
+        """Wait until there is no hold, or none that can be read, ending it in time."""
+        while await self.look():
+            await asyncio.sleep(self._look)
+
+    async def look(self) -> bool:
+        """End a hold whose time is over; whether there is one that has to be ended later."""
+        try:
+            held = await asyncio.to_thread(self.held)
+        except ProviderError as error:
+            log.error("hold: %s", error)
+            return False
+        try:
+            ended = None if held is None else hold_ended(held, self._boot, self._boot_time())
+            if ended is not None:
+                log.info("the hold ends: %s", ended)
+                await self._release()
+                return False
+        except ProviderError as error:
+            log.error("hold: %s", error)
+        return held is not None
 
     async def _release(self) -> None:
         await self._systemctl("unmask", "--runtime", UNIT)

@@ -37,9 +37,9 @@ class Newest(Struct, frozen=True):
 
 
 class Older(Struct, frozen=True):
-    """All backups up to this name are of an older cluster."""
+    """The backups of an older cluster, by name: a wrong clock would make another cluster's older than they are."""
 
-    through: str
+    names: tuple[str, ...]
 
 
 class Catalogue:
@@ -81,15 +81,21 @@ class Catalogue:
             )
         return record
 
-    def kept(self) -> KeptBackups:
-        """The complete backups of this cluster, without those of an older one of the same name."""
-        through, _ = self._older()
-        names = tuple(name for name in self.listing().complete if through is None or name > through)
+    def kept(self, now: float) -> KeptBackups:
+        """The complete backups of this cluster, without those of an older one of the same name. One from the future
+        of `now` (seconds since the epoch) is the newest only where there is no other."""
+        older = self.older()
+        names = by_trust((name for name in self.listing().complete if name not in older), now)
         return KeptBackups(len(names), names[-1] if names else None)
 
-    def give_up(self, through: BackupName) -> None:
-        """From now on all backups up to one are of an older cluster. They are kept."""
-        name, content = older_object(self._cluster, self._etcd), encode(Older(str(through)))
+    def older(self) -> frozenset[BackupName]:
+        """The backups of an older cluster of the same name. Raises DamagedRecordError when that can't be read."""
+        return self._older()[0]
+
+    def give_up(self, listing: Listing) -> None:
+        """From now on these backups, and no others, are of an older cluster. They are kept."""
+        names = tuple(str(one) for one in sorted((*listing.complete, *listing.incomplete)))
+        name, content = older_object(self._cluster, self._etcd), encode(Older(names))
         _, version = self._older()
         stands = (
             self._store.put_if_absent(name, content)
@@ -99,19 +105,20 @@ class Catalogue:
         if not stands:
             raise StoreError(f"{name}: another node has written it right now; look again")
 
-    def _older(self) -> tuple[BackupName | None, str | None]:
-        """The last backup of an older cluster, and the version of the object that says so."""
+    def _older(self) -> tuple[frozenset[BackupName], str | None]:
+        """The backups of an older cluster, and the version of the object that says so."""
         name = older_object(self._cluster, self._etcd)
         found = self._store.get(name)
         if found is None:
-            return None, None
+            return frozenset(), None
         try:
-            through = parse_name(decode(found.content, type=Older).through)
+            told = decode(found.content, type=Older).names
         except MsgspecError as error:
-            raise DamagedRecordError(f"{name}: it names no backup: {error}") from error
-        if through is None:
-            raise DamagedRecordError(f"{name}: it names no backup; put it back from a copy")
-        return through, found.version
+            raise DamagedRecordError(f"{name}: not a list of backups: {error}") from error
+        names = {one: parse_name(one) for one in told}
+        if wrong := [one for one, parsed in names.items() if parsed is None]:
+            raise DamagedRecordError(f"{name}: {wrong[0]!r} is no backup's name; put the object back from a copy")
+        return frozenset(parsed for parsed in names.values() if parsed is not None), found.version
 
     def put_data(self, at: int, revision: int, path: Path) -> BackupName:
         """Put a backup's snapshot, and return its name: another one of that second is none to be replaced."""
@@ -133,9 +140,12 @@ class Catalogue:
         if found != sha256:
             raise StoreError(f"{self._at(name)}.db: its sha256 is {found} (expected {sha256}); it is damaged")
 
-    def delete(self, name: BackupName) -> None:
-        """Delete a backup: what makes it count first."""
+    def delete_record(self, name: BackupName) -> None:
+        """Delete a backup's metadata: from then on it doesn't count, and no restore of it begins."""
         self._store.delete(metadata_object(self._cluster, self._etcd, name))
+
+    def delete_data(self, name: BackupName) -> None:
+        """Delete a backup's snapshot, once its metadata is gone."""
         self._store.delete(data_object(self._cluster, self._etcd, name))
 
     def _at(self, name: BackupName) -> str:

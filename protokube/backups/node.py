@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from protokube.backups.catalogue import Catalogue
+from protokube.backups.removal import remove
 from protokube.backups.state import uptime
 from protokube.backups.take import is_working
 from protokube.backups.wishes import Wishes
@@ -48,13 +49,14 @@ class NodeBackups:
             leads = own_client(self._root, member, ASK_LIMIT).status().leads
         except ProviderError as error:
             leads = Unknown(str(error))
-        found = Catalogue(self._opened(), cluster, member.etcd).newest(time.time())
+        catalogue = Catalogue(self._opened(), cluster, member.etcd)
+        found, older = catalogue.newest(time.time()), older_backups(catalogue)
         restoring = restored_backup(Wishes(self._opened(), cluster, member.etcd))
-        return BackupAnswers(found.listing, found.record, leads, found.unreadable, restoring)
+        return BackupAnswers(found.listing, found.record, leads, found.unreadable, restoring, older)
 
     def kept(self, cluster: str, etcd: str) -> KeptBackups:
         """See ports.BackupReader."""
-        return Catalogue(self._opened(), cluster, etcd).kept()
+        return Catalogue(self._opened(), cluster, etcd).kept(time.time())
 
     def start_backup(self, action: TakeBackup) -> None:
         """See core/backup/actions.py."""
@@ -69,8 +71,7 @@ class NodeBackups:
     def remove_backups(self, action: RemoveBackups) -> None:
         """See core/backup/actions.py."""
         catalogue = Catalogue(self._opened(), action.cluster, action.etcd)
-        for name in action.names:
-            catalogue.delete(name)
+        remove(catalogue, Wishes(self._opened(), action.cluster, action.etcd), action.names)
 
     def _follow(self, etcd: str, ended: Callable[[], int]) -> None:
         code = ended()
@@ -106,3 +107,11 @@ def restored_backup(wishes: Wishes) -> BackupName | Unknown | None:
     except StoreError as error:
         return Unknown(str(error))
     return wish.backup.name if wish is not None else None
+
+
+def older_backups(catalogue: Catalogue) -> frozenset[BackupName] | Unknown:
+    """The backups of an older cluster of the same name; Unknown when they can't be read."""
+    try:
+        return catalogue.older()
+    except StoreError as error:
+        return Unknown(str(error))

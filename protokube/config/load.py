@@ -197,6 +197,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
     kubelet = _kubelet(section)
     runs_components = control_plane or api is not None
     components, port = _components(section, kubelet.get("version"), folder, needed=runs_components)
+    backup = backup_settings(section, faults, store_shared=values["store"] is not None)
     return NodeConfig(
         master=master,
         control_plane=control_plane,
@@ -212,9 +213,10 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             kubelet_unit=unit_name,
             tls=_etcd_tls(str(values["etcd-tls"]), templates, faults),
             store_shared=values["store"] is not None,
+            takes_backups=backup.every is not None,
             quota=etcd_quota(section, templates, faults),
         ),
-        backup=backup_settings(section, faults, store_shared=values["store"] is not None),
+        backup=backup,
         pki=PkiSettings(trust_clock=bool(values["trust-clock"])),
         dns=DnsSettings(
             suffix=suffix, adopt=bool(values["dns-adopt"]), removals=_count(section, "dnsRemovals", 2, faults)

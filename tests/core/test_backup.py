@@ -174,6 +174,24 @@ def test_the_newest_and_one_of_each_day_are_kept() -> None:
     assert left == [hours[71], hours[95], *hours[116:]]
 
 
+def test_backups_of_a_wrong_clock_push_out_no_real_one_and_are_bounded_themselves() -> None:
+    future = tuple(BackupName(NOW + 400 * DAY + number, 1) for number in range(9))
+    real = names(10, 20, 30)
+    assert expired(Listing((*real, *future)), SETTINGS, NOW) == future[:5]
+    # This node's own clock may be the wrong one: the days of the others are kept as well.
+    real = names(*(number * DAY for number in range(9)))
+    assert expired(Listing(real), SETTINGS, NOW - 400 * DAY) == real[:5]
+
+
+def test_the_backups_of_an_older_cluster_are_kept_however_many_the_new_one_takes() -> None:
+    older, own = names(*range(DAY, DAY + 40, 10)), names(*range(0, 200, 10))
+    gone = expired(Listing((*older, *own)), replace(SETTINGS, keep=4), NOW, (), frozenset(older))
+    assert gone == own[:16]
+    told = replace(answers(record(10)), listing=Listing((*older, *own)), older=Unknown("not a list"))
+    judged = judge(answer=told)
+    assert judged.removals == () and rules(judged) == {"store/unreadable": False}
+
+
 def test_the_backup_of_a_restore_is_kept_and_nothing_goes_while_that_isn_t_known() -> None:
     old, *others = names(*range(0, 200 * DAY, 2 * DAY))
     told = replace(answers(record(10)), listing=Listing((old, *others)))
@@ -191,6 +209,7 @@ def test_an_incomplete_one_is_deleted_when_nobody_can_be_at_work_on_it() -> None
     young, old = names(INCOMPLETE_FOR - 1, INCOMPLETE_FOR + 1)[::-1]
     listing = Listing(names(10), (old, young))
     assert expired(listing, SETTINGS, NOW) == (old,)
+    assert expired(listing, SETTINGS, NOW, (old,)) == ()
     assert expired(Listing((), (old,)), SETTINGS, NOW) == ()
 
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from msgspec.json import encode
 
 from protokube.backups.catalogue import Catalogue
+from protokube.backups.node import older_backups, restored_backup
+from protokube.backups.removal import remove
+from protokube.backups.wishes import Wishes
 from protokube.core.backup.actions import RemoveBackups, TakeBackup
 from protokube.core.backup.model import BackedUp, BackupAnswers, BackupRecord, BackupWork, KeptBackups
 from protokube.core.backup.names import data_object, metadata_object
@@ -24,13 +27,16 @@ class Backups(Port):
 
     def kept(self, cluster: str, etcd: str) -> KeptBackups:
         with self._process.reading("kept-backups"):
-            return Catalogue(self._world.store, cluster, etcd).kept()
+            return Catalogue(self._world.store, cluster, etcd).kept(self._world.clock())
 
     def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
         with self._process.reading("backup-answers"):
-            found = Catalogue(self._world.store, cluster, member.etcd).newest(self._world.clock())
+            catalogue = Catalogue(self._world.store, cluster, member.etcd)
+            found = catalogue.newest(self._world.clock())
             leads = self._world.leaders.get(member.etcd) == self._node.name
-            return BackupAnswers(found.listing, found.record, leads, found.unreadable)
+            restoring = restored_backup(Wishes(self._world.store, cluster, member.etcd))
+            older = older_backups(catalogue)
+            return BackupAnswers(found.listing, found.record, leads, found.unreadable, restoring, older)
 
     def start_backup(self, action: TakeBackup) -> None:
         with self._process.effect("start-backup"):
@@ -40,8 +46,7 @@ class Backups(Port):
     def remove_backups(self, action: RemoveBackups) -> None:
         with self._process.effect("remove-backups"):
             catalogue = Catalogue(self._world.store, action.cluster, action.etcd)
-            for name in action.names:
-                catalogue.delete(name)
+            remove(catalogue, Wishes(self._world.store, action.cluster, action.etcd), action.names)
 
     def end(self, *, revision: int = 1, proven: bool = True, failure: str = "") -> BackupRecord | None:
         """Let the oldest backup that was started on the node come to its end."""

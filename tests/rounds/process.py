@@ -90,6 +90,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "etcd_quota": ("etcd.quota",),
     "trust_clock": ("pki.trust_clock",),
     "backup_every": ("backup.every",),
+    "takes_backups": ("etcd.takes_backups",),
     "backup_keep": ("backup.keep",),
     "backup_keep_daily": ("backup.keep_daily",),
 }

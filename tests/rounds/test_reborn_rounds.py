@@ -57,14 +57,22 @@ def test_no_cluster_is_born_beside_its_own_backups(letters: str, bootstrap: bool
 
 def test_an_older_cluster_s_backups_bar_nothing_once_that_is_said_and_the_new_one_s_do() -> None:
     world, processes = machines()
-    backed_up(world).give_up(RECORD.name)
+    catalogue = backed_up(world)
+    catalogue.give_up(catalogue.listing())
     assert rules(settled(world, processes)) == set()
     assert len(world.etcd.formed["etcd-cluster-token-etcd"]) == 1
     later = Catalogue(world.store, CLUSTER, "main")
     newer = BackupRecord(1_800_000_000, 7, 512, "0" * 64, 1, 7, "3.5.30", "a", True, "", "it was due")
     world.store.put_if_absent(data_object(CLUSTER, "main", newer.name), b"snapshot")
     later.put_record(newer)
-    assert later.kept().newest == newer.name and later.kept().count == 1
+    kept = later.kept(newer.at)
+    assert kept.newest == newer.name and kept.count == 1
+
+
+def test_backups_bar_a_birth_wherever_they_are_taken_a_named_store_or_not() -> None:
+    world, processes = machines("a", node_config(takes_backups=True))
+    backed_up(world)
+    assert "etcd/cluster-lost" in rules(settled(world, processes)) and world.etcd.running == {}
 
 
 def test_a_store_that_doesn_t_answer_is_waited_for_and_nothing_is_born_meanwhile() -> None:

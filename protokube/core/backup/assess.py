@@ -122,13 +122,18 @@ class _Judge(Struct, frozen=True):
         answers = self.facts.answers.get(member.etcd)
         if not isinstance(answers, BackupAnswers) or answers.leads is not True:
             return None
-        if isinstance(answers.restoring, Unknown):
-            reason = f"no old ones are deleted: a restore may need them ({answers.restoring.reason})"
-            self.findings.refuse(f"backups of {member.etcd}", "store/unreadable", reason, serious=False)
-            return None
-        needed = () if answers.restoring is None else (answers.restoring,)
-        names = expired(answers.listing, self.settings, self.at.now, needed)
+        restoring, older = answers.restoring, answers.older
+        if isinstance(restoring, Unknown):
+            return self._keep_all(member.etcd, f"a restore may need them ({restoring.reason})")
+        if isinstance(older, Unknown):
+            return self._keep_all(member.etcd, f"which are of an older cluster isn't known ({older.reason})")
+        needed = () if restoring is None else (restoring,)
+        names = expired(answers.listing, self.settings, self.at.now, needed, older)
         return Removal(member.etcd, names) if names else None
+
+    def _keep_all(self, etcd: str, why: str) -> None:
+        reason = f"no old ones are deleted: {why}"
+        self.findings.refuse(f"backups of {etcd}", "store/unreadable", reason, serious=False)
 
     def report(self, member: BackedUp) -> None:
         """Report the newest backup, and what is wrong."""

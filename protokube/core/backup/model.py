@@ -67,13 +67,15 @@ class BackupWork(Struct, frozen=True):
 class BackupAnswers(Struct, frozen=True):
     """What the store and the own member answer. `newest` is the metadata of the newest complete backup that can be
     read, `unreadable` what is wrong with newer ones. `leads`: the own member is the leader. `restoring`: the backup
-    that a restore under way brings back; Unknown where that can't be read."""
+    that a restore under way brings back; `older`: those of an older cluster of the same name. Either is Unknown where
+    it can't be read."""
 
     listing: Listing
     newest: BackupRecord | None
     leads: bool | Unknown
     unreadable: tuple[str, ...] = ()
     restoring: BackupName | Unknown | None = None
+    older: frozenset[BackupName] | Unknown = frozenset()
 
 
 class KeptBackups(Struct, frozen=True):

@@ -72,7 +72,7 @@ def metadata_object(cluster: str, etcd: str, name: BackupName) -> str:
 
 
 def older_object(cluster: str, etcd: str) -> str:
-    """The store's object that names the last backup of an older cluster of the same name."""
+    """The store's object that names the backups of an older cluster of the same name."""
     return f"{prefix(cluster, etcd)}older.json"
 
 

@@ -118,8 +118,9 @@ class _Judge(Changes, frozen=True):
         return self.after_turn(verdict, known) if member.has_data else verdict
 
     def _unless_backed_up(self, member: MountedMember, start: Start | Rejected | Wait) -> Start | Rejected | Wait:
-        """What is to be done, unless a cluster would be born of which the named store has backups."""
-        if not isinstance(start, Start) or start.state != "new" or not self.settings.store_shared:
+        """What is to be done, unless a cluster would be born of which the store has backups."""
+        may_have_some = self.settings.store_shared or self.settings.takes_backups
+        if not isinstance(start, Start) or start.state != "new" or not may_have_some:
             return start
         cluster = member.volume.member.cluster
         self.backed_up.append(cluster)

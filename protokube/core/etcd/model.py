@@ -108,7 +108,8 @@ class EtcdSettings(Struct, frozen=True):
     `dns_suffix` starts with a dot. `private_names`: names are kept in the node's own hosts file. `names_kept`:
     protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet. `tls`: whether new
     etcd clusters use TLS; `auto` means where `store_shared`, that is where an operator named the store. With `on`,
-    clusters that run without move to it. `quota`: of each member's database, in bytes; None for etcd's own.
+    clusters that run without move to it. `takes_backups`: the store may have some, named
+    or not. `quota`: of each member's database, in bytes; None for etcd's own.
     """
 
     templates: Mapping[str, EtcdTemplate] = {}
@@ -124,6 +125,7 @@ class EtcdSettings(Struct, frozen=True):
     kubelet_unit: str | None = "kubelet.service"
     tls: Literal["auto", "on", "off"] = "off"
     store_shared: bool = False
+    takes_backups: bool = False
     quota: int | None = None
 
     def suffix(self, cluster_id: str) -> str:

@@ -25,9 +25,10 @@ from protokube.errors import ProviderError, explain
 
 
 class Mark(Struct, frozen=True):
-    """The mark on a volume: the restore's number."""
+    """The mark on a volume: the restore's number. `instead_of`: an earlier one, which has left the member behind."""
 
     restore: int
+    instead_of: int | None = None
 
 
 class Member(Struct, frozen=True):
@@ -80,9 +81,20 @@ def alone(member: Member) -> Iterator[Member]:
 
 def read_mark(member: Member) -> int | None:
     """The number of the restore that the member takes part in; None for none."""
+    mark = _read(member)
+    return None if mark is None else mark.restore
+
+
+def left_by(member: Member) -> int | None:
+    """The number of the earlier restore that has left the member behind, in whose place the present one stands."""
+    mark = _read(member)
+    return None if mark is None else mark.instead_of
+
+
+def _read(member: Member) -> Mark | None:
     with explain(f"read {member.mark}"):
         try:
-            return decode(member.mark.read_bytes(), type=Mark).restore
+            return decode(member.mark.read_bytes(), type=Mark)
         except FileNotFoundError:
             return None
         except MsgspecError as error:
@@ -108,7 +120,7 @@ def put_mark(member: Member, number: int, instead_of: int | None = None) -> None
             )
     with explain(f"write {member.mark}"):
         plain(member)
-        write(member.mark, encode(Mark(number)), 0o600)
+        write(member.mark, encode(Mark(number, instead_of)), 0o600)
 
 
 def drop_mark(member: Member) -> None:
@@ -116,6 +128,13 @@ def drop_mark(member: Member) -> None:
     with explain(f"remove {member.mark}"):
         member.mark.unlink(missing_ok=True)
         synchronise(member.mark.parent)
+
+
+def mark_again(member: Member, earlier: int) -> None:
+    """Let the member be left behind again, as an earlier restore has left it: its data are of the cluster before."""
+    with explain(f"write {member.mark}"):
+        plain(member)
+        write(member.mark, encode(Mark(earlier)), 0o600)
 
 
 def write(path: Path, content: bytes, mode: int) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from protokube.backups.catalogue import Catalogue
 from protokube.backups.exchange import exchange, take_back
-from protokube.backups.member import Member, drop_mark, plain, read_mark, write
+from protokube.backups.member import Member, drop_mark, left_by, mark_again, plain, read_mark, write
 from protokube.backups.proof import DATABASE
 from protokube.backups.wishes import Wishes
 from protokube.core.backup.restore import RestoreWish, Stage
@@ -57,6 +57,9 @@ def advance(member: Member, wishes: Wishes, catalogue: Catalogue, tools: str | N
             _identify(member, wish)
         else:
             take_back(member, number)
+            if (earlier := left_by(member)) is not None:
+                mark_again(member, earlier)
+                raise ProviderError(left_behind(member.me, wishes.read(earlier)))
     drop_mark(member)
     return ""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from protokube.backups.member import Member, alone, put_mark, read_mark
+from protokube.backups.member import Member, alone, left_by, put_mark, read_mark
 from protokube.backups.restore import advance, left_behind, read_identity
 from protokube.backups.tools import choose_tool
 from protokube.backups.wishes import Wishes
@@ -62,7 +62,9 @@ class Restore:
         own = None if marked is None else self._wishes.read(marked)
         if own is not None and own.stage is Stage.ABANDONED and not own.left_behind(member.me):
             if confirm is None:
-                print(f"Restore {own.number} is abandoned; member {member.me} would run again.")
+                earlier = left_by(member)
+                ends = "would run again" if earlier is None else f"would be left behind by restore {earlier} again"
+                print(f"Restore {own.number} is abandoned; member {member.me} {ends}.")
                 return
             self._end_mark(member)
             print(f"Restore {own.number} is abandoned; member {member.me} runs again.")
@@ -117,8 +119,8 @@ class Restore:
                 raise ImpossibleError(f"restore {wish.number} has come to its end meanwhile")
             if wish.left_behind(member.me):
                 raise ImpossibleError(left_behind(member.me, wish))
+            print(self._abandoned(wish), flush=True)
             self._end_mark(member)
-            print(self._abandoned(wish))
 
     def _abandoning(self, wish: RestoreWish) -> str:
         if wish.stage is Stage.OPEN:

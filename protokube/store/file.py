@@ -24,6 +24,7 @@ from pathlib import Path
 
 from protokube.errors import StoreError
 from protokube.ports import StoredObject
+from protokube.store.mounted import unmounted
 from protokube.store.names import check_deletable, check_name, check_prefix
 
 LOCK_LIMIT = 10.0
@@ -39,8 +40,8 @@ _LOOK_AGAIN = 0.02
 class FileStore:
     """The objects below a directory; implements `ports.Store`.
 
-    `make`: the directory is made by the first write. Without it a missing directory is an error: it may lie on a
-    shared file system that isn't mounted, whose objects must not be taken for absent.
+    `make`: the directory is made by the first write. Without it a missing directory is an error, and so is one where
+    a file system is to be mounted: on a shared one that isn't mounted, objects must not be taken for absent.
     """
 
     def __init__(self, directory: Path, *, make: bool = False, lock_limit: float = LOCK_LIMIT) -> None:
@@ -143,8 +144,12 @@ class FileStore:
             _make_directories(self._directory, Path("/"))
 
     def _must_be_there(self) -> None:
-        if not self._make and not self._directory.is_dir():
+        if self._make:
+            return
+        if not self._directory.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such directory; make it, or mount the file system that has it")
+        if (why := unmounted(self._directory)) is not None:
+            raise FileNotFoundError(errno.ENOENT, why)
 
     @contextmanager
     def _locked(self) -> Iterator[Path]:

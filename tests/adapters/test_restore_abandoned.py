@@ -177,6 +177,30 @@ def test_another_restore_takes_in_whoever_was_left_behind(lab: Lab, monkeypatch:
     assert lab.wishes.read(second.number).missing == () and lab.wishes.under_way() is None
 
 
+@pytest.mark.parametrize("going", [False, True])
+def test_who_was_left_behind_stays_stopped_after_another_abandoned_one(lab: Lab, capsys: Any, going: bool) -> None:
+    lab.going()
+    assert lab.advance("a") == lab.advance("b") == ""
+    lab.command("a").abandon(lambda: None)
+    second = lab.wishes.make(WISH)
+    with pytest.raises(ImpossibleError, match="to stop"):
+        lab.command("c").run(None, lambda: None, 0.0)
+    assert read_mark(lab.members["c"]) == second.number
+    if going:
+        lab.wishes.move(second, Stage.GOING)
+        lab.command("b").abandon(lambda: None)
+        lab.command("c").run(None, None, 0.0)
+        assert "left behind by restore 1 again" in capsys.readouterr().out
+    with pytest.raises(ProviderError, match="replace --member c"):
+        if going:
+            lab.command("c").run(None, lambda: None, 0.0)
+        else:
+            lab.command("c").abandon(lambda: None)
+    assert read_mark(lab.members["c"]) == 1 and is_old(lab.members["c"])
+    with pytest.raises(ProviderError, match="stays stopped"):
+        lab.advance("c")
+
+
 def test_a_finished_restore_is_never_abandoned(lab: Lab) -> None:
     wish = lab.going()
     assert [lab.advance(me) for me in "abc"] == ["", "", ""]

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from protokube.errors import StoreError
 from protokube.store.file import FileStore
+from protokube.store.mounted import unit_name
 from tests.lab.crashes import CrashError, crashing
 
 NAME = "c/pki/v1.json"
@@ -57,6 +59,43 @@ def test_a_named_directory_that_is_missing_is_not_an_empty_store(directory: Path
         with pytest.raises(StoreError, match="no such directory; make it, or mount"):
             call()
     assert not directory.exists()
+
+
+@pytest.mark.parametrize("by", ["fstab", "unit"])
+def test_a_mount_point_where_nothing_is_mounted_is_not_an_empty_store(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by: str
+) -> None:
+    share = tmp_path / "nfs of-all"
+    directory = share / "store"
+    directory.mkdir(parents=True)
+    fstab = tmp_path / "fstab"
+    monkeypatch.setattr("protokube.store.mounted.FSTAB", fstab)
+    monkeypatch.setattr("protokube.store.mounted.UNITS", (tmp_path,))
+    if by == "fstab":
+        target = str(share).replace(" ", "\\040")
+        fstab.write_text(f"# a comment\n\nserver:/all {target}/ nfs noauto 0 0\nswap none swap\n")
+    else:
+        (tmp_path / unit_name(share)).write_text("[Mount]\nWhat=server:/all\n")
+    store = FileStore(directory)
+    for call in (lambda: store.get(NAME), lambda: store.list(""), lambda: store.put_if_absent(NAME, b"x")):
+        with pytest.raises(StoreError, match=r"is to be mounted at .*nfs of-all, and none is"):
+            call()
+    assert list(directory.iterdir()) == []
+    line = SimpleNamespace(target=str(share.resolve()))
+    monkeypatch.setattr("protokube.store.mounted.mountinfo.read", lambda: [line])
+    assert store.list("") == [] and store.put_if_absent(NAME, b"x")
+
+
+def test_a_masked_mount_unit_says_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("protokube.store.mounted.UNITS", (tmp_path,))
+    (tmp_path / unit_name(directory)).symlink_to("/dev/null")
+    directory.mkdir()
+    assert FileStore(directory).list("") == []
+
+
+def test_a_mount_unit_is_named_as_systemd_does() -> None:
+    assert unit_name(Path("/mnt/nfs-a/.x y")) == "mnt-nfs\\x2da-.x\\x20y.mount"
+    assert unit_name(Path("/.a")) == "\\x2ea.mount" and unit_name(Path("/")) == "-.mount"
 
 
 def test_an_object_that_is_something_else_is_an_error(directory: Path, store: FileStore) -> None:

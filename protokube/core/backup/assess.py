@@ -124,9 +124,11 @@ class _Judge(Struct, frozen=True):
             return None
         restoring, older = answers.restoring, answers.older
         if isinstance(restoring, Unknown):
-            return self._keep_all(member.etcd, f"a restore may need them ({restoring.reason})")
+            self._keep_all(member.etcd, f"a restore may need them ({restoring.reason})")
+            return None
         if isinstance(older, Unknown):
-            return self._keep_all(member.etcd, f"which are of an older cluster isn't known ({older.reason})")
+            self._keep_all(member.etcd, f"which are of an older cluster isn't known ({older.reason})")
+            return None
         needed = () if restoring is None else (restoring,)
         names = expired(answers.listing, self.settings, self.at.now, needed, older)
         return Removal(member.etcd, names) if names else None

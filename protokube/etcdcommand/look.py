@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from protokube.config.choice import Chosen
 from protokube.config.wiring import Wired, wire
 from protokube.core.action import Facet
+from protokube.core.assess import Assessment
 from protokube.core.etcd.bootstrap import peer_addresses
 from protokube.core.etcd.health import ClusterView, is_gone
 from protokube.core.etcd.model import MountedMember
@@ -22,6 +24,7 @@ from protokube.core.etcd.tls import CLIENT, uses_tls
 from protokube.core.history import History
 from protokube.core.pki.model import PKI_DIR
 from protokube.core.static_pod import manifest_env
+from protokube.core.steps import Findings
 from protokube.etcdclient.client import EtcdClient
 from protokube.etcdclient.seen import Seeing
 from protokube.etcdclient.transport import Server, Tls
@@ -77,15 +80,23 @@ class Node:
         """The etcd clusters that this node's mounted volumes have members of; the wanted one alone, if there is one.
         `blank`: those as well whose member has no manifest, since it never ran or may not run.
 
-        Raises ImpossibleError when there is none.
+        A cluster whose member can't be seen now is named on stderr. Raises ImpossibleError when there is none.
         """
         judged = self._seen.judged
+        if judged.volumes is None and self._chosen.config.master:
+            whys = [f"{subject}: {why}" for subject, why in _whys(judged.findings)]
+            raise ImpossibleError(f"this node's volumes aren't known ({'; '.join(whys) or 'the cloud is silent'})")
         members = judged.etcd.members if judged.etcd is not None else ()
         found = [
             self._cluster(one)
             for one in members
             if (one.manifest or blank) and wanted in (None, one.volume.member.cluster)
         ]
+        unseen = [f"etcd cluster {key}: {why}" for key, why in unseen_members(judged) if wanted in (None, key)]
+        for one in unseen:
+            print(f"left out: {one}", file=sys.stderr)
+        if not found and unseen:
+            raise ImpossibleError(f"no member of this node can be seen now ({unseen[0]}); run the command again")
         if not found:
             what = f"etcd cluster {wanted}" if wanted else "any etcd cluster"
             raise ImpossibleError(f"this node runs no member of {what}; run the command on a node that does")
@@ -130,6 +141,25 @@ class Node:
             own.template.member_name(me): [f"{one}:{own.template.peer_port}" for one in addresses]
             for me, addresses in found.items()
         }
+
+
+def unseen_members(judged: Assessment) -> Iterator[tuple[str, str]]:
+    """The etcd clusters of which this node has a volume and whose member can't be seen now, and why."""
+    if judged.volumes is None:
+        return
+    seen = {one.volume.member.cluster for one in judged.etcd.members} if judged.etcd is not None else set()
+    for cluster, volume in sorted(judged.volumes.ours.items()):
+        if cluster not in seen:
+            whys = (why for one in (judged.volumes, judged.disks, judged.etcd) if one for why in _whys(one.findings))
+            why = next((why for subject, why in whys if subject == volume.id), "it isn't mounted, or can't be read")
+            yield cluster, f"its volume {volume.id}: {why}"
+
+
+def _whys(findings: Findings) -> Iterator[tuple[str, str]]:
+    """What is told of subjects, the gravest first."""
+    yield from ((one.subject, f"{one.rule}: {one.evidence}") for one in findings.refusals)
+    yield from ((one.subject, one.reason) for one in findings.unknown)
+    yield from ((one.subject, one.reason) for one in findings.waiting)
 
 
 @contextmanager

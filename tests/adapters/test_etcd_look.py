@@ -1,0 +1,52 @@
+"""What a command says of an etcd cluster whose member can't be seen: it never leaves one out silently."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from protokube.core.assess import assess
+from protokube.core.disks.model import Mounted
+from protokube.core.model import Unknown
+from protokube.core.observed import Observed
+from protokube.etcdcommand.look import ImpossibleError, Node, unseen_members
+from tests.core.states import FORMATTED, NO_HISTORY, VOLUME, changed, config_of, contents, mounted, state
+
+
+def node(observed: Observed) -> Node:
+    """A node whose snapshot is this one."""
+    config = config_of()
+    seen = SimpleNamespace(judged=assess(config, observed, NO_HISTORY.seen(observed)))
+    observer = SimpleNamespace(first=lambda _history: seen)
+    return Node(cast(Any, SimpleNamespace(config=config)), cast(Any, None), cast(Any, observer))
+
+
+def here(**facts: Any) -> Observed:
+    return changed(state(Mounted(), tags=FORMATTED, mounts=(mounted(),)), **facts)
+
+
+def test_a_member_whose_volume_can_t_be_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    unread = here(contents={VOLUME: Unknown("it took longer than 10 s")})
+    with pytest.raises(ImpossibleError, match=r"can be seen now .*it took longer than 10 s.*again"):
+        node(unread).clusters(None, blank=True)
+    assert f"left out: etcd cluster main: its volume {VOLUME}: it took longer" in capsys.readouterr().err
+    with pytest.raises(ImpossibleError, match="runs no member of etcd cluster events"):
+        node(unread).clusters("events", blank=True)
+
+
+def test_one_whose_volume_isn_t_mounted_is_named() -> None:
+    observed = state(tags=FORMATTED)
+    judged = assess(config_of(), observed, NO_HISTORY.seen(observed))
+    assert [key for key, _ in unseen_members(judged)] == ["main"]
+
+
+def test_one_that_is_seen_is_not_left_out() -> None:
+    observed = here(contents={VOLUME: contents()})
+    assert list(unseen_members(assess(config_of(), observed, NO_HISTORY.seen(observed)))) == []
+
+
+def test_a_silent_cloud_isn_t_taken_for_a_node_without_members() -> None:
+    with pytest.raises(ImpossibleError, match=r"volumes aren't known .*the cloud hangs"):
+        node(here(volumes=Unknown("the cloud hangs"))).clusters(None)

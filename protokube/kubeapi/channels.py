@@ -18,8 +18,10 @@ from protokube.core.objects.channels import (
     manager,
     owns_fields,
     read_record,
+    read_written,
     record_key,
     same,
+    text_of,
 )
 from protokube.core.objects.model import ChannelFacts, ChannelSource, Manifest, ObjectKey, key_of
 from protokube.errors import ProviderError
@@ -30,8 +32,9 @@ from protokube.kubeapi.sources import read_manifests
 
 
 class _Read(Struct, frozen=True):
-    """What a channel wants, and what is there of it."""
+    """What a channel wants, with a hash of its text, and what is there of it."""
 
+    text: str
     wanted: tuple[Manifest, ...]
     found: Mapping[ObjectKey, Manifest | None]
 
@@ -54,6 +57,8 @@ class Channels:
         self._root, self.sources, self._lease, self.now = root, sources, lease, now
         self._missing: dict[str, dict[ObjectKey, float]] = {}
         """What each channel has no more, and since when this node has seen that."""
+        self._agreed: dict[str, str] = {}
+        """Each channel's text when it was last the one that its record tells."""
 
     def look(self, api: KubeApi) -> Mapping[str, Any]:
         """The facts of all channels, and of the lease. A channel that can't be read or compared is unknown."""
@@ -69,11 +74,12 @@ class Channels:
 
     def _read(self, api: KubeApi, source: ChannelSource) -> _Read | Unknown:
         try:
-            wanted = tuple(_placed(api, one) for one in read_manifests(source, self._root))
+            texts = read_manifests(source, self._root)
+            wanted = tuple(_placed(api, one) for one in texts)
             found = {key: _get(api, key) for key in map(key_of, wanted)}
             if len(found) < len(wanted):
                 raise ProviderError(f"{source.source}: an object stands in it twice, once without its namespace")
-            return _Read(wanted, found)
+            return _Read(text_of(texts), wanted, found)
         except ProviderError as error:
             return Unknown(str(error))
 
@@ -89,8 +95,19 @@ class Channels:
     def _compared(
         self, api: KubeApi, source: ChannelSource, read: _Read, reads: Mapping[str, _Read | Unknown]
     ) -> ChannelFacts:
-        record = read_record(_get(api, record_key(source.name)))
-        facts = ChannelFacts(source.name, read.wanted, record, prune=source.prune)
+        config = _get(api, record_key(source.name))
+        record, written = read_record(config), read_written(config)
+        if written.text == read.text:
+            self._agreed[source.name] = read.text
+        facts = ChannelFacts(
+            source.name,
+            read.wanted,
+            record,
+            text=read.text,
+            written=written,
+            unchanged=self._agreed.get(source.name) == read.text,
+            prune=source.prune,
+        )
         if isinstance(record, Unknown):
             return facts
         hashes, owner = {one.key: one.hash for one in record}, manager(source.name)

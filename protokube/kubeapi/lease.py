@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from protokube.core.objects.channels import LEASE, LEASE_SECONDS, NAMESPACE
 from protokube.core.objects.model import Lease
+from protokube.errors import ProviderError
 from protokube.kubeapi.client import KubeApi, Object
 from protokube.kubeapi.http import KubeError
 
@@ -25,6 +26,9 @@ class AddonLease:
         self._now = now
         self._seen: tuple[str, float] | None = None
         """The version that was last seen, and since when."""
+        self._holder = ""
+        self._kept: float | None = None
+        """When this node has last taken or renewed it."""
 
     def read(self, api: KubeApi) -> Lease:
         """Who holds the lease."""
@@ -32,11 +36,12 @@ class AddonLease:
 
     def _read(self, found: Object | None) -> Lease:
         if found is None:
+            self._holder = ""
             return Lease()
         version = found["metadata"]["resourceVersion"]
         if self._seen is None or self._seen[0] != version:
             self._seen = version, self._now()
-        holder = str((found.get("spec") or {}).get("holderIdentity") or "")
+        holder = self._holder = _holder(found)
         return Lease(holder, bool(holder) and self._now() - self._seen[1] < LEASE_SECONDS)
 
     def take(self, api: KubeApi, node: str) -> None:
@@ -45,6 +50,20 @@ class AddonLease:
         held = self._read(found)
         if held.alive and held.holder != node:
             return
+        self._write(api, found, node)
+
+    def keep(self, api: KubeApi) -> None:
+        """Renew the lease that this node had in the last look, if a quarter of its time is over: a pass may be long.
+        Raises ProviderError when it has gone to another node since."""
+        if self._kept is not None and self._now() - self._kept < LEASE_SECONDS / 4:
+            return
+        found = api.get(f"{LEASES}/{LEASE}")
+        if found is None or _holder(found) != self._holder:
+            holder = "nobody" if found is None else _holder(found)
+            raise ProviderError(f"the lease for addons has gone from {self._holder or 'nobody'} to {holder}")
+        self._write(api, found, self._holder)
+
+    def _write(self, api: KubeApi, found: Object | None, node: str) -> None:
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": node, "leaseDurationSeconds": int(LEASE_SECONDS), "renewTime": when}
         try:
@@ -56,3 +75,9 @@ class AddonLease:
         except KubeError as error:
             if error.status != 409:
                 raise
+            return
+        self._holder, self._kept = node, self._now()
+
+
+def _holder(found: Object) -> str:
+    return str((found.get("spec") or {}).get("holderIdentity") or "")

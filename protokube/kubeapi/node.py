@@ -17,7 +17,7 @@ from protokube.core.objects.model import CERTIFICATE, ChannelSource, Manifest, O
 from protokube.core.pki.model import PKI_DIR
 from protokube.errors import ProviderError, explain
 from protokube.kubeapi.channels import Channels
-from protokube.kubeapi.client import KubeApi
+from protokube.kubeapi.client import MANAGER, KubeApi
 from protokube.kubeapi.http import Credentials, KubeHttp
 from protokube.kubeapi.lease import AddonLease
 from protokube.kubeapi.requests import (
@@ -116,11 +116,16 @@ class NodeObjects:
 
     def apply(self, manifest: Manifest, owner: str) -> None:
         """See core/objects/actions.py."""
-        node_api(self._root, self._port).apply(manifest, owner)
+        api = node_api(self._root, self._port)
+        if owner != MANAGER:
+            self._lease.keep(api)
+        api.apply(manifest, owner)
 
     def remove(self, key: ObjectKey, owner: str) -> None:
         """See core/objects/actions.py."""
-        self.channels.remove(node_api(self._root, self._port), key, owner)
+        api = node_api(self._root, self._port)
+        self._lease.keep(api)
+        self.channels.remove(api, key, owner)
 
     def take_lease(self, node: str) -> None:
         """See core/objects/actions.py."""

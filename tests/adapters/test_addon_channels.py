@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from msgspec.json import encode
 
 from protokube.core.model import Unknown
-from protokube.core.objects.channels import PRUNE_AFTER, manager, record_key
-from protokube.core.objects.model import Applied, ChannelFacts, ChannelSource, Manifest, ObjectKey, key_of
+from protokube.core.objects.channels import LEASE, LEASE_SECONDS, PRUNE_AFTER, manager, record_key
+from protokube.core.objects.model import Applied, ChannelFacts, ChannelSource, Manifest, ObjectKey, Written, key_of
+from protokube.errors import ProviderError
 from protokube.kubeapi.channels import Channels
 from protokube.kubeapi.client import Kind, KubeApi
 from protokube.kubeapi.http import KubeError
-from protokube.kubeapi.lease import AddonLease
+from protokube.kubeapi.lease import LEASES, AddonLease
 
 
 class Api:
@@ -48,8 +50,14 @@ class Api:
             "metadata": metadata,
         }
 
-    def recorded(self, channel: str, *keys: ObjectKey) -> None:
-        key, data = record_key(channel), {"applied": encode([Applied(one, "") for one in keys]).decode()}
+    def replace(self, path: str, manifest: Manifest) -> Manifest:
+        version = str(int(manifest["metadata"]["resourceVersion"]) + 1)
+        self.objects[path] = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
+        return self.objects[path]
+
+    def recorded(self, channel: str, *keys: ObjectKey, text: str = "") -> None:
+        key = record_key(channel)
+        data = {"applied": encode([Applied(one, "") for one in keys]).decode(), "text": text, "node": "n2"}
         metadata = {"name": key.name, "namespace": key.namespace}
         self.has({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 
@@ -139,3 +147,40 @@ def test_what_nobody_of_the_channels_has_applied_is_foreign(tmp_path: Path) -> N
     api.has(config("one"), "kubectl")
     api.has(config("two"), manager("a"))
     assert look(two(tmp_path, a=text("one") + text("two")), api)["a"].foreign == {key_of(config("one"))}
+
+
+def test_a_text_that_was_the_records_and_has_not_changed_is_known_as_overtaken(tmp_path: Path) -> None:
+    api = Api()
+    channels = two(tmp_path, a=text("one"))
+    mine = look(channels, api)["a"]
+    assert not mine.unchanged, "nobody has agreed yet"
+    api.recorded("a", text="theirs")
+    assert not look(channels, api)["a"].unchanged, "it may be the newer one"
+    api.recorded("a", text=mine.text)
+    assert look(channels, api)["a"].unchanged
+    api.recorded("a", text="theirs")
+    found = look(channels, api)["a"]
+    assert found.unchanged and found.written == Written("theirs", "n2")
+    two(tmp_path, a=text("one", "2"))
+    assert not look(channels, api)["a"].unchanged
+
+
+def test_the_lease_is_renewed_within_a_pass_and_a_lost_one_ends_it() -> None:
+    api, clock = Api(), [0.0]
+    served = cast("KubeApi", api)
+    path = f"{LEASES}/{LEASE}"
+    api.objects[path] = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "n1"}}
+    lease = AddonLease(lambda: clock[0])
+    lease.read(served)
+    lease.keep(served)
+    renewed = api.objects[path]["metadata"]["resourceVersion"]
+    assert renewed == "2"
+    lease.keep(served)
+    assert api.objects[path]["metadata"]["resourceVersion"] == renewed, "that was just now"
+    clock[0] += LEASE_SECONDS / 2
+    lease.keep(served)
+    assert api.objects[path]["metadata"]["resourceVersion"] == "3"
+    api.objects[path] = {**api.objects[path], "spec": {"holderIdentity": "n2"}}
+    clock[0] += LEASE_SECONDS / 2
+    with pytest.raises(ProviderError, match="from n1 to n2"):
+        lease.keep(served)

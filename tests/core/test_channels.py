@@ -8,8 +8,26 @@ from msgspec.structs import replace
 
 from protokube.core.model import Unknown
 from protokube.core.objects.assess import assess
-from protokube.core.objects.channels import hash_of, next_step, owns_fields, read_record, record_key, same
-from protokube.core.objects.model import Applied, ChannelFacts, Lease, Manifest, ObjectFacts, ObjectKey, key_of
+from protokube.core.objects.channels import (
+    hash_of,
+    next_step,
+    owns_fields,
+    read_record,
+    read_written,
+    record_key,
+    same,
+    text_of,
+)
+from protokube.core.objects.model import (
+    Applied,
+    ChannelFacts,
+    Lease,
+    Manifest,
+    ObjectFacts,
+    ObjectKey,
+    Written,
+    key_of,
+)
 from protokube.core.objects.plan import plan
 from protokube.core.objects.requests import Reserved
 from protokube.core.objects.wanted import ObjectsInput, wanted_objects
@@ -93,6 +111,25 @@ def test_an_empty_channel_removes_nothing_and_is_told() -> None:
     facts = ChannelFacts("core", (), recorded(ONE, TWO), owned=frozenset({key_of(ONE), key_of(TWO)}))
     assert next_step(facts, findings) is None
     assert [one.rule for one in findings.refusals] == ["addons/empty"]
+
+
+def test_a_node_that_was_overtaken_writes_nothing_and_one_with_a_new_text_does() -> None:
+    findings = Findings()
+    facts = ChannelFacts("core", (ONE,), recorded(ONE, TWO), ALL, text="mine", written=Written("theirs", "n2"))
+    assert next_step(replace(facts, unchanged=True), findings) is None
+    (refused,) = findings.refusals
+    assert refused.rule == "addons/sources-differ" and "n2" in refused.evidence
+    begun = next_step(facts, findings, "n1")  # others learn of it before it is applied
+    assert begun is not None and not begun.apply and begun.record is not None, (
+        "others learn of it before it is applied"
+    )
+    assert read_written(begun.record.manifest) == Written("mine", "n1")
+    step = next_step(replace(facts, written=Written("mine", "n1"), unchanged=True), findings)
+    assert step is not None and step.apply
+
+
+def test_the_order_of_manifests_is_no_other_text() -> None:
+    assert text_of((ONE, TWO)) == text_of((TWO, ONE)) != text_of((ONE,))
 
 
 def test_what_is_held_waits() -> None:

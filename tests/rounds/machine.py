@@ -30,7 +30,7 @@ from protokube.core.node.actions import MakeDirectory, MakeLink, RemoveFile, Unl
 from protokube.core.node.model import File, FileState, Link, Mount, OnVolume, UnitState
 from protokube.core.objects.actions import DecideRequest
 from protokube.core.objects.assess import has_fields
-from protokube.core.objects.channels import read_record, record_key
+from protokube.core.objects.channels import read_record, read_written, record_key, text_of
 from protokube.core.objects.model import ChannelFacts, Lease, Manifest, ObjectFacts, ObjectKey, key_of
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
 from protokube.core.pki.model import Authorities, Certificate, Damaged, Material, NoAuthorities
@@ -471,7 +471,8 @@ class Objects(Port):
         keys = {key_of(one): one for one in wanted}
         differing = frozenset(key for key, one in keys.items() if not has_fields(there.get(key), one))
         owned = frozenset(one.key for one in record if one.key not in keys and one.key in there)
-        return ChannelFacts(name, wanted, record, differing, owned)
+        text, written = text_of(wanted), read_written(there.get(record_key(name)))
+        return ChannelFacts(name, wanted, record, differing, owned, text=text, written=written)
 
     def changed(self) -> bool:
         return self._node.asked_for

@@ -51,7 +51,7 @@ def assess(
 
 def _with_addons(judged: ObjectsAssessment, facts: ObjectFacts, node: str) -> ObjectsAssessment:
     """The judgement with the addons' next steps, or with what they wait for: one node writes at a time."""
-    steps = [next_step(one, judged.findings) for one in facts.channels]
+    steps = [next_step(one, judged.findings, node) for one in facts.channels]
     addons = tuple(one for one in steps if one is not None)
     if not addons:
         return judged

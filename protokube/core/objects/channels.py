@@ -8,6 +8,9 @@ manifest lacks go by the API server's own three-way merge, since each channel ow
 An object is removed only if the channel made it, has it no more, and still owns fields of it, and no other channel
 wants it. What was there before, and what holds other people's objects, stays; so does all when a channel is empty,
 which is more often a fault than a wish.
+
+Nodes may read different texts of one channel. The record tells which was begun last: a node whose own text was once
+that one, and hasn't changed since, has been overtaken, and writes nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from protokube.core.objects.model import (
     Manifest,
     ObjectKey,
     ObjectWanted,
+    Written,
     key_of,
 )
 from protokube.core.steps import Findings
@@ -60,8 +64,13 @@ def hash_of(manifest: Manifest) -> str:
     return hashlib.sha256(encode(manifest, order="deterministic")).hexdigest()[:32]
 
 
-def next_step(facts: ChannelFacts, findings: Findings) -> ChannelStep | None:
-    """A channel's next step, as if this node held the lease; None when the cluster is as the channel says."""
+def text_of(manifests: Iterable[Manifest]) -> str:
+    """Tells one text of a whole channel from another, in whichever order its manifests stand."""
+    return hash_of({"manifests": sorted(map(hash_of, manifests))})
+
+
+def next_step(facts: ChannelFacts, findings: Findings, node: str = "") -> ChannelStep | None:
+    """A channel's next step, as if this node, `node`, held the lease; None when the cluster is as it says."""
     subject = f"addon channel {facts.name}"
     for part in (facts.wanted, facts.record):
         if isinstance(part, Unknown):
@@ -70,13 +79,16 @@ def next_step(facts: ChannelFacts, findings: Findings) -> ChannelStep | None:
     assert not isinstance(facts.wanted, Unknown) and not isinstance(facts.record, Unknown)
     wanted = {key_of(one): one for one in facts.wanted}
     record = {one.key: one for one in facts.record}
-    if unrecorded := wanted.keys() - record.keys():
+    other = facts.text != facts.written.text
+    if other and facts.unchanged:
+        evidence = f"{facts.written.node} has applied another text of it, and this node's is as old as before"
+        findings.refuse(subject, "addons/sources-differ", evidence)
+        return None
+    if (unrecorded := wanted.keys() - record.keys()) or other:
         before = {one.key.object for one in facts.record if not one.made} | {key.object for key in facts.foreign}
         begun = {key: Applied(key, "", made=key.object not in before) for key in unrecorded}
-        return ChannelStep(
-            facts.name,
-            record=_record(facts.name, {**record, **begun}, f"{len(unrecorded)} objects are to be applied"),
-        )
+        reason = f"{len(unrecorded)} objects are to be applied" if unrecorded else "the channel has another text"
+        return _record(facts, {**record, **begun}, reason, node)
     late = [one for key, one in wanted.items() if key in facts.differing]
     first = [one for one in late if one["kind"] in _FIRST]
     forget, unwanted = _gone(facts, wanted.keys(), record, findings)
@@ -87,7 +99,7 @@ def next_step(facts: ChannelFacts, findings: Findings) -> ChannelStep | None:
     done = {key: replace(record[key], hash=hash_of(one)) for key, one in wanted.items()}
     after = {**{key: one for key, one in record.items() if key not in forget}, **done}
     if after != record:
-        return ChannelStep(facts.name, record=_record(facts.name, after, "the cluster is as the channel says"))
+        return _record(facts, after, "the cluster is as the channel says", node)
     return None
 
 
@@ -113,12 +125,12 @@ def _gone(
     return forget, tuple(key for key in mine if key not in facts.held)
 
 
-def _record(channel: str, record: Mapping[ObjectKey, Applied], reason: str) -> ObjectWanted:
+def _record(facts: ChannelFacts, record: Mapping[ObjectKey, Applied], reason: str, node: str) -> ChannelStep:
     applied = sorted(record.values(), key=lambda one: (str(one.key), one.key.api_version))
-    metadata = {"name": record_key(channel).name, "namespace": NAMESPACE}
-    data = {"applied": encode(applied).decode()}
+    metadata = {"name": record_key(facts.name).name, "namespace": NAMESPACE}
+    data = {"applied": encode(applied).decode(), "text": facts.text, "node": node}
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-    return ObjectWanted(manifest, reason)
+    return ChannelStep(facts.name, record=ObjectWanted(manifest, reason))
 
 
 def read_record(config: Manifest | None) -> tuple[Applied, ...] | Unknown:
@@ -129,6 +141,12 @@ def read_record(config: Manifest | None) -> tuple[Applied, ...] | Unknown:
         return decode((config.get("data") or {})["applied"], type=tuple[Applied, ...])
     except (KeyError, MsgspecError) as error:
         return Unknown(f"ConfigMap {NAMESPACE}/{config['metadata']['name']} can't be understood: {error}")
+
+
+def read_written(config: Manifest | None) -> Written:
+    """Which text of a channel was begun last, and by whom, from its ConfigMap."""
+    data = (config or {}).get("data") or {}
+    return Written(str(data.get("text") or ""), str(data.get("node") or ""))
 
 
 def owns_fields(found: Manifest, owner: str) -> bool:
@@ -157,11 +175,9 @@ def _without_count(one: Manifest) -> Manifest:
 def applied(facts: Iterable[ChannelFacts], key: ObjectKey, manifest: Manifest) -> tuple[ChannelFacts, ...]:
     """The facts after an object was applied, by a channel or as its record."""
     return tuple(
-        replace(
-            one,
-            record=read_record(manifest) if key == record_key(one.name) else one.record,
-            differing=one.differing - {key},
-        )
+        replace(one, record=read_record(manifest), written=read_written(manifest))
+        if key == record_key(one.name)
+        else replace(one, differing=one.differing - {key})
         for one in facts
     )
 

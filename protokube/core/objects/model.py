@@ -86,12 +86,22 @@ class Applied(Struct, frozen=True):
     made: bool = True
 
 
+class Written(Struct, frozen=True):
+    """Which text of a channel was applied last, by its hash, and by which node. Empty where nobody knows."""
+
+    text: str = ""
+    node: str = ""
+
+
 class ChannelFacts(Struct, frozen=True):
     """What a channel wants, what it has applied, and what of it the cluster has.
 
     `differing` are the wanted objects that are missing or other than wanted, `foreign` those that are there though no
     channel has applied them. `owned` are those of the record that no channel wants any more and of which this one
     still owns fields; `held` says of some why they aren't to be removed yet.
+
+    `text` is the hash of the channel as this node reads it, `written` what the record tells of that. `unchanged`:
+    this node's text was once the record's, and hasn't changed since.
     """
 
     name: str
@@ -101,6 +111,9 @@ class ChannelFacts(Struct, frozen=True):
     owned: frozenset[ObjectKey] = frozenset()
     foreign: frozenset[ObjectKey] = frozenset()
     held: Mapping[ObjectKey, str] = {}
+    text: str = ""
+    written: Written = Written()
+    unchanged: bool = False
     prune: bool = True
 
 

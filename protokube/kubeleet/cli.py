@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import os
 import re
@@ -25,7 +24,7 @@ from protokube.agent.wiring import LOCAL, make_provider
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, PermissionNeededError, ProtokubeError, UsageError
 from protokube.host.notify import Notifier
-from protokube.kubeleet.core.settings import read_target
+from protokube.kubeleet.core.settings import is_loopback, read_target
 from protokube.kubeleet.keys import Keys
 from protokube.logs import log_to
 
@@ -169,7 +168,8 @@ def _service(given: argparse.Namespace) -> int:
     where = _serving(given)
     connector = Connector(read_target(given.redis), given.redis_auth_file, given.redis_ca_file)
     ready = Notifier(os.environ).ready
-    service = Service(connector, Keys(given.prefix), token_of(where), given.replicas)
+    trusting = where.token_file is None and where.client_ca_file is None
+    service = Service(connector, Keys(given.prefix), token_of(where), given.replicas, trusting=trusting)
     return _run(lambda: serve(service, where, ready))
 
 
@@ -220,7 +220,7 @@ def _serving(given: argparse.Namespace) -> Serving:
         faults.append(Fault("--tls-cert-file", "it goes together with --tls-key-file; give both, or neither"))
     if given.client_ca_file is not None and given.tls_cert_file is None:
         faults.append(Fault("--client-ca-file", "it needs --tls-cert-file: without TLS nobody shows a certificate"))
-    if not _is_loopback(host) and not (given.token_file or given.client_ca_file):
+    if not is_loopback(host) and not (given.token_file or given.client_ca_file):
         text = f"{host} can be reached by others; say with --token-file or --client-ca-file who may ask"
         faults.append(Fault("--listen", text))
     if given.replicas < 0:
@@ -228,13 +228,6 @@ def _serving(given: argparse.Namespace) -> Serving:
     if faults:
         raise ConfigError(faults)
     return Serving(host.strip("[]"), int(port), *files)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -20,6 +20,7 @@ from protokube.errors import ConfigError, OutcomeUnknownError, ProviderError
 from protokube.kubeleet.connect import Connector, Word
 from protokube.kubeleet.core.census import Census, Letter, read_letter, service_pods, states, unserved
 from protokube.kubeleet.core.pod import Wanted, attempts_key, container_name, pods_of, read_pod, read_service
+from protokube.kubeleet.core.settings import is_loopback_header
 from protokube.kubeleet.keys import Keys
 from protokube.kubeleet.reading import read_census, shown_workers
 
@@ -33,13 +34,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Service:
-    """The application. `replicas`: how many must have a service before it counts as taken in."""
+    """The application.
 
-    def __init__(self, connector: Connector, keys: Keys, token: str | None = None, replicas: int = 0) -> None:
+    `replicas`: how many must have a service before it counts as taken in. `trusting`: who is on this machine may ask.
+    """
+
+    def __init__(
+        self, connector: Connector, keys: Keys, token: str | None = None, replicas: int = 0, *, trusting: bool = False
+    ) -> None:
         self._connector = connector
         self._keys = keys
         self._token = token
         self._replicas = replicas
+        self._trusting = trusting
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -137,11 +144,26 @@ class Service:
             shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(shown.encode(), self._token.encode()):
                 raise web.HTTPUnauthorized(text="a bearer token was expected", headers={"WWW-Authenticate": "Bearer"})
+        else:
+            self._refuse_pages(request)
         try:
             return await handler(request)
         except ProviderError as error:
             log.warning("%s %s: %s", request.method, request.path, error)
             return _json({"error": str(error)}, 503)
+
+    def _refuse_pages(self, request: web.Request) -> None:
+        """Refuse what a web page may send from a browser of this machine: nobody there has shown who they are.
+
+        A page of another origin can't send JSON without asking first, which nobody answers here; one whose name leads
+        to this address sends its own name.
+        """
+        if self._trusting and not is_loopback_header(request.host):
+            raise web.HTTPForbidden(text=f"Host: this machine's loopback address was expected, got {request.host}")
+        if request.method == "POST" and request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType(
+                text=f"Content-Type: application/json was expected, got {request.content_type}"
+            )
 
 
 @asynccontextmanager

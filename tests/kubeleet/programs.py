@@ -110,10 +110,13 @@ class Lab:
         program.kill()
         shutil.rmtree(self.machine(name) / "containers")
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Ask the service API; status and answer."""
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Ask the service API; status and answer. A POST says that it is JSON, unless `headers` say otherwise."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, method=method)
+        given = {"Content-Type": "application/json"} | dict(headers or {})
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, given, method=method)
         try:
             with urllib.request.urlopen(request, timeout=LIMIT) as answer:
                 return answer.status, json.loads(answer.read())

@@ -54,7 +54,8 @@ def test_scenario_5_and_6_a_service_is_spread_and_taken_in_once(redis: RedisServ
     programs.service()
     body = json.dumps(request(30)).encode()
     with socket.create_connection(("127.0.0.1", programs.port)) as cut:
-        cut.sendall(b"POST /service HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        head = b"POST /service HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        cut.sendall(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         until(lambda: redis.do("HEXISTS", "svc", "u1"))  # done, and the answer is never read
     status, answer = programs.ask("POST", "/service", request(30))
     assert status == 200 and len(set(answer["pods"])) == 30
@@ -102,8 +103,24 @@ def test_who_may_ask_is_asked_for_a_token(redis: RedisServer, programs: Lab, tmp
     )
     with urllib.request.urlopen(asked, timeout=LIMIT) as answer:
         assert json.loads(answer.read()) == []
+    # Who shows it is no web page: it needs no more.
+    shown = {"Authorization": "Bearer secret", "Host": "fleet.example", "Content-Type": "text/plain"}
+    assert programs.ask("POST", "/service", request(2), shown)[0] == 201
     refused = programs.start("open", "service", "--listen", "0.0.0.0:0")
     assert refused.process.wait(LIMIT) == 78 and "--token-file" in refused.log
+
+
+def test_a_web_page_cant_ask_in_the_name_of_who_looks_at_it(redis: RedisServer, programs: Lab) -> None:
+    programs.service()
+    form = {"Content-Type": "text/plain"}  # what a page of another origin may send without asking
+    assert programs.ask("POST", "/service", request(2), form)[0] == 415
+    assert programs.ask("POST", "/dead/0/retry", headers=form)[0] == 415
+    for host in ("evil.example", f"evil.example:{programs.port}", "127.0.0.1.evil.example", "[::1", "10.0.0.1"):
+        for method, path in (("POST", "/service"), ("GET", "/workers"), ("DELETE", "/service/u1")):
+            assert programs.ask(method, path, request(2), {"Host": host})[0] == 403, host
+    assert redis.do("EXISTS", "svc", "sq") == 0
+    for host in ("localhost", f"127.0.0.1:{programs.port}", "[::1]:80"):
+        assert programs.ask("GET", "/service", headers={"Host": host}) == (200, [])
 
 
 def test_a_service_api_without_redis_says_so(redis: RedisServer, programs: Lab) -> None:

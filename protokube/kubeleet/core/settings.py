@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -92,3 +93,19 @@ def weak_settings(settings: Mapping[str, str], sentinel: bool) -> list[str]:
                 f"min-replicas-max-lag is {lag}, 1 to 10 was expected: the longer, the more writes can be lost"
             )
     return texts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches this name or address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_loopback_header(host: str) -> bool:
+    """Whether a request's Host, with a port or without, is this machine's: a page of another name has its own."""
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False

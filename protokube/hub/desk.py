@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -12,13 +13,16 @@ from msgspec import Struct, structs
 from protokube.core.model import Fault
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.checks import LONGEST, Refusal, read_body
-from protokube.hub.core.course import ENDED, Course, Outcome, Stage, heard, lapsed
+from protokube.hub.core.course import ENDED, KEPT_SECONDS, Course, Outcome, Stage, advances, heard, lapsed
 from protokube.hub.core.messages import Ack, Cancel, Event, FromHub, NodeHello, Send
 from protokube.hub.core.rounds import Candidate, Over, Strategy, next_round
 from protokube.hub.core.verbs import VERBS
 from protokube.hub.page import Running
-from protokube.hub.store import QUOTA, Kept, Store
+from protokube.hub.store import QUOTA, ROOM, Kept, Store
 from protokube.hub.underway import UnderWay
+
+TIDY = 86400.0
+"""Seconds between looks for what is too old to be kept."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,9 @@ class Desk:
         for kept in store.open_commands():
             self._under_way.add(kept, store.courses(kept.id))
         self._used: dict[str, int] = {}
+        self._dropped: set[tuple[str, str]] = set()
+        """Commands at nodes whose output isn't kept any more, which is noted once."""
+        self._tidied = -math.inf
         self._heard: list[tuple[Link, Event]] = []
         self.wake: Callable[[], None] = self.take_in
         """Called when something was heard; the server takes it in a moment later, with what comes meanwhile."""
@@ -156,7 +163,7 @@ class Desk:
         heard_now, self._heard = self._heard, []
         courses: dict[tuple[str, str], Course] = {}
         changes: list[tuple[str, str, Course]] = []
-        acks: list[tuple[Link, Ack]] = []
+        acks: dict[tuple[Link, str], int] = {}
         ends: list[tuple[str, str, str]] = []
         with self._store.transaction() if heard_now else nullcontext():
             for link, event in heard_now:
@@ -166,21 +173,22 @@ class Desk:
                     word = event.data.get("check")
                     log.warning("node %s refuses what it was sent as %s: %.200r", link.node, event.id[:64], word)
                     continue
-                acks.append((link, Ack(event.id, event.seq)))
+                acks[link, event.id] = max(event.seq, acks.get((link, event.id), 0))
                 if (after := heard(course, event)) is None:
                     continue
                 courses[place] = after
                 changes.append((*place, after))
-                self._store.add_event(link.node, self._within_quota(link.node, event))
+                self._keep_event(link.node, event, needed=advances(course, after))
                 self._store.put_course(*place, after)
                 if after.stage in ENDED:
+                    self._dropped.discard(place)
                     ends.append((f"node {link.node}", _end(after), event.id))
             if ends:
                 self._audit.write_all(ends)
         for change in changes:
             self._under_way.put(*change)
-        for link, ack in acks:
-            link.put(ack)
+        for (link, command), seq in acks.items():
+            link.put(Ack(command, seq))
         self._go_on()
 
     def tick(self) -> None:
@@ -191,6 +199,10 @@ class Desk:
                 after = lapsed(course, now, kept.deadline)
                 if after is not None:
                     self._keep(kept, node, after)
+        if now >= self._tidied + TIDY:
+            self._tidied = now
+            self._store.forget_old_events(now - KEPT_SECONDS)
+            self._used.clear()
         self._go_on()
 
     # --- rounds ---
@@ -218,6 +230,8 @@ class Desk:
         with self._store.transaction():
             for node in made.nodes:
                 self._store.put_course(kept.id, node, sent)
+                if self._size(node) > QUOTA - ROOM:
+                    self._used[node] = self._store.forget_events(node, QUOTA - ROOM)
             if kept.strategy.single and made.nodes:
                 self._store.put_turn(kept.nodes, made.nodes[0])
         for node in made.nodes:
@@ -244,15 +258,21 @@ class Desk:
         self._store.put_course(kept.id, node, course)
         self._under_way.put(kept.id, node, course)
 
-    def _within_quota(self, node: str, event: Event) -> Event:
-        """An event as it is kept: beyond its quota a node's output isn't."""
-        used = self._used.get(node)
-        if used is None:
-            used = self._store.used(node)
-        if used > QUOTA and event.kind in ("log", "progress"):
+    def _size(self, node: str) -> int:
+        """Bytes of events of a node."""
+        if node not in self._used:
+            self._used[node] = self._store.used(node)
+        return self._used[node]
+
+    def _keep_event(self, node: str, event: Event, *, needed: bool) -> None:
+        """Keep an event. Beyond a node's quota only those that a command needs are; a note tells of the others."""
+        size = self._size(node)
+        if size > QUOTA and not needed:
+            if (event.id, node) in self._dropped:
+                return
+            self._dropped.add((event.id, node))
             event = Event(event.id, event.seq, "progress", event.at, {"dropped": 1})
-        self._used[node] = used + len(str(event.data))
-        return event
+        self._used[node] = size + self._store.add_event(node, event)
 
 
 def _send(kept: Kept) -> Send:

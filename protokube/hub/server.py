@@ -50,6 +50,8 @@ GREETING = 30.0
 """Seconds that a node may take for its hello."""
 IDLE = 30.0
 """Seconds that a connection may be open between two requests, or before the first one."""
+WAITING = 10_000
+"""Frames that may wait for a node to read them."""
 RATE = MIB
 """Bytes a second that are taken from one node."""
 
@@ -60,13 +62,23 @@ T = TypeVar("T")
 class _Peer:
     """One link's connection."""
 
-    def __init__(self, ws: web.WebSocketResponse, member: Member, serial: str) -> None:
+    def __init__(self, ws: web.WebSocketResponse, member: Member, serial: str, abort: Callable[[], None]) -> None:
         self.ws = ws
+        self._abort = abort
         self.member = member
         self.serial = serial
         self.ends = member.current.ends
         self.frames: asyncio.Queue[FromHub | None] = asyncio.Queue()
         self.closing: tuple[int, str] | None = None
+
+    def put(self, frame: FromHub) -> None:
+        """Send a frame, after those before. A node that says much and reads nothing loses its link."""
+        if self.closing is None and self.frames.qsize() >= WAITING:
+            log.warning("node %s: it reads nothing; its link is cut", self.member.node)
+            self.close(1008, "it reads nothing")
+            self._abort()  # what waits before the close is never read either
+        elif self.closing is None:
+            self.frames.put_nowait(frame)
 
     def close(self, code: int, reason: str) -> None:
         """Close the link, with its reason."""
@@ -142,7 +154,8 @@ class Server:
             raise refusal(403, f"{member.rule}: {member.reason}")
         ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=LARGEST, compress=False)
         await ws.prepare(request)
-        own = _Peer(ws, member, peer.serial)
+        assert request.transport is not None
+        own = _Peer(ws, member, peer.serial, request.transport.abort)
         if (before := self._peers.get(node)) is not None:
             before.close(SUPERSEDED, "a newer link of this node is up")
         self._peers[node] = own
@@ -151,7 +164,7 @@ class Server:
             hello = HubHello(
                 str(uuid.uuid4()), self._clock(), self._audit.head(), dict(self._desk.seen(node)), self._gate.bundle
             )
-            own.frames.put_nowait(hello)
+            own.put(hello)
             await self._talk(own, node)
         finally:
             if self._peers.get(node) is own:
@@ -184,7 +197,7 @@ class Server:
                 if isinstance(frame, NodeHello):
                     greeting.cancel()
                     if link is None:
-                        link = Link(node, frame, peer.frames.put_nowait)
+                        link = Link(node, frame, peer.put)
                         log.info("node %s: link up", node)
                         self._desk.attach(link)
                     else:

@@ -24,6 +24,8 @@ from protokube.hub.core.tokens import KeptToken
 
 QUOTA = 64 * MIB
 """Bytes of events that are kept of one node."""
+ROOM = QUOTA // 2
+"""Bytes that are free for a node's next command, if older ones have ended."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tokens (id TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -176,10 +178,36 @@ class Store:
         rows = self._db.execute("SELECT command, value FROM courses WHERE node = ? AND NOT ended", (node,))
         return {command: msgspec.json.decode(value, type=Course) for command, value in rows}
 
-    def add_event(self, node: str, event: Event) -> None:
-        """Keep an event of a command. Raises sqlite3.IntegrityError for one that is there."""
-        row = (event.id, node, event.seq, msgspec.json.encode(event))
-        self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", row)
+    def add_event(self, node: str, event: Event) -> int:
+        """Keep an event of a command; its bytes. Raises sqlite3.IntegrityError for one that is there."""
+        value = msgspec.json.encode(event)
+        self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (event.id, node, event.seq, value))
+        return len(value)
+
+    def forget_events(self, node: str, size: int) -> int:
+        """Forget what a node said of its oldest commands that have ended, until it fits in `size`; the bytes left."""
+        left = self.used(node)
+        ended = self._db.execute(
+            "SELECT DISTINCT id, deadline FROM events JOIN courses USING (command, node)"
+            " JOIN commands ON id = command WHERE node = ? AND ended ORDER BY deadline",
+            (node,),
+        )
+        for command, _deadline in ended.fetchall():
+            if left <= size:
+                break
+            place = (command, node)
+            (freed,) = self._db.execute(
+                "SELECT coalesce(sum(length(value)), 0) FROM events WHERE command = ? AND node = ?", place
+            ).fetchone()
+            self._db.execute("DELETE FROM events WHERE command = ? AND node = ?", place)
+            left -= freed
+        return left
+
+    def forget_old_events(self, before: float) -> None:
+        """Forget what was said of commands whose deadline is older than this."""
+        self._db.execute(
+            "DELETE FROM events WHERE command IN (SELECT id FROM commands WHERE deadline < ?)", (before,)
+        )
 
     def events(self, command: str, node: str, after: int = 0, limit: int = -1) -> Sequence[Event]:
         """A command's events of one node, in order; at most `limit` of them, -1 for all."""

@@ -220,8 +220,8 @@ def test_output_goes_on_over_lost_links_without_a_gap_or_a_repeat(tmp_path: Path
 
 def _cut(link: Any) -> None:
     """Cut the connection below: no close frame, no goodbye."""
-    peer = link.put.__self__  # the queue of its frames
-    peer.put_nowait(None)
+    peer = link.put.__self__
+    peer.frames.put_nowait(None)
 
 
 def test_what_was_done_once_stays_done_once_over_restarts_of_the_node_at_random_points(tmp_path: Path) -> None:

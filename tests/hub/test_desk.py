@@ -9,10 +9,10 @@ import pytest
 
 from protokube.core.model import Fault
 from protokube.hub.auditfile import AuditFile
-from protokube.hub.core.course import Outcome, Stage
+from protokube.hub.core.course import KEPT_SECONDS, Outcome, Stage
 from protokube.hub.core.membership import Issued, Member
-from protokube.hub.core.messages import Cancel, Event, FromHub, NodeHello, Send
-from protokube.hub.desk import Desk, Link, Submit
+from protokube.hub.core.messages import Ack, Cancel, Event, FromHub, NodeHello, Send
+from protokube.hub.desk import TIDY, Desk, Link, Submit
 from protokube.hub.store import Store
 from tests.hub.lab import command
 
@@ -72,3 +72,69 @@ def test_a_cancel_isn_t_lost_with_the_link(office: Office, *, linked: bool, rest
     course = office.store.course(name, "n0")
     assert course is not None and (course.stage, course.outcome) == (Stage.DONE, Outcome.CANCELLED)
     assert office.link()[1] == []
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota of 4000 bytes, of which 2000 are to be free for the next command."""
+    monkeypatch.setattr("protokube.hub.desk.QUOTA", 4000)
+    monkeypatch.setattr("protokube.hub.desk.ROOM", 2000)
+
+
+def say(office: Office, link: Link, name: str, *events: tuple[str, int]) -> None:
+    """Let the node say events, each with so many bytes."""
+    course = office.store.course(name, "n0")
+    assert course is not None
+    for seq, (kind, size) in enumerate(events, course.seen + 1):
+        office.desk.hear(link, Event(name, seq, kind, 1.0, {"text": "x" * size, "outcome": "ok"}))  # type: ignore[arg-type]
+
+
+def kept(office: Office, name: str) -> list[str]:
+    """The kinds of events that are kept of a command."""
+    return [event.kind for event in office.store.events(name, "n0")]
+
+
+@pytest.mark.usefixtures("small")
+def test_the_oldest_commands_make_room_for_the_next(office: Office) -> None:
+    link, _frames = office.link()
+    names = []
+    for _ in range(5):
+        names.append(office.submit("plan"))
+        say(office, link, names[-1], ("accepted", 1), ("started", 1), ("log", 800), ("done", 1))
+        office.now += 1
+    # An honest node's output is always there, and of older commands the newest.
+    assert [len(kept(office, name)) for name in names] == [0, 0, 0, 4, 4]
+    course = office.store.course(names[0], "n0")
+    assert course is not None and course.outcome is Outcome.OK
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["accepted", "started", "progress", "log"])
+def test_beyond_its_quota_a_node_adds_nothing_whatever_it_calls_it(office: Office, kind: str) -> None:
+    link, _frames = office.link()
+    name = office.submit("plan")
+    say(office, link, name, ("accepted", 1), *[(kind, 500)] * 200)
+    used = office.store.used("n0")
+    assert used < 6000 and kept(office, name)[-1] == "progress"
+    say(office, link, name, ("done", 1))
+    assert kept(office, name)[-1] == "done" and office.store.used("n0") < used + 200
+
+
+def test_what_was_said_is_forgotten_after_a_month(office: Office) -> None:
+    link, _frames = office.link()
+    name = office.submit("plan")
+    say(office, link, name, ("accepted", 1), ("done", 1))
+    office.desk.tick()
+    assert kept(office, name) == ["accepted", "done"]
+    office.now += KEPT_SECONDS + TIDY
+    office.desk.tick()
+    assert kept(office, name) == []
+
+
+def test_events_that_come_together_have_one_acknowledgement(office: Office) -> None:
+    link, frames = office.link()
+    office.desk.wake = lambda: None
+    name = office.submit("plan")
+    say(office, link, name, ("accepted", 1), ("started", 1), ("log", 1))
+    office.desk.take_in()
+    assert [frame for frame in frames if isinstance(frame, Ack)] == [Ack(name, 3)]

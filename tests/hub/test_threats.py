@@ -9,10 +9,12 @@ import random
 import re
 import shutil
 import ssl
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import aiohttp.web
 import msgspec
 import pytest
 from msgspec import structs
@@ -22,8 +24,8 @@ from protokube.hub.core.access import Denied
 from protokube.hub.core.audit import NOTHING, Head, append
 from protokube.hub.core.checks import Mode
 from protokube.hub.core.course import Outcome, Stage
-from protokube.hub.core.membership import Standing
-from protokube.hub.core.messages import LARGEST, Event, NodeHello, Send, encode
+from protokube.hub.core.membership import Issued, Member, Standing
+from protokube.hub.core.messages import LARGEST, Ack, Event, NodeHello, Send, encode
 from protokube.hub.core.policy import Policy
 from protokube.hub.core.tokens import Token
 from protokube.hub.desk import Submit
@@ -32,6 +34,7 @@ from protokube.hub.hubclient import client_context, enrol, own_context, renew
 from protokube.hub.keyring import Own
 from protokube.hub.nodelink import OutError
 from protokube.hub.pki import make_key, make_request, make_signing_key, sign
+from protokube.hub.server import WAITING, _Peer
 from protokube.hub.store import QUOTA
 from tests.hub.lab import HOST, Hub, Lab, Node, command, operator, until
 from tests.hub.proxy import Proxy
@@ -205,6 +208,21 @@ def test_who_has_the_hub_is_seen_by_the_nodes_when_its_audit_changes(tmp_path: P
             word = "lines were removed" if how == "cut" else "it was rewritten"
             await until(lambda: any(word in text for text in node.said))
             assert not node.linked(hub)
+
+    asyncio.run(test())
+
+
+def test_who_has_a_node_that_reads_nothing_loses_its_link() -> None:
+    async def test() -> None:
+        cut, issued = list[bool](), Issued("1", "k", "", 0.0, 1e12)
+        peer = _Peer(aiohttp.web.WebSocketResponse(), Member("n0", (), 0.0, issued), "1", lambda: cut.append(True))
+        for _ in range(WAITING):
+            peer.put(Ack(str(uuid.uuid4()), 1))
+        assert cut == []
+        for _ in range(WAITING):
+            peer.put(Ack(str(uuid.uuid4()), 1))
+        assert cut == [True] and peer.closing == (1008, "it reads nothing")
+        assert peer.frames.qsize() == WAITING + 1  # the close alone
 
     asyncio.run(test())
 

@@ -74,6 +74,11 @@ def heard(course: Course, event: Event) -> Course | None:
     return Course(furthest, event.seq, cancelled=course.cancelled)
 
 
+def advances(before: Course, after: Course) -> bool:
+    """Whether an event brought a command further: that is kept whatever the node's quota, since it comes once."""
+    return before.stage is not after.stage
+
+
 def lapsed(course: Course, now: float, deadline: float) -> Course | None:
     """The course once its deadline is past and nothing was heard; None while there is nothing to say.
 

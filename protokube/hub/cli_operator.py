@@ -20,7 +20,8 @@ from protokube.agent.files import write_atomically
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, explain
 from protokube.hub import operatorviews as views
-from protokube.hub.core.rounds import read_strategy
+from protokube.hub.core.checks import LONGEST
+from protokube.hub.core.rounds import Strategy, read_strategy, rounds
 from protokube.hub.core.verbs import UNITS, VERBS, Arguments, read_arguments
 from protokube.hub.desk import Submit
 from protokube.hub.operatorclient import HubApi
@@ -29,6 +30,8 @@ from protokube.hub.pki import make_signing_key, sign
 
 IDENTITY = "~/.config/nokubectl"
 _SECONDS = {"logs": 900, "config.put": 1200, "rollback": 1200}
+_BESIDE = 60
+"""Seconds of a round that its trial doesn't take."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +70,7 @@ def _verb(made: argparse.ArgumentParser, verb: str) -> None:
     made.add_argument("--on", required=True, metavar="NODE|GROUP|all,…", help="for which nodes")
     made.add_argument("--strategy", default="all", help="all, one, rolling=N or round-robin")
     made.add_argument("--max-fail", type=int, default=0, metavar="N", help="failures that don't stop the rest")
-    made.add_argument("--seconds", type=int, default=_SECONDS.get(verb, 300), help="until its deadline")
+    made.add_argument("--seconds", type=int, help="until its deadline; by default enough for each round")
     made.add_argument("--key", metavar="NAME", help="the signing key's name on the nodes (the identity's sign.name)")
     if verb == "logs":
         made.add_argument("--unit", default="protokube", choices=UNITS)
@@ -164,6 +167,7 @@ async def _send(api: HubApi, given: argparse.Namespace, identity: Path) -> int:
     if isinstance(arguments, tuple):
         raise ConfigError(arguments)
     nodes = _chosen(await api.get("/v1/nodes"), given.on)
+    seconds = _seconds(given, strategy, len(nodes)) if given.seconds is None else given.seconds
     text = json.dumps(
         {
             "id": str(uuid.uuid4()),
@@ -171,7 +175,7 @@ async def _send(api: HubApi, given: argparse.Namespace, identity: Path) -> int:
             "verb": given.command,
             "args": arguments,
             "issued": api.hub_time,
-            "deadline": api.hub_time + given.seconds,
+            "deadline": api.hub_time + seconds,
         }
     )
     key, signature = _signed(text, identity, given.key) if VERBS[given.command].changes else (None, None)
@@ -180,6 +184,13 @@ async def _send(api: HubApi, given: argparse.Namespace, identity: Path) -> int:
     if given.command in ("config.put", "rollback"):
         print(f"confirm it: nokubectl config.confirm --on {given.on} --of {made['id']}", file=sys.stderr)
     return await views.follow(api, made["id"], given.output)
+
+
+def _seconds(given: argparse.Namespace, strategy: Strategy, nodes: int) -> float:
+    """Until the deadline. A trial of the last round needs its time as well; an hour is the most that there is."""
+    trial = getattr(given, "confirm_within", None)
+    wanted = 0 if trial is None else (rounds(strategy, nodes) + 1) * (trial + _BESIDE)
+    return min(LONGEST, max(_SECONDS.get(given.command, 300), wanted))
 
 
 def _arguments(given: argparse.Namespace) -> dict[str, Any] | tuple[Fault, ...]:

@@ -171,7 +171,7 @@ class Desk:
                 course = courses.get(place) or self._under_way.course(*place) or self._store.course(*place)
                 if event.seq == 0 or course is None:
                     word = event.data.get("check")
-                    log.warning("node %s refuses what it was sent as %s: %.200r", link.node, event.id[:64], word)
+                    log.warning("node %s refuses what it was sent as %.64r: %.200r", link.node, event.id, word)
                     continue
                 acks[link, event.id] = max(event.seq, acks.get((link, event.id), 0))
                 if (after := heard(course, event)) is None:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from protokube.hub.core.printable import printable
+from protokube.hub.core.printable import one_line
 
 ROWS = 20
 """Nodes that a live table shows: those that haven't ended, then those that failed."""
@@ -75,7 +75,7 @@ class Follow:
     def line(self, node: str, text: str) -> None:
         """One line of a node's output."""
         # Neither markup nor colours nor folding: it may be copied, or piped.
-        self._console.print(Text(f"{node}: {printable(text)}"), soft_wrap=True)
+        self._console.print(Text(f"{node}: {one_line(text)}"), soft_wrap=True)
 
     def stands(self, told: Mapping[str, Any]) -> None:
         """How far the command is."""
@@ -103,4 +103,4 @@ def _rank(course: Mapping[str, Any]) -> int:
 
 
 def _cell(value: object) -> Text:
-    return Text(printable(str(value or "")))
+    return Text(one_line(str(value or "")))

@@ -138,3 +138,9 @@ def test_events_that_come_together_have_one_acknowledgement(office: Office) -> N
     say(office, link, name, ("accepted", 1), ("started", 1), ("log", 1))
     office.desk.take_in()
     assert [frame for frame in frames if isinstance(frame, Ack)] == [Ack(name, 3)]
+
+
+def test_a_node_s_id_of_a_command_forges_no_line_of_the_log(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    link, _frames = office.link()
+    office.desk.hear(link, Event("x\nnode n1: link up", 0, "refused", 1.0, {"check": "json"}))
+    assert [record.getMessage().count("\n") for record in caplog.records if "refuses" in record.getMessage()] == [0]

@@ -19,7 +19,8 @@ from protokube.hub import cli_hub, cli_node, cli_operator
 from protokube.hub.cli_node import read_config
 from protokube.hub.core.checks import Mode
 from protokube.hub.core.policy import Policy
-from protokube.hub.core.printable import printable
+from protokube.hub.core.printable import one_line, printable
+from protokube.hub.core.rounds import Strategy, read_strategy
 from protokube.hub.hubfiles import OWN_LIFE, HubFiles
 from protokube.hub.nodewiring import Place, node_link, undoing
 from protokube.hub.verbs.changes import Changes
@@ -283,4 +284,22 @@ def test_the_hub_s_own_certificate_is_made_anew_in_time(tmp_path: Path) -> None:
 
 def test_a_node_s_text_can_t_speak_to_a_terminal() -> None:
     assert printable("a\tb\nc é 😀") == "a\tb\nc é 😀"
+    assert one_line("ok\nn1: failed") == "ok\\nn1: failed"
     assert printable("\x1b]0;x\x07\r\u202e\x9b") == "\\x1b]0;x\\x07\\r\\u202e\\x9b"
+
+
+@pytest.mark.parametrize(
+    ("words", "nodes", "seconds"),
+    [
+        (["sync"], 9, 300),
+        (["rollback", "--revision", "1"], 9, 1200),
+        (["rollback", "--revision", "1", "--strategy", "rolling=3"], 9, 1440),
+        (["rollback", "--revision", "1", "--strategy", "one"], 9, 3600),
+        (["rollback", "--revision", "1", "--strategy", "one", "--confirm-within", "900"], 1, 1920),
+    ],
+)
+def test_a_deadline_leaves_time_for_each_round_s_trial(words: list[str], nodes: int, seconds: float) -> None:
+    given = cli_operator.parser().parse_args([words[0], "--on", "all", *words[1:]])
+    strategy = read_strategy(given.strategy)
+    assert given.seconds is None and isinstance(strategy, Strategy)
+    assert cli_operator._seconds(given, strategy, nodes) == seconds

@@ -68,3 +68,16 @@ def test_a_report_is_its_steps_and_else_its_text() -> None:
     assert report_lines('{"steps": []}') == ["nothing to do"]
     assert report_lines('{"steps": [{"action": "a", "subject": "s", "description": "d"}]}') == ["a s: d"]
     assert report_lines("[1]") == ["[1]"] and report_lines("x\ny") == ["x", "y"]
+
+
+def test_no_node_writes_a_line_of_another_s() -> None:
+    forged = "ok\nn1: failed"
+    console = Console(file=io.StringIO(), width=100)
+    with Follow(console) as follow:
+        follow.line("n0", f"result: {forged}")
+    assert isinstance(console.file, io.StringIO)
+    table = shown(commands_table([told(n0=course("done", "ok", forged))]), width=160)
+    live = shown(live_table(told(n0=course("done", "ok", forged))))
+    for text in (console.file.getvalue(), table, live):
+        assert "ok\\nn1: failed" in text
+        assert not any(line.lstrip().startswith("n1") for line in text.splitlines())

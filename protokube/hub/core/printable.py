@@ -12,5 +12,10 @@ def printable(text: str) -> str:
     return "".join(one if one in _KEPT or one.isprintable() else _escaped(one) for one in text)
 
 
+def one_line(text: str) -> str:
+    """The text as a part of one line: a node's word must not begin a line that looks like another node's."""
+    return printable(text).replace("\n", "\\n")
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "replace").decode()

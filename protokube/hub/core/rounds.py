@@ -60,6 +60,11 @@ def read_strategy(text: str, max_fail: int = 0) -> Strategy | Fault:
     return Fault("strategy", f"all, one, rolling=N or round-robin was expected, got {text[:64]!r}")
 
 
+def rounds(strategy: Strategy, nodes: int) -> int:
+    """How many rounds a command for so many nodes has."""
+    return 1 if strategy.single or strategy.width == 0 else -(-nodes // strategy.width)
+
+
 def next_round(
     strategy: Strategy, candidates: Sequence[Candidate], courses: Mapping[str, Course], after: str | None = None
 ) -> Next | Over:

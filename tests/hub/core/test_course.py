@@ -21,7 +21,7 @@ from protokube.hub.core.course import (
     heard,
     lapsed,
 )
-from protokube.hub.core.rounds import Candidate, Next, Over, Strategy, next_round, read_strategy
+from protokube.hub.core.rounds import Candidate, Next, Over, Strategy, next_round, read_strategy, rounds
 from protokube.hub.core.trial import Held, Judged, Trial, Verdict, hold_ended, judge_trial
 from tests.hub.core.commands import event
 
@@ -157,6 +157,14 @@ def test_all_at_once_and_n_at_a_time() -> None:
     assert after(rolling, SENT, SENT, QUEUED) == Next(())
     assert after(rolling, OK, SENT, QUEUED, QUEUED) == Next(("n2",))
     assert after(rolling, OK, OK, OK) == Over()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [(Strategy(), 1), (Strategy(1), 10), (Strategy(4), 3), (Strategy(10), 1), (Strategy(1, single=True), 1)],
+)
+def test_ten_nodes_have_so_many_rounds(strategy: Strategy, expected: int) -> None:
+    assert rounds(strategy, 10) == expected
 
 
 def test_failures_stop_the_rest() -> None:

@@ -60,6 +60,12 @@ class Kept(Struct, frozen=True):
 
     head: Head = Head()
     time: float = 0.0
+    boot: str = ""
+    boot_time: float = 0.0
+
+    def least(self, boot: str, boot_time: float) -> float:
+        """The least that the hub's time is at a boot time: within one boot both go on alike."""
+        return Heard(self.time, self.boot_time).now(boot_time) if boot == self.boot else self.time
 
 
 class Notes:
@@ -112,6 +118,8 @@ class NodeLink:
         self._about = about
         self._told = told
         self._heard: Heard | None = None
+        self._head = Head()
+        """The end of the hub's audit as it was at the link before: operators compare."""
         self._frames: asyncio.Queue[FromNode] | None = None
         self._own: Own | None = None
         self._renewals_failed = 0
@@ -246,12 +254,13 @@ class NodeLink:
     def _believe(self, hello: HubHello, own: Own) -> None:
         """Take in what the hub says of its time and audit. Raises ProviderError for what can't be."""
         kept = self._notes.load()
-        heard = Heard(hello.hub_time, self._chances.boot_time())
-        problem = believable(heard, kept.time) or judge_head(kept.head, hello.audit)
+        heard, boot = Heard(hello.hub_time, self._chances.boot_time()), str(self._about()["boot_id"])
+        least = kept.least(boot, heard.boot_time)
+        problem = believable(heard, least) or judge_head(kept.head, hello.audit)
         if problem is not None:
             raise ProviderError(f"the hub isn't believed: {problem}")
-        self._heard = heard
-        self._notes.save(Kept(hello.audit, max(kept.time, hello.hub_time)))
+        self._heard, self._head = heard, kept.head
+        self._notes.save(Kept(hello.audit, max(least, hello.hub_time), boot, heard.boot_time))
         if hello.bundle is not None and hello.bundle != own.bundle.read_text("utf-8"):
             with explain(f"write {own.bundle}"):
                 write_atomically(own.bundle, hello.bundle.encode())
@@ -319,4 +328,4 @@ class NodeLink:
 
     def _hello(self, own: Own) -> NodeHello:
         about = {"version": __version__, "verbs": self._runner.verbs(), "running": self._runner.running()}
-        return msgspec.convert({"node": own.hub.node, **about, **self._about()}, NodeHello)
+        return msgspec.convert({"node": own.hub.node, "audit": self._head, **about, **self._about()}, NodeHello)

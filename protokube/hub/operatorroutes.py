@@ -44,7 +44,7 @@ class OperatorRoutes:
             "since": member.since,
             "certificate_ends": member.current.ends,
             "linked": link is not None,
-            **{key: told.get(key) for key in ("version", "policy", "facts", "held", "running", "verbs")},
+            **{key: told.get(key) for key in ("version", "policy", "facts", "held", "running", "verbs", "audit")},
         }
 
     async def audit_lines(self, request: web.Request) -> web.Response:

@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 
 from protokube.core.model import Fault
 from protokube.errors import ConfigError
-from protokube.hub.core.audit import Head, verify
+from protokube.hub.core.audit import Head, contradicted, verify
 from protokube.hub.operatorclient import HubApi
 from protokube.hub.options import DONE, FAILED
 from protokube.hub.pagerelay import relaying
@@ -108,13 +109,18 @@ def show(commands: Sequence[Mapping[str, Any]], output: str) -> int:
 
 
 async def audit(api: HubApi) -> int:
-    """Prove the hub's audit, page by page: it only ever grows."""
+    """Prove the hub's audit, page by page: it only ever grows. Linked nodes tell what they heard of it before."""
+    told = await api.get("/v1/nodes")
+    heads = {one["node"]: msgspec.convert(one["audit"], Head) for one in told if one["audit"]}
     head: Head | Fault = Head()
-    begin = 0
+    begin, others = 0, list[str]()
     while isinstance(head, Head) and (part := await api.ask("GET", f"/v1/audit?from={begin}", None)):
         head, begin = verify(part.splitlines(), head), begin + len(part)
+        others += contradicted(part.splitlines(), heads) if isinstance(head, Head) else ()
+    for node in others:
+        print(f"audit: {node} heard another line {heads[node].n} before: the audit was rewritten, or the node lies")
     print(f"audit: {head}" if isinstance(head, Fault) else f"audit: {head.n} lines hold, head {head.hash}")
-    return FAILED if isinstance(head, Fault) else DONE
+    return FAILED if isinstance(head, Fault) or others else DONE
 
 
 async def page(api: HubApi, port: int) -> int:

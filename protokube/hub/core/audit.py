@@ -6,7 +6,7 @@ A line is JSON; `hash` is the SHA-256 of the line before's hash and this line wi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -75,6 +75,18 @@ def judge_head(kept: Head, said: Head) -> str | None:
     if said.n == kept.n and said.hash != kept.hash:
         return f"line {said.n} of the hub's audit is another one than before: it was rewritten"
     return None
+
+
+def contradicted(lines: Iterable[bytes], heads: Mapping[str, Head]) -> Iterator[str]:
+    """Nodes that heard another line than the audit has at that place. `lines` hold (verify); `heads` by node.
+
+    An audit that was rewritten, and has grown since, holds by itself: only who heard it before can tell.
+    """
+    wanted = {head.n for head in heads.values()}
+    for line in lines:
+        read = msgspec.json.decode(line, type=Line)
+        if read.n in wanted:
+            yield from (node for node, head in heads.items() if head.n == read.n and head.hash != read.hash)
 
 
 def _hash(entry: Entry) -> str:

@@ -61,7 +61,10 @@ class Ack(Struct, frozen=True, tag_field="type", tag="ack"):
 
 
 class NodeHello(Struct, frozen=True, tag_field="type", tag="hello", omit_defaults=True):
-    """The node's first frame. `running` and `done`: commands that it has and the hub may not know of."""
+    """The node's first frame. `running` and `done`: commands that it has and the hub may not know of.
+
+    `audit`: the end of the hub's audit as it was at the link before.
+    """
 
     node: str
     boot_id: str
@@ -72,6 +75,7 @@ class NodeHello(Struct, frozen=True, tag_field="type", tag="hello", omit_default
     running: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
     held: bool = False
+    audit: Head = Head()
 
 
 class Event(Struct, frozen=True, tag_field="type", tag="event"):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protokube.core.model import Fault
-from protokube.hub.core.audit import NOTHING, Head, append, judge_head, verify
+from protokube.hub.core.audit import NOTHING, Head, append, contradicted, judge_head, verify
 
 
 def chain(length: int) -> tuple[list[bytes], Head]:
@@ -75,3 +75,9 @@ def test_a_hub_that_cuts_or_rewrites_its_audit_is_seen_by_who_heard_its_head() -
     assert judge_head(head, Head(9, "f" * 64)) is None  # longer; only the lines between can prove it
     assert "has 4 lines, and had 5" in (judge_head(head, chain(4)[1]) or "")
     assert "rewritten" in (judge_head(head, Head(5, "0" * 64)) or "")
+
+
+def test_an_audit_that_was_rewritten_and_has_grown_is_told_by_who_heard_it_before() -> None:
+    lines, _ = chain(9)
+    heard = {"n0": Head(), "n1": chain(5)[1], "n2": chain(9)[1], "n3": Head(5, "f" * 64), "n4": Head(5, "e" * 64)}
+    assert list(contradicted(lines, heard)) == ["n3", "n4"]

@@ -24,12 +24,13 @@ STYLED := protokube nodeup release tests benchmarks examples examples/demo
 # Programs under test start as they do where they are installed: with bytecode, which this variable forbids to write.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock demo test test-fast test-vm test-boot test-cluster test-browser pyz deb safety lint bench clean
+.PHONY: help setup lock demo test test-fast test-etcd test-vm test-boot test-cluster test-browser pyz deb safety lint bench clean
 
 help:
 	@echo 'make demo       a bare machine becomes a node, on sparse files; leaves nothing behind (KEEP=1 keeps it; see docs/control-plane.md for KUBERNETES)'
 	@echo 'make test       all tests: real disks, systemd, etcd, name servers, in namespaces of their own'
 	@echo 'make test-fast  the tests that need no root'
+	@echo 'make test-etcd  clusters of three etcd members that are moved, replaced, upgraded, restored (minutes)'
 	@echo 'make test-vm    a virtual machine with a real udev and NVMe disks (fetches Debian; minutes; not part of test)'
 	@echo 'make safety     every claim about disks against its full set of cases, as one table (minutes; a sample is in test)'
 	@echo 'make lint       ruff, mypy --strict, import contracts'
@@ -71,6 +72,11 @@ test: setup build/containerd/made build/etcd/made build/redis/made
 
 test-fast: setup build/containerd/made build/redis/made
 	$(PYTEST) -n $(WORKERS) -m 'not root' $(ARGS)
+
+# Half as many at a time as elsewhere: each test has three machines, whose etcd elects anew when it starves.
+test-etcd: setup build/etcd/made
+	@test "$$(id -u)" = 0 || { echo 'make test-etcd needs root' >&2; exit 1; }
+	$(PRIVATE) $(PYTEST) -n $$(( ($(WORKERS) + 1) / 2 )) --dist loadgroup tests/etcd $(ARGS)
 
 test-vm: setup build/vm/made build/image/made
 	@test "$$(id -u)" = 0 || { echo 'make test-vm needs root' >&2; exit 1; }

@@ -59,7 +59,8 @@ class Wanted(Struct, frozen=True):
     the store and etcd are to be asked. `served`: our own members whose client port to ask, since they are to restart.
     `health`: how to ask after our etcd clusters, for the report.
     `kept`: the cluster, and those of its etcd clusters of which the store may have backups.
-    `objects`: what to ask this node's API server for. `endpoints`: of this node, to ask for health.
+    `objects`: what to ask this node's API server for. `endpoints`: of this node, to ask for health. `runtimes`: units
+    of container runtimes to read.
     """
 
     disks: tuple[CloudVolume, ...] = ()
@@ -77,6 +78,7 @@ class Wanted(Struct, frozen=True):
     kept: tuple[str, tuple[str, ...]] = ("", ())
     health: tuple[HealthQuestion, ...] = ()
     endpoints: frozenset[str] = frozenset()
+    runtimes: frozenset[str] = frozenset()
 
 
 class Assessment(Struct, frozen=True):
@@ -113,7 +115,9 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
             from protokube.core.assess_control_plane import assess_joined
 
             proxy = assess_joined(config, observed)
-        wanted = Wanted(kubeconfig=_kubeconfig(config), endpoints=proxy.ask if proxy else frozenset())
+        wanted = Wanted(kubeconfig=_kubeconfig(config))
+        if proxy is not None:
+            wanted = replace(wanted, endpoints=proxy.ask, runtimes=proxy.units)
         return Assessment(findings, kubelet=kubelet, control_plane=proxy, wanted=wanted)
     disks = assess_disks(config.disks, storage, history.attachments, (volumes, read_accepted(node.files)))
     named = names_with_addresses(observed.records)
@@ -159,7 +163,7 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         plane = assess_control_plane(config, observed, (volumes, pki, etcd), api_names[0])
         objects = assess_objects(config, observed, (volumes, pki), api_names)
     if plane is not None:
-        wanted = replace(wanted, endpoints=plane.ask)
+        wanted = replace(wanted, endpoints=plane.ask, runtimes=plane.units)
     if objects is not None:
         wanted = replace(wanted, objects=tuple(one.key for one in objects.wanted))
     return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, plane, wanted)

@@ -55,6 +55,7 @@ def assess_control_plane(
         _certificates(observed),
         observed.endpoints,
         observed.cloud.peers,
+        observed.runtimes if config.kubelet.is_kubelet else None,
     )
     return assess_pods(config.components, facts, before, api_name)
 
@@ -63,7 +64,9 @@ def assess_joined(config: NodeConfig, observed: Observed) -> ControlPlaneAssessm
     """Judge what of the control plane runs on a node that joins one; None where kubelet doesn't run its pods."""
     if config.kubelet.api is None or config.components is None or not config.kubelet.is_kubelet:
         return None
-    facts = ControlPlaneFacts(observed.at, observed.node, observed.kubelet, {}, observed.endpoints)
+    facts = ControlPlaneFacts(
+        observed.at, observed.node, observed.kubelet, {}, observed.endpoints, runtimes=observed.runtimes
+    )
     return assess_worker(config.components, facts, observed.cloud.instance, config.kubelet.api)
 
 

@@ -14,7 +14,7 @@ from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import PeerAnswers, ServedEtcd
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Moment, Unknown
-from protokube.core.node.model import NodeFacts
+from protokube.core.node.model import NodeFacts, UnitState
 from protokube.core.objects.model import ObjectFacts
 from protokube.core.pki.model import PkiFacts
 from protokube.core.volumes.model import CloudSnapshot
@@ -45,3 +45,4 @@ class Observed(Struct, frozen=True):
     objects: ObjectFacts = ObjectFacts()
     health: Mapping[str, ClusterView] = {}
     kept: Mapping[str, KeptBackups | Unknown] = {}
+    runtimes: Mapping[str, UnitState | Unknown] = {}

@@ -36,6 +36,7 @@ from protokube.observe.wanted import (
     read_endpoints,
     read_kept,
     read_objects,
+    read_runtimes,
     read_served,
 )
 from protokube.ports import Readers
@@ -138,6 +139,7 @@ class Observer:
             read_served,
             read_kept,
             read_names,
+            read_runtimes,
             read_endpoints,
         )
         while (
@@ -171,6 +173,7 @@ class Observer:
             read_names,
             read_backups,
             read_objects,
+            read_runtimes,
             read_endpoints,
             read_endpoints,  # a component that isn't up may have a cause elsewhere, which is asked for then
         ):

@@ -106,6 +106,16 @@ def read_endpoints(asker: Asker, view: View, _facets: frozenset[Facet]) -> Obser
     return replace(view.observed, endpoints={**known, **answers})
 
 
+def read_runtimes(asker: Asker, view: View, _facets: frozenset[Facet]) -> Observed | None:
+    """The units of container runtimes, where it matters whether kubelet can have started a pod."""
+    services, known = asker.readers.services, view.observed.runtimes
+    unread = sorted(view.judged.wanted.runtimes - known.keys())
+    if not unread or services is None:
+        return None
+    found = asker.read({unit: partial(services.state, unit) for unit in unread})
+    return replace(view.observed, runtimes={**known, **found})
+
+
 def read_objects(asker: Asker, view: View, facets: frozenset[Facet]) -> Observed | None:
     """The objects again, after some were applied."""
     asked = view.observed.objects.asked and view.judged.objects is not None

@@ -513,8 +513,9 @@ class Healths(Port):
                 raise ProviderError(f"GET {url}: connection refused")
             link = node.files.get(f"/etc/kubernetes/manifests/{component}.manifest")
             pod = node.files.get(link.target) if isinstance(link, Link) else None
-            runs = isinstance(pod, File) and node.kubelet_runs
-            if not node.kubelet_runs and component in node.leftover:
+            starts = node.kubelet_runs and all(one.active == "active" for one in node.runtimes.values())
+            runs = isinstance(pod, File) and starts
+            if not starts and component in node.leftover:
                 return Health(200, "ok")
             if not runs or any(word in str(pod) for word in node.bad_words):
                 raise ProviderError(f"GET {url}: connection refused")
@@ -537,7 +538,9 @@ class Probe(Port):
 class Services(Port):
     def state(self, unit: str) -> UnitState:
         with self._process.reading("unit"):
-            assert unit == KUBELET and self._node.unit is not None
+            if unit != KUBELET:
+                return self._node.runtimes.get(unit, UnitState("not-found", "inactive", "dead"))
+            assert self._node.unit is not None
             return self._node.unit
 
     def program(self, unit: str) -> str | None:

@@ -120,6 +120,7 @@ class Node(Struct):
     files: dict[str, FileState] = field(default_factory=dict)
     records: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     unit: UnitState | None = None
+    runtimes: dict[str, UnitState] = field(default_factory=dict)
     up: bool = True
     certificates: dict[str, Certificate | Damaged | Unknown] = field(default_factory=dict)
     clock_in_sync: bool = True
@@ -335,6 +336,10 @@ class World:
         for node in self.nodes.values():
             if node.unit is not None and node.unit.started_at is not None:
                 node.unit = replace(node.unit, started_at=node.unit.started_at - seconds)
+            node.runtimes = {
+                name: replace(one, started_at=None if one.started_at is None else one.started_at - seconds)
+                for name, one in node.runtimes.items()
+            }
             node.files = {
                 path: replace(state, mtime_ns=state.mtime_ns - past) if isinstance(state, File | Link) else state
                 for path, state in node.files.items()

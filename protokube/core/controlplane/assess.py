@@ -81,7 +81,7 @@ def assess(
     own = members if here else None
     plane = _Plane(settings, version, node, pki.ready, own, situation, volumes.instance.id, others)
     verdicts = tuple(plane.judge(volumes.instance.instance_group, api_name))
-    return ControlPlaneAssessment(verdicts, situation.asked, findings)
+    return ControlPlaneAssessment(verdicts, situation.asked, findings, situation.units)
 
 
 class _Plane(Struct, frozen=True):
@@ -148,7 +148,7 @@ class _Plane(Struct, frozen=True):
             self.situation.findings.wait(component, problem, external=True)
             return None
         if component == API_SERVER and (waits := tuple(self._turn(one))):
-            self.situation.changing = component
+            # The others go on meanwhile: an API server elsewhere that never comes back must not hold them up.
             self.situation.findings.wait(component, f"it isn't changed: {'; '.join(waits)}", external=True)
             return None
         return judge(self.situation, one, self._gate(component), self._excuses(component, here))

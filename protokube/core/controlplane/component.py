@@ -14,13 +14,15 @@ from msgspec.structs import replace
 from protokube.core.controlplane.model import ComponentVerdict, ControlPlaneFacts, FileWanted, Health
 from protokube.core.controlplane.paths import condemned_path, configuration_dir, good_path, pod_path
 from protokube.core.model import Unknown
-from protokube.core.node.model import Absent, File, FileState, Link
+from protokube.core.node.model import Absent, File, FileState, Link, UnitState
 from protokube.core.steps import Findings
 
 SETTLED = 60.0
 """Seconds after a change from which on an answer is the new process's: kubelet gives the old one 30 s to end."""
 PATIENCE = 300.0
 """Seconds within which a changed component comes up: kubeadm's startup probe gives it 250."""
+RUNTIMES = frozenset({"containerd.service", "crio.service"})
+"""The units of container runtimes: without one kubelet starts no pod, while the containers from before go on."""
 LONG_AGO = 86400.0
 """A change that seems to be so old tells of a clock that was set, or of a node that was off: it condemns no pod."""
 
@@ -47,13 +49,15 @@ class Candidate(Struct, frozen=True):
 class Situation(Struct):
     """What all components share while they are judged.
 
-    `changing` is the component that is on its way: the others wait. `asked` are health endpoints to ask.
+    `changing` is the component that is on its way: the others wait. `asked` are health endpoints to ask, `units`
+    those to read.
     """
 
     facts: ControlPlaneFacts
     findings: Findings
     changing: str | None = None
     asked: frozenset[str] = frozenset()
+    units: frozenset[str] = frozenset()
 
     def state(self, path: str) -> FileState:
         """What stands at a path."""
@@ -67,8 +71,8 @@ class Situation(Struct):
         return state.text if isinstance(state, File) else None
 
     def ages(self, manifest: str) -> tuple[float, ...] | None:
-        """Seconds since a link was made and, where protokube manages kubelet's unit, since kubelet was started; None
-        while that unit isn't active."""
+        """Seconds since a link was made and, where protokube manages kubelet's unit, since kubelet and its container
+        runtime were started; None while one of these units isn't active."""
         link, unit = self.state(manifest), self.facts.node.unit
         assert isinstance(link, Link)
         made = self.facts.at.now - link.mtime_ns / 1e9
@@ -76,7 +80,22 @@ class Situation(Struct):
             return (made,)
         if isinstance(unit, Unknown) or unit.active != "active" or unit.started_at is None:
             return None
-        return made, self.facts.at.now - unit.started_at
+        runtimes = self._runtimes()
+        return None if runtimes is None else (made, *(self.facts.at.now - at for at in (unit.started_at, *runtimes)))
+
+    def _runtimes(self) -> tuple[float, ...] | None:
+        """When the container runtimes of which there is a unit were started; None while none of them is active, or
+        they weren't read yet."""
+        known = self.facts.runtimes
+        if known is None:
+            return ()
+        self.units |= RUNTIMES
+        if not known.keys() >= RUNTIMES:
+            return None
+        there = [one for one in known.values() if isinstance(one, Unknown) or one.load == "loaded"]
+        active = [one for one in there if isinstance(one, UnitState) and one.active == "active"]
+        starts = tuple(one.started_at for one in active if one.started_at is not None)
+        return starts if starts or not there else None
 
     def ill(self, subject: str, url: str) -> str | None:
         """Why something isn't healthy by its own word; None when it is. One that wasn't asked yet isn't."""
@@ -187,7 +206,9 @@ def _runs(
         # What answers now is the pod before, which kubelet would have ended: containers outlive it.
         situation.changing = situation.changing or one.component
         situation.findings.wait(
-            one.component, "kubelet isn't running, and hasn't started this pod yet", external=True
+            one.component,
+            "kubelet or its runtime isn't running, and this pod wasn't started yet",
+            external=True,
         )
         return verdict
     ill = situation.ill(one.component, one.health)

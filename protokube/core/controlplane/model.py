@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from protokube.core.component.model import Layer
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Fault, Moment, Unknown
-from protokube.core.node.model import NodeFacts
+from protokube.core.node.model import NodeFacts, UnitState
 from protokube.core.pki.model import Certificate, Damaged
 from protokube.core.steps import Findings
 from protokube.core.volumes.model import Peer
@@ -87,7 +87,8 @@ class Health(Struct, frozen=True, tag=True):
 
 class ControlPlaneFacts(Struct, frozen=True):
     """The facts that the control plane is judged by. `health`: URL → the answer, of those that were asked.
-    `peers`: what the cloud says about the machines with etcd volumes."""
+    `peers`: what the cloud says about the machines with etcd volumes. `runtimes`: units of container runtimes, those
+    that were read; None where kubelet isn't what starts the pods."""
 
     at: Moment
     node: NodeFacts
@@ -95,6 +96,7 @@ class ControlPlaneFacts(Struct, frozen=True):
     certificates: Mapping[str, Certificate | Damaged | Unknown] = {}
     health: Mapping[str, Health | Unknown] = {}
     peers: tuple[Peer, ...] | Unknown = ()
+    runtimes: Mapping[str, UnitState | Unknown] | None = None
 
 
 class FileWanted(Struct, frozen=True):
@@ -123,8 +125,9 @@ class ComponentVerdict(Struct, frozen=True):
 
 
 class ControlPlaneAssessment(Struct, frozen=True):
-    """The judgement of the control plane. `ask`: health endpoints to ask."""
+    """The judgement of the control plane. `ask`: health endpoints to ask; `units`: those to read."""
 
     verdicts: tuple[ComponentVerdict, ...] = ()
     ask: frozenset[str] = frozenset()
     findings: Findings = field(default_factory=Findings)
+    units: frozenset[str] = frozenset()

@@ -69,7 +69,7 @@ def assess_worker(
     manifest = f"{settings.manifest_dir}/{PROXY}.manifest"
     one = Candidate(PROXY, text, tuple(files), health_url(rendered), manifest)
     verdict = judge(situation, one, iter(()), _excuses(facts))
-    return ControlPlaneAssessment((verdict,), situation.asked, findings)
+    return ControlPlaneAssessment((verdict,), situation.asked, findings, situation.units)
 
 
 def _excuses(facts: ControlPlaneFacts) -> Iterator[str]:

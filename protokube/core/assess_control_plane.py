@@ -5,7 +5,7 @@ Most nodes have none of it, and never load this module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from protokube.core.component.schema import parse_version
 from protokube.core.controlplane.assess import assess as assess_pods
@@ -99,6 +99,11 @@ def _objects_input(config: NodeConfig, observed: Observed, volumes: VolumesAsses
     return ObjectsInput(volumes.instance.name, url, observed.objects.ca, known, dns)
 
 
+def names_of(peers: Iterable[Peer]) -> frozenset[str]:
+    """The names of control-plane machines and of their nodes, which may have no Node object yet, in lower case."""
+    return frozenset(name.lower() for one in peers for name in (one.instance, one.name) if name)
+
+
 def _reserved(
     config: NodeConfig, volumes: VolumesAssessment, api_names: tuple[str, ...], peers: tuple[Peer, ...] | Unknown
 ) -> Reserved:
@@ -108,7 +113,7 @@ def _reserved(
     others = [] if isinstance(peers, Unknown) else peers
     return Reserved(
         frozenset(addresses).union(*((*one.internal, *one.external) for one in others)),
-        frozenset(names).union(one.instance.lower() for one in others),
+        frozenset(names) | names_of(others),
         frozenset({networking.domain.lower()}),
     )
 

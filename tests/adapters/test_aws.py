@@ -265,6 +265,7 @@ def test_peers_are_this_machine_and_the_holders_with_their_addresses(lab: Lab) -
     assert theirs.internal == (described["PrivateIpAddress"],)
     assert theirs.external == (described["PublicIpAddress"],)
     assert theirs.state is PeerState.RUNNING
+    assert theirs.name == described["PrivateDnsName"], "its node's name, which no machine that joins may have"
 
 
 def test_holders_of_other_clusters_are_no_peers(lab: Lab) -> None:

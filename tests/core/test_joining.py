@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from protokube.core.assess_control_plane import names_of
 from protokube.core.objects.joining import joins, judge
 from protokube.core.objects.model import BOOTSTRAPPERS
 from protokube.core.objects.requests import CLIENT, SERVING, Known, Request, RequestNames, Reserved, Verdict
+from protokube.core.volumes.model import Peer
 
 KNOWN = Known(frozenset({"w1"}), {"anyone": "", "forwtw": "w2", "forwon": "w1", "forapi": "cp"}, frozenset({"w8"}))
 RESERVED = Reserved(names=frozenset({"cp", "api.dev.example.com"}), domains=frozenset({"cluster.local"}))
@@ -84,3 +86,8 @@ def test_requests_of_other_hands_are_left_to_them() -> None:
     assert not joins(replace(GOOD, signer=SERVING))
     assert not joins(replace(GOOD, user="system:node:w1", groups=("system:nodes",)))
     assert not joins(replace(GOOD, groups=("system:bootstrappers:kubeadm:default-node-token",)))
+
+
+def test_the_node_names_of_control_plane_machines_are_theirs_where_the_cloud_has_other_names() -> None:
+    peers = (Peer("i-1", (), name="ip-10-0-0-1.ec2.internal"), Peer("N2", ()))
+    assert names_of(peers) == {"i-1", "ip-10-0-0-1.ec2.internal", "n2"}

@@ -279,7 +279,7 @@ class AwsCloud:
         """
         found = {facts.id: facts for facts in self._ec2.instances(sorted(holders | known.found.keys()))}
         peers = {
-            id_: Peer(id_, facts.internal, facts.external, facts.state)
+            id_: Peer(id_, facts.internal, facts.external, facts.state, name=facts.dns_name.rstrip(".").lower())
             for id_, facts in found.items()
             if id_ in holders or facts.state is PeerState.TERMINATED
         }

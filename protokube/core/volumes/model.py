@@ -123,7 +123,8 @@ class Peer(Struct, frozen=True):
     """A machine with etcd volumes (this one included).
 
     `members` maps an etcd cluster's key to its member there, for machines whose disks are not listed as volumes.
-    Elsewhere a peer's members follow from the volumes attached to it.
+    Elsewhere a peer's members follow from the volumes attached to it. `name` is its node's name where that isn't
+    `instance` and the cloud tells it; this machine's own stands in `Instance`.
     """
 
     instance: str
@@ -131,6 +132,7 @@ class Peer(Struct, frozen=True):
     external: tuple[str, ...] = ()
     state: PeerState = PeerState.RUNNING
     members: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
 
 
 class CloudSnapshot(Struct, frozen=True):

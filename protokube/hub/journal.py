@@ -11,16 +11,19 @@ from msgspec import Struct
 
 from protokube.agent.files import append, sync_directory, write_atomically
 from protokube.errors import ProviderError, explain
-from protokube.hub.core.checks import Body, read_body
 from protokube.hub.core.course import forgettable
 from protokube.hub.core.messages import Event
 
 
 class Taken(Struct, frozen=True):
-    """A command as it came. `digest` tells its body from another with the same id; `at`: seconds since the epoch."""
+    """A command as it came. `digest` tells its body from another with the same id; `at`: seconds since the epoch.
+
+    A refused one has its verb alone: its body is never asked for again.
+    """
 
     id: str
     digest: str
+    verb: str
     body: str
     sent_by: str
     signer: str
@@ -102,7 +105,6 @@ class Journal:
 
 
 def _spelled(record: Record) -> str:
-    body = read_body(record.taken.body)
     end = record.events[-1] if record.events else None
     said = "taken" if end is None else str(end.data.get("outcome", end.kind))
-    return f"{body.verb if isinstance(body, Body) else '?'}: {said}"
+    return f"{record.taken.verb}: {said}"

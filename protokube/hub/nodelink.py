@@ -18,6 +18,7 @@ from protokube.core.model import Fault, Unknown
 from protokube.errors import ProtokubeError, ProviderError, explain
 from protokube.hub.core.audit import Head, judge_head
 from protokube.hub.core.messages import (
+    DEAD,
     EXPELLED,
     LARGEST,
     PING,
@@ -26,7 +27,6 @@ from protokube.hub.core.messages import (
     Ack,
     Cancel,
     FromHub,
-    FromNode,
     HubHello,
     NodeHello,
     Send,
@@ -37,6 +37,7 @@ from protokube.hub.core.reconnect import GIVEN_UP, Tries, lost, pause
 from protokube.hub.core.renewal import Heard, believable, due, retry_pause
 from protokube.hub.hubclient import HubRefusedError, explained, own_context, renew
 from protokube.hub.keyring import Keyring, Own
+from protokube.hub.outbox import Outbox
 from protokube.hub.runner import Runner
 
 OUT = ("evicted", "banned", "cloned", "expired", "unknown", "replaced")
@@ -120,7 +121,8 @@ class NodeLink:
         self._heard: Heard | None = None
         self._head = Head()
         """The end of the hub's audit as it was at the link before: operators compare."""
-        self._frames: asyncio.Queue[FromNode] | None = None
+        self._frames: Outbox | None = None
+        self._last_link = 0.0
         self._own: Own | None = None
         self._renewals_failed = 0
 
@@ -131,7 +133,7 @@ class NodeLink:
     def changed(self) -> None:
         """Tell the hub again how this node is."""
         if self._frames is not None and self._own is not None:
-            self._frames.put_nowait(self._hello(self._own))
+            self._frames.put(self._hello(self._own))
 
     async def run(self) -> None:
         """Keep the link up. Raises OutError, NoLinkError, or what broke the runner."""
@@ -148,7 +150,7 @@ class NodeLink:
             await self._runner.close()
 
     async def _links(self) -> None:
-        tries, last_link = Tries(), self._chances.boot_time()
+        tries, self._last_link = Tries(), self._chances.boot_time()
         while True:
             own = await asyncio.to_thread(self._keyring.load)
             if own is None or isinstance(own, Unknown):
@@ -157,7 +159,6 @@ class NodeLink:
             self._own = own
             try:
                 lasted = await self._once(own)
-                last_link = self._chances.boot_time()
                 tries = Tries() if lasted is None else lost(tries, lasted)
             except HubRefusedError as error:
                 if error.rule == "banned":
@@ -173,7 +174,7 @@ class NodeLink:
                 log.warning("no link: %s", error)
                 self._told(f"no link: {error}")
                 tries = lost(tries, 0.0)
-            if self._chances.boot_time() - last_link > GIVEN_UP:
+            if self._chances.boot_time() - self._last_link > GIVEN_UP:
                 raise NoLinkError(f"no link for {GIVEN_UP:.0f} s")
             await asyncio.sleep(pause(tries, self._chances.fraction()))
 
@@ -216,6 +217,8 @@ class NodeLink:
                 code = await self._talk(ws, own)
             finally:
                 self._runner.unlinked()
+                if self._frames is not None:
+                    self._last_link = self._chances.boot_time()
                 self._frames = None
                 await ws.close()
             return code, self._chances.boot_time() - began
@@ -235,10 +238,10 @@ class NodeLink:
         if not isinstance(hello, HubHello):
             raise ProviderError(f"the hub's first frame isn't a hello: {str(hello)[:200]}")
         await asyncio.to_thread(self._believe, hello, own)
-        frames: asyncio.Queue[FromNode] = asyncio.Queue()
+        frames = Outbox()
         self._frames = frames
-        frames.put_nowait(self._hello(own))
-        await self._runner.linked(hello.seen, frames.put_nowait)
+        frames.put(self._hello(own))
+        await self._runner.linked(hello.seen, frames.put)
         self._told(f"linked to {own.hub.name}")
         log.info("linked to %s at %s:%d", own.hub.name, own.hub.host, own.hub.port)
         tasks = [asyncio.create_task(self._read(ws)), asyncio.create_task(self._write(ws, frames))]
@@ -291,13 +294,17 @@ class NodeLink:
             case Fault():
                 raise ProviderError(f"the hub sent garbage: {str(frame)[:200]}")
 
-    async def _write(self, ws: ClientWebSocketResponse, frames: asyncio.Queue[FromNode]) -> int:
-        while True:
-            frame = await frames.get()
+    async def _write(self, ws: ClientWebSocketResponse, frames: Outbox) -> int:
+        while (frame := await frames.get()) is not None:
             try:
-                await ws.send_str(encode(frame))
+                async with asyncio.timeout(DEAD):
+                    await ws.send_str(encode(frame))
             except (ConnectionError, aiohttp.ClientError):
                 return self._closed(ws)
+            except TimeoutError:
+                break
+        log.warning("the hub takes frames too slowly: the link ends, and the next one goes on from there")
+        return self._closed(ws)
 
     async def _renew_when_due(self, own: Own) -> int:
         """Renew beside the link; then the link ends, and the next one uses the new certificate."""

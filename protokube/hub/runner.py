@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from protokube.core.model import Fault
 from protokube.errors import ProviderError
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.backlog import Backlog
 from protokube.hub.core.checks import READS, Body, Order, Refusal, Situation, Unsigned, digest, judge, read_body
 from protokube.hub.core.course import Ends, Outcome, after_restart
 from protokube.hub.core.messages import Event, EventKind, Send, chunks
+from protokube.hub.core.pace import Pace, paced
 from protokube.hub.core.policy import Policy, signing_key
 from protokube.hub.core.verbs import VERBS, Arguments, read_arguments
 from protokube.hub.journal import Journal, Taken
@@ -89,6 +91,7 @@ class Runner:
         self._reads = asyncio.Semaphore(READS)
         self._send: Callable[[Event], None] | None = None
         self._settled = False
+        self._pace = Pace()
 
     # --- the link ---
 
@@ -142,6 +145,13 @@ class Runner:
         if isinstance(made, Refusal) and known is not None:
             self._outside(body.id, made)  # that id's record is another command's
             return
+        unheard = sum(backlog.size for backlog in self._backlogs.values())
+        kept = len(sent.body) if isinstance(made, Order) else 0
+        pace = paced(self._pace, asyncio.get_running_loop().time(), kept, unheard)
+        if isinstance(pace, str):
+            self._outside(body.id, Refusal("pace", (Fault("command", pace),), body.id))
+            return
+        self._pace = pace
         self._keep(sent, body, made)
         if isinstance(made, Order):
             self._start(made)
@@ -199,8 +209,9 @@ class Runner:
 
     def _keep(self, sent: Send, body: Body, made: Order | Refusal) -> None:
         signer = made.signer if isinstance(made, Order) else ""
-        taken = Taken(body.id, digest(sent.body), sent.body, sent.sent_by[:200], signer, self._clocks.wall())
         word: EventKind = "refused" if isinstance(made, Refusal) else "accepted"
+        text, now = "" if isinstance(made, Refusal) else sent.body, self._clocks.wall()
+        taken = Taken(body.id, digest(sent.body), body.verb[:64], text, sent.sent_by[:200], signer, now)
         why = f" ({made.check})" if isinstance(made, Refusal) else ""
         self._audit.write(f"hub for {sent.sent_by[:64]}", f"{body.verb[:64]} {word}{why}", body.id)
         data = _refused(made) if isinstance(made, Refusal) else {"signer": signer} if signer else {}

@@ -14,11 +14,13 @@ import pytest
 
 from protokube.errors import ProviderError
 from protokube.hub.auditfile import AuditFile
+from protokube.hub.core import pace
 from protokube.hub.core.checks import Mode, Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.messages import Event, Send
 from protokube.hub.core.policy import Policy
 from protokube.hub.journal import Journal, Taken
+from protokube.hub.outbox import Outbox
 from protokube.hub.runner import Clocks, End, Runner, Say
 from tests.hub.core.commands import ID, OTHER, body, event
 
@@ -91,7 +93,7 @@ def test_a_refused_command_never_runs_wherever_the_program_was_killed(
 @pytest.mark.parametrize("verb", ["sync", "self-destruct"])
 def test_a_record_without_a_verdict_ends_as_failed(tmp_path: Path, verb: str) -> None:
     async def test() -> None:
-        taken = Taken(ID, "digest", body(verb), "the hub", "", 1001.0)
+        taken = Taken(ID, "digest", verb, body(verb), "the hub", "", 1001.0)
         line = {"taken": {name: getattr(taken, name) for name in taken.__struct_fields__}}
         (tmp_path / "journal.jsonl").write_text(json.dumps(line) + "\n")
         ran: list[str] = []
@@ -132,7 +134,7 @@ def test_a_full_disk_leaves_the_records_readable(
 
     def keep(own: str) -> None:
         journal.take(
-            Taken(own, "digest", body("plan", id=own), "anna", "", 1001.0), Event(own, 1, "accepted", 1001.0)
+            Taken(own, "digest", "plan", body("plan", id=own), "anna", "", 1001.0), Event(own, 1, "accepted", 1001.0)
         )
         audit.write("anna", "plan", own)
 
@@ -151,3 +153,44 @@ def test_a_full_disk_leaves_the_records_readable(
     assert list(again.records) == [ID, OTHER]
     assert len(again.records[ID].events) == (2 if room is None else 1)
     assert AuditFile(tmp_path / "audit.jsonl", lambda: 1001.0).head().n == (3 if room is None else 2)
+
+
+def test_a_hub_that_sends_without_end_fills_neither_disk_nor_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(pace, "COMMANDS", 3)
+        heard: list[Event] = []
+        program = Program(tmp_path, [], heard)
+        await program.linked()
+        for number in range(9):
+            own = f"{number}{ID[1:]}"
+            await program.runner.take(Send(body("sync", id=own, nodes=["node-a", "x" * 9999]), "the hub"))
+        assert [one.data["check"] for one in heard] == ["policy"] * 3 + ["pace"] * 6
+        assert all(one.seq == 0 for one in heard[3:])  # no part of a command's record
+        assert len(program.journal.records) == 3 and program.journal.last(1) == ["sync: refused"]
+        assert (tmp_path / "journal.jsonl").stat().st_size < 5000  # a refused body isn't kept
+
+    asyncio.run(test())
+
+
+def test_the_pace_is_by_number_by_size_and_by_what_waits() -> None:
+    one = pace.paced(pace.Pace(), 1000.0, 5, 0)
+    assert one == pace.Pace(1000.0, 1, 5)
+    full = pace.Pace(1000.0, pace.COMMANDS, 5)
+    assert isinstance(pace.paced(full, 1599.0, 1, 0), str)
+    assert pace.paced(full, 1600.0, 1, 0) == pace.Pace(1600.0, 1, 1)
+    assert isinstance(pace.paced(pace.Pace(1000.0, 1, pace.BYTES), 1001.0, 1, 0), str)
+    assert isinstance(pace.paced(pace.Pace(), 1000.0, 1, pace.UNHEARD), str)
+
+
+def test_a_full_outbox_sends_what_it_has_and_ends_the_link() -> None:
+    async def test() -> None:
+        outbox = Outbox(2)
+        for number in range(4):
+            outbox.put(event(number, "log"))
+        first, second = await outbox.get(), await outbox.get()
+        outbox.put(event(5, "log"))
+        assert (first, second, await outbox.get()) == (event(0, "log"), event(1, "log"), None)
+
+    asyncio.run(test())

@@ -12,9 +12,12 @@ from protokube.agent.clock import boot_time
 from protokube.agent.wiring import boot
 from protokube.errors import ConfigError, ProtokubeError, ProviderError
 from protokube.hub import cli_node
+from protokube.hub.core.messages import HubHello
+from protokube.hub.core.reconnect import GIVEN_UP
 from protokube.hub.nodelink import OutError
 from protokube.hub.nodewiring import Place, Undoing
 from protokube.hub.verbs.programs import Programs
+from tests.hub import lab
 from tests.hub.lab import until
 from tests.hub.test_config import NEW, OLD, Machine, order
 
@@ -92,3 +95,25 @@ def test_who_is_put_out_takes_back_its_trial_and_waits_for_its_hold_s_end(
     with pytest.raises(OutError):
         node.kept()
     assert node.undone() and ended == [OLD]  # the hold's end was waited for
+
+
+def test_minutes_without_a_link_count_from_its_end_however_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = [0.0]
+    monkeypatch.setattr(lab, "boot_time", lambda: boot_time() + ahead[0])
+
+    async def test() -> None:
+        made = lab.Lab(tmp_path / "hub")
+        async with made.hub() as hub:
+            node = lab.Node(made, "n0", {})
+            await node.enrol(hub.token("n0"))
+            async with node.running() as task:
+                await until(lambda: node.linked(hub))
+                ahead[0] = made.ahead = 10 * GIVEN_UP  # it was up for so long
+                count = len(node.said)
+                hub.desk.links["n0"].put(HubHello("second", made.clock(), hub.audit.head()))
+                await until(lambda: task.done() or (node.said[count:] and node.said[-1].startswith("linked")))
+                assert not task.done()
+
+    asyncio.run(test())

@@ -22,6 +22,11 @@ class Backlog:
         for event in events:
             self.add(event)
 
+    @property
+    def size(self) -> int:
+        """Bytes of its events."""
+        return self._size
+
     def add(self, event: Event) -> None:
         """Keep one more event; the oldest output makes room."""
         self._put(len(self._events), event)

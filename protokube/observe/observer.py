@@ -169,8 +169,8 @@ class Observer:
             read_certificates,
             read_authorities,
             read_served,
-            read_kept,
             read_names,
+            read_kept,  # a cluster may be born by what the peers have just answered
             read_backups,
             read_objects,
             read_runtimes,

@@ -33,7 +33,7 @@ CLUSTER = "dev.example.com"
 
 def running(folder: Path, binaries: Path) -> Etcd:
     (folder / "etcd").mkdir()
-    return Etcd(folder / "etcd", more={"PATH": f"{binaries}:{os.environ['PATH']}"})
+    return Etcd(folder / "etcd", binaries=binaries)
 
 
 @pytest.fixture

@@ -97,8 +97,6 @@ def _misfits(given: argparse.Namespace) -> None:
         raise UsageError(f"{wish}{reason}: leave {', '.join(others)} out")
     if given.detailed_exitcode and not given.dry_run:
         raise UsageError("--detailed-exitcode is about --dry-run: add that, or leave it out")
-    if wish == "--target image" and given.root == "/":
-        raise UsageError("--target image --root /: that is this machine itself; use --target direct, or name a tree")
 
 
 def read_options(arguments: Sequence[str]) -> Options:

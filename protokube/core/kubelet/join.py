@@ -19,27 +19,16 @@ CLIENT_PATH = f"{CLIENT_DIR}/kubelet-client-current.pem"
 
 def bootstrap_kubeconfig(server: str) -> str:
     """The kubeconfig of a machine that has no certificate yet."""
-    return f"""\
-apiVersion: v1
-kind: Config
-clusters:
-  - name: cluster
-    cluster:
-      server: "{server}"
-      certificate-authority: "{CA_PATH}"
-users:
-  - name: user
-    user:
-      tokenFile: "{TOKEN_PATH}"
-contexts:
-  - name: context
-    context: {{cluster: cluster, user: user}}
-current-context: context
-"""
+    return _kubeconfig(server, f'tokenFile: "{TOKEN_PATH}"')
 
 
 def node_kubeconfig(server: str) -> str:
     """The kubeconfig of a program that acts as the node that it runs on."""
+    return _kubeconfig(server, f'client-certificate: "{CLIENT_PATH}"', f'client-key: "{CLIENT_PATH}"')
+
+
+def _kubeconfig(server: str, *user: str) -> str:
+    credentials = "\n      ".join(user)
     return f"""\
 apiVersion: v1
 kind: Config
@@ -51,8 +40,7 @@ clusters:
 users:
   - name: user
     user:
-      client-certificate: "{CLIENT_PATH}"
-      client-key: "{CLIENT_PATH}"
+      {credentials}
 contexts:
   - name: context
     context: {{cluster: cluster, user: user}}

@@ -176,6 +176,7 @@ async def _send(api: HubApi, given: argparse.Namespace, identity: Path) -> int:
             "args": arguments,
             "issued": api.hub_time,
             "deadline": api.hub_time + seconds,
+            "hub": api.hub,
         }
     )
     key, signature = _signed(text, identity, given.key) if VERBS[given.command].changes else (None, None)

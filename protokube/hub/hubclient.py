@@ -17,7 +17,7 @@ from protokube.agent.clock import wall_time
 from protokube.core.model import KIB
 from protokube.errors import ProviderError
 from protokube.hub.core.access import JSON
-from protokube.hub.core.tokens import Token
+from protokube.hub.core.tokens import Token, spelled
 from protokube.hub.gate import Enrol, Granted, Renew
 from protokube.hub.keyring import Hub, Keyring, Own
 from protokube.hub.pki import Pair, make_request, pinned
@@ -66,7 +66,8 @@ async def enrol(keyring: Keyring, host: str, port: int, node: str, token: Token)
     asked = Enrol(token.id, token.secret, node, make_request(key, node))
     granted = await _post(host, port, client_context(authority), "enrol", asked)
     pair = Pair(key, granted.certificate)
-    return await asyncio.to_thread(keyring.take, pair, granted.bundle, Hub(host, port, granted.hub, node))
+    hub = Hub(host, port, granted.hub, node, spelled(token.pin))
+    return await asyncio.to_thread(keyring.take, pair, granted.bundle, hub)
 
 
 async def renew(keyring: Keyring, own: Own) -> Own:

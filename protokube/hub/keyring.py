@@ -23,12 +23,16 @@ KEEP = 2
 
 
 class Hub(Struct, frozen=True):
-    """Where a node is enrolled: the hub's address, its own name, and the node's."""
+    """Where a node is enrolled: the hub's address, its own name, and the node's.
+
+    `authority`: the pin that the node was enrolled by. A hub that adds authorities to the bundle doesn't alter it.
+    """
 
     host: str
     port: int
     name: str
     node: str
+    authority: str
 
 
 class Own(Struct, frozen=True):

@@ -14,7 +14,7 @@ from protokube.agent.clock import boot_time, wall_time
 from protokube.agent.wiring import boot
 from protokube.core.model import Unknown
 from protokube.hub.auditfile import AuditFile
-from protokube.hub.core.checks import Order
+from protokube.hub.core.checks import Me, Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.policy import Policy
 from protokube.hub.journal import Journal
@@ -69,7 +69,8 @@ def node_link(
     journal.load()
     audit = AuditFile(state / "audit.jsonl", wall_time)
     own = Keyring(state / "keys").load()
-    name = "" if own is None or isinstance(own, Unknown) else own.hub.node
+    # Without a certificate there is no link, and so no command.
+    me = Me("", "") if own is None or isinstance(own, Unknown) else Me(own.hub.node, own.hub.authority)
     reads = Reads(programs)
     manifests = Manifests(Path(policy.manifests), state, wall_time) if policy.manifests is not None else None
 
@@ -107,7 +108,7 @@ def node_link(
 
     def runner(link: NodeLink) -> Runner:
         clocks, undo = Clocks(wall_time, link.hub_time), dict.fromkeys(("config.put", "rollback"), config.abandon)
-        return Runner(name, policy, journal, audit, handlers, facts, clocks, undo)
+        return Runner(me, policy, journal, audit, handlers, facts, clocks, undo)
 
     def about() -> Mapping[str, object]:
         facts = {"os": platform.platform(), "host": platform.node()}

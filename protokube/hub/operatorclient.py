@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,18 +14,24 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from protokube.core.model import Fault
 from protokube.errors import ConfigError, ProviderError
 from protokube.hub.core.access import JSON
+from protokube.hub.core.tokens import spelled
 from protokube.hub.hubclient import HubRefusedError, client_context, explained
+from protokube.hub.pki import pin
 
 
 class HubApi:
-    """The hub's side for operators, an asynchronous context. `identity`: the directory with key and certificate."""
+    """The hub's side for operators, an asynchronous context. `identity`: the directory with key and certificate.
+
+    `hub`: the pin of its authority, as the identity has it, and not as the hub says.
+    """
 
     def __init__(self, host: str, port: int, identity: Path) -> None:
         self._host, self._port = host, port
         try:
-            self._context = client_context((identity / "bundle.pem").read_text("utf-8"))
+            bundle = (identity / "bundle.pem").read_text("utf-8")
+            self._context, self.hub = client_context(bundle), spelled(pin(bundle))
             self._context.load_cert_chain(identity / "cert.pem", identity / "key.pem")
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:
             remedy = "on the hub: protokube-hub operator NAME --out DIR"
             raise ConfigError([Fault("--identity", f"{identity}: {error}; {remedy}")]) from error
         self.hub_time = 0.0

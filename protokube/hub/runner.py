@@ -13,7 +13,7 @@ from protokube.core.model import Fault
 from protokube.errors import ProviderError
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.backlog import Backlog
-from protokube.hub.core.checks import READS, Body, Order, Refusal, Situation, Unsigned, digest, judge, read_body
+from protokube.hub.core.checks import READS, Body, Me, Order, Refusal, Situation, Unsigned, digest, judge, read_body
 from protokube.hub.core.course import Ends, Outcome, after_restart
 from protokube.hub.core.messages import Event, EventKind, Send, chunks
 from protokube.hub.core.pace import Pace, paced
@@ -65,7 +65,7 @@ class Runner:
 
     def __init__(
         self,
-        node: str,
+        me: Me,
         policy: Policy,
         journal: Journal,
         audit: AuditFile,
@@ -74,7 +74,7 @@ class Runner:
         clocks: Clocks,
         undo: Mapping[str, Callable[[str], None]] | None = None,
     ) -> None:
-        self._node = node
+        self._me = me
         self._policy = policy
         self._journal = journal
         self._audit = audit
@@ -185,7 +185,7 @@ class Runner:
         assert now is not None  # no command comes before a hello
         reads = len(self._tasks) - (self._changing is not None)
         return Situation(
-            self._node,
+            self._me,
             now,
             frozenset(self._handlers),
             self._policy.mode,

@@ -15,12 +15,13 @@ from typing import Any
 from protokube.agent.clock import boot_time, wall_time
 from protokube.core.model import Fault
 from protokube.hub.auditfile import AuditFile
+from protokube.hub.core.checks import Me
 from protokube.hub.core.course import Course
 from protokube.hub.core.messages import Event
 from protokube.hub.core.names import Identity
 from protokube.hub.core.policy import Policy
 from protokube.hub.core.rounds import Strategy
-from protokube.hub.core.tokens import KeptToken, Token, digest, make_token
+from protokube.hub.core.tokens import KeptToken, Token, digest, make_token, spelled
 from protokube.hub.desk import Desk, Submit
 from protokube.hub.gate import Gate
 from protokube.hub.hubclient import enrol
@@ -57,6 +58,22 @@ class Lab:
         for name, text in (("ca", self.authority.certificate), ("cert", pair.certificate), ("key", pair.key)):
             (folder / f"{name}.pem").write_text(text)
         self.port = 0
+
+    @property
+    def pin(self) -> str:
+        """The pin of its authority."""
+        return spelled(pin(self.authority.certificate))
+
+    def command(
+        self,
+        nodes: Sequence[str],
+        verb: str,
+        args: Mapping[str, Any] | None = None,
+        late: float = 0.0,
+        seconds: float = 300.0,
+    ) -> str:
+        """A command's text, for this hub's nodes, issued `late` seconds ago."""
+        return command(nodes, verb, args or {}, self.clock() - late, seconds, self.pin)
 
     def clock(self) -> float:
         """The hub's clock."""
@@ -96,7 +113,7 @@ class Hub:
         self, nodes: Sequence[str], verb: str, strategy: Strategy = ALL, seconds: float = 300.0, **args: Any
     ) -> str:
         """Send a command; its id."""
-        body = command(nodes, verb, args, self.lab.clock(), seconds)
+        body = self.lab.command(nodes, verb, args, seconds=seconds)
         made = self.desk.submit(Submit(body, strategy), "operator anna")
         assert not isinstance(made, Fault), made
         return made
@@ -121,10 +138,18 @@ class Hub:
         return "".join(event.data.get("text", "") for event in self.events(name, node) if event.kind == "log")
 
 
-def command(nodes: Sequence[str], verb: str, args: Mapping[str, Any], now: float, seconds: float = 300.0) -> str:
-    """A command's text."""
+def command(
+    nodes: Sequence[str],
+    verb: str,
+    args: Mapping[str, Any],
+    now: float,
+    seconds: float = 300.0,
+    hub: str | None = None,
+) -> str:
+    """A command's text. Without a hub a signature over it doesn't count."""
     made = {"id": str(uuid.uuid4()), "nodes": list(nodes), "verb": verb, "args": dict(args)}
-    return json.dumps(made | {"issued": now, "deadline": now + seconds})
+    whose = {} if hub is None else {"hub": hub}
+    return json.dumps(made | {"issued": now, "deadline": now + seconds} | whose)
 
 
 def operator(hub: Hub, folder: Path) -> Path:
@@ -165,13 +190,15 @@ class Node:
         journal = Journal(self.folder / "journal.jsonl", wall_time)
         journal.load()
         audit = AuditFile(self.folder / "audit.jsonl", wall_time)
+        own = self.keyring.load()
+        hub = own.hub.authority if isinstance(own, Own) else ""
 
         async def facts() -> Mapping[str, str]:
             return {"protokube": "active"}
 
         def runner(link: NodeLink) -> Runner:
             clocks = Clocks(wall_time, link.hub_time)
-            return Runner(self.name, self.policy, journal, audit, self.handlers, facts, clocks)
+            return Runner(Me(self.name, hub), self.policy, journal, audit, self.handlers, facts, clocks)
 
         def about() -> Mapping[str, object]:
             return {"boot_id": "boot", "policy": self.policy.mode, "facts": {"os": "Debian"}, "held": self.held}

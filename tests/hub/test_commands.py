@@ -22,7 +22,7 @@ from protokube.hub.core.policy import Policy
 from protokube.hub.core.rounds import Strategy
 from protokube.hub.pki import make_signing_key, sign
 from protokube.hub.runner import End, Handler, Say
-from tests.hub.lab import Hub, Lab, Node, command, fleet, until
+from tests.hub.lab import Hub, Lab, Node, fleet, until
 
 HUB = Policy(Mode.HUB)
 
@@ -154,14 +154,13 @@ def test_scenario_14_what_a_hub_forges_is_refused_by_its_check(
             heard: list[Event] = []
             hub.desk.hear = lambda _link, event: heard.append(event)
             args = {"reason": "x", "minutes": 1} if verb == "hold" else {}
-            now = hub.lab.clock() - changed.get("ago", 0.0)
-            text = command(changed.get("nodes", ["n0"]), verb, args, now)
+            text = hub.lab.command(changed.get("nodes", ["n0"]), verb, args, changed.get("ago", 0.0))
             if "again" in changed:
                 hub.desk.links["n0"].put(_signed(text, key))
                 await until(lambda: any(event.kind == "done" for event in heard))
                 text = text.replace('"sync"', '"hold"').replace('"args": {}', '"args": {"reason": "x", "minutes": 1}')
             if verb == "sync" and "body" in changed and check == "signature":
-                text = command(["n0"], "hold", {"reason": "x", "minutes": 1}, now)
+                text = hub.lab.command(["n0"], "hold", {"reason": "x", "minutes": 1})
             sent = _signed(text, key)
             put = Send(
                 changed["body"](sent.body) if "body" in changed else sent.body,

@@ -15,14 +15,14 @@ import pytest
 from protokube.errors import ProviderError
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core import pace
-from protokube.hub.core.checks import Mode, Order
+from protokube.hub.core.checks import Me, Mode, Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.messages import Event, Send
 from protokube.hub.core.policy import Policy
 from protokube.hub.journal import Journal, Taken
 from protokube.hub.outbox import Outbox
 from protokube.hub.runner import Clocks, End, Runner, Say
-from tests.hub.core.commands import ID, OTHER, body, event
+from tests.hub.core.commands import HUB, ID, OTHER, body, event
 
 
 class Killed(BaseException):
@@ -47,7 +47,7 @@ class Program:
         audit = AuditFile(folder / "audit.jsonl", lambda: 1001.0)
         handlers = {"sync": work, "status": work}
         clocks = Clocks(lambda: 1001.0, lambda: 1001.0)
-        self.runner = Runner("node-a", Policy(mode), self.journal, audit, handlers, facts, clocks)
+        self.runner = Runner(Me("node-a", HUB), Policy(mode), self.journal, audit, handlers, facts, clocks)
 
     async def linked(self) -> None:
         """Link it, and let what it starts come to its end."""

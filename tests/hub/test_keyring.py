@@ -26,7 +26,7 @@ def test_a_key_whose_pair_is_in_use_is_never_asked_for_again(tmp_path: Path) -> 
     ring = Keyring(tmp_path / "keys")
     key = ring.pending()
     assert ring.pending() == key
-    own = ring.take(granted(key), make_authority("hub", 0.0).certificate, Hub("hub", 7443, "hub", "n0"))
+    own = ring.take(granted(key), make_authority("hub", 0.0).certificate, Hub("hub", 7443, "hub", "n0", "pin"))
     (tmp_path / "keys" / "pending.pem").write_text(key)  # the cut came before its end was on the disk
     other = ring.pending()
     assert other != key == own.key.read_text() and ring.pending() == other
@@ -45,5 +45,5 @@ def test_a_pair_s_request_is_gone_from_the_disk_once_it_is_in_use(
         synced.append(os.listdir(ring.directory))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    ring.take(pair, make_authority("hub", 0.0).certificate, Hub("hub", 7443, "hub", "n0"))
+    ring.take(pair, make_authority("hub", 0.0).certificate, Hub("hub", 7443, "hub", "n0", "pin"))
     assert "current" in synced[-1] and "pending.pem" not in synced[-1]

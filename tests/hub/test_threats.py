@@ -36,7 +36,7 @@ from protokube.hub.nodelink import OutError
 from protokube.hub.pki import make_key, make_request, make_signing_key, sign
 from protokube.hub.server import WAITING, _Peer
 from protokube.hub.store import QUOTA
-from tests.hub.lab import HOST, Hub, Lab, Node, command, operator, until
+from tests.hub.lab import HOST, Hub, Lab, Node, operator, until
 from tests.hub.proxy import Proxy
 from tests.hub.test_commands import Work
 from tests.lab.trial import CHECKOUT
@@ -96,7 +96,7 @@ def test_who_is_in_between_reads_nothing_and_changes_nothing(tmp_path: Path) -> 
             await enrol(node.keyring, HOST, proxy.port, "n0", token)
             async with node.running():
                 await until(lambda: node.linked(hub))
-                text = command(["n0"], "hold", {"reason": "hunter2", "minutes": 1}, lab.clock())
+                text = lab.command(["n0"], "hold", {"reason": "hunter2", "minutes": 1})
                 own = hub.desk.submit(signed(text), "operator anna")
                 assert isinstance(own, str) and (await hub.ended(own, "n0")).outcome is Outcome.OK
                 before = hub.desk.links["n0"]
@@ -161,19 +161,19 @@ def test_who_has_the_hub_cannot_change_a_signed_node(tmp_path: Path) -> None:
         heard: list[Event] = []
         async with nodes[0].running(), nodes[1].running():
             await until(lambda: all(node.linked(hub) for node in nodes))
-            true = signed(command(["n0"], "sync", {}, lab.clock()))
+            true = signed(lab.command(["n0"], "sync"))
             own = hub.desk.submit(true, "operator anna")
             assert isinstance(own, str)
             await hub.ended(own, "n0")
             hub.desk.hear = lambda _link, event: heard.append(event)  # type: ignore[method-assign, assignment]
             put = {name: link.put for name, link in hub.desk.links.items()}
-            forged, other = (command(["n0"], "sync", {}, lab.clock()) for _ in range(2))
+            forged, other = (lab.command(["n0"], "sync") for _ in range(2))
             for name, sent, check in (
                 ("n0", Send(forged, "operator anna"), "signature"),
                 ("n0", frame(signed(other, make_signing_key()[0])), "signature"),
                 ("n0", structs.replace(frame(true), body=true.body.replace('"sync"', '"hold"')), "args"),
                 ("n1", frame(true), "nodes"),  # a command of anna's own, aimed elsewhere
-                ("n0", frame(signed(command(["n0"], "sync", {}, lab.clock() - 4000))), "deadline"),
+                ("n0", frame(signed(lab.command(["n0"], "sync", late=4000))), "deadline"),
             ):
                 seen = len(heard)
                 put[name](sent)
@@ -342,7 +342,7 @@ def test_who_has_the_hub_s_database_has_no_token_and_no_key(tmp_path: Path) -> N
 def test_who_has_a_web_page_that_an_operator_visits_sends_no_command(tmp_path: Path) -> None:
     async def story(lab: Lab, hub: Hub, _work: Work) -> None:
         await Node(lab, "n0", {}).enrol(hub.token("n0"))
-        body = msgspec.json.encode(Submit(command(["n0"], "sync", {}, lab.clock())))
+        body = msgspec.json.encode(Submit(lab.command(["n0"], "sync")))
         anna = operator(hub, tmp_path / "anna")
         context = client_context((anna / "bundle.pem").read_text())
         context.load_cert_chain(anna / "cert.pem", anna / "key.pem")  # as her browser would
@@ -372,7 +372,7 @@ def test_who_has_an_operator_s_signing_key_and_certificate_is_in_both_audits(tmp
             await node.enrol(hub.token(node.name))
         async with lists.running(), others.running():
             await until(lambda: lists.linked(hub) and others.linked(hub))
-            own = hub.desk.submit(signed(command(["n0", "n1"], "sync", {}, lab.clock())), "operator anna")
+            own = hub.desk.submit(signed(lab.command(["n0", "n1"], "sync")), "operator anna")
             assert isinstance(own, str)
             assert (await hub.ended(own, "n0")).outcome is Outcome.OK
             assert "signature: " in (await hub.ended(own, "n1")).why and work.runs[own] == 1

@@ -42,7 +42,11 @@ class Refusal(Struct, frozen=True):
 
 
 class Body(Struct, frozen=True, forbid_unknown_fields=True):
-    """A command as it was issued. `nodes`: for whom it is; times are the hub's."""
+    """A command as it was issued. `nodes`: for whom it is; times are the hub's.
+
+    `hub`: whose nodes these are, by the pin of that hub's authority. Without it a signature doesn't count: another
+    hub may have nodes of the same names.
+    """
 
     id: str
     nodes: tuple[str, ...]
@@ -50,6 +54,7 @@ class Body(Struct, frozen=True, forbid_unknown_fields=True):
     args: dict[str, Any]
     issued: float
     deadline: float
+    hub: str | None = None
 
 
 class Unsigned(Struct, frozen=True):
@@ -67,6 +72,13 @@ class Order(Struct, frozen=True):
     signer: str
 
 
+class Me(Struct, frozen=True):
+    """Who a node is: its name, and the pin of the authority that it was enrolled by."""
+
+    node: str
+    hub: str
+
+
 class Situation(Struct, frozen=True):
     """What a node knows when it judges a command.
 
@@ -74,7 +86,7 @@ class Situation(Struct, frozen=True):
     before. `signer`: the listed key whose signature holds. `changing`: the command that changes the node right now.
     """
 
-    node: str
+    me: Me
     now: float
     able: frozenset[str]
     mode: Mode
@@ -113,9 +125,8 @@ def judge(body: Body, text: str, situation: Situation) -> Order | Refusal:
     arguments = read_arguments(verb, body.args)
     if not isinstance(arguments, Arguments):
         return Refusal("args", arguments, body.id)
-    if situation.node not in body.nodes:
-        named = ", ".join(body.nodes[:8]) or "none"
-        return _refuse("nodes", body.id, Fault("nodes", f"it is for {named}, and this is {situation.node}"))
+    if (elsewhere := _elsewhere(body, situation.me)) is not None:
+        return _refuse("nodes", body.id, elsewhere)
     if faults := _times(body, situation.now):
         return Refusal("deadline", faults, body.id)
     if situation.known is not None and situation.known != digest(text):
@@ -127,12 +138,29 @@ def judge(body: Body, text: str, situation: Situation) -> Order | Refusal:
         return _refuse(
             "policy", body.id, Fault("policy", f"{verb.name} changes the node, which is read-only; {remedy}")
         )
-    signer = situation.signer
+    signer = _counting(body, situation.signer)
     if situation.mode is Mode.SIGNED and isinstance(signer, Unsigned):
         return _refuse("signature", body.id, Fault("signature", signer.reason))
     if situation.changing is not None and not _settles(arguments, situation.changing):
         return _refuse("lock", body.id, Fault("lock", f"busy: command {situation.changing} is changing the node"))
     return Order(body, verb, arguments, "" if isinstance(signer, Unsigned) else signer)
+
+
+def _elsewhere(body: Body, me: Me) -> Fault | None:
+    """That a command is for others: another node, or one of another hub's that has this one's name."""
+    if me.node not in body.nodes:
+        named = ", ".join(body.nodes[:8]) or "none"
+        return Fault("nodes", f"it is for {named}, and this is {me.node}")
+    if body.hub is not None and body.hub != me.hub:
+        return Fault("hub", f"it is for nodes of the hub {body.hub[:64]}, and this one's is {me.hub}")
+    return None
+
+
+def _counting(body: Body, signer: str | Unsigned) -> str | Unsigned:
+    """A signature, where the signed text says for whose nodes it is: else any hub could pass it on to its own."""
+    if isinstance(signer, str) and body.hub is None:
+        return Unsigned(f"{signer} signed it, and it names no hub; update nokubectl, or add hub: the authority's pin")
+    return signer
 
 
 def _times(body: Body, now: float) -> tuple[Fault, ...]:

@@ -37,7 +37,7 @@ class Token(Struct, frozen=True):
 
     def text(self) -> str:
         """The token as it is handed over."""
-        return f"nk1.{self.id}.{self.secret}.{base64.urlsafe_b64encode(self.pin).decode().rstrip('=')}"
+        return f"nk1.{self.id}.{self.secret}.{spelled(self.pin)}"
 
 
 class KeptToken(Struct, frozen=True):
@@ -75,6 +75,11 @@ def make_token(id_bytes: bytes, secret_bytes: bytes, pin: bytes) -> Token:
     """A token of random bytes: 5 for its id, 16 for its secret."""
     assert (len(id_bytes), len(secret_bytes), len(pin)) == (ID_BYTES, SECRET_BYTES, 32)
     return Token(_base32(id_bytes), _base32(secret_bytes), pin)
+
+
+def spelled(pin: bytes) -> str:
+    """An authority's pin as text: what one hub's commands are told from another's by."""
+    return base64.urlsafe_b64encode(pin).decode().rstrip("=")
 
 
 def read_token(text: str) -> Token | Fault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from protokube.hub.core.checks import Body, Mode, Order, Refusal, Situation, Unsigned, judge, read_body
+from protokube.hub.core.checks import Body, Me, Mode, Order, Refusal, Situation, Unsigned, judge, read_body
 from protokube.hub.core.messages import Event
 from protokube.hub.core.verbs import VERBS
 
@@ -31,15 +31,19 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 """Arguments that are right, by verb."""
 
 
+HUB = "h" * 43
+"""The pin of node-a's hub."""
+
+
 def body(verb: str = "plan", **changed: Any) -> str:
     """A command's text, issued at 1000 for node-a."""
     made = {"id": ID, "nodes": ["node-a"], "verb": verb, "args": EXAMPLES.get(verb, {}), "issued": 1000.0}
-    return json.dumps(made | {"deadline": 1600.0} | changed)
+    return json.dumps(made | {"deadline": 1600.0, "hub": HUB} | changed)
 
 
 def situation(**changed: Any) -> Situation:
     """node-a at 1001, able to do everything, open to what the hub says."""
-    known: dict[str, Any] = {"node": "node-a", "now": 1001.0, "able": frozenset(VERBS), "mode": Mode.HUB}
+    known: dict[str, Any] = {"me": Me("node-a", HUB), "now": 1001.0, "able": frozenset(VERBS), "mode": Mode.HUB}
     return Situation(**{"signer": Unsigned("it is unsigned"), **known, **changed})
 
 

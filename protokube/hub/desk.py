@@ -13,7 +13,8 @@ from msgspec import Struct, structs
 from protokube.core.model import Fault
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.checks import LONGEST, Refusal, read_body
-from protokube.hub.core.course import ENDED, KEPT_SECONDS, Course, Outcome, Stage, advances, heard, lapsed
+from protokube.hub.core.course import ENDED, Course, Outcome, Stage, advances, heard, lapsed
+from protokube.hub.core.keeping import KEPT_SECONDS
 from protokube.hub.core.messages import Ack, Cancel, Event, FromHub, NodeHello, Send
 from protokube.hub.core.rounds import Candidate, Over, Strategy, next_round
 from protokube.hub.core.verbs import VERBS

@@ -147,7 +147,7 @@ class Runner:
             return
         unheard = sum(backlog.size for backlog in self._backlogs.values())
         kept = len(sent.body) if isinstance(made, Order) else 0
-        pace = paced(self._pace, asyncio.get_running_loop().time(), kept, unheard)
+        pace = paced(self._pace, asyncio.get_running_loop().time(), kept, unheard, full=not self._room())
         if isinstance(pace, str):
             self._outside(body.id, Refusal("pace", (Fault("command", pace),), body.id))
             return
@@ -196,6 +196,15 @@ class Runner:
             max(0, reads - READS),
         )
 
+    def _room(self) -> bool:
+        """Whether a record has room, once what may be forgotten is."""
+        now = self._clocks.hub()
+        assert now is not None
+        if self._journal.full():
+            for name in self._journal.make_room(now):
+                self._last.pop(name, None)
+        return not self._journal.full()
+
     def _signer(self, sent: Send) -> str | Unsigned:
         found = signing_key(self._policy, sent.key, sent.sig)
         if isinstance(found, Unsigned):
@@ -211,7 +220,8 @@ class Runner:
         signer = made.signer if isinstance(made, Order) else ""
         word: EventKind = "refused" if isinstance(made, Refusal) else "accepted"
         text, now = "" if isinstance(made, Refusal) else sent.body, self._clocks.wall()
-        taken = Taken(body.id, digest(sent.body), body.verb[:64], text, sent.sent_by[:200], signer, now)
+        until = body.deadline if isinstance(made, Order) else 0.0
+        taken = Taken(body.id, digest(sent.body), body.verb[:64], text, sent.sent_by[:200], signer, now, until)
         why = f" ({made.check})" if isinstance(made, Refusal) else ""
         self._audit.write(f"hub for {sent.sent_by[:64]}", f"{body.verb[:64]} {word}{why}", body.id)
         data = _refused(made) if isinstance(made, Refusal) else {"signer": signer} if signer else {}

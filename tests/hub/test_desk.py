@@ -9,7 +9,8 @@ import pytest
 
 from protokube.core.model import Fault
 from protokube.hub.auditfile import AuditFile
-from protokube.hub.core.course import KEPT_SECONDS, Outcome, Stage
+from protokube.hub.core.course import Outcome, Stage
+from protokube.hub.core.keeping import KEPT_SECONDS
 from protokube.hub.core.membership import Issued, Member
 from protokube.hub.core.messages import Ack, Cancel, Event, FromHub, NodeHello, Send
 from protokube.hub.desk import TIDY, Desk, Link, Submit

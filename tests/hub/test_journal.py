@@ -14,7 +14,7 @@ import pytest
 
 from protokube.errors import ProviderError
 from protokube.hub.auditfile import AuditFile
-from protokube.hub.core import pace
+from protokube.hub.core import keeping, pace
 from protokube.hub.core.checks import Me, Mode, Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.messages import Event, Send
@@ -33,7 +33,8 @@ class Program:
     """One run of a node's program over its files; `ran` and `heard` outlive it."""
 
     def __init__(self, folder: Path, ran: list[str], heard: list[Event], mode: Mode = Mode.READ_ONLY) -> None:
-        self.journal = Journal(folder / "journal.jsonl", lambda: 1001.0)
+        self.now = 1001.0
+        self.journal = Journal(folder / "journal.jsonl", lambda: self.now)
         self.journal.load()
         self.ran, self.heard = ran, heard
 
@@ -46,7 +47,7 @@ class Program:
 
         audit = AuditFile(folder / "audit.jsonl", lambda: 1001.0)
         handlers = {"sync": work, "status": work}
-        clocks = Clocks(lambda: 1001.0, lambda: 1001.0)
+        clocks = Clocks(lambda: self.now, lambda: self.now)
         self.runner = Runner(Me("node-a", HUB), Policy(mode), self.journal, audit, handlers, facts, clocks)
 
     async def linked(self) -> None:
@@ -170,6 +171,38 @@ def test_a_hub_that_sends_without_end_fills_neither_disk_nor_memory(
         assert all(one.seq == 0 for one in heard[3:])  # no part of a command's record
         assert len(program.journal.records) == 3 and program.journal.last(1) == ["sync: refused"]
         assert (tmp_path / "journal.jsonl").stat().st_size < 5000  # a refused body isn't kept
+
+    asyncio.run(test())
+
+
+def test_the_record_of_a_node_that_never_restarts_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(keeping, "MOST_COMMANDS", 8)
+        heard: list[Event] = []
+        program = Program(tmp_path, [], heard)
+        await program.linked()
+
+        async def take(number: int, at: float) -> Event:
+            program.now, own, before = at, f"{number:08}{ID[8:]}", len(heard)
+            times = {"issued": at - 1, "deadline": at + 600}
+            await program.runner.take(Send(body("status", id=own, **times), "the hub"))
+            while program.runner.running():
+                await asyncio.sleep(0)
+            return heard[before]
+
+        for number in range(8):
+            assert (await take(number, 1001.0)).kind == "accepted"
+        full = await take(8, 1700.0)  # each could still be sent again
+        assert (full.kind, full.data["check"]) == ("refused", "pace") and "full" in full.data["faults"][0]
+        assert (await take(9, 1902.0)).kind == "accepted"
+        assert [name[:8] for name in program.journal.records] == [f"{number:08}" for number in (2, 3, 4, 5, 6, 7, 9)]
+        path = tmp_path / "journal.jsonl"
+        assert path.stat().st_size == program.journal.size and b'"body":"{' not in path.read_bytes().splitlines()[0]
+        again = Journal(path, lambda: 1902.0)
+        again.load()
+        assert list(again.records) == list(program.journal.records) and again.size <= program.journal.size
+        assert all(record.ended() for record in again.records.values())
+        assert len(program.ran) == 9
 
     asyncio.run(test())
 

@@ -9,8 +9,6 @@ from msgspec import Struct, structs
 
 from protokube.hub.core.messages import Event
 
-KEPT_SECONDS, KEPT_COMMANDS = 30 * 86400.0, 1000
-"""A node keeps ids so long, and at least so many."""
 SETTLE = 60.0
 """Seconds after the deadline in which a node's last word may still be on its way."""
 
@@ -126,11 +124,6 @@ def after_restart(events: Sequence[Event], *, changes: bool, now: float, deadlin
     if now >= deadline:
         return Ends(Outcome.FAILED, "its deadline passed before it could be run")
     return RunAgain()
-
-
-def forgettable(ages: Sequence[float]) -> int:
-    """How many of the oldest records may go. `ages` in seconds, oldest first."""
-    return min(sum(age > KEPT_SECONDS for age in ages), max(0, len(ages) - KEPT_COMMANDS))
 
 
 def _outcome(value: object) -> Outcome:

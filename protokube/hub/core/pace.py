@@ -20,8 +20,10 @@ class Pace(Struct, frozen=True):
     size: int = 0
 
 
-def paced(pace: Pace, now: float, size: int, unheard: int) -> Pace | str:
-    """The pace with one more command of `size` bytes, or why it isn't taken."""
+def paced(pace: Pace, now: float, size: int, unheard: int, *, full: bool = False) -> Pace | str:
+    """The pace with one more command of `size` bytes, or why it isn't taken. `full`: no record of it has room."""
+    if full:
+        return "the record of commands is full of what runs, is unknown, or may be sent again; send it again later"
     if unheard >= UNHEARD:
         return f"{unheard} bytes of events wait for the hub to acknowledge them; at most {UNHEARD} were expected"
     before = pace if now - pace.since < WINDOW else Pace(now)

@@ -17,7 +17,6 @@ from protokube.hub.core.course import (
     RunAgain,
     Stage,
     after_restart,
-    forgettable,
     heard,
     lapsed,
 )
@@ -105,14 +104,6 @@ def test_after_a_restart_a_change_that_began_is_never_run_again(
     assert isinstance(made, expected)
     if isinstance(made, Ends):
         assert made.outcome is (Outcome.UNKNOWN if changes and "started" in events else Outcome.FAILED)
-
-
-def test_ids_are_kept_for_a_month_and_a_thousand_of_them_always() -> None:
-    month = 30 * 86400.0
-    assert forgettable([month + 1] * 500) == 0
-    assert forgettable([month + 1] * 700 + [5.0] * 900) == 600
-    assert forgettable([month + 1] * 10 + [5.0] * 5000) == 10
-    assert forgettable([]) == 0
 
 
 # --- rounds ---

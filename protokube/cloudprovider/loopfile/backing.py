@@ -27,18 +27,12 @@ START_LIMIT = 60.0
 
 _PACKAGE_PARENT = str(Path(__file__).parents[3])
 _ASK = """
-import contextlib, os, sys, threading
+import os, sys
 sys.path.insert(0, sys.argv[1])
-from protokube.kernel import calls
-
-def ask(name):
-    file = calls.loop_backing("/dev/" + name)
-    with contextlib.suppress(BrokenPipeError):  # whoever asked has been killed
-        os.write(1, (" ".join((name, *map(str, file or ()))) + "\\n").encode())
+from protokube.kernel.loops import tell_files
 
 os.write(1, b"\\n")
-for name in sys.argv[2:]:
-    threading.Thread(target=ask, args=(name,)).start()
+tell_files(["/dev/" + name for name in sys.argv[2:]], 1)
 """
 
 
@@ -63,6 +57,12 @@ class Backing:
         self._known |= {key: file for key, file in asked.items() if key[1] and _sequence(key[0]) == key[1]}
         return {file for key in keys if (file := asked.get(key, self._known.get(key))) is not None}
 
+    def learn(self, device: int, file: File) -> None:
+        """Know the file behind an open device that this process has bound to it: nobody need be asked."""
+        name = name_of(os.fstat(device).st_rdev)
+        if sequence := _sequence(name):
+            self._known[name, sequence] = file
+
     def _ask(self, keys: list[_Key]) -> Mapping[_Key, File | None]:
         if not keys:
             return {}
@@ -73,14 +73,20 @@ class Backing:
             os.close(answering)
         with open(answers, "rb", buffering=0) as stream:
             text = _heard(stream.fileno()).decode("ascii")
-        told = {words[0]: words[1:] for words in map(str.split, text.split("\n")[1:-1])}
-        silent = [key for key in keys if key[0] not in told]
+        lines = [line.split() for line in text.split("\n")[1:-1]]
+        told = {keys[int(number)]: _file(words) for number, *words in lines}
+        silent = [key for key in keys if key not in told]
         if silent:
             os.kill(pid, signal.SIGKILL)
             self._silent |= dict.fromkeys(silent, pid)
         else:
             os.waitpid(pid, 0)
-        return {key: _file(told[key[0]]) for key in keys if key[0] in told}
+        return told
+
+
+def name_of(number: int) -> str:
+    """A block device's name by its number: a loop device's minor may leave room for partitions."""
+    return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").readlink().name
 
 
 def _file(words: list[str]) -> File | None:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from protokube.cloudprovider.loopfile.backing import Backing, File
+from protokube.cloudprovider.loopfile.backing import Backing, File, name_of
 from protokube.errors import ProviderError, explain
 from protokube.kernel import mountinfo
 
@@ -89,12 +89,8 @@ def mounted_below(root: str, backing: Backing) -> set[File]:
     """The files behind loop devices that are mounted below `root`, in this mount namespace, and answer."""
     prefix = root.rstrip("/") + "/"
     with explain("look at mounted loop devices"):
-        numbers = {line.number for line in mountinfo.read() if line.target.startswith(prefix)}
-        # A loop device's minor number is not always its own: it may leave room for partitions.
-        names = [
-            Path(f"/sys/dev/block/{_MAJOR}:{minor}").readlink().name for major, minor in numbers if major == _MAJOR
-        ]
-        return backing.files(names)
+        numbers = {os.makedev(*line.number) for line in mountinfo.read() if line.target.startswith(prefix)}
+        return backing.files(name_of(number) for number in numbers if os.major(number) == _MAJOR)
 
 
 def bound(backing: Backing) -> set[File]:

@@ -93,6 +93,7 @@ class ImageVolumes:
             remember()
             with explain(f"attach {path}", ADVICE):
                 self._kept[file] = loop.bind(image)
+            self._backing.learn(self._kept[file], file)
         finally:
             os.close(image)
 

@@ -4,12 +4,11 @@ it is."""
 
 from __future__ import annotations
 
-import _thread
 import os
 import select
 import time
 
-from protokube.kernel import calls
+from protokube.kernel.loops import tell_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,32 +61,11 @@ def _start(nodes: list[str]) -> tuple[int, int]:
             # Whoever waits for our end, or for the lock that we hold, must not wait for this process.
             os.closerange(0, answering)
             os.closerange(answering + 1, 256)
-            _ask_all(nodes, answering)
+            tell_files(nodes, answering)
         finally:
             os._exit(os.EX_OK)
     os.close(answering)
     return fd, pid
-
-
-def _ask_all(nodes: list[str], answering: int) -> None:
-    """Ask in a thread for each device, and return when all have answered. A thread that hangs keeps its process, so
-    that the process tells whether the device is still silent."""
-    open_ended = []
-    for number, node in enumerate(nodes):
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        open_ended.append(lock)
-        _thread.start_new_thread(_ask_one, (number, node, answering, lock))
-    for lock in open_ended:
-        lock.acquire()
-
-
-def _ask_one(number: int, node: str, answering: int, lock: _thread.LockType) -> None:
-    try:
-        words = (number, *(calls.loop_backing(node) or ()))
-        os.write(answering, (" ".join(map(str, words)) + "\n").encode())  # at once: far less than PIPE_BUF
-    finally:
-        lock.release()
 
 
 def _lines_within(limit: float, fd: int, count: int) -> list[list[int]]:

@@ -202,15 +202,28 @@ def test_with_tls_every_url_but_that_of_metrics_is_secured_and_both_spellings_of
     assert env[f"ETCD_{switch}"] == env[f"ETCD_EXPERIMENTAL_{switch}"] == "true"
 
 
-def test_probes_ask_a_port_that_wants_no_certificate_and_the_directory_is_mounted_not_a_certificate_s() -> None:
-    """A link that is exchanged in a mounted directory is seen inside; one that was mounted itself is not."""
-    pod = yaml.safe_load(render(tls=True))
-    (one,) = pod["spec"]["containers"]
+def mounts(text: str) -> dict[str, tuple[str, bool]]:
+    """Where a pod's volumes are mounted, by their path on the node, and whether read-only."""
+    pod = yaml.safe_load(text)
+    inside = {one["name"]: (one["mountPath"], one.get("readOnly", False)) for one in container(text)["volumeMounts"]}
+    return {one["hostPath"]["path"]: inside[one["name"]] for one in pod["spec"]["volumes"]}
+
+
+def test_probes_ask_a_port_that_wants_no_certificate() -> None:
+    one = container(render(tls=True))
     assert one["livenessProbe"]["httpGet"]["port"] == 4101 and one["startupProbe"]["tcpSocket"]["port"] == 4001
-    (mount,) = (mount for mount in one["volumeMounts"] if mount["name"] == "pki")
-    assert mount == {"name": "pki", "mountPath": "/var/lib/protokube/pki", "readOnly": True}
-    (volume,) = (volume for volume in pod["spec"]["volumes"] if volume["name"] == "pki")
-    assert volume["hostPath"] == {"path": "/var/lib/protokube/pki", "type": "Directory"}
+
+
+def test_a_pod_sees_its_own_two_certificates_and_no_other_key_of_the_node() -> None:
+    """The directory that holds the link is mounted: a link that is exchanged there is seen inside, and one that was
+    mounted itself is not."""
+    text, pki = render(tls=True), "/var/lib/protokube/pki"
+    seen = {path: mount for path, mount in mounts(text).items() if path.startswith(pki)}
+    assert seen == {
+        f"{pki}/etcd-{which}-main.d": (f"{pki}/etcd-{which}-main.d", True) for which in ("server", "peer")
+    }
+    files = [value for value in manifest_env(text).values() if value.startswith(pki)]
+    assert len(files) == 6 and all(value.rpartition("/current/")[0] in seen for value in files)
 
 
 def test_an_operator_s_template_may_know_no_tls_and_then_needs_no_port_for_metrics() -> None:
@@ -230,3 +243,10 @@ def test_a_template_that_begins_with_tls_and_forgets_a_part_is_refused() -> None
         "m: the placeholder ${peers_name} is not used, and $if: tls is",
         "m: the placeholder ${probe_port} is not used, and $if: tls is",
     ]
+
+
+def test_an_operator_s_template_may_mount_the_directory_of_all_certificates() -> None:
+    shared = POD.replace("${server_mount}", "${pki}").replace("${peer_mount}", "${pki}")
+    assert check_pod("m", shared) == ()
+    (fault,) = check_pod("m", POD.replace("${peer_mount}", "/elsewhere"))
+    assert str(fault) == "m: the placeholder ${peer_mount} is not used, and $if: tls is"

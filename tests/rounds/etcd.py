@@ -87,14 +87,15 @@ class Running(Struct):
         return self.secure and other.issuer in self.trusts and self.issuer in other.trusts
 
 
-def _certificate(node: Node, file: str) -> Certificate | None:
+def certificate_of(node: Node, file: str) -> Certificate | None:
     """The certificate that a file belongs to; None when the node has none."""
-    found = node.certificates.get(file.split("/")[-2])
+    *_, directory, link, _ = file.split("/")
+    found = node.certificates.get(directory.removesuffix(".d") if link == "current" else link)
     return found if isinstance(found, Certificate) else None
 
 
 def _issuer(node: Node, file: str) -> str | None:
-    found = _certificate(node, file)
+    found = certificate_of(node, file)
     return found.issuer if found else None
 
 
@@ -172,7 +173,7 @@ class EtcdWorld:
             filesystem.etcd[relative] = data
             filesystem.put(f"{relative}/member/", None, self._world.clock())
         key = env["ETCD_INITIAL_CLUSTER_TOKEN"]
-        peer = _certificate(node, env["ETCD_PEER_CERT_FILE"]) if "ETCD_PEER_CERT_FILE" in env else None
+        peer = certificate_of(node, env["ETCD_PEER_CERT_FILE"]) if "ETCD_PEER_CERT_FILE" in env else None
         trusts = peer.trusted if peer else ()
         return Running(
             node, volume, key, env["ETCD_NAME"], text, url.rpartition(":")[2], data, trusts, self._world.clock()
@@ -285,7 +286,7 @@ class EtcdWorld:
         """Whether a peer takes the certificate of a node's member, which must be of the same authority."""
         if not peer.secure:
             return True
-        ours = _certificate(node, peer.env["ETCD_PEER_CERT_FILE"])
+        ours = certificate_of(node, peer.env["ETCD_PEER_CERT_FILE"])
         return ours is not None and peer.issuer in ours.trusted and ours.issuer in peer.trusts
 
     def served(self, node: Node, member: LocalMember) -> ServedEtcd | None:

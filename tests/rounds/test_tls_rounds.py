@@ -11,6 +11,7 @@ from protokube.core.pki.model import Certificate
 from protokube.core.static_pod import manifest_env
 from protokube.pki.authorities import make_first
 from protokube.reconcile import Cause
+from tests.rounds.etcd import certificate_of
 from tests.rounds.process import Process, interleave, later, node_config, settled, survive
 from tests.rounds.test_pki_rounds import document, masters, replace_authority, rules, schemes
 from tests.rounds.world import CLUSTER, Node, World
@@ -225,7 +226,7 @@ def follow(world: World, nodes: list[Node], authority: str, members: int = 6) ->
                 assert (held.issuer, set(held.trusted)) == (stands.id, set(stands.trusted))
     for one in world.etcd.running.values():
         trusted = manifest_env(one.text)["PROTOKUBE_TRUSTED"]
-        peer = one.node.certificates[one.env["ETCD_PEER_CERT_FILE"].split("/")[-2]]
+        peer = certificate_of(one.node, one.env["ETCD_PEER_CERT_FILE"])
         assert isinstance(peer, Certificate)
         assert all(id_[:12] in trusted for id_ in peer.trusted) and set(one.trusts) == set(peer.trusted)
     serves(world, members)

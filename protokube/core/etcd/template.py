@@ -17,7 +17,7 @@ from protokube.core.disks.ownership import WRITTEN_BY_US
 from protokube.core.etcd.model import EtcdTemplate, InitialState
 from protokube.core.etcd.tls import peer_certificate, peers_name, server_certificate
 from protokube.core.model import Fault
-from protokube.core.pki.model import PKI_DIR
+from protokube.core.pki.model import CURRENT, PKI_DIR, directory_of
 from protokube.core.static_pod import image_version
 from protokube.core.untrusted_yaml import load
 from protokube.core.volumes.model import EtcdMember
@@ -48,9 +48,12 @@ _PLACEHOLDERS = frozenset(
     }
 )
 _TLS_PLACEHOLDERS = frozenset(
-    {"scheme", "probe_port", "metrics_port", "server_pki", "peer_pki", "peers_name", "pki", "trusted"}
+    {"scheme", "probe_port", "metrics_port", "server_pki", "peer_pki", "peers_name", "trusted"}
 )
 """A template of an operator that knows none of these is one without TLS."""
+_OWN_MOUNTS = frozenset({"server_mount", "peer_mount"})
+_MOUNTS = _OWN_MOUNTS | {"pki"}
+"""What a template with TLS mounts: the directories of its two certificates, or the one with all of the node's."""
 _QUOTA_PLACEHOLDERS = frozenset({"quota"})
 _FIELDS: Mapping[str, tuple[str, type]] = {
     "clusterName": ("cluster_name", str),
@@ -111,13 +114,13 @@ def check_pod(place: str, text: str) -> tuple[Fault, ...]:
     used: set[str] = set()
     conditions: set[str] = set()
     _collect(pod, used, conditions)
-    known = _PLACEHOLDERS | _TLS_PLACEHOLDERS | _QUOTA_PLACEHOLDERS
+    known = _PLACEHOLDERS | _TLS_PLACEHOLDERS | _MOUNTS | _QUOTA_PLACEHOLDERS
     found = [
         Fault(place, f"unknown placeholder ${{{name}}}, expected {_names(known)}") for name in sorted(used - known)
     ]
     found += [Fault(place, f"the placeholder ${{{name}}} is not used") for name in sorted(_PLACEHOLDERS - used)]
     if "tls" in conditions:
-        unused = sorted(_TLS_PLACEHOLDERS - used)
+        unused = sorted((_TLS_PLACEHOLDERS if "pki" in used else _TLS_PLACEHOLDERS | _OWN_MOUNTS) - used)
         found += [Fault(place, f"the placeholder ${{{name}}} is not used, and $if: tls is") for name in unused]
     if "quota" in conditions and "quota" not in used:
         found.append(Fault(place, "the placeholder ${quota} is not used, and $if: quota is"))
@@ -169,12 +172,16 @@ def render_manifest(
         return template.member_name(name) + dns_suffix
 
     scheme = "https" if tls else "http"
+    server = f"{PKI_DIR}/{directory_of(server_certificate(template.key))}"
+    peer = f"{PKI_DIR}/{directory_of(peer_certificate(template.key))}"
     values: dict[str, str | int] = {
         "scheme": scheme,
         "probe_port": template.metrics_port if tls else template.client_port,
         "metrics_port": template.metrics_port,
-        "server_pki": f"{PKI_DIR}/{server_certificate(template.key)}",
-        "peer_pki": f"{PKI_DIR}/{peer_certificate(template.key)}",
+        "server_mount": server,
+        "peer_mount": peer,
+        "server_pki": f"{server}/{CURRENT}",
+        "peer_pki": f"{peer}/{CURRENT}",
         "peers_name": peers_name(template, dns_suffix),
         "pki": PKI_DIR,
         "trusted": trusted,

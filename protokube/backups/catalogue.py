@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 from msgspec import MsgspecError, Struct
@@ -53,10 +54,10 @@ class Catalogue:
         """The names of all backups."""
         return read_listing(self._store.list(prefix(self._cluster, self._etcd)))
 
-    def newest(self, now: float) -> Newest:
-        """The newest backup whose metadata can be read, at `now` (seconds since the epoch)."""
+    def newest(self, now: float, beside: Collection[BackupName] = ()) -> Newest:
+        """The newest backup whose metadata can be read, at `now` (seconds since the epoch), `beside` these."""
         listing, unreadable = self.listing(), list[str]()
-        for name in reversed(by_trust(listing.complete, now)):
+        for name in reversed(by_trust((one for one in listing.complete if one not in beside), now)):
             try:
                 record = self.record(name)
             except DamagedRecordError as error:

@@ -50,7 +50,8 @@ class NodeBackups:
         except ProviderError as error:
             leads = Unknown(str(error))
         catalogue = Catalogue(self._opened(), cluster, member.etcd)
-        found, older = catalogue.newest(time.time()), older_backups(catalogue)
+        older = older_backups(catalogue)
+        found = catalogue.newest(time.time(), () if isinstance(older, Unknown) else older)
         restoring = restored_backup(Wishes(self._opened(), cluster, member.etcd))
         return BackupAnswers(found.listing, found.record, leads, found.unreadable, restoring, older)
 

@@ -1,4 +1,4 @@
-"""Reads an etcd cluster's own settings: `etcd: {quota: 8GiB}`."""
+"""Reads etcd clusters' own settings: `etcd: {quota: 8GiB}`, and where they listen to clients."""
 
 from __future__ import annotations
 
@@ -27,3 +27,17 @@ def etcd_quota(section: Section | None, templates: Mapping[str, EtcdTemplate], f
     if not all(template.supports_quota for template in templates.values()):
         faults.append(quota.fault("the manifest.yaml of --template-dir has no part with $if: quota"))
     return size
+
+
+def node_clients(where: str, tls: str, templates: Mapping[str, EtcdTemplate], faults: list[Fault]) -> bool:
+    """Whether members listen to clients at their node's address, too: never without TLS."""
+    if where != "node":
+        return False
+    option = "--etcd-clients-listen"
+    if tls == "off":
+        faults.append(Fault(option, "node, and --etcd-tls is off (expected: on or auto; others come by TLS alone)"))
+    if not all(template.supports_node_clients for template in templates.values()):
+        faults.append(
+            Fault(option, "node, and the manifest.yaml of --template-dir has no part with $if: node-clients")
+        )
+    return True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from protokube.config.backup import backup_settings
-from protokube.config.etcd import etcd_quota
+from protokube.config.etcd import etcd_quota, node_clients
 from protokube.config.keys import ADDONS, COMPONENT_KEYS, CONTROL_PLANE_KEYS, FILE_ONLY, KUBELET_KEYS
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
 from protokube.core.controlplane.names import API_PORT
@@ -215,6 +215,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
             store_shared=values["store"] is not None,
             takes_backups=backup.every is not None,
             quota=etcd_quota(section, templates, faults),
+            node_clients=node_clients(str(values["etcd-clients-listen"]), str(values["etcd-tls"]), templates, faults),
         ),
         backup=backup,
         pki=PkiSettings(trust_clock=bool(values["trust-clock"])),

@@ -118,6 +118,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHEN",
         choices=("auto", "on", "off"),
     ),
+    Option(
+        "etcd-clients-listen",
+        "127.0.0.1",
+        "where etcd listens to clients (node: at this node's address, too, where it uses TLS)",
+        VOLUMES,
+        metavar="WHERE",
+        choices=("127.0.0.1", "node"),
+    ),
     Option("trust-clock", False, "issue certificates although the clock isn't synchronised", VOLUMES, bool),
     Option(
         "dns",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec import to_builtins
@@ -17,7 +17,7 @@ from protokube.backups.worker import work_folder
 from protokube.config.choice import Chosen
 from protokube.core.backup.assess import spell_age
 from protokube.core.backup.model import BackupRecord
-from protokube.core.backup.names import is_future, parse_name
+from protokube.core.backup.names import BackupName, is_future, parse_name
 from protokube.core.model import KIB
 from protokube.errors import DamagedRecordError
 from protokube.etcdcommand.look import Cluster, ImpossibleError
@@ -50,11 +50,17 @@ def _pass_over(fault: str) -> None:
 
 
 def find_backup(catalogue: Catalogue, wanted: str) -> BackupRecord:
-    """A backup by its name, or the newest that can be read. One of a wrong clock is never the newest, and must be
-    named. Raises ImpossibleError when there is none."""
+    """A backup by its name, or the newest that can be read. One of a wrong clock is never the newest, nor one of an
+    older cluster of the same name: these must be named. Raises ImpossibleError when there is none."""
     names, now = catalogue.listing().complete, time.time()
     if wanted == LATEST:
-        newest = catalogue.newest(now)
+        older = catalogue.older()
+        newest = catalogue.newest(now, older)
+        if names and older.issuperset(names):
+            raise ImpossibleError(
+                f"{wanted}: all backups that the store has are of an older cluster (protokube etcd new). The newest "
+                f"is {names[-1]}: name it, if its data are to come back"
+            )
         for one in (name for name in newest.listing.complete if is_future(name, now)):
             _pass_over(f"{one}: it is from the future: a clock was wrong")
         for fault in newest.unreadable:
@@ -69,8 +75,19 @@ def find_backup(catalogue: Catalogue, wanted: str) -> BackupRecord:
     return record
 
 
-def list_text(cluster: Cluster, records: Sequence[BackupRecord], incomplete: int) -> str:
-    """The backups of an etcd cluster, for people."""
+def older_of(catalogue: Catalogue) -> frozenset[BackupName]:
+    """The backups of an older cluster of the same name. A list that can't be read is named on stderr."""
+    try:
+        return catalogue.older()
+    except DamagedRecordError as error:
+        _pass_over(str(error))
+        return frozenset()
+
+
+def list_text(
+    cluster: Cluster, records: Sequence[BackupRecord], incomplete: int, older: Collection[BackupName] = ()
+) -> str:
+    """The backups of an etcd cluster, for people. `older`: those that are of an older cluster."""
     now = time.time()
     lines = [f"etcd cluster {cluster.key}: {len(records)} backups"]
     if incomplete:
@@ -82,7 +99,7 @@ def list_text(cluster: Cluster, records: Sequence[BackupRecord], incomplete: int
             age = "from the future (a clock was wrong; never the latest)"
         lines.append(
             f"  {one.name}  {age}, {size}, {one.keys} keys, etcd {one.etcd_version}, of {one.member} "
-            f"({one.reason}); {proof}"
+            f"({one.reason}); {proof}{'; of an older cluster' if one.name in older else ''}"
         )
     return "\n".join(lines)
 

@@ -75,6 +75,8 @@ class Node:
         self._chosen, self._wired, self._observer = chosen, wired, observer
         self._seen = observer.first(History())
         self._seeing: dict[str, Seeing] = {}
+        self.left_out = False
+        """Whether an etcd cluster was asked for, and its member can't be seen."""
 
     def clusters(self, wanted: str | None, *, blank: bool = False) -> list[Cluster]:
         """The etcd clusters that this node's mounted volumes have members of; the wanted one alone, if there is one.
@@ -93,6 +95,7 @@ class Node:
             if (one.manifest or blank) and wanted in (None, one.volume.member.cluster)
         ]
         unseen = [f"etcd cluster {key}: {why}" for key, why in unseen_members(judged) if wanted in (None, key)]
+        self.left_out = self.left_out or bool(unseen)
         for one in unseen:
             print(f"left out: {one}", file=sys.stderr)
         if not found and unseen:

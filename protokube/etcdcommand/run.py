@@ -15,7 +15,7 @@ from protokube.core.etcd.status import status_json, status_text
 from protokube.core.static_pod import image_version, spell_version
 from protokube.errors import ProviderError, StoreError, UsageError
 from protokube.etcdcommand.backup import backup_before
-from protokube.etcdcommand.backups import as_json, catalogue_of, list_text, prove_again, records_of
+from protokube.etcdcommand.backups import as_json, catalogue_of, list_text, older_of, prove_again, records_of
 from protokube.etcdcommand.defrag import defragment
 from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, looking
 from protokube.etcdcommand.newcluster import allow_new
@@ -27,13 +27,13 @@ from protokube.etcdcommand.upgrade import show_upgrade
 def etcd(command: EtcdCommand, chosen: Chosen, started: float) -> bool:
     """Carry out a command. False, with the reason on stderr, when it can't be, or the operator says no.
 
-    Status is False when something is wrong.
+    Status is False when something is wrong, and every command is when it had to leave out an etcd cluster.
 
     Raises UsageError where there is nobody to ask.
     """
     try:
         with looking(chosen, started) as node:
-            return _run(command, chosen, node)
+            return _run(command, chosen, node) and not node.left_out
     except (ImpossibleError, ProviderError) as error:
         rule = f"{error.rule}: " if isinstance(error, StoreError) else ""
         print(f"protokube etcd {command.verb}: {rule}{error}", file=sys.stderr)
@@ -101,8 +101,9 @@ def _backups(chosen: Chosen, clusters: Sequence[Cluster], wanted: str | None) ->
         print(encode({"version": 1, "clusters": told}).decode())
     else:
         for cluster in clusters:
-            incomplete = len(catalogue_of(chosen, cluster).listing().incomplete)
-            print(list_text(cluster, found[cluster.key], incomplete))
+            catalogue = catalogue_of(chosen, cluster)
+            incomplete = len(catalogue.listing().incomplete)
+            print(list_text(cluster, found[cluster.key], incomplete, older_of(catalogue)))
     return all(found.values())
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -11,7 +13,7 @@ from msgspec.structs import replace
 from protokube.backups.catalogue import Catalogue
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.names import metadata_object
-from protokube.etcdcommand.backups import LATEST, find_backup, records_of
+from protokube.etcdcommand.backups import LATEST, find_backup, list_text, older_of, records_of
 from protokube.etcdcommand.look import ImpossibleError
 from protokube.store.file import FileStore
 
@@ -57,6 +59,33 @@ def test_where_all_are_of_a_wrong_clock_one_must_be_named(lab: Lab) -> None:
     assert lab.catalogue.newest(lab.now).record == future
     with pytest.raises(ImpossibleError, match=str(future.name)):
         find_backup(lab.catalogue, LATEST)
+
+
+def test_one_of_an_older_cluster_is_never_latest_and_must_be_named(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Right after `protokube etcd new` the store has no others: the new cluster's data would be lost for them."""
+    old = lab.put(100)
+    lab.catalogue.give_up(lab.catalogue.listing())
+    with pytest.raises(ImpossibleError, match=f"older cluster .*{old.name}: name it"):
+        find_backup(lab.catalogue, LATEST)
+    assert find_backup(lab.catalogue, str(old.name)) == old
+    own = lab.put(50)
+    assert find_backup(lab.catalogue, LATEST) == own
+    lab.damage(own, "nonsense")
+    with pytest.raises(ImpossibleError, match="no such backup"):
+        find_backup(lab.catalogue, LATEST)
+    assert str(own.name) in capsys.readouterr().err
+
+
+def test_the_list_tells_which_are_of_an_older_cluster(lab: Lab) -> None:
+    old = lab.put(100)
+    lab.catalogue.give_up(lab.catalogue.listing())
+    own = lab.put(50)
+    cluster = cast(Any, SimpleNamespace(key="main"))
+    _, first, second = list_text(cluster, [old, own], 0, older_of(lab.catalogue)).splitlines()
+    assert str(old.name) in first and first.endswith("; of an older cluster")
+    assert str(own.name) in second and "older cluster" not in second
 
 
 @pytest.mark.parametrize("text", ["", "{}", "nonsense"])

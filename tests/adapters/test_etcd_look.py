@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ from protokube.core.assess import assess
 from protokube.core.disks.model import Mounted
 from protokube.core.model import Unknown
 from protokube.core.observed import Observed
+from protokube.etcdcommand import look, run
 from protokube.etcdcommand.look import ImpossibleError, Node, unseen_members
 from tests.core.states import FORMATTED, NO_HISTORY, VOLUME, changed, config_of, contents, mounted, state
 
@@ -18,9 +21,10 @@ from tests.core.states import FORMATTED, NO_HISTORY, VOLUME, changed, config_of,
 def node(observed: Observed) -> Node:
     """A node whose snapshot is this one."""
     config = config_of()
-    seen = SimpleNamespace(judged=assess(config, observed, NO_HISTORY.seen(observed)))
+    seen = SimpleNamespace(judged=assess(config, observed, NO_HISTORY.seen(observed)), observed=observed)
     observer = SimpleNamespace(first=lambda _history: seen)
-    return Node(cast(Any, SimpleNamespace(config=config)), cast(Any, None), cast(Any, observer))
+    chosen = SimpleNamespace(config=config, settings=SimpleNamespace(root="/nowhere"))
+    return Node(cast(Any, chosen), cast(Any, None), cast(Any, observer))
 
 
 def here(**facts: Any) -> Observed:
@@ -34,6 +38,24 @@ def test_a_member_whose_volume_can_t_be_read_is_named(capsys: pytest.CaptureFixt
     assert f"left out: etcd cluster main: its volume {VOLUME}: it took longer" in capsys.readouterr().err
     with pytest.raises(ImpossibleError, match="runs no member of etcd cluster events"):
         node(unread).clusters("events", blank=True)
+
+
+def test_a_command_for_all_etcd_clusters_fails_where_one_was_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script that lists, takes or proves backups of all would take one cluster for all of them."""
+
+    @contextmanager
+    def looking(*_: object) -> Iterator[Node]:
+        yield node(here(contents={VOLUME: contents()}))
+
+    monkeypatch.setattr(run, "looking", looking)
+    monkeypatch.setattr(run, "_run", lambda _command, _chosen, looked: bool(looked.clusters(None, blank=True)))
+    command = cast(Any, SimpleNamespace(verb="backups"))
+    assert run.etcd(command, cast(Any, None), 0.0)
+    monkeypatch.setattr(look, "unseen_members", lambda _judged: iter([("events", "its volume vol-e: it hangs")]))
+    assert not run.etcd(command, cast(Any, None), 0.0)
+    assert "left out: etcd cluster events: its volume vol-e: it hangs" in capsys.readouterr().err
 
 
 def test_one_whose_volume_isn_t_mounted_is_named() -> None:

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from protokube.config.backup import EVERY, backup_settings
-from protokube.config.etcd import etcd_quota
+from protokube.config.etcd import etcd_quota, node_clients
 from protokube.core.backup.model import BackupSettings
 from protokube.core.etcd.template import render_manifest
 from protokube.core.located import Section, parse
@@ -83,6 +83,24 @@ def test_a_template_that_says_nothing_of_a_quota_is_told() -> None:
     older = {key: replace(one, supports_quota=False) for key, one in templates().items()}
     etcd_quota(Section.of(document, ("etcd",), faults), older, faults)
     assert ["$if: quota" in str(one) for one in faults] == [True]
+
+
+@pytest.mark.parametrize(
+    ("where", "tls", "older", "fault"),
+    [
+        ("127.0.0.1", "off", True, ""),
+        ("node", "auto", False, ""),
+        ("node", "off", False, "--etcd-tls is off"),
+        ("node", "on", True, "$if: node-clients"),
+    ],
+)
+def test_clients_of_other_nodes_need_tls_and_a_template_that_knows_them(
+    where: str, tls: str, older: bool, fault: str
+) -> None:
+    known = {key: replace(one, supports_node_clients=not older) for key, one in templates().items()}
+    faults: list[Fault] = []
+    assert node_clients(where, tls, known, faults) == (where == "node")
+    assert [fault in str(one) for one in faults] == ([True] if fault else [])
 
 
 def test_the_manifest_has_the_quota_and_without_one_nothing_of_it() -> None:

@@ -250,3 +250,20 @@ def test_an_operator_s_template_may_mount_the_directory_of_all_certificates() ->
     assert check_pod("m", shared) == ()
     (fault,) = check_pod("m", POD.replace("${peer_mount}", "/elsewhere"))
     assert str(fault) == "m: the placeholder ${peer_mount} is not used, and $if: tls is"
+
+
+# --- clients on other nodes ---
+
+
+@pytest.mark.parametrize(("address", "spelled"), [("10.0.0.1", "10.0.0.1"), ("fd00::1", "[fd00::1]")])
+def test_clients_come_to_the_node_s_address_beside_127_0_0_1(address: str, spelled: str) -> None:
+    text = render(tls=True, clients=address)
+    assert manifest_env(text)["ETCD_LISTEN_CLIENT_URLS"] == f"https://127.0.0.1:4001,https://{spelled}:4001"
+    assert text.count("ETCD_LISTEN_CLIENT_URLS") == 1
+
+
+def test_a_template_that_forgets_the_node_s_address_is_refused() -> None:
+    faults = check_pod("m", POD.replace("${node_address}", "0.0.0.0"))
+    assert [str(one) for one in faults] == [
+        "m: the placeholder ${node_address} is not used, and $if: node-clients is"
+    ]

@@ -88,6 +88,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "etcd_tls": ("etcd.tls",),
     "store_shared": ("etcd.store_shared",),
     "etcd_quota": ("etcd.quota",),
+    "node_clients": ("etcd.node_clients",),
     "trust_clock": ("pki.trust_clock",),
     "backup_every": ("backup.every",),
     "takes_backups": ("etcd.takes_backups",),

@@ -59,5 +59,6 @@ class Questions(Sight, frozen=True):
             return False
         suffix = self.settings.suffix(self.volumes.cluster_id)
         trusted = present_trust(member) if self.uses_tls(member) else None
-        wanted = Wanted(Start("existing"), image, suffix, trusted)
+        clients = self.clients() if trusted is not None else ""
+        wanted = Wanted(Start("existing"), image, suffix, trusted, clients)
         return wanted_manifest(self.settings, member, wanted, may_run=True) != member.manifest

@@ -147,7 +147,11 @@ class _Judge(Changes, frozen=True):
             # The PKI's own findings tell why. A member that runs keeps its link.
             self.findings.wait(member.volume.id, "its certificates are issued first")
             return verdict
-        wanted = Wanted(start, image, known.dns_suffix, self.trusted(member, known) if known.tls else None)
+        wanted = Wanted(start, image, known.dns_suffix, None)
+        if known.tls:
+            wanted = replace(wanted, trusted=self.trusted(member, known), clients=self.clients())
+        elif self.settings.node_clients:
+            self._no_clients(member)
         manifest = wanted_manifest(self.settings, member, wanted, may_run=self.kubelet_may_run())
         if manifest != member.contents.texts.get(member.template.manifest):
             complete = False
@@ -164,6 +168,13 @@ class _Judge(Changes, frozen=True):
             link = why_link(self.settings, self.facts, member, known.dns_suffix, self.findings)
             verdict = replace(verdict, link=link)
         return verdict
+
+    def _no_clients(self, member: MountedMember) -> None:
+        evidence = (
+            "it listens to clients at 127.0.0.1 alone, and not at this node's address (--etcd-clients-listen node), "
+            "since it runs without TLS: who reaches that port could read and write all; move it with --etcd-tls on"
+        )
+        self.findings.refuse(member.volume.id, "etcd/clients-listen", evidence, serious=False)
 
     def _tags(self, member: MountedMember) -> tuple[TagWanted, ...]:
         """The tags to write: the filesystem's UUID, and that etcd ran."""

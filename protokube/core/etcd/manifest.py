@@ -22,12 +22,13 @@ _BY_NAME = re.compile(rf"{re.escape(PKI_DIR)}/([a-z0-9-]+)/")
 
 class Wanted(Struct, frozen=True):
     """What a manifest is made of. `trusted` names the authorities that the process is started with; None: without
-    TLS."""
+    TLS. `clients` is the node's address where it listens to clients there, too, and empty else."""
 
     start: Start
     image: str
     suffix: str
     trusted: str | None
+    clients: str = ""
 
 
 def wanted_manifest(settings: EtcdSettings, member: MountedMember, wanted: Wanted, *, may_run: bool) -> str:
@@ -51,6 +52,7 @@ def wanted_manifest(settings: EtcdSettings, member: MountedMember, wanted: Wante
             tls=wanted.trusted is not None,
             trusted=wanted.trusted or "",
             quota=settings.quota,
+            clients=wanted.clients,
         )
 
     present = member.contents.texts.get(member.template.manifest)

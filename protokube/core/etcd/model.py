@@ -84,7 +84,7 @@ class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
     """One etcd cluster's template: the fields of `<key>.yaml`, and the pod that all etcd clusters share.
 
     `pod` is the text of manifest.yaml, placeholders unfilled. `supports_tls`: it says what differs with TLS,
-    `supports_quota` where the quota stands.
+    `supports_quota` where the quota stands, `supports_node_clients` where it listens to other nodes' clients.
     `metrics_port` is where etcd answers liveness probes then, since its client port asks for a certificate.
     """
 
@@ -97,6 +97,7 @@ class EtcdTemplate(VolumeLayout, frozen=True, kw_only=True):
     metrics_port: int = 0
     supports_tls: bool = False
     supports_quota: bool = False
+    supports_node_clients: bool = False
 
 
 class EtcdSettings(Struct, frozen=True):
@@ -109,7 +110,8 @@ class EtcdSettings(Struct, frozen=True):
     protokube keeps names at all. `kubelet_unit` is None where protokube doesn't manage kubelet. `tls`: whether new
     etcd clusters use TLS; `auto` means where `store_shared`, that is where an operator named the store. With `on`,
     clusters that run without move to it. `takes_backups`: the store may have some, named
-    or not. `quota`: of each member's database, in bytes; None for etcd's own.
+    or not. `quota`: of each member's database, in bytes; None for etcd's own. `node_clients`: members with TLS listen
+    to clients at their node's address, too.
     """
 
     templates: Mapping[str, EtcdTemplate] = {}
@@ -127,6 +129,7 @@ class EtcdSettings(Struct, frozen=True):
     store_shared: bool = False
     takes_backups: bool = False
     quota: int | None = None
+    node_clients: bool = False
 
     def suffix(self, cluster_id: str) -> str:
         """The internal names' suffix, with its leading dot."""

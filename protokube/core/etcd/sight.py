@@ -11,7 +11,7 @@ from protokube.core.etcd.answers import AnswerTracking
 from protokube.core.etcd.bootstrap import MemberFacts, PeerFacts
 from protokube.core.etcd.members import identify
 from protokube.core.etcd.model import EtcdFacts, EtcdSettings, MountedMember, PeerAnswers, ServedEtcd
-from protokube.core.etcd.tls import member_certificates, uses_tls
+from protokube.core.etcd.tls import clients_address, member_certificates, uses_tls
 from protokube.core.model import Rejected, Unknown
 from protokube.core.node.model import Link
 from protokube.core.pki.model import Certificate, PkiAssessment
@@ -56,9 +56,13 @@ class Sight(Struct, frozen=True):
         """Whether the member speaks TLS."""
         return uses_tls(self.settings, member, self.facts.answers.get(member.volume.member.cluster))
 
+    def clients(self) -> str:
+        """Where members with TLS listen to clients beside 127.0.0.1; empty for nowhere."""
+        return clients_address(self.settings, self.volumes)
+
     def certificates(self, member: MountedMember) -> tuple[Certificate, ...]:
         """The member's certificates; empty while one is missing."""
-        wanted = member_certificates(member, self.settings.suffix(self.volumes.cluster_id))
+        wanted = member_certificates(member, self.settings.suffix(self.volumes.cluster_id), self.clients())
         found = [self.pki.usable.get(one.name) for one in wanted]
         return tuple(one for one in found if one is not None) if all(found) else ()
 

@@ -28,7 +28,7 @@ _REMEMBERED = 32
 """Results that are kept of pure but slow functions: a converged reconcile parses and renders nothing again."""
 
 _PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
-_CONDITIONS = frozenset({"livez", "no-livez", "hosts", "tls", "quota"})
+_CONDITIONS = frozenset({"livez", "no-livez", "hosts", "tls", "quota", "local-clients", "node-clients"})
 _PLACEHOLDERS = frozenset(
     {
         "pod_name",
@@ -55,6 +55,7 @@ _OWN_MOUNTS = frozenset({"server_mount", "peer_mount"})
 _MOUNTS = _OWN_MOUNTS | {"pki"}
 """What a template with TLS mounts: the directories of its two certificates, or the one with all of the node's."""
 _QUOTA_PLACEHOLDERS = frozenset({"quota"})
+_CLIENTS_PLACEHOLDERS = frozenset({"node_address"})
 _FIELDS: Mapping[str, tuple[str, type]] = {
     "clusterName": ("cluster_name", str),
     "podName": ("pod_name", str),
@@ -82,7 +83,8 @@ def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | 
         Fault(place, f"unknown key {key!r}, expected {', '.join(_FIELDS)}") for key in data if key not in _FIELDS
     ]
     given = frozenset(data)
-    supports_tls, supports_quota = "tls" in _conditions(pod), "quota" in _conditions(pod)
+    conditions = _conditions(pod)
+    supports_tls = "tls" in conditions
     if not supports_tls:
         data = _OPTIONAL | data
     for name, (_, kind) in _FIELDS.items():
@@ -103,7 +105,14 @@ def parse_template(key: str, place: str, text: str, pod: str) -> EtcdTemplate | 
     if found:
         return tuple(found)
     fields: dict[str, Any] = {field: data[name] for name, (field, _) in _FIELDS.items()}
-    return EtcdTemplate(key=key, pod=pod, supports_tls=supports_tls, supports_quota=supports_quota, **fields)
+    return EtcdTemplate(
+        key=key,
+        pod=pod,
+        supports_tls=supports_tls,
+        supports_quota="quota" in conditions,
+        supports_node_clients="node-clients" in conditions,
+        **fields,
+    )
 
 
 def check_pod(place: str, text: str) -> tuple[Fault, ...]:
@@ -114,7 +123,7 @@ def check_pod(place: str, text: str) -> tuple[Fault, ...]:
     used: set[str] = set()
     conditions: set[str] = set()
     _collect(pod, used, conditions)
-    known = _PLACEHOLDERS | _TLS_PLACEHOLDERS | _MOUNTS | _QUOTA_PLACEHOLDERS
+    known = _PLACEHOLDERS | _TLS_PLACEHOLDERS | _MOUNTS | _QUOTA_PLACEHOLDERS | _CLIENTS_PLACEHOLDERS
     found = [
         Fault(place, f"unknown placeholder ${{{name}}}, expected {_names(known)}") for name in sorted(used - known)
     ]
@@ -124,6 +133,8 @@ def check_pod(place: str, text: str) -> tuple[Fault, ...]:
         found += [Fault(place, f"the placeholder ${{{name}}} is not used, and $if: tls is") for name in unused]
     if "quota" in conditions and "quota" not in used:
         found.append(Fault(place, "the placeholder ${quota} is not used, and $if: quota is"))
+    if "node-clients" in conditions and "node_address" not in used:
+        found.append(Fault(place, "the placeholder ${node_address} is not used, and $if: node-clients is"))
     found += [
         Fault(place, f"unknown condition {name!r}, expected {_names(_CONDITIONS)}")
         for name in sorted(conditions - _CONDITIONS)
@@ -160,10 +171,11 @@ def render_manifest(
     tls: bool = False,
     trusted: str = "",
     quota: int | None = None,
+    clients: str = "",
 ) -> str:
     """Render a member's manifest. `dns_suffix` starts with a dot; `hosts` mounts the node's hosts file, `tls` the
     node's certificates. `trusted` names the authorities that the process is started with. `quota` is its database's,
-    in bytes.
+    in bytes. `clients` is the node's address where it listens to clients beside 127.0.0.1; empty for nowhere else.
 
     `initial_cluster` replaces the list of the member's tag, for a member that joins a running cluster.
     """
@@ -192,6 +204,7 @@ def render_manifest(
         "data_dir": template.data_dir,
         "peer_listen": "0.0.0.0",
         "client_listen": "127.0.0.1",
+        "node_address": f"[{clients}]" if ":" in clients else clients,
         "peer_port": template.peer_port,
         "client_port": template.client_port,
         "dns_name": dns_name(member.me),
@@ -207,6 +220,7 @@ def render_manifest(
     }
     conditions = {"livez" if has_livez(image) else "no-livez"}
     conditions |= ({"hosts"} if hosts else set()) | ({"tls"} if tls else set())
+    conditions.add("node-clients" if clients else "local-clients")
     conditions |= {"quota"} if quota is not None else set()
     pod = _fill(_pod(template.pod), values, conditions)
     return _HEADER + yaml.dump(pod, Dumper=_dumper, sort_keys=False, default_flow_style=False, width=1000)

@@ -92,11 +92,20 @@ def _ran_with_tls(member: MountedMember) -> bool:
     return identity is not None and identity.tls
 
 
-def member_certificates(member: MountedMember, suffix: str) -> tuple[CertificateWanted, ...]:
+def clients_address(settings: EtcdSettings, volumes: VolumesAssessment) -> str:
+    """The address at which a member with TLS listens to clients of other nodes; empty where it doesn't.
+
+    It is one: a member that can't listen at an address doesn't start, and the second one, mostly IPv6, may come late.
+    """
+    return volumes.instance.internal[0] if settings.node_clients and volumes.instance.internal else ""
+
+
+def member_certificates(member: MountedMember, suffix: str, clients: str = "") -> tuple[CertificateWanted, ...]:
     """The certificates of a member.
 
     Both are for servers and for clients: peers dial one another, and etcd's JSON gateway dials its own client port
-    with the server's certificate (etcd-io/etcd 9785).
+    with the server's certificate (etcd-io/etcd 9785). `clients` is the node's address where clients come to it, and
+    empty else.
     """
     cluster, template = member.volume.member.cluster, member.template
     name = template.member_name(member.volume.member.me)
@@ -107,7 +116,7 @@ def member_certificates(member: MountedMember, suffix: str) -> tuple[Certificate
             ETCD_CLIENTS,
             name,
             dns=(own, "localhost"),
-            addresses=("127.0.0.1", "::1"),
+            addresses=("127.0.0.1", "::1", *((clients,) if clients else ())),
             server=True,
             client=True,
         ),
@@ -132,7 +141,8 @@ def pki_needs(
         for one in members
         if wants_tls(settings, one) or uses_tls(settings, one, facts.answers.get(one.volume.member.cluster))
     ]
-    wanted = [one for member in secured for one in member_certificates(member, suffix)]
+    clients = clients_address(settings, volumes)
+    wanted = [one for member in secured for one in member_certificates(member, suffix, clients)]
     if secured:
         wanted.append(CertificateWanted(CLIENT, ETCD_CLIENTS, "kube-apiserver-etcd-client", client=True))
     authorities = tuple(etcd_peers(cluster) for cluster in sorted(settings.templates))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from protokube.errors import ProviderError
@@ -17,14 +17,16 @@ async def start(
     env: Mapping[str, str] | None = None,
     stdout: int = PIPE,
     stderr: int = PIPE,
+    pass_fds: Collection[int] = (),
     remedy: str = "is its package installed?",
 ) -> Process:
     """Start a program without input. Raises ProviderError, with the remedy, when it can't be started.
 
-    `env` is this process's own when it is left out; `stdout` and `stderr` are descriptors or asyncio's constants.
+    `env` is this process's own when it is left out; `stdout` and `stderr` are descriptors or asyncio's constants; the
+    program keeps the descriptors `pass_fds`.
     """
     starting = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=stdout, stderr=stderr, env=env)
+        asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=stdout, stderr=stderr, env=env, pass_fds=pass_fds)
     )
     try:
         # asyncio hangs when it is cancelled while it starts a process: so it never is.

@@ -7,16 +7,17 @@ that left its parent, and also by an agent that didn't start it.
 from __future__ import annotations
 
 import os
-import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+
+import msgspec
 
 from protokube.agent.ports import Mount
 from protokube.agent.runtimes.commands import PATH
-
-READY = b"\0"
-"""What the script's last words are, on its standard error."""
 
 
 def label(work: Path) -> str:
@@ -52,44 +53,41 @@ class Place:
         self._path = path
         self._machine = machine
 
-    def command(
-        self, argv: Sequence[str], env: Sequence[tuple[str, str]], mounts: Sequence[Mount], *, own: Sequence[str] = ()
-    ) -> list[str]:
-        """The command that makes the root and becomes the container's program.
+    def told(
+        self,
+        argv: Sequence[str],
+        env: Sequence[tuple[str, str]],
+        mounts: Sequence[Mount],
+        *,
+        directory: str = "",
+        user: tuple[int, int] | None = None,
+    ) -> bytes:
+        """What `makeroot` is told. `user`: the user and the group of the program, None for those of the agent."""
+        return msgspec.json.encode(
+            {
+                "agent": os.getpid(),
+                "name": self.name,
+                "path": str(self._path),
+                "resolver": str(self._machine / "etc/resolv.conf"),
+                "mounts": [(one.source, one.target, one.read_only) for one in mounts],
+                "argv": argv,
+                "env": [("PATH", PATH), *env],
+                "directory": directory,
+                "user": user,
+            }
+        )
 
-        Its standard error is a pipe to us: it says why the root can't be made, or READY. Then the pipe is closed, and
-        the program has its standard output instead. `own`: a command before the program, such as setpriv's.
-        """
-        # The signal is asked for first, and then it is seen whether its sender lives: an agent that was killed
-        # between the two leaves nothing behind.
-        leash = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
-        environment = [f"{name}={value}" for name, value in (("PATH", PATH), *env)]
-        within = 'printf "\\0" >&2; exec 2>&1; exec "$@"'
-        end = ["chroot", ".", "/bin/sh", "-c", within, "sh", *own, "env", "-i", *environment, *argv]
-        lines = [f'test "$PPID" = {os.getpid()}', *self._made(mounts), f"exec {shlex.join(end)}"]
-        return [*leash, "sh", "-euc", "\n".join(lines)]
 
-    def _made(self, mounts: Sequence[Mount]) -> list[str]:
-        at, here = shlex.quote, shlex.quote(str(self._path))
-        lines = [
-            f"mount -t tmpfs -o mode=0755 {at(self.name)} {here}",
-            f"cd {here}",
-            "mkdir etc usr dev proc",
-        ]
-        for place in (Path("/bin"), Path("/sbin"), Path("/lib"), Path("/lib32"), Path("/lib64"), Path("/libx32")):
-            if place.is_symlink():
-                lines.append(f"ln -s {at(str(place.readlink()))} {place.name}")
-            elif place.is_dir():
-                lines.append(f"mkdir {place.name}; mount --bind {place} {place.name}")
-        lines += ["mount --bind /usr usr", "mount --rbind /dev dev", "mount --rbind /proc proc"]
-        lines += ["mount -o remount,bind,ro usr", "echo hosts: files dns >etc/nsswitch.conf"]
-        resolver = at(str(self._machine / "etc/resolv.conf"))
-        lines.append(f"test ! -f {resolver} || cp {resolver} etc/resolv.conf")
-        for mount in mounts:
-            source, target = at(mount.source), at(mount.target.lstrip("/"))
-            parent = at(str(Path(mount.target.lstrip("/")).parent))
-            lines.append(f"if test -d {source}; then mkdir -p {target}; else mkdir -p {parent}; touch {target}; fi")
-            lines.append(f"mount --bind {source} {target}")
-            if mount.read_only:
-                lines.append(f"mount -o remount,bind,ro {target}")
-        return lines
+def command(descriptor: int) -> list[str]:
+    """The command that makes the root and becomes the container's program; it reads at `descriptor` what it is told.
+
+    Its standard error is a pipe to us: it says why the root can't be made, or READY. Then the pipe is closed, and the
+    program has its standard output instead.
+    """
+    own = ["unshare", "--mount", "--propagation", "private"]
+    return [*own, sys.executable, "-I", "-S", "-c", _text(), str(descriptor)]
+
+
+@cache
+def _text() -> str:
+    return files("protokube.agent.runtimes").joinpath("makeroot.py").read_text(encoding="utf-8")

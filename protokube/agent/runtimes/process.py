@@ -21,7 +21,8 @@ from protokube.agent.core.model import Pod, spec_of
 from protokube.agent.ports import ContainerSpec, ExecResult, LogOptions
 from protokube.agent.runtimes.commands import follow, run
 from protokube.agent.runtimes.hostbinary import security_refusals, user_of
-from protokube.agent.runtimes.ownroot import READY, Place, inhabitants, label
+from protokube.agent.runtimes.makeroot import READY
+from protokube.agent.runtimes.ownroot import Place, command, inhabitants, label
 from protokube.errors import ProviderError, explain
 
 _LAST_GRACE = 10.0
@@ -80,13 +81,10 @@ class ProcessRuntime:
             rootfs.mkdir(parents=True, exist_ok=True)
             log = self._log(spec.id).open("ab")
         place = Place(f"{self._label}{spec.id}", rootfs, self._root)
-        own = _as_user(spec)
-        if spec.container.working_dir:
-            own += ["env", "-C", spec.container.working_dir]
-        command = place.command(spec.argv, spec.env, spec.mounts, own=own)
+        told = place.told(spec.argv, spec.env, spec.mounts, directory=spec.container.working_dir, user=_user(spec))
         with log:
             try:
-                process = await _started(command, log.fileno())
+                process = await _started(told, log.fileno())
             except ProviderError:
                 await self.remove(spec.id)
                 raise
@@ -166,9 +164,15 @@ class ProcessRuntime:
         return self._work / f"{ref}.log"
 
 
-async def _started(command: Sequence[str], log: int) -> asyncio.subprocess.Process:
+async def _started(told: bytes, log: int) -> asyncio.subprocess.Process:
     """Start a container's command, and wait until its program is in its root. Raises ProviderError."""
-    process = await asyncprocess.start(command, stdout=log, remedy="install util-linux")
+    with open(os.memfd_create("container"), "wb", buffering=0) as memory:  # argument vectors are read by everybody
+        memory.write(told)
+        memory.seek(0)
+        descriptor = memory.fileno()
+        process = await asyncprocess.start(
+            command(descriptor), stdout=log, pass_fds=[descriptor], remedy="install util-linux"
+        )
     assert process.stderr is not None
     said, ready = b"", False
     try:
@@ -202,9 +206,6 @@ async def _ended(name: str, *, looks: int | None = None) -> list[int]:
     return left
 
 
-def _as_user(spec: ContainerSpec) -> list[str]:
+def _user(spec: ContainerSpec) -> tuple[int, int] | None:
     user, group = (user_of(spec.pod, spec.container, field) for field in ("runAsUser", "runAsGroup"))
-    if user is None and group is None:
-        return []
-    # With its user a process loses the signal that it asked for.
-    return ["setpriv", f"--reuid={user or 0}", f"--regid={group or 0}", "--clear-groups", "--pdeathsig", "KILL"]
+    return None if user is None and group is None else (int(user or 0), int(group or 0))

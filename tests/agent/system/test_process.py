@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from protokube import asyncprocess
 from protokube.agent.clock import wall_time
 from protokube.agent.providers.local import LocalProvider
 from protokube.agent.records import Records
@@ -134,6 +135,54 @@ def test_a_root_that_can_not_be_made_is_said(place: Place) -> None:
             return any("CreateContainerError" in one and "Read-only file system" in one for one in texts)
 
         await until("it is said", said)
+
+    run(place, test)
+
+
+@pytest.mark.parametrize("target", ["/var/data/link", "/var/data/link/hosts"])
+def test_no_mount_point_leads_over_a_link_that_a_container_left(place: Place, target: str) -> None:
+    async def test(source: Spoken, kept: Kept) -> None:
+        (place.root / "outside").mkdir()
+        (place.root / "mnt/data/link").symlink_to(place.root / "outside")
+        mounts = [{"name": "data", "mountPath": "/var/data"}, {"name": "hosts", "mountPath": target}]
+        source.say([place.pod("sleep 600", volumeMounts=mounts)])
+
+        def said() -> bool:
+            return any(f"{target}: link is a symbolic link" in str(pod["status"]) for pod in kept.pods.values())
+
+        await until("it is said", said)
+        assert not list((place.root / "outside").iterdir())
+
+    run(place, test)
+
+
+def test_no_variable_stands_on_a_command_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    start = asyncprocess.start
+
+    async def noted(argv: Sequence[str], **more: Any) -> asyncio.subprocess.Process:
+        started.extend(argv)
+        return await start(argv, **more)
+
+    async def test(source: Spoken, kept: Kept) -> None:
+        source.say([place.pod("echo up >/var/data/up; sleep 600", workingDir="/var")])
+        await until("it runs", lambda: (place.root / "mnt/data/up").exists())
+
+    monkeypatch.setattr(asyncprocess, "start", noted)
+    run(place, test)
+    assert any("unshare" in one for one in started) and not any("deep blue" in one for one in started)
+
+
+def test_a_program_that_is_not_there_ends_as_in_a_shell(place: Place) -> None:
+    async def test(source: Spoken, kept: Kept) -> None:
+        source.say([place.pod("", command=["no-such-program"])])
+
+        def ended() -> bool:
+            text = str([pod["status"] for pod in kept.pods.values()])
+            return "'exitCode': 127" in text
+
+        await until("it is told", ended)
+        assert "no-such-program: No such file or directory" in place.logs()
 
     run(place, test)
 

@@ -124,11 +124,29 @@ class Lab:
             with error:
                 return error.code, _answer(error.read())
 
+    def post(self, body: Any) -> tuple[int, Any]:
+        """Post a service, as often as it takes while Redis can't be asked; status and answer."""
+        said: list[tuple[int, Any]] = []
+
+        def taken() -> bool:
+            said.append(self.ask("POST", "/service", body))
+            return said[-1][0] != 503
+
+        until(taken, every=0.2)
+        return said[-1]
+
     def status(self) -> Mapping[str, Any]:
-        """What `kubeleet status` says."""
+        """What `kubeleet status` says; it is asked again while it can't reach Redis."""
         argv = [sys.executable, "-c", START, "status", "-o", "json", "--redis", self.url]
-        done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, timeout=LIMIT, check=True, env=_environment())
-        found: Mapping[str, Any] = json.loads(done.stdout)
+
+        def said() -> bytes | None:
+            done = subprocess.run(
+                argv, cwd=CHECKOUT, capture_output=True, timeout=LIMIT, check=False, env=_environment()
+            )
+            assert done.returncode in (0, 1), done.stderr
+            return done.stdout if done.returncode == 0 else None
+
+        found: Mapping[str, Any] = json.loads(until(said, every=0.5))
         return found
 
     def running(self, *names: str) -> Counter[str]:

@@ -140,7 +140,7 @@ def test_scenario_7_a_dead_machines_pods_go_to_the_others(redis: RedisServer, pr
     _, _, dead = programs.workers("w1", "w2", "w3")
     programs.scheduler()
     programs.service()
-    assert programs.ask("POST", "/service", request(12))[0] == 201
+    assert programs.post(request(12))[0] in (200, 201)
     until(lambda: settled(programs, 12, "w1", "w2", "w3"))
     moved = set(programs.running("w3"))
     assert moved
@@ -157,7 +157,7 @@ def test_scenario_8_a_frozen_worker_comes_back_fenced(redis: RedisServer, progra
     _, frozen = programs.workers("w1", "w2")
     programs.scheduler()
     programs.service()
-    assert programs.ask("POST", "/service", request(6))[0] == 201
+    assert programs.post(request(6))[0] in (200, 201)
     until(lambda: settled(programs, 6, "w1", "w2"))
     twice = set(programs.running("w2"))
     frozen.signal(signal.SIGSTOP)
@@ -169,7 +169,7 @@ def test_scenario_8_a_frozen_worker_comes_back_fenced(redis: RedisServer, progra
     assert {one.name for one in programs.ledger("w2", "stop")} >= twice
     # Joined, fenced, joined again: and it takes pods as before.
     until(lambda: redis.do("GET", "ep:w2") == b"3")
-    assert programs.ask("POST", "/service", request(6, "u2"))[0] == 201
+    assert programs.post(request(6, "u2"))[0] in (200, 201)
     until(lambda: len(programs.running("w2")) >= 6 and set(programs.running("w1", "w2").values()) == {1})
 
 
@@ -203,22 +203,34 @@ def test_scenario_10_schedulers_that_die_place_everything_once(redis: RedisServe
 
 
 def test_scenario_15_pressure_and_live_counts_decide(redis: RedisServer, programs: Lab) -> None:
-    for name, pressure in (("w1", 0.0), ("w2", 0.0), ("w3", 90.0)):
-        programs.worker(name, pressure=pressure).says("is in touch")
-    programs.scheduler().says("is in touch")
-    redis.do("LPUSH", "sq", *(Wanted("job", f"u{n}", "img", 1).encode() for n in range(20)))
-    until(lambda: sum(programs.running("w1", "w2", "w3").values()) == 20)
-    counts = [sum(programs.running(name).values()) for name in ("w1", "w2", "w3")]
-    assert counts == [10, 10, 0]
+    names = ("w1", "w2", "w3")
+    workers = [programs.worker(name, pressure=90.0 if name == "w3" else 0.0) for name in names]
+    for one in workers:
+        one.says("is in touch")
     load = json.loads(redis.do("GET", "ld:w3"))
     assert load["psi"] is True and load["memory"] == 90.0
+    # Frozen, with heartbeats of later: on a busy machine one of them may be silent for too long to get anything.
+    for name, one in zip(names, workers, strict=True):
+        one.signal(signal.SIGSTOP)
+        redis.do("SET", f"hb:{name}", int(redis.do("TIME")[0]) + 10_000)
+    programs.scheduler()
+    redis.do("LPUSH", "sq", *(Wanted("job", f"u{n}", "img", 1).encode() for n in range(20)))
+
+    def counts() -> list[int]:
+        return [redis.do("LLEN", f"pq:{name}") + redis.do("LLEN", f"rq:{name}") for name in names]
+
+    until(lambda: sum(counts()) == 20)
+    assert counts() == [10, 10, 0]
+    for one in workers:
+        one.signal(signal.SIGCONT)
+    until(lambda: len(programs.running(*names)) == 20)
 
 
 def test_what_stands_twice_is_dropped_and_what_is_missing_comes_back(redis: RedisServer, programs: Lab) -> None:
     programs.workers("w1", "w2")
     programs.scheduler()
     programs.service()
-    assert programs.ask("POST", "/service", request(4))[0] == 201
+    assert programs.post(request(4))[0] in (200, 201)
     until(lambda: settled(programs, 4, "w1", "w2"))
     (raw, *_) = redis.do("SMEMBERS", "cs:w1")
     redis.do("SADD", "cs:w2", raw)  # as two workers put it back that Redis has forgotten

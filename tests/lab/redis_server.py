@@ -68,7 +68,7 @@ class RedisServer:
         return redis.Redis(
             self.host,
             self.port,
-            socket_timeout=5,
+            socket_timeout=LIMIT / 2,  # a disk that is busy with others' work holds a server up for seconds
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             single_connection_client=True,
@@ -171,6 +171,12 @@ class Fleet:
 
         server: RedisServer = until(found)
         return server
+
+    def replicated(self) -> None:
+        """Wait until both replicas have all that the first server has acknowledged so far."""
+        with self.servers[0].client() as client:  # WAIT counts for its own connection's writes alone
+            client.execute_command("SET", "written", "here")
+            until(lambda: client.execute_command("WAIT", 2, 1000) == 2)
 
     @staticmethod
     def _said(sentinel: RedisServer) -> int | None:

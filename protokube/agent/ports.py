@@ -29,6 +29,10 @@ class UnresolvedError(ProviderError):
     """A secret, config map or token that a container needs can't be had now."""
 
 
+class UnreachableError(UnresolvedError):
+    """Nobody could be asked for it: what was had before may still be used."""
+
+
 class RefusedError(ProtokubeError):
     """The provider can never run this pod. Carries every reason."""
 

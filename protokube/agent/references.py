@@ -1,7 +1,7 @@
 """Asks the API server for what pods refer to: secrets, config maps, and tokens of service accounts.
 
 While it can't be reached, what was had last is used: a container that crashed starts again. It is kept in memory
-alone: no secret lies on a disk.
+alone here; what a container had is kept beside its volumes (see `given`). No secret lies on a disk.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from protokube.agent.core.references import (
     tokens,
 )
 from protokube.agent.http.kube import KubeClient, object_path
-from protokube.agent.ports import Resolved, UnresolvedError
+from protokube.agent.ports import Resolved, UnreachableError, UnresolvedError
 from protokube.errors import ProviderError
 from protokube.kubeapi.http import KubeError
 
 _RENEW = 0.8
 """The part of a token's life after which another one is asked for, as in kubelet."""
+_LATER = (401, 408, 429)
+"""Who asked isn't known, as with credentials that expired meanwhile; it took too long; it was too much."""
 _MOST = 1000
 """Objects and tokens that are kept."""
 
@@ -51,8 +53,10 @@ class References:
             held = {one: await self._token(pod, one) for one in tokens(spec, container)}
             files = {one.name: files_of(one, pod, found, held, spec) for one in mounted(spec, container)}
             return Resolved(given_env(container, found), files)
-        except (MissingError, ProviderError) as error:
+        except MissingError as error:
             raise UnresolvedError(str(error)) from error
+        except ProviderError as error:
+            raise (UnreachableError if _is_away(error) else UnresolvedError)(str(error)) from error
 
     async def filled(self, pod: Pod) -> Pod:
         """The pod with plain values for its variables, for a provider that can't ask. Raises UnresolvedError."""
@@ -125,6 +129,11 @@ class References:
         self._tokens[key] = (token, now + (end - now) * _RENEW, end)
         _trim(self._tokens)
         return token
+
+
+def _is_away(error: ProviderError) -> bool:
+    """Whether the API server couldn't be asked, or couldn't answer now; else it has refused."""
+    return not isinstance(error, KubeError) or error.status >= 500 or error.status in _LATER
 
 
 def _trim(kept: dict[tuple[str, Reference], Json] | dict[tuple[str, TokenWanted], tuple[str, float, float]]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from protokube.agent.core.model import Container, HostPath, Spec, Volume
 from protokube.agent.core.references import File
 from protokube.agent.ports import Mount
-from protokube.agent.subpath import below
+from protokube.agent.subpath import SubPaths
 from protokube.errors import ProviderError, explain
 
 Files = Mapping[str, Mapping[str, File]]
@@ -29,10 +29,15 @@ _KINDS = {
 
 
 class Volumes:
-    """Finds and makes volumes. `kept` holds emptyDir volumes, `memory` those of medium Memory."""
+    """Finds and makes volumes.
 
-    def __init__(self, root: Path, kept: Path, memory: Path) -> None:
+    `kept` holds emptyDir volumes, `memory` those of medium Memory; beside it are mounted the parts of volumes.
+    """
+
+    def __init__(self, root: Path, kept: Path, memory: Path, parts: SubPaths | None = None) -> None:
         self._root = root
+        self.memory = memory
+        self._parts = parts or SubPaths(memory.with_name("subpaths"))
         self._places = {"": kept, "Memory": memory}
 
     def mounts(self, uid: str, spec: Spec, container: Container, files: Files = NO_FILES) -> Sequence[Mount]:
@@ -43,11 +48,12 @@ class Volumes:
         volumes = {volume.name: volume for volume in spec.volumes}
         self.fill(uid, files)
         made = []
-        for mount in container.volume_mounts:
+        for number, mount in enumerate(container.volume_mounts):
             filled = mount.name in files
             source = self._filled(uid, mount.name) if filled else self._source(uid, volumes[mount.name])
             if mount.sub_path:
-                source = below(source, mount.sub_path, make=not filled)
+                place = f"{container.name}.{number}"
+                source = self._parts.mounted(uid, place, source, mount.sub_path, make=not filled)
             made.append(Mount(str(source), os.path.normpath(mount.mount_path), mount.read_only or filled))
         return sorted(made, key=lambda mount: mount.target)
 
@@ -68,6 +74,7 @@ class Volumes:
 
     def release(self, uid: str) -> None:
         """Remove what was made for a pod. Raises ProviderError."""
+        self._parts.release(uid)
         for place in self._places.values():
             with explain(f"remove {place / uid}"):
                 if (place / uid).exists():

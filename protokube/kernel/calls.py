@@ -21,6 +21,9 @@ _FS_IMMUTABLE_FL = 0x10
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOATIME = 0x400
+MS_BIND = 0x1000
+_MNT_DETACH = 0x2
+_UMOUNT_NOFOLLOW = 0x8
 
 
 def device_size(fd: int) -> int:
@@ -119,6 +122,16 @@ def mount(source: str, target: str, fstype: str, flags: int, options: str) -> No
     if libc.mount(source.encode(), target.encode(), fstype.encode(), ctypes.c_ulong(flags), options.encode()) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), source)
+
+
+def detach(target: str) -> None:
+    """umount2(2): take a mount away, also one that is in use; a link at its place isn't followed."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(target.encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), target)
 
 
 def swapoff(path: str) -> None:

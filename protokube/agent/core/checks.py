@@ -135,6 +135,8 @@ def _container(one: Any, place: str, volumes: set[str], names: set[str], *, api:
     for number, mount in enumerate(container.volume_mounts):
         if mount.name not in volumes:
             yield f"{place}.volumeMounts[{number}]: there is no volume {mount.name!r}"
+        if mount.sub_path_expr:
+            yield f"{place}.volumeMounts[{number}].subPathExpr: it isn't known here; use subPath"
         for path in (mount.mount_path, "/" + mount.sub_path):
             if not path.startswith("/") or ".." in path.split("/"):
                 yield f"{place}.volumeMounts[{number}]: a path without .. was expected, got {path!r}"

@@ -105,6 +105,7 @@ class VolumeMount(_Part, frozen=True):
     mount_path: str
     read_only: bool = False
     sub_path: str = ""
+    sub_path_expr: str = ""
 
 
 class Port(_Part, frozen=True):

@@ -18,7 +18,17 @@ from protokube.agent.core.lifecycle import ContainerId, ContainerState
 from protokube.agent.core.model import Container, Pod, PodStatus, Spec, without_nulls
 from protokube.agent.core.names import is_uid
 from protokube.agent.core.pods import API, canonical, grace_of, key_of, owner_of, title, uid_of
-from protokube.agent.ports import LogOptions, NotFoundError, RefusedError, Resolve, Resolved, Runtime, UnresolvedError
+from protokube.agent.given import KeptGiven
+from protokube.agent.ports import (
+    LogOptions,
+    NotFoundError,
+    RefusedError,
+    Resolve,
+    Resolved,
+    Runtime,
+    UnreachableError,
+    UnresolvedError,
+)
 from protokube.agent.records import Record, Records
 from protokube.agent.volumes import Volumes
 from protokube.agent.worker import TROUBLES, PodWorker, Surroundings
@@ -66,6 +76,7 @@ class LocalProvider:
             self._stale,
             self._tell,
         )
+        self._given = KeptGiven(volumes.memory)
         self._refresh_every = refresh_every
         self._resolve: Resolve | None = None
 
@@ -207,7 +218,19 @@ class LocalProvider:
             return Resolved()
         if self._resolve is None:
             raise UnresolvedError("there is no API server to ask (--standalone)")
-        return await self._resolve(pod, spec, container)
+        uid = uid_of(pod)
+        try:
+            found = await self._resolve(pod, spec, container)
+        except UnreachableError as error:
+            kept = self._given.load(uid, container.name)
+            if kept is None:
+                raise
+            log.debug("%s: container %s: %s; it has what it had before", title(pod), container.name, error)
+            return kept
+        worker = self._workers.get(uid)
+        if found != Resolved() and worker is not None and worker.record.ending is None:
+            self._given.save(uid, container.name, found)
+        return found
 
     async def _read_again(self) -> None:
         """Read the runtime until it answers: changes may have been missed meanwhile."""

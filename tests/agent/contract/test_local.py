@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from protokube.agent.core.expand import Given
 from protokube.agent.core.model import Container, Pod, Spec
 from protokube.agent.core.pods import uid_of
 from protokube.agent.core.references import File
-from protokube.agent.ports import LogOptions, Resolved
+from protokube.agent.ports import LogOptions, Resolved, UnreachableError, UnresolvedError
 from protokube.agent.providers.local import LocalProvider
 from protokube.agent.records import Record, Records
 from protokube.agent.volumes import Volumes
@@ -228,6 +229,55 @@ def test_content_that_can_not_be_written_harms_no_other(machine: Machine) -> Non
         async with running(provider, Spoken("api", pods=[pod]), reporter=Kept()):
             place = machine.base / "memory" / UIDS[1] / "v/key"
             await until("later content is written", lambda: place.exists() and place.read_bytes() == b"3")
+
+    run(test())
+
+
+def test_what_a_container_had_is_kept_for_an_agent_that_starts_while_the_api_server_is_away(machine: Machine) -> None:
+    had = Resolved(Given({"FIRST": "1"}, {"PASSWORD": "x", "NONE": None}), {"v": {"key": File(b"\0", 0o440)}})
+
+    async def here(pod: Pod, spec: Spec, container: Container) -> Resolved:
+        return had
+
+    async def away(pod: Pod, spec: Spec, container: Container) -> Resolved:
+        raise UnreachableError("no route to it")
+
+    async def gone(pod: Pod, spec: Spec, container: Container) -> Resolved:
+        raise UnresolvedError("secret s: there is none")
+
+    async def test() -> None:
+        secret = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "p"}}}
+        mounts = [{"name": "v", "mountPath": "/m"}]
+        volumes = [{"name": "v", "secret": {"secretName": "s"}}]
+        one = {**C, "env": [secret], "volumeMounts": mounts}
+        pod, kept = wanted(uid=UIDS[1], owner="api", containers=[one], volumes=volumes), Kept()
+        place = machine.base / "memory" / UIDS[1]
+        provider = machine.provider()
+        provider.resolve_by(here)
+        async with running(provider, Spoken("api", pods=[pod]), reporter=kept):
+            await until("it runs", lambda: machine.world.up() == ["c"])
+        (file,) = place.glob(".given-*")
+        assert file.stat().st_mode & 0o777 == 0o600
+
+        provider, source = machine.provider(), Spoken("api", pods=Unknown("no route to it"))
+        provider.resolve_by(away)
+        async with running(provider, source, reporter=kept):
+            machine.world.exit("c")
+            await until("it runs again", lambda: len(machine.world.specs) == 2 and machine.world.up() == ["c"])
+            first, second = machine.world.specs.values()
+            assert second.env == first.env and dict(second.env)["PASSWORD"] == "x"
+            assert (place / "v/key").read_bytes() == b"\0"
+
+        provider = machine.provider()
+        provider.resolve_by(gone)
+        source = Spoken("api", pods=[pod])
+        async with running(provider, source, reporter=kept):
+            machine.world.exit("c")
+            await until("who says that there is none is believed", lambda: "there is none" in str(status(kept, pod)))
+            assert machine.world.up() == []
+            source.say([])
+            await until("it is gone", lambda: not kept.pods)
+        assert not place.exists()
 
     run(test())
 

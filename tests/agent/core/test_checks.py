@@ -27,3 +27,11 @@ def test_text_that_no_system_call_takes_is_refused(letter: str, *, api: bool) ->
     volumes = [{"name": "v", "configMap": {"name": "m", "items": items}}]
     assert f"spec.volumes[0].configMap.items[0].path: {expected}" in faults({"volumes": volumes})
     assert faults({}) == ""
+
+
+def test_a_sub_path_of_variables_is_refused() -> None:
+    """Ignored, the container would see the whole volume."""
+    mount = {"name": "v", "mountPath": "/m", "subPathExpr": "$(NAME)"}
+    spec = {"containers": [{**C, "volumeMounts": [mount]}], "volumes": [{"name": "v", "emptyDir": {}}]}
+    (fault,) = faults_of_spec(spec)
+    assert fault.startswith("spec.containers[0].volumeMounts[0].subPathExpr: ") and "use subPath" in fault

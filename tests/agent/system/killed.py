@@ -93,9 +93,9 @@ class Killer:
             finally:
                 self.effect(f"podman {argv[1]} ended")
 
-        async def counted_started(command: Sequence[str], log: int) -> Any:
+        async def counted_started(told: bytes, log: int) -> Any:
             self.effect("container")
-            found = await started(command, log)
+            found = await started(told, log)
             self.effect("container started")
             return found
 

@@ -29,7 +29,7 @@ def test_a_pod_s_life(node: AgentNode) -> None:
     """Image, arguments verbatim, mounts, init container, probe, restart, the agent killed, change, end."""
     node.run("mkdir", "-p", "/mnt/data")
     literal = "%n $FOO ${FOO} 100%"
-    script = 'echo "arg: $1"; echo "var: $FOO"; echo kept >/data/kept; exec sleep 1000'
+    script = 'echo "arg: $1"; echo "var: $FOO"; echo kept >/data/kept; echo part >/part/file; exec sleep 1000'
     mount = [{"name": "d", "mountPath": "/data"}]
     image = "localhost/tools:1"
     init = {"name": "i", "image": image, "command": ["sh", "-c", "echo first >/data/init"], "volumeMounts": mount}
@@ -39,7 +39,7 @@ def test_a_pod_s_life(node: AgentNode) -> None:
         "command": ["sh", "-c"],
         "args": [script, "sh", literal],
         "env": [{"name": "FOO", "value": literal}],
-        "volumeMounts": mount,
+        "volumeMounts": [*mount, {"name": "d", "mountPath": "/part", "subPath": "deep/er"}],
         "readinessProbe": {"exec": {"command": ["cat", "/data/kept"]}, "periodSeconds": 1, "timeoutSeconds": 30},
     }
     volumes = [{"name": "d", "hostPath": {"path": "/mnt/data", "type": "Directory"}}]
@@ -47,6 +47,7 @@ def test_a_pod_s_life(node: AgentNode) -> None:
     node.start_agent()
     node.until("it is ready", lambda: "1/1" in node.run("virtual-kubelet", "pods").stdout)
     assert node.path("/mnt/data/init").read_text() == "first\n"
+    assert node.path("/mnt/data/deep/er/file").read_text() == "part\n"
     (name,) = running(node)
     said = node.run("podman", "logs", name).stdout
     assert f"arg: {literal}\n" in said and f"var: {literal}\n" in said

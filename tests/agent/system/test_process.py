@@ -90,6 +90,19 @@ def test_a_container_has_its_environment_its_mounts_and_nothing_else(place: Plac
     assert "passwd" not in said and "tmp" not in said.split("\n")
 
 
+def test_a_sub_path_is_mounted_and_taken_away(place: Place) -> None:
+    async def test(source: Spoken, kept: Kept) -> None:
+        mounts = [{"name": "data", "mountPath": "/part", "subPath": "deep/er"}]
+        source.say([place.pod("ls -A / >/part/file; sleep 600", volumeMounts=mounts)])
+        await until("it has written", lambda: (place.root / "mnt/data/deep/er/file").exists())
+        source.say([])
+        await until("it is gone", lambda: not kept.pods)
+
+    run(place, test)
+    assert "part" in (place.root / "mnt/data/deep/er/file").read_text()
+    assert not list((place.root.parent / "subpaths").iterdir())
+
+
 def test_a_read_only_mount_follows_its_file(place: Place) -> None:
     async def test(source: Spoken, kept: Kept) -> None:
         script = "until grep -q moved /etc/hosts; do sleep 0.05; done; echo seen >/var/data/seen; sleep 600"

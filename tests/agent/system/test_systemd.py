@@ -26,14 +26,18 @@ def node(tmp_path: Path) -> Iterator[AgentNode]:
 def test_a_pod_s_life(node: AgentNode) -> None:
     """Arguments and variables verbatim, mounts, init container, restart, the agent killed, change, end."""
     node.run("mkdir", "-p", "/mnt/data")
-    script = 'echo "arg: $1"; echo "var: $FOO"; printf "%s" "$TWO" >/data/two; echo kept >/data/kept; exec sleep 1000'
+    script = 'echo "arg: $1"; echo "var: $FOO"; printf "%s" "$TWO" >/data/two; echo kept >/data/kept; '
+    script += "echo part >/part/file; exec sleep 1000"
     init = {"name": "i", "image": "host", "command": ["sh", "-c", "echo first >/mnt/data/init"]}
     main = {
         "name": "c",
         "image": "/bin/sh",
         "args": ["-c", script, "sh", LITERAL],
         "env": [{"name": "FOO", "value": LITERAL}, {"name": "TWO", "value": TWO_LINES}],
-        "volumeMounts": [{"name": "d", "mountPath": "/data"}],
+        "volumeMounts": [
+            {"name": "d", "mountPath": "/data"},
+            {"name": "d", "mountPath": "/part", "subPath": "deep/er"},
+        ],
         "readinessProbe": {"exec": {"command": ["cat", "/data/kept"]}, "periodSeconds": 1},
         "resources": {"limits": {"memory": "256Mi"}},
     }
@@ -44,6 +48,7 @@ def test_a_pod_s_life(node: AgentNode) -> None:
     assert node.path("/mnt/data/init").read_text() == "first\n"
     assert node.path("/mnt/data/kept").read_text() == "kept\n"
     assert node.path("/mnt/data/two").read_text() == TWO_LINES
+    assert node.path("/mnt/data/deep/er/file").read_text() == "part\n"
     (unit,) = node.units()
     assert node.run("systemctl", "show", "-P", "Environment", unit).stdout.strip() == "", "every user may read it"
     assert list(node.path("/run/protokube/agent/environments").iterdir()) == []
@@ -70,6 +75,8 @@ def test_a_pod_s_life(node: AgentNode) -> None:
     node.take("p.yaml")
     node.until("it is gone", lambda: node.pods() == {})
     assert node.units() == [] and list(node.path("/var/lib/protokube/agent/pods").iterdir()) == []
+    assert list(node.path("/run/protokube/agent/subpaths").iterdir()) == []
+    assert node.path("/mnt/data/deep/er/file").exists(), "it was mounted; it isn't removed"
 
 
 def test_a_pod_that_ends_is_final_and_exit_codes_are_told(node: AgentNode) -> None:

@@ -37,6 +37,8 @@ from protokube.hub.pki import make_client, make_key, make_request, shown_pem
 MANY, HOST = 1000, "127.0.0.1"
 IDLE, AWAY = 30.0, 20.0
 """Seconds for which idleness is measured, and for which the hub is away."""
+STEP = 5
+"""Seconds of which each is told by itself, when the fleet comes back."""
 REPORT = json.dumps({"version": 1, "settled": True, "steps": [], "padding": "x" * 2000})
 
 
@@ -47,6 +49,8 @@ class Node:
         self.name, self._context, self._port = name, context, port
         self.linked = False
         self.tried: list[float] = []
+        self.came = 0.0
+        """When its link was up."""
 
     async def run(self) -> None:
         """Come back as a real node does."""
@@ -73,7 +77,7 @@ class Node:
                 match from_hub(message.data):
                     case HubHello():
                         await ws.send_str(encode(NodeHello(self.name, "boot", "0.1", "read-only", ("plan",))))
-                        self.linked = True
+                        self.linked, self.came = True, time.monotonic()
                     case Send() as sent:
                         own = json.loads(sent.body)["id"]
                         said: tuple[tuple[EventKind, dict[str, str]], ...] = (
@@ -145,6 +149,18 @@ async def plan(port: int, folder: Path) -> None:
             await asyncio.sleep(0.5)
 
 
+def spread(nodes: list[Node], since: float) -> None:
+    """How the fleet came back: full jitter is as many in each second, and no crowd at the start."""
+    came = sorted(node.came - since for node in nodes)
+    shares = ", ".join(f"{share} % within {came[MANY * share // 100 - 1]:.1f} s" for share in (10, 50, 90, 100))
+    seconds = Counter(int(one) for one in came)
+    tries = Counter(int((at - since) // STEP) for node in nodes for at in node.tried if at >= since)
+    links = Counter(int(one // STEP) for one in came)
+    print(f"linked again: {shares}; at most {max(seconds.values())} in one second")
+    for what, counted in (("tries", tries), ("links", links)):
+        print(f"{what} in each {STEP} s: {', '.join(str(counted[step]) for step in range(max(counted) + 1))}")
+
+
 def megabytes(process: psutil.Process) -> str:
     return f"{process.memory_info().rss / 1e6:.0f} MB"
 
@@ -175,12 +191,8 @@ async def measure(folder: Path) -> None:
     async with served(files.folder, port) as (hub, port):
         since, used = time.monotonic(), cpu(hub)
         await all_linked(nodes)
-        took, tries = time.monotonic() - since, Counter[int]()
-        for node in nodes:
-            tries.update(int((at - since) // 5) for at in node.tried if at >= since)
-        told = ", ".join(f"{tries[five]}" for five in range(max(tries) + 1))
-        print(f"after a restart, {AWAY:.0f} s away: all linked after {took:.0f} s, CPU {cpu(hub) - used:.1f} s")
-        print(f"tries in each 5 s: {told}")
+        print(f"after a restart, {AWAY:.0f} s away: CPU {cpu(hub) - used:.1f} s")
+        spread(nodes, since)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

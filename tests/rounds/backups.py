@@ -32,10 +32,10 @@ class Backups(Port):
     def answers(self, cluster: str, member: BackedUp) -> BackupAnswers:
         with self._process.reading("backup-answers"):
             catalogue = Catalogue(self._world.store, cluster, member.etcd)
-            found = catalogue.newest(self._world.clock())
             leads = self._world.leaders.get(member.etcd) == self._node.name
             restoring = restored_backup(Wishes(self._world.store, cluster, member.etcd))
             older = older_backups(catalogue)
+            found = catalogue.newest(self._world.clock(), () if isinstance(older, Unknown) else older)
             return BackupAnswers(found.listing, found.record, leads, found.unreadable, restoring, older)
 
     def start_backup(self, action: TakeBackup) -> None:

@@ -9,9 +9,10 @@ from protokube.backups.catalogue import Catalogue
 from protokube.core.backup.model import BackupRecord
 from protokube.core.backup.names import data_object, metadata_object
 from protokube.core.settings import NodeConfig
+from protokube.core.volumes.model import BOOTSTRAPPED_TAG
 from protokube.errors import StoreError
 from protokube.report.model import Report
-from tests.rounds.process import Process, node_config, settled
+from tests.rounds.process import Process, later, node_config, settled
 from tests.rounds.world import CLUSTER, World
 
 CONFIG = node_config(store_shared=True)
@@ -97,3 +98,24 @@ def test_nobody_asks_a_store_that_nobody_named_nor_one_whose_cluster_runs() -> N
     settled(world, processes)
     processes[0].reads.clear()
     assert processes[0].round().converged and processes[0].reads["kept-backups"] == 0
+
+
+def test_a_member_that_learns_from_its_peers_that_it_may_start_asks_the_store_in_the_same_reconcile() -> None:
+    """Where one member has started, the others start by its answer. That comes late in a reconcile, and the store was
+    asked before it: they waited for ever."""
+    world, processes = machines("abc")
+    first = processes[-1]  # the others have prepared their volumes, and look again when it runs
+    for process in (*processes[:-1] * 4, *[first] * 12):
+        later(world)
+        process.round()
+        world.etcd.tick()
+    started = next(iter(world.etcd.running.values())).volume
+    assert started.holder == first.node.name and BOOTSTRAPPED_TAG in started.tags and not world.etcd.formed
+    world.etcd.running.clear()  # its port doesn't answer yet: the others do all that they can meanwhile
+    for process in processes[:-1] * 4:
+        later(world)
+        report = process.round()
+    assert not report.steps and not report.converged and not world.etcd.running
+    settled(world, processes)
+    assert len(world.etcd.running) == 3 and len(world.etcd.formed["etcd-cluster-token-etcd"]) == 1
+    assert all(process.reads["kept-backups"] for process in processes)

@@ -82,6 +82,26 @@ def test_a_certificate_beside_another_one_s_key_keeps_clients_out_until_both_are
     assert (files / SERVER).is_symlink(), "certificate and key are exchanged together, by a link"
 
 
+def test_clients_of_other_nodes_come_by_tls_and_with_a_certificate_alone(tmp_path: Path) -> None:
+    address = "10.1.2.3"
+    (tmp_path / "store").mkdir(0o700)
+    options = ("--store", f"file://{tmp_path}/store", "--trust-clock", "--etcd-image", ETCD_IMAGE)
+    inventory = write_inventory(tmp_path, volume("main-a", "main", "a/a", FOR_ETCD))
+    with TrialNode(tmp_path / "a", inventory, options=(*options, "--etcd-clients-listen", "node")) as node:
+        assert node.run("ip", "address", "add", f"{address}/32", "dev", "lo").returncode == 0
+        assert node.once().returncode == 0
+        node.start_pods()
+        until("etcd serves at 127.0.0.1", node.healthy)
+        files = node.root / "var/lib/protokube/pki/etcd-client"
+        secrets = ["--cert", f"{files}/tls.crt", "--key", f"{files}/tls.key"]
+        ask = ["curl", "-s", "--max-time", "20", "--cacert", f"{files}/ca.crt", "-d", '{"key":"eA=="}']
+        url = f"https://{address}:4001/v3/kv/range"
+        assert "header" in json.loads(node.run(*ask, *secrets, url).stdout), "the certificate has the address"
+        assert node.run(*ask, url).returncode != 0, "a client without a certificate is served"
+        assert node.run(*ask, f"http://{address}:4001/v3/kv/range").returncode != 0
+        assert "header" in gateway(node), "and the gateway of the first port goes on"
+
+
 @pytest.fixture
 def etcd(tmp_path: Path) -> Iterator[Etcd]:
     member = Etcd(tmp_path)

@@ -1,17 +1,16 @@
-"""`protokube pki` from outside, and a whole run that leaves no secret where it doesn't belong."""
+"""`protokube pki` from outside."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.lab.secrets import private_keys
 from tests.lab.trial import CLUSTER, ETCD_IMAGE, FOR_ETCD, TrialNode, both, until, write_inventory
 
 pytestmark = pytest.mark.root
@@ -129,44 +128,6 @@ def test_the_clock_is_looked_at_before_anything_is_issued(tmp_path: Path, store:
     assert list(store.iterdir()) == []
 
 
-def secrets_of(*folders: Path) -> set[bytes]:
-    """A line from the middle of each private key that stands below the folders, raw or inside JSON."""
-    found: set[bytes] = set()
-    for folder in folders:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                text = path.read_bytes().replace(b"\\n", b"\n")
-                for body in re.findall(rb"BEGIN PRIVATE KEY-----\n(.*?)\n-----END", text, re.S):
-                    found |= {line for line in body.split(b"\n") if len(line) > 40}
-    return found
-
-
-def test_a_whole_run_leaves_no_secret_in_what_others_can_read(node: TrialNode, tmp_path: Path, store: Path) -> None:
-    said = [node.once("-v", "--log-format", "json").stderr]
-    report = node.run(*node.arguments("--dry-run", "-v", "-o", "json"))
-    said += [report.stdout, report.stderr, pki(node, "status"), pki(node, "status", "-o", "json")]
-    said.append(pki(node, "rotate", "--authority", "etcd-clients", "--yes"))
-    said.append(json.dumps(node.report("-v")))
-    daemon = node.start_daemon("-v", "--interval", "1")
-    node.start_pods()
-    until("etcd serves", lambda: node.healthy(4001) and node.healthy(4002))
-    said.append(node.processes())
-    node.end(daemon)
-    secrets = secrets_of(store, node.root)
-    assert len(secrets) > 10
-
-    assert not [secret for secret in secrets for text in said if secret.decode() in text]
-    assert not any("PRIVATE" in text for text in said)
-    places = (node.path("/"), node.path("/mnt/master-main-a"), node.path("/mnt/master-events-a"), store, tmp_path)
-    for folder in places:
-        for place, folders, names in os.walk(folder):
-            if place == str(tmp_path):
-                folders[:] = [one for one in folders if one != "volumes"]  # the disks themselves were walked above
-            for path in (Path(place, name) for name in names):
-                if stat.S_ISREG(path.lstat().st_mode) and any(secret in path.read_bytes() for secret in secrets):
-                    assert path.stat().st_mode & 0o077 == 0 and path.parent.stat().st_mode & 0o077 == 0, path
-
-
 def test_with_a_key_nothing_of_the_store_can_be_read(tmp_path: Path, store: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(os.urandom(32))
@@ -174,7 +135,7 @@ def test_with_a_key_nothing_of_the_store_can_be_read(tmp_path: Path, store: Path
     options = ("--store", f"file://{store}", "--trust-clock", "--store-key", str(key))
     with TrialNode(tmp_path / "b", write_inventory(tmp_path, *both()), options=options) as node:
         assert node.once().returncode == 0
-        assert secrets_of(store) == set() and secrets_of(node.root)
+        assert private_keys(store) == set() and private_keys(node.root)
         key.write_bytes(os.urandom(32))
         assert "store/key" in pki(node, "rotate", "etcd-client", code=1)
         report = node.report()

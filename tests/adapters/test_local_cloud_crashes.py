@@ -17,6 +17,7 @@ from protokube.core.model import MIB
 from protokube.core.volumes.model import Peer
 from protokube.errors import VolumeInUseError
 from tests.lab import inside
+from tests.lab.disks import until
 from tests.lab.local_cloud import (
     INVENTORY,
     Make,
@@ -210,3 +211,38 @@ def test_only_one_of_many_wins_a_race(make: Make, tmp_path: Path) -> None:
             end(process)
     winners = {node for node, result in zip(("node-a", "node-b") * 2, results, strict=True) if result == "won"}
     assert len(winners) == 1
+
+
+def test_what_a_killed_daemon_of_this_node_still_holds_is_waited_for(
+    make: Make, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel lets the loop device of a killed process go by and by, and the image stays locked meanwhile."""
+    first = make()
+    first.attach("main-a")
+    first.close()
+    until(lambda: loop_of(image) is None, "the loop device is let go")
+    with image.open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(locked, fcntl.LOCK_UN))
+        second = make()
+        assert holders(second) == []
+        second.attach("main-a")
+        assert holders(second) == ["node-a"]
+
+
+def test_a_lock_that_stays_is_waited_for_once(make: Make, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make()
+    first.attach("main-a")
+    first.close()
+    until(lambda: loop_of(image) is None, "the loop device is let go")
+    with image.open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        pauses: list[float] = []
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        second = make()
+        assert (
+            holders(second)
+            == holders(second)
+            == ["node-a (without a loop device: another program locks the image; fuser -v names it)"]
+        )
+        assert len(pauses) == 1000

@@ -19,6 +19,8 @@ from protokube.errors import ProviderError, VolumeInUseError, explain
 _LOOKS = 20
 _PAUSE = 0.01
 """A look locks an image for microseconds: an attach outlasts that, 0.2 s in all, and then gives up."""
+_KILLED_LOOKS = 1000
+"""The kernel lets a killed process's loop device go by and by: 10 s in all."""
 
 
 class Look(Struct, frozen=True):
@@ -105,6 +107,16 @@ def open_locked(path: str, size: int, holder: str, *, make: bool) -> int:
             sync_folder(str(folder))
         opened.pop_all()
         return image
+
+
+def look_after_a_kill(path: str, size: int) -> Look:
+    """The image at `path`, which a process that was killed had locked: as soon as its lock is gone, or as it is after
+    10 s."""
+    for _ in range(_KILLED_LOOKS):
+        if not (found := look(path, size)).held:
+            break
+        time.sleep(_PAUSE)
+    return found
 
 
 def _take(image: int, path: str, holder: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -46,6 +46,7 @@ class ImageVolumes:
         self._backing = Backing()
         self._kept: dict[tuple[int, int], int] = {}
         """Loop devices that this process keeps open, by the file behind them."""
+        self._looked = False
 
     def volumes(self) -> tuple[InventoryVolume, ...]:
         """See VolumeKind."""
@@ -59,6 +60,9 @@ class ImageVolumes:
         # In this order: a loop device that is silent isn't behind an image whose filesystem answers after it.
         ours = self._ours()
         looks = self._looks()
+        if not self._looked:
+            looks |= self._after_a_kill(wanted, looks, ours, remembered)
+            self._looked = True
         return {volume.id: self._seen(volume, looks[volume.id], ours, remembered[volume.id]) for volume in wanted}
 
     def attach(self, volume: InventoryVolume, remembered: State, remember: Callable[[], None]) -> None:
@@ -111,7 +115,29 @@ class ImageVolumes:
             os.close(self._kept.pop(file))  # the mount keeps it from here on
         return mounted | self._kept.keys()
 
-    def _looks(self) -> Mapping[str, Look]:
+    def _after_a_kill(
+        self,
+        wanted: Iterable[InventoryVolume],
+        looks: Mapping[str, Look],
+        ours: set[tuple[int, int]],
+        remembered: Mapping[str, State],
+    ) -> dict[str, Look]:
+        """The images, looked at anew, that an earlier process of this node has locked and no loop device has: it was
+        killed a moment ago, and the kernel is about to let them go."""
+        held = [
+            volume
+            for volume in wanted
+            if (look := looks[volume.id]).held and look.file not in ours
+            if (last := remembered[volume.id].holder) is not None and last.daemon == self._daemon
+        ]
+        bound = loop.bound(self._backing) if held else set()
+        return {
+            volume.id: images.look_after_a_kill(self._paths[volume.id], volume.size)
+            for volume in held
+            if looks[volume.id].file not in bound
+        }
+
+    def _looks(self) -> dict[str, Look]:
         """Every image, by the volume's id."""
         found = {volume.id: images.look(self._paths[volume.id], volume.size) for volume in self._volumes}
         shared = {file for file, count in Counter(look.file for look in found.values()).items() if file and count > 1}
@@ -165,6 +191,8 @@ class ImageVolumes:
             return _UNKNOWN_HOLDER
         if last.daemon == self._daemon and look.file in loop.bound(self._backing):
             return last.node  # a tool that outlived an earlier process of this node is at work on it
+        if last.daemon == self._daemon:
+            return f"{last.node} (without a loop device: another program locks the image; fuser -v names it)"
         if last.node == self._daemon.node:
             return f"{last.node} (another daemon, with root {last.root})"
         return last.node

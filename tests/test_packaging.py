@@ -25,6 +25,8 @@ SHIPPED = {
         "nokubelet.service",
         "protokube-hub.service",
         "kubeleet-worker.service",
+        "kubeleet-scheduler.service",
+        "kubeleet-service.service",
     },
 }
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protokube import __version__
 from protokube.agent.alone import NotAloneError, alone
@@ -27,6 +28,9 @@ from protokube.host.notify import Notifier
 from protokube.kubeleet.core.settings import is_loopback, read_target
 from protokube.kubeleet.keys import Keys
 from protokube.logs import log_to
+
+if TYPE_CHECKING:
+    from protokube.kubeleet.connect import Connector
 
 DONE, FAILED, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 64, 77, 78
 STATE_DIR = "/var/lib/protokube/kubeleet"
@@ -77,10 +81,15 @@ def parser() -> argparse.ArgumentParser:
     host = socket.gethostname().lower()
     common = _Parser(add_help=False)
     common.add_argument(
-        "--redis", default=REDIS, metavar="URL", help=f"redis, rediss, unix, redis+sentinel ({REDIS})"
+        "--redis",
+        default=REDIS,
+        metavar="URL",
+        help=f"redis, rediss, unix, redis+sentinel, rediss+sentinel ({REDIS})",
     )
     common.add_argument("--redis-auth-file", metavar="FILE", help="its password, or USER:PASSWORD")
-    common.add_argument("--redis-ca-file", metavar="FILE", help="the authority of rediss")
+    common.add_argument("--redis-ca-file", metavar="FILE", help="the authority of rediss (the system's)")
+    common.add_argument("--redis-cert-file", metavar="FILE", help="the certificate to show there")
+    common.add_argument("--redis-key-file", metavar="FILE", help="its key")
     common.add_argument("--prefix", default="", help="what all keys begin with")
     common.add_argument("-v", "--verbose", action="store_true", help="log more")
     made = _Parser(prog="kubeleet", description="Services of N replicas on a few machines, through Redis.")
@@ -114,7 +123,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _worker(given: argparse.Namespace) -> int:
-    from protokube.kubeleet.connect import Connector
     from protokube.kubeleet.reading import machine_load
     from protokube.kubeleet.worker import Worker
 
@@ -124,7 +132,7 @@ def _worker(given: argparse.Namespace) -> int:
     options = read_options(words, {})
     if options.provider in LOCAL and os.geteuid() != 0:
         raise PermissionNeededError("needs root: it runs the machine's pods; try sudo")
-    connector = Connector(read_target(given.redis), given.redis_auth_file, given.redis_ca_file)
+    connector = _connector(given)
 
     async def run() -> None:
         provider = make_provider(options)
@@ -151,10 +159,9 @@ def _worker(given: argparse.Namespace) -> int:
 
 
 def _scheduler(given: argparse.Namespace) -> int:
-    from protokube.kubeleet.connect import Connector
     from protokube.kubeleet.scheduler import Scheduler
 
-    connector = Connector(read_target(given.redis), given.redis_auth_file, given.redis_ca_file)
+    connector = _connector(given)
     scheduler = Scheduler(_name(given), connector, Keys(given.prefix))
     Notifier(os.environ).ready(f"scheduler {given.name}")
     return _run(scheduler.run)
@@ -162,11 +169,10 @@ def _scheduler(given: argparse.Namespace) -> int:
 
 def _service(given: argparse.Namespace) -> int:
     from protokube.agent.http.serving import token_of
-    from protokube.kubeleet.connect import Connector
     from protokube.kubeleet.service import Service, serve
 
     where = _serving(given)
-    connector = Connector(read_target(given.redis), given.redis_auth_file, given.redis_ca_file)
+    connector = _connector(given)
     ready = Notifier(os.environ).ready
     trusting = where.token_file is None and where.client_ca_file is None
     service = Service(connector, Keys(given.prefix), token_of(where), given.replicas, trusting=trusting)
@@ -174,13 +180,19 @@ def _service(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    from protokube.kubeleet.connect import Connector
     from protokube.kubeleet.status import read_status, status_json, status_text
 
-    connector = Connector(read_target(given.redis), given.redis_auth_file, given.redis_ca_file)
+    connector = _connector(given)
     status = asyncio.run(read_status(connector, Keys(given.prefix)))
     print(status_json(status) if given.output == "json" else status_text(status))
     return DONE
+
+
+def _connector(given: argparse.Namespace) -> Connector:
+    from protokube.kubeleet.connect import Connector, Files
+
+    files = Files(given.redis_auth_file, given.redis_ca_file, given.redis_cert_file, given.redis_key_file)
+    return Connector(read_target(given.redis), files)
 
 
 def _run(work: Callable[[], Awaitable[None]]) -> int:

@@ -10,10 +10,11 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
-from importlib.resources import files
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -83,17 +84,29 @@ class _ForgottenError(Exception):
     """Redis doesn't know the script. Nothing was run."""
 
 
-class Connector:
-    """Makes connections to one Redis. `auth_file` holds a password, or USER:PASSWORD."""
+class Files(Struct, frozen=True):
+    """Files that say who we are and whom to believe. `auth` holds a password, or USER:PASSWORD."""
 
-    def __init__(self, target: Target, auth_file: str | None = None, ca_file: str | None = None) -> None:
+    auth: str | None = None
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
+NO_FILES = Files()
+
+
+class Connector:
+    """Makes connections to one Redis. Raises ConfigError for files that can't be used."""
+
+    def __init__(self, target: Target, files: Files = NO_FILES) -> None:
         self.target = target
         self.weak: Sequence[str] = ()
         """What of Redis's settings may lose pods, as it was seen last."""
-        user, password = _credentials(auth_file)
+        user, password = _credentials(files.auth)
         self._options: dict[str, Any] = {"db": target.db, "username": user, "password": password}
-        if target.tls:
-            self._options |= {"ssl": True, "ssl_ca_certs": ca_file}
+        self._tls = _tls(target, files)
+        self._options |= self._tls
 
     @asynccontextmanager
     async def link(self, *, blocks: bool = False, inspects: bool = True) -> AsyncIterator[Link]:
@@ -123,7 +136,7 @@ class Connector:
 
     async def _master(self) -> tuple[str, int]:
         """Where the Sentinels say that the master is."""
-        options = {**_PLAIN, "socket_timeout": SENTINEL_LIMIT, "socket_connect_timeout": SENTINEL_LIMIT}
+        options = {**_PLAIN, "socket_timeout": SENTINEL_LIMIT, "socket_connect_timeout": SENTINEL_LIMIT, **self._tls}
         asked: Any = _SENTINEL(self.target.sentinels, sentinel_kwargs=options)
         try:
             host, port = await _contained(asked.discover_master(self.target.master))
@@ -187,7 +200,7 @@ async def _contained(call: Coroutine[Any, Any, Any]) -> Any:
 @cache
 def _script(name: str) -> tuple[str, str]:
     """A script's text and SHA-1."""
-    text = files("protokube.kubeleet").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+    text = resources("protokube.kubeleet").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
     return text, hashlib.sha1(text.encode()).hexdigest()
 
 
@@ -208,6 +221,27 @@ def _credentials(path: str | None) -> tuple[str | None, str | None]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([Fault("--redis-auth-file", f"{path}: {error}")]) from error
     return (user, password) if colon else (None, user)
+
+
+def _tls(target: Target, files: Files) -> dict[str, Any]:
+    """redis-py's options for TLS, none without it. Raises ConfigError with every fault."""
+    given = {"ca": files.ca, "cert": files.certificate, "key": files.key}
+    faults = []
+    for name, path in given.items():
+        if path is not None and not target.tls:
+            faults.append(
+                Fault(f"--redis-{name}-file", "it is for rediss:// alone: without TLS nobody shows anything")
+            )
+        elif path is not None and not Path(path).is_file():
+            faults.append(Fault(f"--redis-{name}-file", f"{path}: there is no such file"))
+    if (files.certificate is None) != (files.key is None):
+        faults.append(Fault("--redis-cert-file", "it goes together with --redis-key-file; give both, or neither"))
+    if faults:
+        raise ConfigError(faults)
+    if not target.tls:
+        return {}
+    own = {"ssl_ca_certs": files.ca, "ssl_certfile": files.certificate, "ssl_keyfile": files.key}
+    return {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True, **own}
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

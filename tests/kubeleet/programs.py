@@ -59,15 +59,16 @@ class Program:
 class Lab:
     """Workers, schedulers and the service API around one Redis."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *options: str) -> None:
         self.folder = folder
         self.url = url
+        self.options = options
         self.programs: list[Program] = []
         self.port = 0
 
     def start(self, name: str, *words: str, prefix: Sequence[str] = ()) -> Program:
         """Start a program; its log lies under its name."""
-        argv = [*prefix, sys.executable, "-c", START, *words, "--redis", self.url]
+        argv = [*prefix, sys.executable, "-c", START, *words, "--redis", self.url, *self.options]
         program = Program(argv, self.folder / f"{name}.log")
         self.programs.append(program)
         return program
@@ -137,7 +138,7 @@ class Lab:
 
     def status(self) -> Mapping[str, Any]:
         """What `kubeleet status` says; it is asked again while it can't reach Redis."""
-        argv = [sys.executable, "-c", START, "status", "-o", "json", "--redis", self.url]
+        argv = [sys.executable, "-c", START, "status", "-o", "json", "--redis", self.url, *self.options]
 
         def said() -> bytes | None:
             done = subprocess.run(
@@ -165,9 +166,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(folder: Path, url: str) -> Iterator[Lab]:
+def lab(folder: Path, url: str, *options: str) -> Iterator[Lab]:
     """A lab whose programs end with the block."""
-    made = Lab(folder, url)
+    made = Lab(folder, url, *options)
     try:
         yield made
     finally:

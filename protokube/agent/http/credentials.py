@@ -1,4 +1,7 @@
-"""Tokens that a program prints, as client-go's exec plugins do. They are kept until they expire, or are refused."""
+"""Tokens and client certificates that a program prints, as client-go's exec plugins do.
+
+They are kept until they expire, or are refused.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import os
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
 
 from protokube import asyncprocess
 from protokube.agent.clock import boot_time, wall_time
@@ -20,23 +25,35 @@ LIMIT = 60.0
 FIRST, LONGEST = 1.0, 30.0
 """Seconds between two starts of a program that fails."""
 _EARLY = timedelta(seconds=30)
-"""A token is asked for anew before it expires."""
+"""Credentials are asked for anew before they expire."""
+_FIELDS = ("token", "clientCertificateData", "clientKeyData")
 _UNLIMITED = datetime.max.replace(tzinfo=UTC)
 
 
-class PluginTokens:
-    """The tokens of one program, for all that ask side by side. Use it in one event loop."""
+class Shown(Struct, frozen=True):
+    """What an API server is shown of us: a token, a client certificate in PEM with its key, or both."""
+
+    token: str | None = None
+    pair: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        """Without secrets."""
+        return "Shown(…)"
+
+
+class PluginCredentials:
+    """The credentials of one program, for all that ask side by side. Use it in one event loop."""
 
     def __init__(self, plugin: Plugin, clock: Callable[[], float] = boot_time) -> None:
         self._plugin = plugin
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._kept: tuple[str, datetime] | None = None
+        self._kept: tuple[Shown, datetime] | None = None
         self._pause = Pause()
         self._trouble = ""
 
-    async def token(self) -> str:
-        """The token, of a program that is started when none is kept. Raises ProviderError.
+    async def shown(self) -> Shown:
+        """The credentials, of a program that is started when none are kept. Raises ProviderError.
 
         After a failure the program is left alone for a while, and the failure is raised again.
         """
@@ -55,14 +72,14 @@ class PluginTokens:
             self._pause = Pause()
             return self._kept[0]
 
-    def refuse(self, token: str) -> None:
-        """Keep this token no more: the API server refused it."""
-        if self._kept is not None and self._kept[0] == token:
+    def refuse(self, shown: Shown) -> None:
+        """Keep these no more: the API server refused them."""
+        if self._kept is not None and self._kept[0] == shown:
             self._kept = None
 
 
-async def _asked(plugin: Plugin) -> tuple[str, datetime]:
-    """What the program prints; its certificates aren't supported, and said so. Raises ProviderError."""
+async def _asked(plugin: Plugin) -> tuple[Shown, datetime]:
+    """What the program prints. Raises ProviderError."""
     asked = {"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": {"interactive": False}}
     environment = {**os.environ, **dict(plugin.env), "KUBERNETES_EXEC_INFO": json.dumps(asked)}
     name = plugin.command[0]
@@ -76,16 +93,18 @@ async def _asked(plugin: Plugin) -> tuple[str, datetime]:
     return _read(name, said)
 
 
-def _read(name: str, said: bytes) -> tuple[str, datetime]:
+def _read(name: str, said: bytes) -> tuple[Shown, datetime]:
     try:
         status = json.loads(said)["status"]
-        token = status["token"]
+        token, certificate, key = (status.get(one) or "" for one in _FIELDS)
         expires = status.get("expirationTimestamp")
         until = _UNLIMITED if expires is None else datetime.fromisoformat(expires)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProviderError(f"{name}: an ExecCredential with a token was expected: {error!r}") from error
-    if not isinstance(token, str) or not token:
-        raise ProviderError(f"{name}: an ExecCredential with a token was expected, got {type(token).__name__}")
+        raise ProviderError(f"{name}: an ExecCredential was expected: {error!r}") from error
+    if not all(isinstance(one, str) for one in (token, certificate, key)):
+        raise ProviderError(f"{name}: an ExecCredential was expected; of {', '.join(_FIELDS)} one is no text")
+    if not (token or certificate) or bool(certificate) != bool(key):
+        raise ProviderError(f"{name}: an ExecCredential with a token, or a certificate and its key, was expected")
     if until.tzinfo is None:
         raise ProviderError(f"{name}: expirationTimestamp: a time with its zone was expected, got {expires}")
-    return token, until
+    return Shown(token or None, (certificate, key) if certificate else None), until

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from protokube.agent.core.model import Json
-from protokube.agent.http.credentials import PluginTokens
+from protokube.agent.http.credentials import PluginCredentials, Shown
 from protokube.agent.http.kubeconfig import KubeConfig
 from protokube.errors import ProviderError
 from protokube.kubeapi.http import JSON, KubeError
@@ -38,7 +38,7 @@ class KubeClient:
         self.config = config
         self._limit = limit
         self._quiet = quiet
-        self._tokens = None if config.plugin is None else PluginTokens(config.plugin)
+        self._plugin = None if config.plugin is None else PluginCredentials(config.plugin)
         self._session: aiohttp.ClientSession | None = None
         self._context: ssl.SSLContext | None = None
         self._stamp: object = None
@@ -103,13 +103,13 @@ class KubeClient:
         call = f"GET {self.config.server}{where}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._limit, sock_read=self._quiet)
         rest = bytearray()
-        token = await self._token()
+        shown = await self._shown()
         try:
             async with self._opened().get(
-                self.config.server + where, timeout=timeout, **self._how(token)
+                self.config.server + where, timeout=timeout, **self._how(shown)
             ) as response:
                 if response.status >= 400:
-                    self._is_stale(response.status, token)  # the next request has another one
+                    self._is_stale(response.status, shown)  # the next request has others
                     raise _refusal(response.status, await response.content.read(_LARGEST), call)
                 async for part in response.content.iter_any():
                     rest += part
@@ -126,18 +126,18 @@ class KubeClient:
             raise ProviderError(f"{call}: it broke off in the middle of a line")
 
     async def _request(self, method: str, path: str, body: Json | None = None, kind: str = JSON) -> Json:
-        """One request. A program's token that is refused is asked for anew, once. Raises ProviderError."""
-        token = await self._token()
+        """One request. A program's credentials that are refused are asked for anew, once. Raises ProviderError."""
+        shown = await self._shown()
         try:
-            return await self._asked(method, path, body, kind, token)
+            return await self._asked(method, path, body, kind, shown)
         except KubeError as error:
-            if not self._is_stale(error.status, token):
+            if not self._is_stale(error.status, shown):
                 raise
-        return await self._asked(method, path, body, kind, await self._token())
+        return await self._asked(method, path, body, kind, await self._shown())
 
-    async def _asked(self, method: str, path: str, body: Json | None, kind: str, token: str | None) -> Json:
+    async def _asked(self, method: str, path: str, body: Json | None, kind: str, shown: Shown) -> Json:
         call = f"{method} {self.config.server}{path}"
-        how = self._how(token)
+        how = self._how(shown)
         if body is not None:
             how["data"] = json.dumps(body).encode()
             how["headers"]["Content-Type"] = kind
@@ -158,32 +158,32 @@ class KubeClient:
             self._session = aiohttp.ClientSession(auto_decompress=False)
         return self._session
 
-    async def _token(self) -> str | None:
-        """The token as it is now, None without one. Raises ProviderError."""
+    async def _shown(self) -> Shown:
+        """What is shown now besides the configuration's certificate. Raises ProviderError."""
         if self.config.token_file is not None:
-            return await asyncio.to_thread(_token, self.config.token_file)
-        if self._tokens is not None:
-            return await self._tokens.token()
-        return self.config.token
+            return Shown(await asyncio.to_thread(_token, self.config.token_file))
+        if self._plugin is not None:
+            return await self._plugin.shown()
+        return Shown(self.config.token)
 
-    def _is_stale(self, status: int, token: str | None) -> bool:
-        """Whether a program's token was refused; it isn't used again then."""
-        if status != 401 or self._tokens is None or token is None:
+    def _is_stale(self, status: int, shown: Shown) -> bool:
+        """Whether a program's credentials were refused; they aren't used again then."""
+        if status != 401 or self._plugin is None:
             return False
-        self._tokens.refuse(token)
+        self._plugin.refuse(shown)
         return True
 
-    def _how(self, token: str | None) -> dict[str, Any]:
+    def _how(self, shown: Shown) -> dict[str, Any]:
         """TLS and headers, with certificates as they are now."""
         config = self.config
         headers = {"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": "protokube-virtual-kubelet"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        if shown.token:
+            headers["Authorization"] = f"Bearer {shown.token}"
         how: dict[str, Any] = {"headers": headers, "allow_redirects": False}
         if config.server.startswith("https:"):
-            stamp = config.stamp()
+            stamp = (config.stamp(), shown.pair)
             if self._context is None or stamp != self._stamp:
-                self._context, self._stamp = config.tls(), stamp
+                self._context, self._stamp = config.tls(shown.pair), stamp
             how["ssl"] = self._context
             if config.server_name is not None:
                 how["server_hostname"] = config.server_name

@@ -74,14 +74,16 @@ class KubeConfig(Struct, frozen=True):
         except OSError as error:
             raise ProviderError(f"{error.filename}: {error.strerror}") from error
 
-    def tls(self) -> ssl.SSLContext:
-        """Whom to believe, and who we are. Raises ProviderError."""
+    def tls(self, shown: tuple[str, str] | None = None) -> ssl.SSLContext:
+        """Whom to believe, and who we are: `shown`, a certificate and its key, else our own. Raises ProviderError."""
         try:
             context = ssl.create_default_context(cadata=self.ca.read() if self.ca is not None else None)
             if not self.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            if self.certificate is not None and self.key is not None:
+            if shown is not None:
+                load_pair(context, *shown)
+            elif self.certificate is not None and self.key is not None:
                 load_pair(context, self.certificate.read(), self.key.read())
         except (OSError, ValueError) as error:
             raise ProviderError(f"credentials for {self.server}: {error}") from error

@@ -35,7 +35,10 @@ class Target(Struct, frozen=True):
 
 
 def read_target(url: str) -> Target:
-    """Read `redis://`, `rediss://`, `unix://` or `redis+sentinel://h1:26379,h2/NAME/DB`. Raises ConfigError."""
+    """Read `redis://HOST`, `unix://PATH` or `redis+sentinel://h1:26379,h2/NAME/DB`. Raises ConfigError.
+
+    `rediss` instead of `redis` is with TLS.
+    """
 
     def fault(text: str) -> ConfigError:
         return ConfigError([Fault("--redis", text)])
@@ -51,18 +54,19 @@ def read_target(url: str) -> Target:
                 raise fault(f"a host was expected, got {url!r}")
             db = int(parts.path.strip("/") or 0)
             return Target(parts.hostname, parts.port or REDIS_PORT, db, parts.scheme == "rediss")
-        if parts.scheme == "redis+sentinel":
+        if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
             hosts = [
                 one.rpartition(":") if ":" in one else (one, "", SENTINEL_PORT) for one in parts.netloc.split(",")
             ]
             master, _, number = parts.path.strip("/").partition("/")
             if not master or not all(host for host, _, _ in hosts):
-                raise fault(f"redis+sentinel://HOST:PORT,HOST:PORT/NAME was expected, got {url!r}")
+                raise fault(f"{parts.scheme}://HOST:PORT,HOST:PORT/NAME was expected, got {url!r}")
             sentinels = tuple((host, int(port)) for host, _, port in hosts)
-            return Target(db=int(number or 0), sentinels=sentinels, master=master)
+            tls = parts.scheme == "rediss+sentinel"
+            return Target(db=int(number or 0), tls=tls, sentinels=sentinels, master=master)
     except ValueError as error:
         raise fault(f"{url!r}: {error}") from error
-    raise fault(f"redis://, rediss://, unix:// or redis+sentinel:// was expected, got {url!r}")
+    raise fault(f"redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel:// was expected, got {url!r}")
 
 
 def version_of(text: str) -> tuple[int, ...]:

@@ -30,6 +30,31 @@ def test_every_flag_of_the_original_is_taken() -> None:
     assert api.taints == ()
 
 
+def test_the_environment_says_what_it_said_in_the_original(tmp_path: Path) -> None:
+    files = {}
+    for name in ("CERT", "KEY", "CA_CERT"):
+        (tmp_path / name).touch()
+        files[f"APISERVER_{name}_LOCATION"] = str(tmp_path / name)
+    taint = {"VKUBELET_TAINT_KEY": "a.b/c", "VKUBELET_TAINT_VALUE": "d", "VKUBELET_TAINT_EFFECT": "NoExecute"}
+    others = {"KUBELET_PORT": "10260", "VKUBELET_POD_IP": "10.1.2.3", "KUBECONFIG": "/x"}
+    api = read_options(["--provider", "memory"], {**files, **taint, **others}).api
+    assert api.taints == ({"key": "a.b/c", "value": "d", "effect": "NoExecute"},)
+    assert (api.address, api.kubeconfig) == ("10.1.2.3", "/x")
+    kubelet = api.kubelet
+    assert (kubelet.host, kubelet.port) == ("", 10260), "who may ask is known, so it listens everywhere"
+    assert [kubelet.cert_file, kubelet.key_file, kubelet.client_ca_file] == list(files.values())
+
+    api = read_options(["--provider", "memory"], {}).api
+    assert api.taints == ({"key": "virtual-kubelet.io/provider", "value": "memory", "effect": "NoSchedule"},)
+    assert (api.kubelet.host, api.kubelet.port, api.namespace, api.system) == ("127.0.0.1", 10250, "", "linux")
+    (alone,) = read_options(["--provider", "memory", "--taint", "alone"], taint).api.taints
+    assert alone == {"key": "alone", "effect": "NoSchedule"}, "the option wins, and has no value"
+    with pytest.raises(ConfigError) as caught:
+        wrong = {"KUBELET_PORT": "x", "VKUBELET_POD_IP": "y", "APISERVER_CERT_LOCATION": "/none"}
+        read_options(["--provider", "memory"], wrong)
+    assert len(caught.value.faults) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "name"),
     [

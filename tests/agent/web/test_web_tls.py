@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,28 +15,13 @@ from protokube.agent.http.webconfig import read_config
 from protokube.agent.providers.web import WebProvider
 from protokube.errors import ProviderError
 from tests.agent.pods import wanted
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+from tests.lab.certificates import make_certificates
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two authorities, a server's certificate, and a client's of each."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for authority in ("ca", "stranger"):
-        own = ("-keyout", f"{authority}.key", "-out", f"{authority}.crt", "-subj", f"/CN={authority}", "-days", "2")
-        openssl(folder, "req", "-x509", *key, *own, "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    for name, authority in (("server", "ca"), ("client", "ca"), ("other", "stranger")):
-        openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
-        issued = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial", "-days", "2")
-        openssl(
-            folder, "x509", "-req", "-in", f"{name}.csr", *issued, "-extfile", f"{name}.ext", "-out", f"{name}.crt"
-        )
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def test_who_has_a_certificate_of_the_right_authority_is_served(folder: Path) -> None:

@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _worker(given: argparse.Namespace) -> int:
+    from protokube.kubeleet.generation import Generation
     from protokube.kubeleet.reading import machine_load
     from protokube.kubeleet.worker import Worker
 
@@ -143,6 +144,7 @@ def _worker(given: argparse.Namespace) -> int:
             Keys(given.prefix),
             provider.get_pods,
             lambda: machine_load(pressure),
+            Generation(options.state_dir / "generation"),
             stop_when_cut_off=given.stop_when_cut_off,
         )
         if not machine_load(pressure).psi:

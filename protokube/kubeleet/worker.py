@@ -35,6 +35,7 @@ from protokube.kubeleet.core.pod import (
 )
 from protokube.kubeleet.core.score import Load
 from protokube.kubeleet.core.watch import BEAT
+from protokube.kubeleet.generation import Generation
 from protokube.kubeleet.keys import Keys
 
 ATTEMPTS = 5
@@ -49,7 +50,8 @@ log = logging.getLogger(__name__)
 class Worker:
     """Source and reporter of one worker.
 
-    `running` lists the pods that the provider has a record of. `load` reads the machine's pressure.
+    `running` lists the pods that the provider has a record of. `load` reads the machine's pressure. `generation` is
+    the highest that Redis has told: a Redis that tells less went back.
     `clock`: boot time, seconds.
     """
 
@@ -62,6 +64,7 @@ class Worker:
         keys: Keys,
         running: Callable[[], Awaitable[Sequence[Pod]]],
         load: Callable[[], Load],
+        generation: Generation,
         *,
         stop_when_cut_off: bool = False,
         clock: Callable[[], float] = boot_time,
@@ -75,7 +78,7 @@ class Worker:
         self._clock = clock
         self._say: Say = _nobody
         self._epoch: int | None = None
-        self._generation = 0  # the highest that Redis has told: a Redis that tells less went back
+        self._generation = generation
         self._heard = clock()
         self._stopped = False
         self._belongs: set[bytes] = set()
@@ -165,7 +168,7 @@ class Worker:
                     f"worker {self._worker}: {word.decode()} right after it joined; are there two of it?"
                 )
         generation, belongs, starting = rest
-        self._generation = max(self._generation, generation)
+        self._generation.grow(generation)
         self._belongs = set(belongs)
         # What was taken since this heartbeat was sent isn't in its answer.
         late = {raw: at for raw, at in self._starting.items() if at >= self._heard}
@@ -178,7 +181,7 @@ class Worker:
         w, keys = self._worker, self._keys
         load = msgspec.structs.replace(self._load(), pods=len(self._belongs) + len(self._starting))
         names = [keys.epoch(w), keys.beat(w), keys.load(w), keys.running(w), keys.starting(w)]
-        words: list[Word] = [self._epoch or 0, self._generation, msgspec.json.encode(load)]
+        words: list[Word] = [self._epoch or 0, self._generation.highest, msgspec.json.encode(load)]
         answer: Sequence[Any] = await link.run("heartbeat", [*names, keys.generation(w)], words)
         if answer[0] == b"OK":
             self._heard = sent
@@ -189,14 +192,14 @@ class Worker:
         # Not what runs: after a power cut nothing runs yet, and an image may be on its way.
         here = (set(kept(await self._running())) | self._belongs) - self._starting.keys()
         names = [keys.epoch(w), keys.beat(w), keys.workers, keys.running(w), keys.starting(w), keys.generation(w)]
-        words: list[Word] = [w, self._generation, len(here), *sorted(here), *self._starting]
-        self._epoch, back, generation = await link.run("join", names, words)
-        self._generation = max(self._generation, generation)
+        words: list[Word] = [w, self._generation.highest, len(here), *sorted(here), *self._starting]
+        self._epoch, lost, generation = await link.run("join", names, words)
+        self._generation.grow(generation)
         if why == "FENCED":
             log.warning("fenced: worker %s was silent, and its pods were given to others; it ends them", w)
-        if back and here:
-            lost = "went back to an earlier state" if why == "BACK" else "has lost everything"
-            log.error("Redis %s: %d pods that belong here are put back, and go on", lost, len(here))
+        if lost and here:
+            happened = "has lost everything" if lost == 1 else "went back to an earlier state"
+            log.error("Redis %s: %d pods that belong here are put back, and go on", happened, len(here))
         log.info("worker %s joined, epoch %d", w, self._epoch)
 
     async def _take(self, link: Link) -> None:
@@ -223,11 +226,11 @@ class Worker:
     async def _accept(self, link: Link, raw: bytes) -> None:
         w, keys = self._worker, self._keys
         names = [keys.epoch(w), keys.generation(w), keys.running(w), keys.starting(w), keys.attempts]
-        words: list[Word] = [self._epoch or 0, self._generation, raw, attempts_key(raw)]
+        words: list[Word] = [self._epoch or 0, self._generation.highest, raw, attempts_key(raw)]
         word, *rest = await link.run("accept", names, words)
         _refuse(word)
         if word == b"OK":
-            self._generation = max(self._generation, *rest)
+            self._generation.grow(*rest)
             self._belongs.add(raw)
         self._starting.pop(raw, None)
         self._speak()

@@ -17,6 +17,7 @@ from protokube.kubeleet.core.pod import Wanted, agent_pod
 from protokube.kubeleet.core.pod import uid_of as pod_uid
 from protokube.kubeleet.core.score import Load
 from protokube.kubeleet.core.settings import read_target
+from protokube.kubeleet.generation import Generation
 from protokube.kubeleet.keys import Keys
 from protokube.kubeleet.worker import Worker
 from tests.lab.redis_server import LIMIT, RedisServer, redis_server
@@ -66,7 +67,8 @@ async def working(redis: RedisServer, *records: Pod) -> AsyncIterator[tuple[Work
     async def running() -> Sequence[Pod]:
         return records
 
-    worker = Worker("w", Connector(read_target(redis.url)), Keys(), running, Load)
+    generation = Generation(redis.folder / "generation")
+    worker = Worker("w", Connector(read_target(redis.url)), Keys(), running, Load, generation)
     task = asyncio.create_task(worker.run(heard))
     try:
         yield worker, heard
@@ -142,3 +144,41 @@ def test_a_redis_that_went_back_gets_back_what_was_accepted_since(
 
     check(test)
     assert "Redis went back to an earlier state: 2 pods" in caplog.text
+
+
+def test_a_worker_that_restarts_while_redis_goes_back_puts_back_what_was_accepted_since(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with working(redis, pending(A)) as (worker, heard):
+            await until(lambda: belongs(redis, A))
+            redis.do("SAVE")
+            redis.do("LPUSH", "pq:w", B)
+            await until(lambda: pod_uid(B) in heard.wanted[-1])
+            await worker.pod({**made(B), "status": {"phase": "Running"}})
+            await until(lambda: belongs(redis, A, B))
+        redis.kill()
+        redis.start()
+        assert belongs(redis, A)
+        async with working(redis, pending(A), pending(B)) as (_, heard):
+            await until(lambda: bool(heard.wanted))
+            assert belongs(redis, A, B)
+            assert heard.wanted[0] == {pod_uid(A), pod_uid(B)}
+
+    check(test)
+    assert "Redis went back to an earlier state: 2 pods" in caplog.text
+
+
+def test_a_generation_that_can_not_be_read_or_written_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "generation").write_text("garbage")
+    kept = Generation(tmp_path / "generation")
+    kept.grow(7)
+    kept.grow(3)
+    assert kept.highest == Generation(tmp_path / "generation").highest == 7
+    lost = Generation(tmp_path / "none/generation")
+    lost.grow(1)
+    lost.grow(2)
+    assert lost.highest == 2
+    assert caplog.text.count("can't be read") == caplog.text.count("can't be written") == 1

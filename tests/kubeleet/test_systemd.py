@@ -22,8 +22,8 @@ OTHERS = ("kubeleet-scheduler.service", "kubeleet-service.service")
 ASK = """
 import sys, urllib.request
 method, path, *body = sys.argv[1:]
-data = body[0].encode() if body else None
-asked = urllib.request.Request("http://127.0.0.1:7480" + path, data, {"Content-Type": "application/json"}, method=method)
+data, kind = (body[0].encode() if body else None), {"Content-Type": "application/json"}
+asked = urllib.request.Request("http://127.0.0.1:7480" + path, data, kind, method=method)
 print(urllib.request.urlopen(asked, timeout=120).read().decode())
 """
 PROGRAM = f"#!/bin/sh\ncd {inside.CHECKOUT} && exec {inside.PYTHON} -c '{START}' \"$@\"\n"

@@ -9,11 +9,13 @@ botocore is imported with the first request.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,22 +23,26 @@ from protokube.core.model import GIB, MIB
 from protokube.errors import StoreConflictError, StoreError
 from protokube.ports import StoredObject
 from protokube.store.names import check_deletable, check_name, check_prefix
+from protokube.store.parts import MOST_PARTS, PART, Upload, begin
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger("protokube")
 
 TRIES = 5
 """How often a write is tried while S3 answers that others are under way."""
 
 LARGEST = 5 * GIB
-"""The largest object that one PutObject may make (userguide, "Uploading objects")."""
+"""The largest object that one PutObject may make (userguide, "Uploading objects"); a larger one is sent in parts."""
 
 _LONGEST_PAUSE = 0.2
 _DEFAULT_REGION = "us-east-1"
 _ADVICE = {
     "NoSuchBucket": "make the bucket, or correct --store",
     "AccessDenied": "the instance profile needs s3:GetObject, s3:PutObject and s3:ListBucket there, and for backups "
-    "s3:DeleteObject; without s3:ListBucket S3 doesn't tell an absent object from a forbidden one",
+    "s3:DeleteObject and s3:AbortMultipartUpload; without s3:ListBucket S3 doesn't tell an absent object from a "
+    "forbidden one",
     "InvalidAccessKeyId": "check the instance profile, or the credentials in the environment",
     "SignatureDoesNotMatch": "check the credentials in the environment, and the clock",
     "ExpiredToken": "check the credentials in the environment, and the clock",
@@ -60,11 +66,12 @@ def _body(content: bytes | Path) -> AbstractContextManager[bytes | IO[bytes]]:
 class S3Store:
     """The objects of a bucket below `prefix`, which is empty or ends with a slash; implements `ports.Store`.
 
-    `imds_v1`: the metadata service may be asked for credentials without a token where it gives none.
+    `imds_v1`: the metadata service may be asked for credentials without a token where it gives none. `largest`: bytes
+    that one request sends.
     """
 
-    def __init__(self, bucket: str, prefix: str, *, imds_v1: bool = False) -> None:
-        self._bucket, self._prefix, self._imds_v1 = bucket, prefix, imds_v1
+    def __init__(self, bucket: str, prefix: str, *, imds_v1: bool = False, largest: int = LARGEST) -> None:
+        self._bucket, self._prefix, self._imds_v1, self._largest = bucket, prefix, imds_v1, largest
         self._made: S3Client | None = None
 
     def get(self, name: str) -> StoredObject | None:
@@ -109,12 +116,15 @@ class S3Store:
             size = path.stat().st_size
         except OSError as error:
             raise StoreError(f"PutObject {self._key(name)}: {path}: {error.strerror}") from error
-        if size > LARGEST:
+        if size > MOST_PARTS * PART:
             raise StoreError(
-                f"PutObject {self._key(name)}: {path} has {size} bytes (expected at most {LARGEST}, S3's limit); "
-                "compact and defragment etcd, or use a file: store"
+                f"UploadPart {self._key(name)}: {path} has {size} bytes (expected at most {MOST_PARTS * PART}, which "
+                "S3 takes in parts); compact and defragment etcd, or use a file: store"
             )
-        return self._put(name, path, {"IfNoneMatch": "*"})
+        if size <= self._largest:
+            return self._put(name, path, {"IfNoneMatch": "*"})
+        key = self._key(name)
+        return self._tried(f"CompleteMultipartUpload {key}", partial(self._put_parts, key, path), new=True)
 
     def get_file(self, name: str, path: Path) -> bool:
         """See ports.BulkStore."""
@@ -143,21 +153,27 @@ class S3Store:
 
     def _put(self, name: str, content: bytes | Path, condition: Mapping[str, str]) -> bool:
         key = self._key(name)
+        once = partial(self._put_once, key, content, condition)
+        return self._tried(f"PutObject {key}", once, new="IfMatch" not in condition)
+
+    def _tried(self, what: str, once: Callable[[], None], *, new: bool) -> bool:
+        """Write, again and again while others write. False when the condition fails: a new object is there already,
+        or one to be replaced is another one or gone."""
         for left in reversed(range(TRIES)):
             try:
-                self._put_once(key, content, condition)
+                once()
             except _RefusedError as refused:
-                if refused.status == 412 or (refused.code == "NoSuchKey" and "IfMatch" in condition):
+                if refused.status == 412 or (refused.code == "NoSuchKey" and not new):
                     return False
                 if refused.status != 409:
-                    raise self._failed(f"PutObject {key}", refused) from refused
+                    raise self._failed(what, refused) from refused
                 if left:
                     # Two writers that wait equally long would meet again.
                     time.sleep(random.uniform(0, _LONGEST_PAUSE))
             else:
                 return True
         raise StoreConflictError(
-            f"PutObject {key} in bucket {self._bucket}: S3 answered {TRIES} times that other writes of this object "
+            f"{what} in bucket {self._bucket}: S3 answered {TRIES} times that other writes of this object "
             "are under way; the next reconcile tries again"
         )
 
@@ -166,9 +182,37 @@ class S3Store:
             answer = client.put_object(
                 Bucket=self._bucket, Key=key, Body=body, ServerSideEncryption="AES256", **condition
             )
-        if not answer.get("ServerSideEncryption"):
+        self._check_encrypted(f"PutObject {key}", told=bool(answer.get("ServerSideEncryption")))
+
+    def _put_parts(self, key: str, path: Path) -> None:
+        """After a conflict all parts are sent again: S3 takes them for one attempt alone."""
+        with self._asking(f"CreateMultipartUpload {key}") as client:
+            upload = begin(client, self._bucket, key)
+        made = False
+        try:
+            self._check_encrypted(f"CreateMultipartUpload {key}", told=upload.encrypted)
+            with self._asking(f"UploadPart {key}"):
+                parts = upload.send(path)
+            with self._asking(f"CompleteMultipartUpload {key}"):
+                upload.complete(parts)
+            made = True
+        finally:
+            if not made:
+                self._abort(upload)
+
+    def _abort(self, upload: Upload) -> None:
+        """Abort an upload that came to nothing. The error that ended it is the one to raise."""
+        try:
+            with self._asking(f"AbortMultipartUpload {upload.key}"):
+                upload.abort()
+        except (_RefusedError, StoreError) as error:
+            # One that was completed, and whose answer was lost, is gone as well.
+            log.warning("%s in bucket %s: its parts may stay there: %s", upload.key, self._bucket, error)
+
+    def _check_encrypted(self, what: str, *, told: bool) -> None:
+        if not told:
             raise StoreError(
-                f"PutObject {key} in bucket {self._bucket}: the answer doesn't say that the object is encrypted "
+                f"{what} in bucket {self._bucket}: the answer doesn't say that the object is encrypted "
                 "(expected x-amz-server-side-encryption); use an S3 that encrypts objects"
             )
 

@@ -133,8 +133,8 @@ def test_our_model_of_route_53_has_the_operations_in_use_and_is_the_one_that_is_
     forget_credentials()
 
 
-def test_our_model_of_ec2_is_a_part_of_botocores() -> None:
-    path = "ec2/2016-11-15/service-2"
+@pytest.mark.parametrize("path", ["ec2/2016-11-15/service-2", "s3/2006-03-01/service-2"])
+def test_our_model_is_a_part_of_botocores(path: str) -> None:
     ours = json.loads((awsclient.MODELS / f"{path}.json").read_text())
     full = Loader().load_data(path)
 

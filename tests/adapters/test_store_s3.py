@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from protokube.errors import StoreConflictError, StoreError
-from protokube.store.s3 import LARGEST, TRIES, S3Store
+from protokube.store.parts import MOST_PARTS, PART
+from protokube.store.s3 import TRIES, S3Store
 from tests.lab.aws import forget_credentials
 from tests.lab.s3 import Fault, S3Server
 
@@ -98,10 +99,10 @@ def test_an_object_that_s3_would_not_take_is_refused_before_it_is_sent(
     server: S3Server, store: S3Store, tmp_path: Path
 ) -> None:
     (tmp_path / "huge").touch()
-    os.truncate(tmp_path / "huge", LARGEST + 1)
-    with pytest.raises(StoreError, match="S3's limit"):
+    os.truncate(tmp_path / "huge", MOST_PARTS * PART + 1)
+    with pytest.raises(StoreError, match="which S3 takes in parts"):
         store.put_file_if_absent("c/backups/main/one.db", tmp_path / "huge")
-    assert server.calls["PUT"] == 0
+    assert server.calls["PUT"] == server.calls["POST"] == 0
 
 
 def test_a_file_that_meets_other_writes_is_sent_again_from_its_beginning(

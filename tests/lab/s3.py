@@ -27,12 +27,14 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True)
 class Fault:
-    """An answer in place of the right one. `after`: the request is carried out first, and its answer is lost."""
+    """An answer in place of the right one. `after`: the request is carried out first, and its answer is lost.
+    `query`: only of a request whose query has this."""
 
     code: str
     status: int
     method: str = "GET"
     after: bool = False
+    query: str = ""
 
 
 class S3Server:
@@ -114,7 +116,8 @@ class S3Server:
                 self.headers.append(
                     {key: str(value) for key, value in environment.items() if key.startswith("HTTP_")}
                 )
-            fault = next((one for one in self.faults if one.method == method), None)
+            query = environment.get("QUERY_STRING", "")
+            fault = next((one for one in self.faults if one.method == method and one.query in query), None)
             if fault is not None:
                 self.faults.remove(fault)
             elif method == "PUT" and self.conflict_every and self.calls["PUT"] % self.conflict_every == 0:

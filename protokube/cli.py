@@ -32,7 +32,7 @@ from protokube.report.model import Report
 from protokube.together import Limited
 
 if TYPE_CHECKING:
-    from protokube.daemon import Running
+    from protokube.daemon.serve import Running
 
 DONE, NOT_CONVERGED, WORK_FOUND, USAGE, NOT_PERMITTED, BAD_CONFIG = 0, 1, 2, 64, 77, 78
 
@@ -141,18 +141,20 @@ def _work(given: Sequence[str], chosen: Chosen, started: float) -> int:
         return _tell(first.result(), settings, reconciles.memory)
     import asyncio
 
-    from protokube import daemon
-
     async def once() -> Report:
+        from protokube.daemon.once import converge
+
         loop.runs(asyncio.get_running_loop())
         try:
-            return await daemon.converge(settings, wired, alarm, reconciles, first)
+            return await converge(settings, wired, alarm, reconciles, first)
         finally:
             wired.close()
 
     async def serve() -> None:
+        from protokube.daemon.serve import Running
+
         loop.runs(asyncio.get_running_loop())
-        await _serve(given, daemon.Running(chosen, wired, alarm, reconciles, first))
+        await _serve(given, Running(chosen, wired, alarm, reconciles, first))
 
     if not settings.once:
         asyncio.run(serve())
@@ -180,18 +182,19 @@ def _print(report: Report, settings: Settings, *, planned: bool) -> None:
 
 async def _serve(given: Sequence[str], running: Running) -> None:
     """Run the daemon. A SIGHUP ends one configuration and begins the next."""
-    from protokube import daemon
+    from protokube.daemon.serve import serve
+    from protokube.daemon.words import tell
     from protokube.host.notify import Notifier
 
     notifier = Notifier(os.environ)
     while True:
         try:
-            again = await daemon.serve(running, notifier)
+            again = await serve(running, notifier)
         finally:
             running.wired.close()
         if not again:
             break
-        daemon.tell(notifier.reloading)
+        tell(notifier.reloading)
         chosen = running.chosen
         try:
             chosen = _load(given, strict=True)
@@ -200,21 +203,21 @@ async def _serve(given: Sequence[str], running: Running) -> None:
             for fault in error.faults:
                 log.error("the new configuration is not used: %s", fault)
         running = _begin_again(chosen, running)
-    daemon.tell(notifier.stopping, "ending")
+    tell(notifier.stopping, "ending")
 
 
 def _begin_again(chosen: Chosen, before: Running) -> Running:
     """Begin the next configuration. A call that hangs since the one before is not started a second time."""
     import asyncio
 
-    from protokube import daemon
+    from protokube.daemon.serve import Running
 
     loop, alarm = EventLoop(), Alarm()
     loop.runs(asyncio.get_running_loop())
     wired = wire(chosen, loop, alarm.ring, before.wired.disks)
     memory = before.reconciles.memory.for_another_configuration()
     reconciles = Reconciles(chosen.settings, wired, before.reconciles.started, memory, alarm.ring)
-    return daemon.Running(chosen, wired, alarm, reconciles, reconciles.begin())
+    return Running(chosen, wired, alarm, reconciles, reconciles.begin())
 
 
 def _say_hanging(*calls: Limited[Any]) -> None:

@@ -28,7 +28,8 @@ OFFENCES = {
     "Planners are strangers to one another": ("core/kubelet/plan.py", "import protokube.core.etcd.plan"),
     "Observing knows no planner": ("observe/observer.py", "import protokube.core.dns.plan"),
     "Observing is built one way": ("observe/asking.py", "import protokube.observe.wanted"),
-    "The daemon knows no planner": ("daemon.py", "import protokube.core.plan"),
+    "The daemon is built one way": ("daemon/words.py", "import protokube.daemon.pace"),
+    "The daemon knows no planner": ("daemon/serve.py", "import protokube.core.plan"),
     "Adapters are strangers to one another": ("host/files.py", "import protokube.host.blockdev"),
     "Stores are strangers, and sealing knows none of them": ("store/sealed.py", "import protokube.store.file"),
     "Clouds are strangers, and real disks know nothing of images": (

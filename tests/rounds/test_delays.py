@@ -8,7 +8,8 @@ import pytest
 
 from protokube.alarm import Alarm
 from protokube.config.load import Settings, read
-from protokube.daemon import Sleep, calm_after, delay_after, tries_in_vain
+from protokube.daemon.pace import calm_after, delay_after, tries_in_vain
+from protokube.daemon.sleep import Sleep
 from protokube.errors import ProviderError
 from protokube.report.model import Report
 from tests.rounds.process import Process, node_config

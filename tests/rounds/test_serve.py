@@ -14,11 +14,12 @@ from typing import TypeVar
 
 import pytest
 
-from protokube import daemon
 from protokube.alarm import Alarm
 from protokube.config.choice import choose
 from protokube.config.load import read
 from protokube.config.wiring import Wired
+from protokube.daemon import serve as daemon
+from protokube.daemon.watches import Watches
 from protokube.errors import ProviderError
 from protokube.host.notify import Notifier
 from protokube.host.watch import DirectoryWatcher
@@ -156,7 +157,7 @@ def test_only_volumes_that_can_be_read_are_followed(tmp_path: Path) -> None:
     wired = Wired(process.config, process.readers, process.writers, None, (), dict, lambda: None)
 
     async def followed(*reports: Report) -> set[str]:
-        watches = daemon.Watches(asyncio.get_running_loop(), wired, Alarm())
+        watches = Watches(asyncio.get_running_loop(), wired, Alarm())
         try:
             for report in reports:
                 watches.follow(report, str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.hub.real_node import HUB, TRIAL, Machine, program
+from tests.hub.real_node import CONFIG, HUB, TRIAL, Machine, program
 from tests.lab.systemd_node import SystemdNode
 from tests.lab.trial import CHECKOUT
 from tests.lab.unit_node import UNIT
+
+CAPABILITIES = {
+    **{"CHOWN": 0, "DAC_OVERRIDE": 1, "DAC_READ_SEARCH": 2, "FOWNER": 3, "KILL": 5, "LINUX_IMMUTABLE": 9},
+    **{"NET_BIND_SERVICE": 10, "SYS_ADMIN": 21},
+}
+"""The kernel's numbers (linux/capability.h)."""
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("hub-real-node")]
 
@@ -42,6 +49,35 @@ def test_the_units_run_and_say_so(machine: Machine) -> None:
         assert status in machine.show("StatusText", unit)
     mode = machine.path(f"{HUB}/ca.key").stat().st_mode & 0o777
     assert mode == 0o600 and machine.path(HUB).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("unit", "memory", "capabilities"),
+    [
+        ("protokube-hub.service", 4 << 30, {"NET_BIND_SERVICE"}),
+        (
+            "nokubelet.service",
+            1 << 30,
+            {
+                *("CHOWN", "SYS_ADMIN", "LINUX_IMMUTABLE", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "KILL"),
+            },
+        ),
+    ],
+)
+def test_the_running_programs_are_bounded(machine: Machine, unit: str, memory: int, capabilities: set[str]) -> None:
+    """By the kernel's own word of the process that systemd has started."""
+    status = machine.path(f"/proc/{machine.show('MainPID', unit)}/status").read_text()
+    told = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    names = {name for name, bit in CAPABILITIES.items() if int(told["CapBnd"], 16) >> bit & 1}
+    # What the node's own machine hasn't got, no unit has.
+    machine_has = int(machine.path("/proc/1/status").read_text().split("CapBnd:\t")[1].split()[0], 16)
+    assert names == {name for name in capabilities if machine_has >> CAPABILITIES[name] & 1}
+    assert int(told["CapBnd"], 16).bit_count() == len(names)
+    assert told["NoNewPrivs"] == "1" and told["Seccomp"] == "2"
+    assert machine.show("MemoryMax", unit) == str(memory)
+    group = machine.show("ControlGroup", unit)
+    limits = list(machine.path("/sys/fs/cgroup").glob(f"**{group}/memory.max"))
+    assert all(limit.read_text().strip() == str(memory) for limit in limits)
 
 
 def test_plan_logs_status_and_sync_of_a_real_daemon(machine: Machine) -> None:
@@ -75,6 +111,8 @@ def test_what_protokube_refuses_is_never_put(machine: Machine) -> None:
 
 
 def test_scenario_11_a_confirmed_configuration_stays(machine: Machine) -> None:
+    os.chown(machine.path(CONFIG), 12, 34)  # the unit has what it needs to keep that
+    machine.path(CONFIG).chmod(0o640)
     going, command = machine.put(41)
     machine.ctl("config.confirm", "--on", "node-a", "--of", command)
     assert ended(going)["outcome"] == "ok"
@@ -84,6 +122,8 @@ def test_scenario_11_a_confirmed_configuration_stays(machine: Machine) -> None:
     machine.ctl("config.confirm", "--on", "node-a", "--of", json.loads(machine.path(TRIAL).read_text())["command"])
     assert ended(back)["outcome"] == "ok"
     machine.back()
+    kept = machine.path(CONFIG).stat()
+    assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o777) == (12, 34, 0o640)
 
 
 def test_scenario_11_one_that_breaks_the_node_comes_back_by_itself(machine: Machine) -> None:

@@ -19,7 +19,8 @@ from protokube.hub.core.messages import Ack, Cancel, Event, FromHub, NodeHello, 
 from protokube.hub.core.rounds import Candidate, Over, Strategy, next_round
 from protokube.hub.core.verbs import VERBS
 from protokube.hub.page import Running
-from protokube.hub.store import QUOTA, ROOM, Kept, Store
+from protokube.hub.quota import Quota
+from protokube.hub.store import Kept, Store
 from protokube.hub.underway import UnderWay
 
 TIDY = 86400.0
@@ -57,9 +58,7 @@ class Desk:
         self._under_way = UnderWay()
         for kept in store.open_commands():
             self._under_way.add(kept, store.courses(kept.id))
-        self._used: dict[str, int] = {}
-        self._dropped: set[tuple[str, str]] = set()
-        """Commands at nodes whose output isn't kept any more, which is noted once."""
+        self._quota = Quota(store)
         self._tidied = -math.inf
         self._heard: list[tuple[Link, Event]] = []
         self.wake: Callable[[], None] = self.take_in
@@ -179,10 +178,10 @@ class Desk:
                     continue
                 courses[place] = after
                 changes.append((*place, after))
-                self._keep_event(link.node, event, needed=advances(course, after))
+                self._quota.keep(link.node, event, needed=advances(course, after))
                 self._store.put_course(*place, after)
                 if after.stage in ENDED:
-                    self._dropped.discard(place)
+                    self._quota.ended(*place)
                     ends.append((f"node {link.node}", _end(after), event.id))
             if ends:
                 self._audit.write_all(ends)
@@ -202,8 +201,7 @@ class Desk:
                     self._keep(kept, node, after)
         if now >= self._tidied + TIDY:
             self._tidied = now
-            self._store.forget_old_events(now - KEPT_SECONDS)
-            self._used.clear()
+            self._quota.forget_before(now - KEPT_SECONDS)
         self._go_on()
 
     # --- rounds ---
@@ -231,8 +229,7 @@ class Desk:
         with self._store.transaction():
             for node in made.nodes:
                 self._store.put_course(kept.id, node, sent)
-                if self._size(node) > QUOTA - ROOM:
-                    self._used[node] = self._store.forget_events(node, QUOTA - ROOM)
+                self._quota.make_room(node)
             if kept.strategy.single and made.nodes:
                 self._store.put_turn(kept.nodes, made.nodes[0])
         for node in made.nodes:
@@ -258,22 +255,6 @@ class Desk:
             self._audit.write("hub", f"{node}: {_end(course)}", kept.id)
         self._store.put_course(kept.id, node, course)
         self._under_way.put(kept.id, node, course)
-
-    def _size(self, node: str) -> int:
-        """Bytes of events of a node."""
-        if node not in self._used:
-            self._used[node] = self._store.used(node)
-        return self._used[node]
-
-    def _keep_event(self, node: str, event: Event, *, needed: bool) -> None:
-        """Keep an event. Beyond a node's quota only those that a command needs are; a note tells of the others."""
-        size = self._size(node)
-        if size > QUOTA and not needed:
-            if (event.id, node) in self._dropped:
-                return
-            self._dropped.add((event.id, node))
-            event = Event(event.id, event.seq, "progress", event.at, {"dropped": 1})
-        self._used[node] = size + self._store.add_event(node, event)
 
 
 def _send(kept: Kept) -> Send:

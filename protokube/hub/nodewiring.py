@@ -17,10 +17,13 @@ from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.checks import Me, Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.policy import Policy
+from protokube.hub.handlers import End, Handler, Say
+from protokube.hub.hubword import Notes
 from protokube.hub.journal import Journal
 from protokube.hub.keyring import Keyring
-from protokube.hub.nodelink import Chances, NodeLink, Notes
-from protokube.hub.runner import Clocks, End, Handler, Runner, Say
+from protokube.hub.nodelink import NodeLink
+from protokube.hub.runner import Clocks, Runner
+from protokube.hub.session import Chances
 from protokube.hub.verbs.changes import Changes
 from protokube.hub.verbs.config import Config
 from protokube.hub.verbs.manifests import Manifests

@@ -1,53 +1,25 @@
-"""Runs a node's commands: one change at a time, reads side by side, and events until the hub has them."""
+"""Runs a node's commands: each is judged and recorded, one change at a time, reads side by side."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
 
 from msgspec import Struct
 
 from protokube.core.model import Fault
 from protokube.errors import ProviderError
 from protokube.hub.auditfile import AuditFile
-from protokube.hub.core.backlog import Backlog
 from protokube.hub.core.checks import READS, Body, Me, Order, Refusal, Situation, Unsigned, digest, judge, read_body
 from protokube.hub.core.course import Ends, Outcome, after_restart
-from protokube.hub.core.messages import Event, EventKind, Send, chunks
+from protokube.hub.core.messages import Event, EventKind, Send
 from protokube.hub.core.pace import Pace, paced
 from protokube.hub.core.policy import Policy, signing_key
 from protokube.hub.core.verbs import VERBS, Arguments, read_arguments
+from protokube.hub.handlers import End, Handler
 from protokube.hub.journal import Journal, Taken
 from protokube.hub.pki import verified
-
-log = logging.getLogger(__name__)
-
-_VERDICTS = ("started", "done")
-"""Kept when they come. The first verdict, accepted or refused, is kept with its command."""
-
-
-class End(Struct, frozen=True):
-    """What came of a command. `result` is small: what is long was said before."""
-
-    outcome: Outcome
-    why: str = ""
-    result: Mapping[str, Any] = {}
-
-
-class Say(Protocol):
-    """Tells of a command that runs."""
-
-    def progress(self, text: str) -> None:
-        """One line for people."""
-
-    def output(self, text: str, stream: str = "log") -> None:
-        """A piece of output, of any length."""
-
-
-Handler = Callable[[Order, Say, float], Awaitable[End]]
-"""Does a command's work, in so many seconds."""
+from protokube.hub.teller import Saying, Teller, refused
 
 
 class Clocks(Struct, frozen=True):
@@ -82,14 +54,12 @@ class Runner:
         self._facts = facts
         self._clocks = clocks
         self._undo = undo or {}
-        self._backlogs: dict[str, Backlog] = {}
-        self._last: dict[str, int] = {}
+        self._teller = Teller(journal, clocks.wall)
         self._tasks: dict[str, asyncio.Task[End]] = {}
         self._started: set[str] = set()
         self._failures: asyncio.Queue[BaseException] = asyncio.Queue()
         self._changing: str | None = None
         self._reads = asyncio.Semaphore(READS)
-        self._send: Callable[[Event], None] | None = None
         self._settled = False
         self._pace = Pace()
 
@@ -108,48 +78,36 @@ class Runner:
         if not self._settled:
             self._settled = True
             await self._settle(seen)
-        self._send = send
-        for name in list(self._backlogs):
-            if name not in seen and name not in self._tasks:
-                del self._backlogs[name]  # the hub has its end
-                continue
-            for event in self._backlogs[name].after(seen.get(name, 0)):
-                send(event)
+        self._teller.linked(seen, send, self._tasks)
 
     def unlinked(self) -> None:
         """The link is gone: events wait for the next one."""
-        self._send = None
+        self._teller.unlinked()
 
     def acknowledged(self, command: str, seq: int) -> None:
         """The hub has a command's events up to this one."""
-        backlog = self._backlogs.get(command)
-        if backlog is None:
-            return
-        backlog.acknowledge(seq)
-        if command not in self._tasks and not backlog.after(0):
-            del self._backlogs[command]
+        self._teller.acknowledged(command, seq, runs=command in self._tasks)
 
     async def take(self, sent: Send) -> None:
         """Take a command, or say why not. One that is known is answered from its record."""
         body = read_body(sent.body)
         if isinstance(body, Refusal):
-            self._outside("", body)
+            self._teller.outside("", body)
             return
         known = self._journal.records.get(body.id)
         if known is not None and known.taken.digest == digest(sent.body):
-            if self._send is not None and body.id not in self._backlogs:
-                for event in known.events:
-                    self._send(event)
+            self._teller.repeat(known)
             return
         made = judge(body, sent.body, self._situation(sent, None if known is None else known.taken.digest))
         if isinstance(made, Refusal) and known is not None:
-            self._outside(body.id, made)  # that id's record is another command's
+            self._teller.outside(body.id, made)  # that id's record is another command's
             return
-        unheard = sum(backlog.size for backlog in self._backlogs.values())
         kept = len(sent.body) if isinstance(made, Order) else 0
-        pace = paced(self._pace, asyncio.get_running_loop().time(), kept, unheard, full=not self._room())
+        pace = paced(
+            self._pace, asyncio.get_running_loop().time(), kept, self._teller.unheard(), full=not self._room()
+        )
         if isinstance(pace, str):
-            self._outside(body.id, Refusal("pace", (Fault("command", pace),), body.id))
+            self._teller.outside(body.id, Refusal("pace", (Fault("command", pace),), body.id))
             return
         self._pace = pace
         self._keep(sent, body, made)
@@ -165,7 +123,7 @@ class Runner:
         if isinstance(body, Body) and VERBS[body.verb].changes and command in self._started:
             undo = self._undo.get(body.verb)
             if undo is None:
-                self._say(command, "progress", {"text": "it changes the node already, and can't be cancelled"})
+                self._teller.say(command, "progress", {"text": "it changes the node already, and can't be cancelled"})
             else:
                 undo(command)
             return
@@ -201,8 +159,7 @@ class Runner:
         now = self._clocks.hub()
         assert now is not None
         if self._journal.full():
-            for name in self._journal.make_room(now):
-                self._last.pop(name, None)
+            self._teller.forget(self._journal.make_room(now))
         return not self._journal.full()
 
     def _signer(self, sent: Send) -> str | Unsigned:
@@ -224,16 +181,8 @@ class Runner:
         taken = Taken(body.id, digest(sent.body), body.verb[:64], text, sent.sent_by[:200], signer, now, until)
         why = f" ({made.check})" if isinstance(made, Refusal) else ""
         self._audit.write(f"hub for {sent.sent_by[:64]}", f"{body.verb[:64]} {word}{why}", body.id)
-        data = _refused(made) if isinstance(made, Refusal) else {"signer": signer} if signer else {}
-        verdict = Event(body.id, 1, word, self._clocks.wall(), data)
-        self._journal.take(taken, verdict)
-        self._tell(verdict)
-
-    def _outside(self, command: str, refusal: Refusal) -> None:
-        """Refuse a frame that is no part of a command's record."""
-        log.warning("the hub sent what isn't taken (%s): %s", refusal.check, "; ".join(map(str, refusal.faults)))
-        if self._send is not None:
-            self._send(Event(command, 0, "refused", self._clocks.wall(), _refused(refusal)))
+        data = refused(made) if isinstance(made, Refusal) else {"signer": signer} if signer else {}
+        self._teller.first(taken, word, data)
 
     # --- running ---
 
@@ -277,11 +226,11 @@ class Runner:
         left = order.body.deadline - now
         if left <= 0:
             return End(Outcome.FAILED, "its deadline passed while it waited")
-        self._say(name, "started", {})
+        self._teller.say(name, "started", {})
         self._started.add(name)
         try:
             async with asyncio.timeout(left):
-                return await self._handlers[order.verb.name](order, _Say(self, name), left)
+                return await self._handlers[order.verb.name](order, Saying(self._teller, name), left)
         except TimeoutError:
             if order.verb.changes:
                 return End(Outcome.UNKNOWN, "its deadline passed while it ran", {"facts": await self._told()})
@@ -293,17 +242,14 @@ class Runner:
         self._tasks.pop(name, None)
         self._audit.write("nokubelet", f"{end.outcome}: {end.why}"[:300], name)
         data = {"outcome": end.outcome, "why": end.why[:4000], "result": dict(end.result)}
-        self._say(name, "done", data)
+        self._teller.say(name, "done", data)
 
     async def _settle(self, seen: Mapping[str, int]) -> None:
         """After a start: a change that had begun ends as unknown, everything else that was accepted is run."""
         for name, record in self._journal.records.items():
-            self._last[name] = max([seen.get(name, 0), *(event.seq for event in record.events)])
+            self._teller.restore(record, seen)
             if record.ended():
-                if name in seen:
-                    self._backlogs[name] = Backlog(record.events)
                 continue
-            self._backlogs[name] = Backlog(record.events)
             body, now = read_body(record.taken.body), self._clocks.hub()
             assert isinstance(body, Body) and now is not None
             verb = VERBS.get(body.verb)
@@ -325,43 +271,3 @@ class Runner:
             return dict(await self._facts())
         except ProviderError as error:
             return {"unknown": str(error)}
-
-    # --- events ---
-
-    def _say(self, command: str, kind: EventKind, data: Mapping[str, Any]) -> None:
-        event = Event(command, self._last.get(command, 0) + 1, kind, self._clocks.wall(), dict(data))
-        if kind in _VERDICTS:
-            self._journal.add(event)
-        self._tell(event)
-
-    def _tell(self, event: Event) -> None:
-        """Tell the hub what is on the disk, where it has to be."""
-        self._last[event.id] = event.seq
-        self._backlogs.setdefault(event.id, Backlog()).add(event)
-        if self._send is not None:
-            self._send(event)
-
-    def say_output(self, command: str, text: str, stream: str) -> None:
-        """Pass a command's output on, in pieces that fit."""
-        for piece in chunks(text):
-            self._say(command, "log", {"stream": stream, "text": piece})
-
-    def say_progress(self, command: str, text: str) -> None:
-        """Pass one line on."""
-        self._say(command, "progress", {"text": text[:4000]})
-
-
-class _Say:
-    def __init__(self, runner: Runner, command: str) -> None:
-        self._runner = runner
-        self._command = command
-
-    def progress(self, text: str) -> None:
-        self._runner.say_progress(self._command, text)
-
-    def output(self, text: str, stream: str = "log") -> None:
-        self._runner.say_output(self._command, text, stream)
-
-
-def _refused(refusal: Refusal) -> dict[str, Any]:
-    return {"check": refusal.check, "faults": [str(fault)[:1000] for fault in refusal.faults[:32]]}

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
-import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from protokube.core.model import MIB, Fault
 from protokube.hub.answers import answer, read, refusal, shown
 from protokube.hub.auditfile import AuditFile
 from protokube.hub.core.access import ROUTES, Denied, may, of_a_page
-from protokube.hub.core.membership import Member, Shows, Shut
-from protokube.hub.core.messages import (
-    EXPELLED,
-    LARGEST,
-    PING,
-    RENEW,
-    SUPERSEDED,
-    FromHub,
-    HubHello,
-    NodeHello,
-    encode,
-    from_node,
-)
+from protokube.hub.core.membership import Shows
+from protokube.hub.core.messages import LARGEST
 from protokube.hub.core.names import Identity
-from protokube.hub.desk import Desk, Link
+from protokube.hub.desk import Desk
 from protokube.hub.gate import Enrol, Gate, Granted, Renew
+from protokube.hub.links import Links
 from protokube.hub.operatorroutes import OperatorRoutes
 from protokube.hub.pki import Shown
 from protokube.hub.store import Store
@@ -46,45 +33,8 @@ SWEEP = 0.5
 """Seconds between looks at who is out, and at what is over."""
 GATHER = 0.02
 """Seconds in which what nodes say is gathered: it is brought to the disk together."""
-GREETING = 30.0
-"""Seconds that a node may take for its hello."""
 IDLE = 30.0
 """Seconds that a connection may be open between two requests, or before the first one."""
-WAITING = 10_000
-"""Frames that may wait for a node to read them."""
-RATE = MIB
-"""Bytes a second that are taken from one node."""
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class _Peer:
-    """One link's connection."""
-
-    def __init__(self, ws: web.WebSocketResponse, member: Member, serial: str, abort: Callable[[], None]) -> None:
-        self.ws = ws
-        self._abort = abort
-        self.member = member
-        self.serial = serial
-        self.ends = member.current.ends
-        self.frames: asyncio.Queue[FromHub | None] = asyncio.Queue()
-        self.closing: tuple[int, str] | None = None
-
-    def put(self, frame: FromHub) -> None:
-        """Send a frame, after those before. A node that says much and reads nothing loses its link."""
-        if self.closing is None and self.frames.qsize() >= WAITING:
-            log.warning("node %s: it reads nothing; its link is cut", self.member.node)
-            self.close(1008, "it reads nothing")
-            self._abort()  # what waits before the close is never read either
-        elif self.closing is None:
-            self.frames.put_nowait(frame)
-
-    def close(self, code: int, reason: str) -> None:
-        """Close the link, with its reason."""
-        if self.closing is None:
-            self.closing = (code, reason)
-            self.frames.put_nowait(None)
 
 
 class Server:
@@ -96,7 +46,7 @@ class Server:
         self._store = store
         self._audit = audit
         self._clock = clock
-        self._peers: dict[str, _Peer] = {}
+        self._links = Links(gate, desk, audit, clock)
         self._failures: asyncio.Queue[BaseException] = asyncio.Queue()
 
     async def failed(self) -> None:
@@ -139,8 +89,8 @@ class Server:
         assert peer is not None and peer.identity is not None
         shows = Shows(peer.serial, peer.validity.begins)
         made = self._gate.renew(peer.identity.name, shows, await read(request, Renew))
-        if isinstance(made, Denied) and peer.identity.name in self._peers:
-            self._judge(peer.identity.name)  # a copied key ends the link as well; no other node's is concerned
+        if isinstance(made, Denied):
+            self._links.judge(peer.identity.name)  # a copied key ends the link as well; no other node's is concerned
         return _granted(made)
 
     # --- links ---
@@ -148,83 +98,7 @@ class Server:
     async def _link(self, request: web.Request) -> web.WebSocketResponse:
         peer = shown(request)
         assert peer is not None and peer.identity is not None
-        node = peer.identity.name
-        member = self._gate.admit(node, peer.serial)
-        if isinstance(member, Shut):
-            raise refusal(403, f"{member.rule}: {member.reason}")
-        ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=LARGEST, compress=False)
-        await ws.prepare(request)
-        assert request.transport is not None
-        own = _Peer(ws, member, peer.serial, request.transport.abort)
-        if (before := self._peers.get(node)) is not None:
-            before.close(SUPERSEDED, "a newer link of this node is up")
-        self._peers[node] = own
-        writer = asyncio.create_task(self._write(own))
-        try:
-            hello = HubHello(
-                str(uuid.uuid4()), self._clock(), self._audit.head(), dict(self._desk.seen(node)), self._gate.bundle
-            )
-            own.put(hello)
-            await self._talk(own, node)
-        finally:
-            if self._peers.get(node) is own:
-                del self._peers[node]
-            own.close(1000, "")
-            await asyncio.gather(writer, return_exceptions=True)
-        return ws
-
-    async def _talk(self, peer: _Peer, node: str) -> None:
-        """Take a node's frames until its link ends."""
-        link: Link | None = None
-        allowance, since = float(RATE), asyncio.get_running_loop().time()
-        greeting = asyncio.get_running_loop().call_later(GREETING, peer.close, 1008, "no hello came")
-        try:
-            async for message in peer.ws:
-                if peer.closing is not None:
-                    break  # who is out isn't listened to any more
-                if message.type is not WSMsgType.TEXT:
-                    peer.close(1003, "text frames were expected")
-                    break
-                now = asyncio.get_running_loop().time()
-                allowance, since = min(float(RATE), allowance + (now - since) * RATE) - len(message.data), now
-                if allowance < 0:
-                    await asyncio.sleep(-allowance / RATE)  # its connection fills up, and it waits
-                frame = from_node(message.data)
-                if isinstance(frame, Fault):
-                    log.warning("node %s: %s; its link is closed", node, frame)
-                    peer.close(1008, str(frame)[:120])
-                    break
-                if isinstance(frame, NodeHello):
-                    greeting.cancel()
-                    if link is None:
-                        link = Link(node, frame, peer.put)
-                        log.info("node %s: link up", node)
-                        self._desk.attach(link)
-                    else:
-                        self._desk.greeted(link, frame)
-                elif link is None:
-                    peer.close(1008, "a hello was expected first")
-                    break
-                else:
-                    self._desk.hear(link, frame)
-        except ConnectionError as error:
-            log.debug("node %s: %s", node, error)  # aiohttp: a ping's answer, on a connection that has just gone
-        finally:
-            greeting.cancel()
-            if link is not None:
-                self._desk.detach(link)
-                log.info("node %s: link down", node)
-
-    async def _write(self, peer: _Peer) -> None:
-        """Send what is put, until the link is to be closed."""
-        while (frame := await peer.frames.get()) is not None:
-            try:
-                await peer.ws.send_str(encode(frame))
-            except (ConnectionError, RuntimeError):  # aiohttp: a closing transport
-                return
-        assert peer.closing is not None
-        code, reason = peer.closing
-        await peer.ws.close(code=code, message=reason.encode()[:120])
+        return await self._links.serve(request, peer.identity.name, peer.serial)
 
     async def _sweeping(self, _app: web.Application) -> AsyncIterator[None]:
         heard = asyncio.Event()
@@ -233,7 +107,7 @@ class Server:
         async def sweep() -> None:
             while True:
                 await asyncio.sleep(SWEEP)
-                self._sweep(everything=self._store.changed())
+                self._links.sweep(everything=self._store.changed())
                 self._desk.tick()
 
         async def take_in() -> None:
@@ -248,8 +122,7 @@ class Server:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for peer in list(self._peers.values()):
-            peer.close(1001, "the hub is going away")
+        self._links.close()
 
     async def _kept_up(self, work: Coroutine[None, None, None]) -> None:
         """Do what the hub can't go on without: what breaks it, ends the program."""
@@ -258,22 +131,6 @@ class Server:
         except Exception as error:
             self._failures.put_nowait(error)
             raise
-
-    def _sweep(self, *, everything: bool) -> None:
-        now = self._clock()
-        for node, peer in list(self._peers.items()):
-            if now >= peer.ends:
-                peer.close(RENEW, "renew: the certificate has ended")
-            elif everything:
-                self._judge(node)
-
-    def _judge(self, node: str) -> None:
-        """Close a node's link if it isn't let in any more."""
-        peer = self._peers[node]
-        judged = self._gate.admit(node, peer.serial)
-        if isinstance(judged, Shut):
-            code = SUPERSEDED if judged.rule == "superseded" else EXPELLED
-            peer.close(code, f"{judged.rule}: {judged.reason}")
 
     # --- who may ask ---
 

@@ -24,13 +24,16 @@ from protokube.hub.core.rounds import Strategy
 from protokube.hub.core.tokens import KeptToken, Token, digest, make_token, spelled
 from protokube.hub.desk import Desk, Submit
 from protokube.hub.gate import Gate
+from protokube.hub.handlers import Handler
 from protokube.hub.hubclient import enrol
+from protokube.hub.hubword import Notes
 from protokube.hub.journal import Journal
 from protokube.hub.keyring import Keyring, Own
-from protokube.hub.nodelink import Chances, NodeLink, Notes
+from protokube.hub.nodelink import NodeLink
 from protokube.hub.pki import Pair, make_authority, make_client, make_server, pin, shown_pem
-from protokube.hub.runner import Clocks, Handler, Runner
+from protokube.hub.runner import Clocks, Runner
 from protokube.hub.server import Server, server_context, serving
+from protokube.hub.session import Chances
 from protokube.hub.store import Store
 
 LIMIT = 120.0
@@ -179,6 +182,8 @@ class Node:
         self.keyring = Keyring(self.folder / "keys")
         self.said: list[str] = []
         self.held = False
+        self.late = 0.0
+        """Seconds by which its boot time is ahead."""
 
     async def enrol(self, token: Token) -> Own:
         """Enrol it."""
@@ -203,7 +208,7 @@ class Node:
         def about() -> Mapping[str, object]:
             return {"boot_id": "boot", "policy": self.policy.mode, "facts": {"os": "Debian"}, "held": self.held}
 
-        chances = Chances(boot_time, lambda: random.uniform(0.01, 0.05))
+        chances = Chances(lambda: boot_time() + self.late, lambda: random.uniform(0.01, 0.05))
         return NodeLink(self.keyring, Notes(self.folder / "heard.json"), runner, chances, about, self.said.append)
 
     @asynccontextmanager

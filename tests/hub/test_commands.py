@@ -20,8 +20,8 @@ from protokube.hub.core.course import Course, Outcome, Stage
 from protokube.hub.core.messages import Event, Send
 from protokube.hub.core.policy import Policy
 from protokube.hub.core.rounds import Strategy
+from protokube.hub.handlers import End, Handler, Say
 from protokube.hub.pki import make_signing_key, sign
-from protokube.hub.runner import End, Handler, Say
 from tests.hub.lab import Hub, Lab, Node, fleet, until
 
 HUB = Policy(Mode.HUB)

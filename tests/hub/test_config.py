@@ -13,7 +13,7 @@ from protokube.agent.clock import wall_time
 from protokube.hub.core.checks import Body, Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.verbs import VERBS, Arguments, read_arguments
-from protokube.hub.runner import End
+from protokube.hub.handlers import End
 from protokube.hub.verbs.config import Config, masked
 from protokube.hub.verbs.programs import Programs
 from protokube.hub.verbs.revisions import Revisions

@@ -14,9 +14,9 @@ from protokube.hub.core.checks import Mode, Order
 from protokube.hub.core.course import Outcome, Stage
 from protokube.hub.core.membership import Standing
 from protokube.hub.core.policy import Policy
+from protokube.hub.handlers import End, Say
 from protokube.hub.hubclient import HubRefusedError, enrol, renew
 from protokube.hub.nodelink import OutError
-from protokube.hub.runner import End, Say
 from tests.hub.lab import HOST, Hub, Lab, Node, until
 from tests.hub.proxy import Proxy
 from tests.hub.test_commands import Work
@@ -29,7 +29,7 @@ CUTS, NODES = 100, 4
 @pytest.fixture
 def quick_pings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A link that is silent is dead after seconds: the tests wait for that often."""
-    for side in ("server", "nodelink"):
+    for side in ("links", "nodelink"):
         monkeypatch.setattr(f"protokube.hub.{side}.PING", 1.0)
     yield
 

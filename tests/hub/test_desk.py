@@ -78,8 +78,8 @@ def test_a_cancel_isn_t_lost_with_the_link(office: Office, *, linked: bool, rest
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quota of 4000 bytes, of which 2000 are to be free for the next command."""
-    monkeypatch.setattr("protokube.hub.desk.QUOTA", 4000)
-    monkeypatch.setattr("protokube.hub.desk.ROOM", 2000)
+    monkeypatch.setattr("protokube.hub.quota.QUOTA", 4000)
+    monkeypatch.setattr("protokube.hub.quota.ROOM", 2000)
 
 
 def say(office: Office, link: Link, name: str, *events: tuple[str, int]) -> None:

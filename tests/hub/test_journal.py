@@ -19,9 +19,10 @@ from protokube.hub.core.checks import Me, Mode, Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.messages import Event, Send
 from protokube.hub.core.policy import Policy
+from protokube.hub.handlers import End, Say
 from protokube.hub.journal import Journal, Taken
 from protokube.hub.outbox import Outbox
-from protokube.hub.runner import Clocks, End, Runner, Say
+from protokube.hub.runner import Clocks, Runner
 from tests.hub.core.commands import HUB, ID, OTHER, body, event
 
 

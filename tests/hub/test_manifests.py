@@ -11,7 +11,7 @@ import pytest
 from protokube.agent.clock import wall_time
 from protokube.errors import ProviderError
 from protokube.hub.core.course import Outcome
-from protokube.hub.runner import End
+from protokube.hub.handlers import End
 from protokube.hub.verbs.manifests import Manifests
 from tests.hub.core.commands import ID, OTHER
 from tests.hub.test_config import Quiet, order

@@ -33,8 +33,8 @@ from protokube.hub.gate import REFUSALS, Enrol
 from protokube.hub.hubclient import client_context, enrol, own_context, renew
 from protokube.hub.keyring import Own
 from protokube.hub.nodelink import OutError
+from protokube.hub.peer import WAITING, Peer
 from protokube.hub.pki import make_key, make_request, make_signing_key, sign
-from protokube.hub.server import WAITING, _Peer
 from protokube.hub.store import QUOTA
 from tests.hub.lab import HOST, Hub, Lab, Node, operator, until
 from tests.hub.proxy import Proxy
@@ -215,7 +215,7 @@ def test_who_has_the_hub_is_seen_by_the_nodes_when_its_audit_changes(tmp_path: P
 def test_who_has_a_node_that_reads_nothing_loses_its_link() -> None:
     async def test() -> None:
         cut, issued = list[bool](), Issued("1", "k", "", 0.0, 1e12)
-        peer = _Peer(aiohttp.web.WebSocketResponse(), Member("n0", (), 0.0, issued), "1", lambda: cut.append(True))
+        peer = Peer(aiohttp.web.WebSocketResponse(), Member("n0", (), 0.0, issued), "1", lambda: cut.append(True))
         for _ in range(WAITING):
             peer.put(Ack(str(uuid.uuid4()), 1))
         assert cut == []
@@ -286,7 +286,7 @@ def test_who_has_a_node_speaks_for_no_other_and_fills_its_quota_alone(tmp_path: 
             # Its name in the hello is nothing: the certificate's counts.
             assert link.node == "n0"
             waiting = hub.submit(["n0"], "sync")
-            hub.desk._used["n0"] = QUOTA + 1
+            hub.desk._quota._used["n0"] = QUOTA + 1
             await hub.ended(waiting, "n0")
             assert [event.data for event in hub.events(waiting, "n0") if event.kind == "progress"] == [{"dropped": 1}]
             # What is for operators isn't for a node.

@@ -15,7 +15,7 @@ from protokube.hub.core.checks import Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.trial import Held, hold_ended
 from protokube.hub.core.verbs import Hold
-from protokube.hub.runner import End, Say
+from protokube.hub.handlers import End, Say
 from protokube.hub.verbs.programs import Programs, lines, run
 
 UNIT = "protokube.service"

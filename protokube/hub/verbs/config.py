@@ -23,7 +23,7 @@ from protokube.hub.core.checks import Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.trial import Trial, Verdict, judge_trial
 from protokube.hub.core.verbs import ConfigConfirm, ConfigGet, ConfigPut, Rollback
-from protokube.hub.runner import End, Say
+from protokube.hub.handlers import End, Say
 from protokube.hub.verbs.changes import LIMIT, LOOK, UNIT
 from protokube.hub.verbs.programs import Programs, run
 from protokube.hub.verbs.revisions import Revisions

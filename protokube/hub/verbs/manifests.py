@@ -17,7 +17,7 @@ from protokube.errors import ProviderError, explain
 from protokube.hub.core.checks import Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.verbs import ManifestPut, ManifestRemove, Rollback
-from protokube.hub.runner import End, Say
+from protokube.hub.handlers import End, Say
 from protokube.hub.verbs.revisions import Revisions
 
 GONE = b""

@@ -14,7 +14,7 @@ from protokube import __version__
 from protokube.hub.core.checks import Order
 from protokube.hub.core.course import Outcome
 from protokube.hub.core.verbs import UNITS, Logs
-from protokube.hub.runner import End, Say
+from protokube.hub.handlers import End, Say
 from protokube.hub.verbs.programs import Programs, Ran, lines, run
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from protokube.core.controlplane.own import SIGNING
 from protokube.core.objects.actions import DecideRequest
 from protokube.core.objects.model import CERTIFICATE, ChannelSource, Manifest, ObjectFacts, ObjectKey
 from protokube.core.pki.model import PKI_DIR
@@ -39,6 +40,18 @@ log = logging.getLogger("protokube")
 def node_certificate(root: str, name: str) -> Path:
     """The directory of one of this node's certificates."""
     return Path(root, PKI_DIR.lstrip("/"), name)
+
+
+def signer_age(root: str, now: float) -> float | None:
+    """Seconds since the authority with which this node signs was exchanged; None where it is the first, or there is
+    none. The directory before it stays until the next exchange: see protokube/pki/directory.py."""
+    kept = node_certificate(root, f"{SIGNING}.d")
+    try:
+        exchanged = kept.joinpath("current").lstat().st_mtime
+        several = sum(one.is_dir() and not one.is_symlink() for one in kept.iterdir()) > 1
+    except FileNotFoundError:
+        return None
+    return now - exchanged if several else None
 
 
 def node_api(root: str, port: int) -> KubeApi:
@@ -112,6 +125,7 @@ class NodeObjects:
             "reserved": reserved,
             "tokens": tokens,
             "certified": requests.certified,
+            "signer_age": signer_age(self._root, time.time()),
         }
 
     def apply(self, manifest: Manifest, owner: str) -> None:

@@ -21,7 +21,7 @@ from protokube.errors import ProviderError
 from protokube.kubeapi import http
 from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.http import Credentials, KubeHttp
-from protokube.kubeapi.node import NodeObjects
+from protokube.kubeapi.node import NodeObjects, signer_age
 from protokube.kubeapi.requests import holds
 from protokube.pki.x509 import issue, make_authority
 from tests.lab.trial import until
@@ -165,6 +165,17 @@ def test_pages_that_are_too_long_are_asked_for_with_fewer_objects(
     monkeypatch.setattr(http, "_ANSWER_LIMIT", 100)
     with pytest.raises(ProviderError, match="more than 100 bytes"):
         api.list("/things")
+
+
+def test_an_authority_that_signs_has_an_age_once_it_was_exchanged(tmp_path: Path) -> None:
+    assert signer_age(str(tmp_path), time.time()) is None
+    kept = tmp_path / PKI_DIR.lstrip("/") / "signing-authority.d"
+    for name in ("first", "second"):
+        (kept / name).mkdir(parents=True)
+        (kept / "new").symlink_to(name)
+        (kept / "new").rename(kept / "current")
+        age = signer_age(str(tmp_path), time.time() + 50)
+        assert age is None if name == "first" else age is not None and 0 <= age - 50 < 100
 
 
 @pytest.mark.parametrize(

@@ -296,3 +296,13 @@ def test_new_keys_and_authorities_are_told_to_who_reads_them_once(name: str) -> 
     after = {name: Certificate(wanted, "2", 0, 1, "b", 1, ("b", "a"))}
     assert trusted_by("kube-apiserver", before) != trusted_by("kube-apiserver", after)
     assert trusted_by("kube-scheduler", before) == trusted_by("kube-scheduler", after) == ""
+
+
+def test_who_issues_is_no_matter_of_trust_but_for_tokens() -> None:
+    found = certificates()
+
+    def text(name: str, *trusted: str) -> str:
+        return trusted_by("kube-apiserver", {name: Certificate(found[name], "1", 0, 1, trusted[0], 1, trusted)})
+
+    assert text("apiserver-kubelet-client", "a", "b") == text("apiserver-kubelet-client", "b", "a")
+    assert text("service-account", "a", "b") != text("service-account", "b", "a"), "the first one signs"

@@ -162,6 +162,16 @@ def test_of_two_requests_for_one_name_the_older_one_gets_it() -> None:
     assert decided == [("z", True), ("a", False)]
 
 
+@pytest.mark.parametrize(("age", "decided"), [(None, 1), (5.0, 0), (89.0, 0), (90.0, 1), (-3600.0, 1)])
+def test_a_request_waits_until_the_new_authority_signs(age: float | None, decided: int) -> None:
+    names = RequestNames("system:node:w1", ("system:nodes",))
+    usages = ("digital signature", "client auth")
+    request = Request("r", "system:bootstrap:abcdef", (BOOTSTRAPPERS,), usages, names, CLIENT, "uid")
+    facts = ObjectFacts(asked=True, found=ALL, requests=(request,), tokens={"abcdef": ""}, signer_age=age)
+    judged = assess(WANTED, facts)
+    assert len(judged.decide) == decided and bool(judged.findings.waiting) is not bool(decided)
+
+
 def test_no_machine_joins_as_a_control_plane_node() -> None:
     names = RequestNames("system:node:n2", ("system:nodes",))
     request = Request("r", "system:bootstrap:abcdef", (BOOTSTRAPPERS,), ("client auth",), names, CLIENT)

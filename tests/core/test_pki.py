@@ -65,6 +65,7 @@ def rules(judged: PkiAssessment) -> list[tuple[str, bool]]:
         (None, "there is none"),
         (Damaged("its tls.key has changed"), "its tls.key has changed"),
         (found(244), "two thirds"),
+        (found(-400), "it begins in 400 days: a clock that was wrong issued it"),
         (found(wanted=replace(WANTED, dns=("b", "peers"))), "names"),
         (found(wanted=replace(WANTED, client=False)), "usages"),
     ],
@@ -75,6 +76,13 @@ def test_a_certificate_is_issued(certificate: Certificate | Damaged | None, reas
     judged = judge(certificate, KNOWN)
     (wish,) = judged.issue
     assert wish.wanted == WANTED and reason in wish.reason and judged.missing == ()
+
+
+def test_what_an_authority_from_the_future_has_issued_is_not_issued_again_for_ever() -> None:
+    ahead = Authorities({"etcd-peers-main": Authority("ca1", NOW + 3000 * DAY, ("ca1",), begins=NOW + 400 * DAY)})
+    judged = judge(found(-400), ahead)
+    assert judged.issue == () and rules(judged) == [("pki/time", True)]
+    assert "it begins in 400 days" in judged.findings.refusals[0].evidence
 
 
 @pytest.mark.parametrize("age", [0, 1, 200, 243])

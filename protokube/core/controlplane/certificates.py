@@ -94,6 +94,13 @@ def needed_by(component: str, *, etcd_tls: bool) -> frozenset[str]:
 
 
 def trusted_by(component: str, certificates: Mapping[str, Certificate | Damaged | Unknown]) -> str:
-    """A text for the authorities and keys that a component reads at its start alone."""
+    """A text for the authorities and keys that a component reads at its start alone.
+
+    Which of several authorities issues is no matter of trust. Of the keys of tokens the first signs.
+    """
     found = (certificates.get(name) for name in _AT_START[component])
-    return " ".join(",".join(one.trusted) for one in found if isinstance(one, Certificate))
+    return " ".join(
+        ",".join(one.trusted if one.wanted.material is Material.TOKEN_KEYS else sorted(one.trusted))
+        for one in found
+        if isinstance(one, Certificate)
+    )

@@ -20,6 +20,8 @@ from protokube.core.objects.serving import judge
 from protokube.core.steps import Findings
 
 _API = "API server"
+SIGNER_READ = 90.0
+"""Seconds after which the controller manager has read an exchanged authority: it looks once a minute."""
 
 
 def assess(
@@ -65,6 +67,10 @@ def _with_addons(judged: ObjectsAssessment, facts: ObjectFacts, node: str) -> Ob
 
 
 def _verdicts(facts: ObjectFacts, reserved: Reserved, findings: Findings) -> Iterator[tuple[Request, Verdict]]:
+    if facts.requests and facts.signer_age is not None and 0 <= facts.signer_age < SIGNER_READ:
+        # Signed now, it could be by the authority before, which is to be forgotten.
+        findings.wait("requests", "the controller manager reads the new authority first", external=True)
+        return
     names = reserved.names | facts.control_plane
     reserved = replace(reserved, addresses=reserved.addresses | facts.reserved, names=names)
     known = Known(frozenset(facts.nodes), facts.tokens, facts.certified)

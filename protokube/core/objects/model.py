@@ -141,7 +141,8 @@ class ObjectFacts(Struct, frozen=True):
     first. Where there are any, `nodes` are the addresses that each node claims, `control_plane` the names of the
     control plane's nodes, and `reserved` the addresses of services and of all API servers. Where machines want to
     join, `tokens` are those that hold, each with the node that it was made for, and `certified` the names for which
-    tokens have got a certificate. `channels` are the addon channels, and `lease` says who may write them.
+    tokens have got a certificate. `signer_age`: seconds since this node's authority that signs was exchanged; None
+    where it is the first one. `channels` are the addon channels, and `lease` says who may write them.
     """
 
     asked: bool = False
@@ -154,6 +155,7 @@ class ObjectFacts(Struct, frozen=True):
     tokens: Mapping[str, str] = {}
     certified: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
+    signer_age: float | None = None
     channels: tuple[ChannelFacts, ...] = ()
     lease: Lease = Lease()
 

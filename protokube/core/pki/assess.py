@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protokube.core.model import Unknown
-from protokube.core.pki.expiry import EARLY, LATE, days, why_clock_is_wrong, why_renew
+from protokube.core.pki.expiry import EARLY, LATE, days, why_clock_is_wrong, why_from_the_future, why_renew
 from protokube.core.pki.model import (
     ETCD_CLIENTS,
     FRONT_PROXY,
@@ -23,6 +23,7 @@ from protokube.core.pki.model import (
     Certificate,
     CertificateWanted,
     Damaged,
+    Material,
     NoAuthorities,
     PkiAssessment,
     PkiFacts,
@@ -150,6 +151,14 @@ def _why_issue(
         return f"its authority {wanted.authority} is being replaced"
     if authority is not None and found.trusted != authority.trusted:
         return f"the authorities to trust have changed ({authority.stage.value})"
+    if wanted.material is Material.LEAF and (early := why_from_the_future(found.begins, now)):
+        if authority is None or authority.begins <= now:
+            return early
+        evidence = (
+            f"{why_from_the_future(authority.begins, now)}, or this node's clock is wrong now; nobody accepts it"
+        )
+        findings.refuse(f"authority {wanted.authority}", "pki/time", evidence)
+        return None
     return why_renew(found, now)
 
 

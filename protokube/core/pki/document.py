@@ -53,7 +53,8 @@ class StoredAuthority(Struct, frozen=True):
 
     def public(self) -> Authority:
         """Its public side."""
-        return Authority(self.active.id, self.active.ends, tuple(one.id for one in self.trusted), self.stage)
+        trusted = tuple(one.id for one in self.trusted)
+        return Authority(self.active.id, self.active.ends, trusted, self.stage, self.active.begins)
 
 
 class ServiceAccountKey(Struct, frozen=True):

@@ -27,6 +27,11 @@ def why_renew(certificate: Certificate, now: float) -> str | None:
     return f"two thirds of its life are over; it ends in {days(certificate.ends, now)}"
 
 
+def why_from_the_future(begins: float, now: float) -> str | None:
+    """Why what begins so late must be replaced: it was issued by a clock that was ahead. None when it has begun."""
+    return f"it begins in {days(begins, now)}: a clock that was wrong issued it" if begins > now else None
+
+
 def days(end: float, now: float) -> str:
     """The time until an end, for people."""
     left = end - now

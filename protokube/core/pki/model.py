@@ -110,12 +110,13 @@ class Stage(StrEnum):
 
 class Authority(Struct, frozen=True):
     """The public side of an authority. `id` is that of the certificate that issues now, `trusted` are the ids of all
-    that are trusted, that one first; `ends` is its end."""
+    that are trusted, that one first; `begins` and `ends` are its first and last moment."""
 
     id: str
     ends: float
     trusted: tuple[str, ...]
     stage: Stage = Stage.STEADY
+    begins: float = 0.0
 
 
 class NoAuthorities(Struct, frozen=True, tag=True):

@@ -6,7 +6,8 @@
         cluster.until("it is ready", lambda: cluster.kubectl(a, "get", "nodes").…)
 
 Node `x` is called node-x, and has an address and pods' addresses of its own; pods of two nodes reach one another by
-routes. `d` takes over the volumes of a machine that is gone; `w` and `v` are workers.
+routes. `d` takes over the volumes of a machine that is gone; `w` and `v` are workers. A machine that is
+switched off and on again has the disk that it had.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class KubeCluster:
         node = KubeNode(
             self._base / letter, f"node-{letter}", space, whole, pods=PODS[letter], files=files, binds=binds
         )
-        return self._stack.enter_context(node)
+        return self._stack.enter_context(node.persist())
 
     def inside(self, node: KubeNode) -> AbstractContextManager[None]:
         """Let this thread's new sockets be the node's."""

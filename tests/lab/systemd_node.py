@@ -251,6 +251,11 @@ class SystemdNode:
         return Path(f"/proc/{self.leader}/root{path}")
 
     @property
+    def cgroup(self) -> str:
+        """The name of the cgroup of all its processes; empty before the first start."""
+        return self._cgroup
+
+    @property
     def bus_address(self) -> str:
         """The address of the node's system bus, for a client outside."""
         return f"unix:path={self.path('/run/dbus/system_bus_socket')}"

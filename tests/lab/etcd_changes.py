@@ -75,12 +75,18 @@ class Kill:
     who: str
     after: str
 
-    def strike(self, node: TrialNode, command: subprocess.Popen[bytes] | None, version: str) -> None:
-        """Kill it."""
+    def strike(
+        self,
+        node: TrialNode,
+        command: subprocess.Popen[bytes] | None,
+        version: str,
+        options: tuple[str, ...] = OFF,
+    ) -> None:
+        """Kill it. `options` are the daemon's."""
         if self.who == "machine":
-            restart_machine(node, version, *OFF)
+            restart_machine(node, version, *options)
         elif self.who == "daemon":
-            restart_daemon(node, *OFF)
+            restart_daemon(node, *options)
         elif command is not None and command.poll() is None:
             node.kill(command)
 

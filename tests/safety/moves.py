@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.lab import etcd_changes
+from tests.lab import etcd_changes, etcd_handovers
 from tests.lab.cluster import Cluster
 from tests.lab.etcd_changes import BEGINNING, CONFIG, NEW, OLD, RESTORED, TWICE, WORDS, Kill
+from tests.lab.etcd_handovers import ARRIVAL, CERTIFICATES
 from tests.lab.etcd_moves import OFF, ON, cut, machines, move_to_tls, replace_step
 from tests.lab.etcd_writer import Writer
 from tests.lab.trial import TrialNode
@@ -54,6 +55,16 @@ def jobs() -> list[Job]:
         for number, step in enumerate(RESTORED)
         for who in ("command", "daemon", "machine")
     ]
+    moves += [
+        _Move("another machine", _VERSIONS[number % 2], "", Kill(who, step))
+        for number, step in enumerate(ARRIVAL)
+        for who in ("daemon", "machine")
+    ]
+    moves += [
+        _Move("certificates", _VERSIONS[number % 2], "", Kill(who, name))
+        for number, name in enumerate(CERTIFICATES)
+        for who in ("command", "machine")
+    ]
     return [Job("moves", one.case, one.run) for one in moves]
 
 
@@ -78,12 +89,12 @@ class _Move:
                 with machines(scratch, self.version, OFF, size=TWICE, config=CONFIG) as (cluster, nodes):
                     etcd_changes.restore(cluster, nodes, self.version, self.member, self.kill)
             else:
-                tls = ON if self.kind == "authority" else OFF
+                tls = ON if self.kind in ("authority", "another machine", "certificates") else OFF
                 with machines(scratch, self.version, tls) as (cluster, nodes), Writer(cluster, *nodes) as writer:
                     writer.more()
                     self._change(cluster, nodes)
                     writer.more()
-                    writer.check(nodes[0])
+                    writer.check(nodes[0])  # the first machine keeps its member in each change
         except AssertionError as error:
             trouble = str(error)
         yield Result("moves", self.case, trouble)
@@ -91,6 +102,12 @@ class _Move:
     def _change(self, cluster: Cluster, nodes: Sequence[TrialNode]) -> None:
         if self.kind == "replace":
             etcd_changes.replace(cluster, nodes, self.version, self.kill)
+            return
+        if self.kind == "another machine":
+            etcd_handovers.move(cluster, nodes, self.version, self.kill)
+            return
+        if self.kind == "certificates":
+            etcd_handovers.reissue(nodes, self.version, self.kill)
             return
         if self.kind == "upgrade":
             etcd_changes.upgrade(nodes, self.member, self.kill)

@@ -22,7 +22,7 @@ def backup_settings(section: Section | None, faults: list[Fault], *, store_share
     item = section.get("etcd") if section else None
     if item is None:
         return default
-    etcd = Section.of(item, ("backup", "quota"), faults)
+    etcd = Section.of(item, ("backup", "quota", "version"), faults)
     inner = etcd.get("backup")
     if inner is None:
         return default

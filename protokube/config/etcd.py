@@ -1,13 +1,14 @@
-"""Reads etcd clusters' own settings: `etcd: {quota: 8GiB}`, and where they listen to clients."""
+"""Reads etcd clusters' own settings: `etcd: {quota: 8GiB, version: 3.6.8}`, and where they listen to clients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protokube.core.etcd.model import EtcdTemplate
+from protokube.core.etcd.model import DEFAULT_IMAGE, EtcdTemplate
 from protokube.core.located import Section
 from protokube.core.model import GIB, MIB, Fault
 from protokube.core.sizes import parse_size
+from protokube.core.static_pod import is_version
 
 SMALLEST, LARGEST = 16 * MIB, 100 * GIB
 """etcd advises 8 GiB at most (its dev-guide/limit.md). What is beyond these bounds is a slip of the pen."""
@@ -27,6 +28,21 @@ def etcd_quota(section: Section | None, templates: Mapping[str, EtcdTemplate], f
     if not all(template.supports_quota for template in templates.values()):
         faults.append(quota.fault("the manifest.yaml of --template-dir has no part with $if: quota"))
     return size
+
+
+def etcd_image(section: Section | None, named: str | None, faults: list[Fault]) -> str | None:
+    """The image that the operator wants, by its name (`named`) or its version; None where neither is said."""
+    item = section.get("etcd") if section else None
+    etcd = item.value if item is not None and isinstance(item.value, dict) else {}
+    version = etcd.get("version")
+    if version is None:
+        return named
+    if not isinstance(version.value, str) or not is_version(version.value):
+        faults.append(version.expected("a version such as 3.6.8"))
+        return named
+    if named is not None:
+        faults.append(version.fault(f"--etcd-image names {named} (expected one of the two)"))
+    return f"{DEFAULT_IMAGE.rpartition(':')[0]}:{version.value}-0"
 
 
 def node_clients(where: str, tls: str, templates: Mapping[str, EtcdTemplate], faults: list[Fault]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from protokube.config.backup import backup_settings
-from protokube.config.etcd import etcd_quota, node_clients
+from protokube.config.etcd import etcd_image, etcd_quota, node_clients
 from protokube.config.keys import ADDONS, COMPONENT_KEYS, CONTROL_PLANE_KEYS, FILE_ONLY, KUBELET_KEYS
 from protokube.config.options import OPTIONS, Value, from_arguments, from_environment, from_file
 from protokube.core.controlplane.names import API_PORT
@@ -205,7 +205,7 @@ def _node(values: Mapping[str, Value | None], section: Section | None, faults: l
         disks=DiskSettings(may_format=not values["no-format"], layouts=templates, dns_suffix=suffix),
         etcd=EtcdSettings(
             templates=templates,
-            image=None if values["etcd-image"] is None else str(values["etcd-image"]),
+            image=etcd_image(section, None if values["etcd-image"] is None else str(values["etcd-image"]), faults),
             assume_new=bool(values["etcd-bootstrap"]),
             manifest_dir=folder,
             names_patience=names_timeout,

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from protokube.config.backup import EVERY, backup_settings
-from protokube.config.etcd import etcd_quota, node_clients
+from protokube.config.etcd import etcd_image, etcd_quota, node_clients
 from protokube.core.backup.model import BackupSettings
 from protokube.core.etcd.template import render_manifest
 from protokube.core.located import Section, parse
@@ -73,6 +73,32 @@ def test_a_quota_is_a_size_within_bounds(text: str, size: int | None, fault: str
     faults: list[Fault] = []
     section = Section.of(document, ("etcd",), faults)
     assert etcd_quota(section, templates(), faults) == size
+    assert [fault in str(one) for one in faults] == ([True] if fault else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "image", "fault"),
+    [
+        ("etcd: {version: 3.6.8}", None, "registry.k8s.io/etcd:3.6.8-0", ""),
+        ("etcd: {quota: 8GiB}", "mirror.example.com/etcd:3.5.30-0", "mirror.example.com/etcd:3.5.30-0", ""),
+        ("etcd: {quota: 8GiB}", None, None, ""),
+        ("etcd: {version: 3.6}", None, None, "such as 3.6.8"),
+        ("etcd: {version: v3.6.8}", None, None, "such as 3.6.8"),
+        (
+            "etcd: {version: 3.6.8}",
+            "mirror.example.com/etcd:3.5.30-0",
+            "registry.k8s.io/etcd:3.6.8-0",
+            "one of the two",
+        ),
+    ],
+)
+def test_a_version_stands_for_the_image_of_kubernetes_s_registry(
+    text: str, named: str | None, image: str | None, fault: str
+) -> None:
+    document, found = parse(text, "config.yaml")
+    assert document is not None and not found
+    faults: list[Fault] = []
+    assert etcd_image(Section.of(document, ("etcd",), faults), named, faults) == image
     assert [fault in str(one) for one in faults] == ([True] if fault else [])
 
 

@@ -147,8 +147,10 @@ def test_one_member_comes_back_from_its_backup(made: Make) -> None:
 def test_three_members_come_back_whoever_is_killed_and_nobody_is_lost_by_a_restore_that_is_abandoned(
     made: Make,
 ) -> None:
-    _, nodes, _ = made("abc", "1h")
+    _, nodes, store = made("abc", "1h")
     a, b, c = nodes
+    # A daemon's own first one, taken slowly, would have the later write, and be the latest.
+    until("a daemon has taken its first", lambda: records(store), LIMIT)
     with Writer(a) as load:
         load.more()
         kept = list(load.kept)

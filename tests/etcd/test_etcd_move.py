@@ -77,3 +77,19 @@ def test_the_peers_authority_is_replaced_under_load(
         writer.check(nodes[2])
         nodes[1].power_cut()
         writer.more()
+
+
+def test_the_clients_authority_is_replaced_under_load(tmp_path: Path) -> None:
+    """The client reads its certificate and the authorities to trust with each connection, as API servers do."""
+    with machines(tmp_path, "3.5.16", ON) as (cluster, nodes), Writer(cluster, *nodes) as writer:
+        files = nodes[0].root / "var/lib/protokube/pki"
+        first = (files / "etcd-client/ca.crt").read_text()
+        for phase, restarts in (("bundle", True), ("reissue", False), ("drop", True)):
+            writer.more()
+            writer.phase(phase)
+            replace_step(nodes, "etcd-clients", restarts=restarts)
+        writer.more()
+        last = {(files / name / "ca.crt").read_text() for name in ("etcd-client", "etcd-server-main")}
+        assert len(last) == 1 and first not in last and "".join(last).count("BEGIN") == 1
+        writer.check(nodes[2])
+        assert writer.longest < ELECTIONS

@@ -167,6 +167,8 @@ def upgrade(nodes: Sequence[TrialNode], member: str, kill: Kill) -> None:
 
 def restore(cluster: Cluster, nodes: Sequence[TrialNode], version: str, member: str, kill: Kill) -> None:
     """A backup, further writes, and the command on every machine; somebody of one member is killed on the way."""
+    # A daemon's own first one, taken slowly, would have the later write, and be the latest.
+    until("a daemon has taken its first", lambda: nodes[0].protokube("etcd", "backups").returncode == 0, LIMIT)
     with Writer(cluster, *nodes) as writer:
         writer.more()
         kept = dict(writer.kept)

@@ -145,11 +145,13 @@ def move_to_tls(nodes: Sequence[TrialNode], killing: Cut | None = None) -> None:
     until("all have moved", lambda: all(map(secure, nodes)) and serve(nodes), PATIENCE)
 
 
-def replace_step(nodes: Sequence[TrialNode], *, restarts: bool, killing: Cut | None = None) -> None:
-    """Take the next step of the replacement of main's peers' authority, and wait until all members have followed."""
+def replace_step(
+    nodes: Sequence[TrialNode], authority: str = "etcd-peers-main", *, restarts: bool, killing: Cut | None = None
+) -> None:
+    """Take the next step of an authority's replacement, and wait until all members have followed."""
     before = {node: etcd_pid(node) for node in nodes}
     with while_killed(nodes, killing):
-        until("the step is taken", lambda: pki(nodes[0], "rotate", "--authority", "etcd-peers-main"), PATIENCE)
+        until("the step is taken", lambda: pki(nodes[0], "rotate", "--authority", authority), PATIENCE)
         for node in nodes[1:]:
             until("it follows", partial(_follows, node), PATIENCE)
     deadline = time.monotonic() + PATIENCE

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from nodeup.assets.errors import MirrorError
 from nodeup.assets.limits import Limits
-from protokube.config.load import check, shipped
+from protokube.config.load import check
+from protokube.config.templates import shipped
 from protokube.core.model import Fault
 from protokube.core.node.asset_settings import url_problem
 from protokube.core.node.assets import shown

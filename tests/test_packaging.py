@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from protokube import __version__
-from protokube.config.load import shipped
+from protokube.config.templates import shipped
 
 CHECKOUT = Path(__file__).parents[1]
 SHIPPED = {
@@ -32,7 +32,7 @@ SHIPPED = {
 
 ASK_INSTALLED = """
 import pathlib, protokube
-from protokube.config.load import load_templates, shipped
+from protokube.config.templates import load_templates, shipped
 faults = []
 print(protokube.__file__, sorted(load_templates(None, faults)), faults)
 print(sorted(entry.name for entry in shipped("systemd").iterdir()))

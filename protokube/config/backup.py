@@ -30,8 +30,8 @@ def backup_settings(section: Section | None, faults: list[Fault], *, store_share
     every = backup.get("every")
     return BackupSettings(
         EVERY if every is None else _every(every, faults),
-        _count(backup, "keep", default.keep, faults),
-        _count(backup, "keepDaily", default.keep_daily, faults),
+        backup.count("keep", default.keep),
+        backup.count("keepDaily", default.keep_daily),
         backup.text("tools"),
     )
 
@@ -48,13 +48,3 @@ def _every(item: Located, faults: list[Fault]) -> float | None:
         faults.append(item.expected("a time such as 15m, 90s or 1h, or off"))
         return None
     return seconds
-
-
-def _count(section: Section, key: str, default: int, faults: list[Fault]) -> int:
-    item = section.get(key)
-    if item is None:
-        return default
-    if type(item.value) is int and item.value >= 1:
-        return item.value
-    faults.append(item.expected("a whole number from 1"))
-    return default

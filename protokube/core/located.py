@@ -161,6 +161,11 @@ class Section(Struct, frozen=True):
                 faults.append(item.fault(f"unknown key {key!r}{hint}"))
         return cls(at, at.value, faults)
 
+    @classmethod
+    def nothing(cls, faults: list[Fault]) -> Section:
+        """A mapping without keys, in no file."""
+        return cls(Located({}, "", 0, ""), {}, faults)
+
     def get(self, key: str, *, required: bool = False) -> Located | None:
         """The value of a key; None when it is absent or empty, which is a fault when it is required."""
         item = self.items.get(key)
@@ -183,6 +188,23 @@ class Section(Struct, frozen=True):
         plain = item.value is not None and not isinstance(item.value, dict | list)
         self.faults.append(item.expected("a string" + (" (put it in quotes)" if plain else "")))
         return None
+
+    def count(self, key: str, default: int) -> int:
+        """A whole number from 1."""
+        item = self.get(key)
+        if item is None:
+            return default
+        if type(item.value) is int and item.value >= 1:
+            return item.value
+        self.faults.append(item.expected("a whole number from 1"))
+        return default
+
+    def flag(self, key: str) -> bool:
+        """True or false; false when absent."""
+        item = self.get(key)
+        if item is not None and not isinstance(item.value, bool):
+            self.faults.append(item.expected("true or false"))
+        return item is not None and item.value is True
 
     def sequence(self, key: str, *, required: bool = False) -> Sequence[Located]:
         """A list; empty when absent."""

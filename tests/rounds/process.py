@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from protokube.apply import apply
-from protokube.config.load import load_templates
+from protokube.config.templates import load_templates
 from protokube.core.action import Facet
 from protokube.core.backup.model import BackupSettings
 from protokube.core.controlplane.model import ControlPlaneSettings

@@ -227,7 +227,7 @@ TEMPLATES: Mapping[str, tuple[str, str, str, str]] = {
     "an unused placeholder": ("manifest.yaml", "${image}", "etcd:3", "the placeholder ${image} is not used"),
     "an unknown condition": ("manifest.yaml", "$if: livez", "$if: lives", "unknown condition 'lives', expected"),
     "no pod": ("manifest.yaml", "kind: Pod", "kind: Job", "expected a v1 Pod"),
-    "malformed": ("manifest.yaml", "spec:", "spec: {", "manifest.yaml:22: no YAML"),
+    "malformed": ("manifest.yaml", "spec:", "spec: {", "manifest.yaml:24: no YAML"),
     "an unknown key": ("events.yaml", "peerPort", "peersPort", "unknown key 'peersPort', expected"),
     "a port": ("main.yaml", "2380", "99999", "peerPort is 99999, expected a port from 1 to 65535"),
     "a folder that leaves": (

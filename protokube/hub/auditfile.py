@@ -79,7 +79,7 @@ class AuditFile:
         """Take in the lines since the last look, part by part: an audit only ever grows."""
         size = os.fstat(opened).st_size
         if size < self._size:
-            raise ProviderError(f"{self._path}: lines were removed while it was in use; see audit verify")
+            raise ProviderError(f"{self._path}: lines were removed while it was in use; see protokube-hub verify")
         while whole := _whole(os.pread(opened, PART, self._size)):
             read = verify(whole.splitlines(), self._head)
             if isinstance(read, Fault):

@@ -43,7 +43,8 @@ class Notes:
         try:
             return msgspec.json.decode(data, type=Kept)
         except msgspec.MsgspecError as error:
-            raise ProviderError(f"{self._path}: {error}; see `audit verify` on the hub, then remove it") from error
+            remedy = "see `protokube-hub verify` on the hub, then remove it"
+            raise ProviderError(f"{self._path}: {error}; {remedy}") from error
 
     def save(self, kept: Kept) -> None:
         """Keep what was heard. Raises ProviderError."""

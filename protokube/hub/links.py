@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import WSMessage, WSMsgType, web
 
@@ -20,8 +21,10 @@ from protokube.hub.core.messages import (
     RENEW,
     SUPERSEDED,
     Event,
+    FromHub,
     HubHello,
     NodeHello,
+    Send,
     from_node,
 )
 from protokube.hub.desk import Desk, Link
@@ -72,25 +75,38 @@ class Links:
 
     def judge(self, node: str) -> None:
         """Close a node's link, where there is one, if it isn't let in any more."""
-        peer = self._peers.get(node)
-        judged = None if peer is None else self._gate.admit(node, peer.serial)
-        if peer is not None and isinstance(judged, Shut):
-            code = SUPERSEDED if judged.rule == "superseded" else EXPELLED
-            peer.close(code, f"{judged.rule}: {judged.reason}")
+        if (peer := self._peers.get(node)) is not None:
+            self._judge(peer)
 
     def sweep(self, *, everything: bool) -> None:
         """Close the links whose certificate has ended; with `everything` also those of who is out."""
-        now = self._clock()
-        for node, peer in list(self._peers.items()):
-            if now >= peer.ends:
-                peer.close(RENEW, "renew: the certificate has ended")
-            elif everything:
-                self.judge(node)
+        for peer in list(self._peers.values()):
+            if not self._over(peer) and everything:
+                self._judge(peer)
 
     def close(self) -> None:
         """Close all of them: the hub ends."""
         for peer in list(self._peers.values()):
             peer.close(1001, "the hub is going away")
+
+    def _judge(self, peer: Peer) -> None:
+        judged = self._gate.admit(peer.node, peer.serial)
+        if isinstance(judged, Shut):
+            code = SUPERSEDED if judged.rule == "superseded" else EXPELLED
+            peer.close(code, f"{judged.rule}: {judged.reason}")
+
+    def _over(self, peer: Peer) -> bool:
+        """Whether its certificate has ended, for which its link is closed."""
+        if self._clock() >= peer.ends:
+            peer.close(RENEW, "renew: the certificate has ended")
+            return True
+        return False
+
+    def _put(self, peer: Peer, frame: FromHub) -> None:
+        """Hand a frame over; a command to who is let in at this moment alone: the next sweep may be later."""
+        if isinstance(frame, Send) and not self._over(peer):
+            self._judge(peer)
+        peer.put(frame)
 
     async def _talk(self, peer: Peer) -> None:
         """Take a node's frames until its link ends."""
@@ -112,7 +128,7 @@ class Links:
                 if isinstance(frame, NodeHello):
                     greeting.cancel()
                     if link is None:
-                        link = Link(peer.node, frame, peer.put)
+                        link = Link(peer.node, frame, partial(self._put, peer))
                         log.info("node %s: link up", peer.node)
                         self._desk.attach(link)
                     else:

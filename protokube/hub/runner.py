@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -68,6 +68,11 @@ class Runner:
     def running(self) -> tuple[str, ...]:
         """Commands that run or wait."""
         return tuple(self._tasks)
+
+    def done(self, seen: Iterable[str]) -> tuple[str, ...]:
+        """Of these commands, those that have ended here."""
+        found = ((name, self._journal.records.get(name)) for name in seen)
+        return tuple(name for name, record in found if record is not None and record.ended())
 
     def verbs(self) -> tuple[str, ...]:
         """What this node can do."""

@@ -154,7 +154,8 @@ class Server:
         if self._store.operator(identity.name) != peer.serial:
             return Denied(403, f"operator {identity.name}: this certificate isn't in force any more")
         if not peer.validity.begins <= self._clock() < peer.validity.ends:
-            return Denied(403, f"operator {identity.name}: the certificate has ended; protokube-hub operator add")
+            remedy = f"on the hub: protokube-hub operator {identity.name} --out DIR"
+            return Denied(403, f"operator {identity.name}: the certificate has ended; {remedy}")
         return None
 
 

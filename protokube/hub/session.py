@@ -70,6 +70,7 @@ class Session:
         self._parts = parts
         self._frames = Outbox()
         self.greeted = False
+        self._seen: Mapping[str, int] = {}
 
     def changed(self) -> None:
         """Tell the hub again how this node is."""
@@ -92,7 +93,7 @@ class Session:
         if not isinstance(hello, HubHello):
             raise ProviderError(f"the hub's first frame isn't a hello: {str(hello)[:200]}")
         await asyncio.to_thread(self._believe, hello)
-        self.greeted = True
+        self.greeted, self._seen = True, hello.seen
         self._frames.put(self._hello())
         await self._parts.runner.linked(hello.seen, self._frames.put)
         self._parts.told(f"linked to {hub.name}")
@@ -181,6 +182,7 @@ class Session:
 
     def _hello(self) -> NodeHello:
         runner, node = self._parts.runner, self._own.hub.node
-        about = {"version": __version__, "verbs": runner.verbs(), "running": runner.running()}
+        commands = {"running": runner.running(), "done": runner.done(self._seen)}
+        about = {"version": __version__, "verbs": runner.verbs(), **commands}
         made = {"node": node, "audit": self._parts.word.head, **about, **self._parts.about()}
         return msgspec.convert(made, NodeHello)

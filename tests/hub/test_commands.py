@@ -219,7 +219,7 @@ def test_output_goes_on_over_lost_links_without_a_gap_or_a_repeat(tmp_path: Path
 
 def _cut(link: Any) -> None:
     """Cut the connection below: no close frame, no goodbye."""
-    peer = link.put.__self__
+    (peer,) = link.put.args
     peer.frames.put_nowait(None)
 
 

@@ -13,6 +13,7 @@ from msgspec import structs
 from protokube.core.model import Fault
 from protokube.errors import ProviderError
 from protokube.hub.core.audit import Head, verify
+from protokube.hub.core.course import Outcome, Stage
 from protokube.hub.core.membership import Standing
 from protokube.hub.core.tokens import make_token
 from protokube.hub.hubclient import HubRefusedError, WrongHubError, renew
@@ -20,6 +21,7 @@ from protokube.hub.keyring import Own
 from protokube.hub.nodelink import OutError
 from protokube.hub.pki import make_authority, pin, shown_pem
 from tests.hub.lab import Hub, Lab, Node, until
+from tests.hub.test_commands import Work
 
 Story = Callable[[Lab, Hub, Node], Awaitable[None]]
 
@@ -178,6 +180,31 @@ def test_who_is_out_is_out_at_once_and_doesn_t_renew(tmp_path: Path, standing: S
             assert "no token lets it in" in await refused(node.enrol(again))
         else:
             await node.enrol(again)
+
+    tell(tmp_path, story)
+
+
+def test_a_command_is_sent_to_who_is_let_in_at_that_moment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protokube.hub.server.SWEEP", 1e6)  # no look comes to the link's end before the command
+
+    async def story(lab: Lab, hub: Hub, node: Node) -> None:
+        await node.enrol(hub.token("node-a"))
+        work = Work()
+        work.go.set()
+        node.handlers = work.handlers()
+        async with node.running() as task:
+            await until(lambda: node.linked(hub))
+            lab.ahead = 86400.0 + 1.0
+            late = hub.submit(["node-a"], "status")  # the certificate has ended: it comes over the next link
+            assert (await hub.ended(late, "node-a")).outcome is Outcome.OK
+            assert any(b"renewed" in line for line in hub.audit.lines())
+            assert await asyncio.to_thread(expel, lab, Standing.EVICTED) is None
+            never = hub.submit(["node-a"], "status")
+            with pytest.raises(OutError, match="evicted: sold"):
+                await asyncio.wait_for(task, 120)
+            assert hub.course(never, "node-a").stage is Stage.SENT and set(work.runs) == {late}
 
     tell(tmp_path, story)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from protokube.core.model import Unknown
 from protokube.hub.core.membership import Issued
 from protokube.hub.core.names import Identity
 from protokube.hub.keyring import Hub, Keyring
@@ -47,3 +48,15 @@ def test_a_pair_s_request_is_gone_from_the_disk_once_it_is_in_use(
     monkeypatch.setattr(os, "fsync", fsync)
     ring.take(pair, make_authority("hub", 0.0).certificate, Hub("hub", 7443, "hub", "n0", "pin"))
     assert "current" in synced[-1] and "pending.pem" not in synced[-1]
+
+
+def test_where_the_pair_in_use_is_damaged_the_one_before_is(tmp_path: Path) -> None:
+    ring, hub, bundle = Keyring(tmp_path / "keys"), Hub("hub", 7443, "hub", "n0", "pin"), make_authority("hub", 0.0)
+    assert ring.load() is None
+    pairs = [ring.take(granted(ring.pending()), bundle.certificate, hub) for _ in range(3)]
+    assert ring.load() == pairs[2] and not pairs[0].folder.exists()
+    pairs[2].certificate.write_text("cut off")
+    assert ring.load() == pairs[1]
+    pairs[1].key.write_text(pairs[2].key.read_text())  # not its certificate's
+    damaged = ring.load()
+    assert isinstance(damaged, Unknown) and str(pairs[2].folder) in damaged.reason

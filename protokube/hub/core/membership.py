@@ -137,7 +137,7 @@ def judge_enrolment(member: Member | None, node: str, *, replace: bool) -> Shut 
     if member.standing is Standing.BANNED:
         return Shut("banned", f"{node} is banned: {member.reason}; no token lets it in")
     if not replace:
-        remedy = "if its machine was installed anew: protokube-hub token create --replace"
+        remedy = f"if its machine was installed anew: protokube-hub token {node} --replace"
         return Shut("taken", f"{node} is enrolled since {member.since:.0f}; {remedy}")
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from protokube.core.model import KIB, Fault
 from protokube.hub.core.audit import Head
@@ -33,7 +33,7 @@ class HubHello(Struct, frozen=True, tag_field="type", tag="hello", omit_defaults
 
     session: str
     hub_time: Time
-    audit: Head
+    audit: Head = field(name="audit_head")
     seen: dict[str, Seq] = {}
     bundle: str | None = None
 
@@ -61,7 +61,7 @@ class Ack(Struct, frozen=True, tag_field="type", tag="ack"):
 
 
 class NodeHello(Struct, frozen=True, tag_field="type", tag="hello", omit_defaults=True):
-    """The node's first frame. `running` and `done`: commands that it has and the hub may not know of.
+    """The node's first frame. `running`: commands that run or wait; `done`: ended ones that the hub asks for.
 
     `audit`: the end of the hub's audit as it was at the link before.
     """

@@ -61,7 +61,7 @@ def read_policy(value: object, place: str) -> Policy | tuple[Fault, ...]:
 def signing_key(policy: Policy, name: str | None, signature: str | None) -> tuple[str, bytes, bytes] | Unsigned:
     """The listed key that a command names, and its signature's bytes; or why no signature of it can count."""
     if name is None or signature is None:
-        return Unsigned("it is unsigned; sign it: nokubectl --key FILE")
+        return Unsigned("it is unsigned; sign it: nokubectl keygen, and list the key on the node")
     if name not in policy.keys:
         listed = ", ".join(policy.keys) or "none"
         return Unsigned(f"key {name[:64]!r} isn't listed on this node; listed: {listed}")

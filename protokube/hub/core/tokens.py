@@ -98,7 +98,7 @@ def digest(secret: str) -> str:
 def judge_token(kept: KeptToken | None, secret: str, node: str, key: str, now: float) -> TokenTaken | TokenRefused:
     """Whether a token enrols this node with this key at a time of the hub's clock."""
     if kept is None:
-        return TokenRefused(403, "token: the hub doesn't know it; make a new one: protokube-hub token create")
+        return TokenRefused(403, "token: the hub doesn't know it; make a new one: protokube-hub token NODE")
     if kept.wrong >= WRONG_SECRETS:
         return TokenRefused(403, f"token {kept.id}: void after {kept.wrong} wrong secrets; make a new one")
     if not hmac.compare_digest(digest(secret), kept.digest):

@@ -67,6 +67,18 @@ def test_a_broken_file_keeps_nothing_from_being_undone(
     assert node.undone()
 
 
+def test_a_node_that_believes_its_hub_alone_is_warned_of_at_its_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(tmp_path)
+    for mode, warned in (("read-only", 0), ("hub", 1)):
+        (tmp_path / "policy.yaml").write_text(f"policy: {mode}\n")
+        with pytest.raises(OutError, match="isn't enrolled"):
+            node.kept()
+        told = [one.levelname for one in caplog.records if "whoever has the hub" in one.getMessage()]
+        assert told == ["WARNING"] * warned
+
+
 def test_who_is_put_out_takes_back_its_trial_and_waits_for_its_hold_s_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

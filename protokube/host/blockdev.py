@@ -163,7 +163,8 @@ class BlockDevices:
     def _filesystem(self, volume_id: str, answer: Answer) -> Ext4:
         superblock = ext4.Superblock(answer["superblock"])
         checked = self._state(volume_id).load().get("checked")
-        if checked is not None and checked["superblock"] != digest(superblock.raw):
+        growing = answer["growing"]  # what it is to hold is in a log, as after a power cut; a check finishes it
+        if growing or (checked is not None and checked["superblock"] != digest(superblock.raw)):
             checked = None
         seen = answer["contents"]
         if seen is None:
@@ -176,11 +177,11 @@ class BlockDevices:
             uuid=superblock.uuid,
             label=superblock.label,
             size=superblock.size,
-            used=superblock.used,
+            used=superblock.used or growing,
             checked=checked is not None and checked["error"] is None,
             contents=contents,
             check_failed=checked["error"] if checked else None,
-            needs_recovery=superblock.recover,
+            needs_recovery=superblock.recover or growing,
             damaged=answer["text"] if answer["damaged"] else None,
             behind=answer["behind"],
         )

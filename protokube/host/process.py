@@ -19,6 +19,7 @@ _PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "resize2fs": "e2fsprogs",
+    "e2image": "e2fsprogs",
 }
 _ENDING = (1, 2, 15)  # SIGHUP, SIGINT, SIGTERM; the module signal takes 4 ms to import
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(_TOOL_DIRS)}

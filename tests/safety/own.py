@@ -1,10 +1,12 @@
-"""Our own healthy volumes: whatever became of the node that last had one, the next one takes it."""
+"""Our own healthy volumes: whatever became of the node that last had one, the next one takes it. So it does with
+what a growth leaves that was cut off."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.lab.growth_cuts import grown
 from tests.lab.trial import TrialNode
 from tests.safety import members
 from tests.safety.claims import Job, Result
@@ -12,6 +14,8 @@ from tests.safety.corpus import label
 from tests.safety.images import GIB, MIB, run
 
 _SIZES = (64 * MIB, 129 * MIB, GIB)
+_GROWTHS = ((64 * MIB, 256 * MIB), (GIB, 4 * GIB))
+_PARTS = 4
 
 
 def _use(node: TrialNode) -> None:
@@ -57,7 +61,13 @@ ENDS: dict[str, Callable[[TrialNode, Path], None]] = {
 
 def jobs() -> list[Job]:
     """All of them."""
-    return [Job("own", f"{label(size)}, {end}", _Own(size, end).run) for size in _SIZES for end in ENDS]
+    used = [Job("own", f"{label(size)}, {end}", _Own(size, end).run) for size in _SIZES for end in ENDS]
+    cut = [
+        Job("own", f"growth from {label(small)}, part {part + 1}", _Growth(small, large, part).run)
+        for small, large in _GROWTHS
+        for part in range(_PARTS)
+    ]
+    return [*used, *cut]
 
 
 class _Own:
@@ -77,3 +87,17 @@ class _Own:
             with members.member(scratch, self._size, name=f"node-{following}") as node:
                 trouble = members.serves(node, node.report("--timeout", "100"))
             yield Result("own", f"{label(self._size)}, {self._end}, taken by {following}", trouble)
+
+
+class _Growth:
+    """A part of all disks that a growth may leave when it is cut off, also with writes lost since the last flush."""
+
+    def __init__(self, small: int, large: int, part: int) -> None:
+        self._small, self._large, self._part = small, large, part
+
+    def run(self, scratch: Path) -> Iterator[Result]:
+        """The next node looks at each, and finishes the growth or takes it back."""
+        with grown(scratch, self._small, self._large) as growth:
+            for cut in list(growth.cuts())[self._part :: _PARTS]:
+                case = f"growth from {label(self._small)} to {label(self._large)}, {cut.name}"
+                yield Result("own", case, growth.finished(cut))

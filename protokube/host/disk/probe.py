@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import disklock, intent
+from protokube.host.disk import disklock, intent, redo
 from protokube.host.disk.contents import collect
 from protokube.host.disk.debugfs import DebugfsError, DebugfsSource
 from protokube.host.disk.loops import Loops
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     class Answer(TypedDict, total=False):
         """What was found. `state` is "absent", "uncertain", "busy", "mounted", "not-blank", "blank", "ext4" or
-        "failed"; `text` explains it. `loops` is what is known of the loop devices now: files and silent ones."""
+        "failed"; `text` explains it. `loops` is what is known of the loop devices now: files and silent ones.
+        `growing`: a growth was begun and not ended."""
 
         state: str
         text: str
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         contents: tuple[list[str], list[str], dict[str, str], dict[str, int], bool] | None
         damaged: bool
         behind: str | None
+        growing: bool
 
 
 ROOM = 128 << 20
@@ -103,7 +105,9 @@ def _describe(raw: RawDisk, finding: Finding, request: Request) -> Answer:
         text = finding.evidence or f"read: {finding.covered}"
         return {"state": finding.kind, "text": text, "intent": finding.intent}
     said: Answer = {"state": "ext4", "superblock": superblock.raw, "contents": None, "damaged": False}
-    said["behind"] = behind(raw, superblock, request["volume_id"]) if raw.size - superblock.size >= ROOM else None
+    said["growing"] = redo.find(raw, superblock, request["volume_id"]) is not None
+    room = raw.size - superblock.size >= ROOM and not said["growing"]
+    said["behind"] = behind(raw, superblock, request["volume_id"]) if room else None
     try:
         seen = collect(DebugfsSource(raw.node), request["data_dirs"])
         said["contents"] = (sorted(seen.entries), sorted(seen.others), seen.texts, seen.mtimes, seen.overflow)

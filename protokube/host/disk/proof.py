@@ -17,6 +17,8 @@ from protokube.kernel import calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from protokube.host.disk.sweep import Hit, Judge
 
 _SMALLEST = TAIL
@@ -74,13 +76,23 @@ def remedy(node: str) -> str:
     return f"if nothing on it is needed, zero all of it: wipefs --all {node} && blkdiscard --zeroout {node}"
 
 
-def behind(raw: RawDisk, superblock: ext4.Superblock, volume_id: str, *, full: bool = False) -> str | None:
-    """What isn't zero behind the end of a filesystem, as evidence; None when nothing was found."""
+def behind(
+    raw: RawDisk,
+    superblock: ext4.Superblock,
+    volume_id: str,
+    *,
+    full: bool = False,
+    but_for: Callable[[int, bytes], bytes] | None = None,
+) -> str | None:
+    """What isn't zero behind the end of a filesystem, as evidence; None when nothing was found.
+
+    `but_for` gets an offset and what stands there, and returns it with zeros in place of what may stand there.
+    """
     if superblock.size >= raw.size:
         return None
     try:
         reader = _Reader(raw)
-        return reader.remnant(Coverage(raw, volume_id, full=full, start=superblock.size))
+        return reader.remnant(Coverage(raw, volume_id, full=full, start=superblock.size), but_for)
     except _RefusedError as refused:
         return str(refused)
 
@@ -170,9 +182,13 @@ class _Reader:
             raise _RefusedError(_unreadable(hit.offset, hit.place.what, hit.error)) from hit.error
         return hit
 
-    def remnant(self, coverage: Coverage) -> str | None:
+    def remnant(self, coverage: Coverage, but_for: Callable[[int, bytes], bytes] | None = None) -> str | None:
         """The first byte that isn't zero, as evidence."""
-        hit = self._first(coverage, lambda _, data: first_nonzero(data))
+
+        def judge(place: Place, data: bytes) -> int | None:
+            return first_nonzero(but_for(place.offset, data) if but_for else data)
+
+        hit = self._first(coverage, judge)
         return None if hit is None else f"byte {hit.offset} is {hit.value:#04x}, not zero ({hit.place.what})"
 
     def stray(self, coverage: Coverage, reference: Reference) -> str | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import marshal
 import os
 
-from protokube.host.disk import disklock, ext4, firststart, fsck, intent, mkfs, mountpoint
+from protokube.host.disk import disklock, ext4, firststart, fsck, growth, intent, mkfs, mountpoint, redo
+from protokube.host.disk.grown import GrowError
 from protokube.host.disk.jobs import TOOLS, JobState, digest
 from protokube.host.disk.loops import Loops
 from protokube.host.disk.proof import behind, examine
@@ -123,7 +124,7 @@ def _format(order: Order, disk: BlockDisk, _: int, state: JobState) -> bytes:
 
 def _check(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
     state.begin("e2fsck", disk)
-    _must_be(order, disk)
+    growth.finish(disk, _must_be(order, disk), order["volume_id"], full=order["full"])
     _run_e2fsck(disk, locked, state, whole=False)
 
 
@@ -137,10 +138,11 @@ def _grow(order: Order, disk: BlockDisk, locked: int, state: JobState) -> None:
     # resize2fs wants a full check that is younger than the last mount; -p alone skips a clean filesystem.
     if not _run_e2fsck(disk, locked, state, whole=True):
         return
-    code, text = run_logged([tool("resize2fs"), disk.node], state.log, locked)
-    os.fsync(locked)
-    if code != os.EX_OK:
-        raise RefusedError(_failed("resize2fs", code, text))
+    if not growth.by_log(disk, order["volume_id"]):
+        code, text = run_logged([tool("resize2fs"), disk.node], state.log, locked)
+        os.fsync(locked)
+        if code != os.EX_OK:
+            raise RefusedError(_failed("resize2fs", code, text))
     _remember(disk, state, None)
 
 
@@ -148,6 +150,7 @@ def _mount(order: Order, disk: BlockDisk, _: int, state: JobState) -> bytes | No
     # The look that planned this asked blkid and wipefs too; what the mount leans on is read again from the disk.
     with disklock.open_exclusively(disk) as raw:
         superblock, record = _superblock(raw), raw.read(intent.offset(disk.size), intent.LENGTH)
+        growing = superblock is not None and redo.find(raw, superblock, order["volume_id"]) is not None
     if superblock is None or superblock.uuid != order["uuid"]:
         raise RefusedError(f"{disk.node} holds the filesystem {_found(superblock)}, expected {order['uuid']}")
     try:
@@ -156,6 +159,8 @@ def _mount(order: Order, disk: BlockDisk, _: int, state: JobState) -> bytes | No
         unfinished = not superblock.used  # else it is a file's data, as far as anybody can tell
     if unfinished:
         raise RefusedError(f"{disk.node} is blank, or its format is unfinished")
+    if growing:
+        raise RefusedError(f"the growth of {disk.node} is unfinished")
     checked = state.load().get("checked")
     passed = checked is not None and checked["superblock"] == digest(superblock.raw) and checked["error"] is None
     fresh = not superblock.used and superblock.clean
@@ -228,6 +233,7 @@ def main() -> None:
         UncertainError,
         ToolMissingError,
         MkfsError,
+        GrowError,
         OSError,
     ) as error:
         failure = str(error)

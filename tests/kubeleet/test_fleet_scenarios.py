@@ -65,6 +65,7 @@ def test_scenario_5_and_6_a_service_is_spread_and_taken_in_once(redis: RedisServ
     assert sum(len(programs.ledger(name, "start")) for name in names) == 30
 
     assert programs.ask("POST", "/service", request(31))[0] == 409
+    assert programs.ask("POST", "/service", {**request(1, "u2"), "image": "x" * 65536})[0] == 413
     status, answer = programs.ask("POST", "/service", {"name": "Web", "image": "img", "replica": 0, "port": 1})
     assert status == 400 and "port" in str(answer)
     assert [one["uuid"] for one in programs.ask("GET", "/service")[1]] == ["u1"]

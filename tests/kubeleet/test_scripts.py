@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from protokube.errors import OutcomeUnknownError, ProviderError
+from protokube.kubeleet import connect
 from protokube.kubeleet.connect import Connector, Link
 from protokube.kubeleet.core.census import SchedulerSeen, WorkerSeen
 from protokube.kubeleet.core.pod import MOST_DEAD
@@ -361,6 +362,16 @@ def test_weak_settings_are_warned_of_once(redis: RedisServer, caplog: pytest.Log
         f"redis 127.0.0.1:{redis.port}: maxmemory-policy is allkeys-lru, noeviction was expected: "
         "a full memory evicts queues"
     ]
+
+
+def test_a_redis_that_is_too_old_is_refused(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "OLDEST", (99, 0))
+
+    async def step(link: Link) -> None:
+        raise AssertionError("there is no such connection")
+
+    with pytest.raises(ProviderError, match=r"version \d.*; at least 99.0 was expected"):
+        with_link(redis, step)
 
 
 def test_nobody_there_is_told_plainly(tmp_path: Path) -> None:

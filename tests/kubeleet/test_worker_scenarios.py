@@ -178,8 +178,9 @@ def test_scenario_14_a_redis_that_lost_everything_stops_nothing(tmp_path: Path) 
         programs.scheduler()
         programs.service()
         assert "appendonly is no" in worker.log
-        status, answer = programs.ask("POST", "/service", {"name": "web", "image": "img", "replica": 4, "uuid": "u1"})
-        assert status == 201 and len(answer["pods"]) == 4
+        body = {"name": "web", "image": "img", "replica": 4, "uuid": "u1"}
+        _, answer = programs.post(body)
+        assert len(answer["pods"]) == 4
         until(lambda: redis.do("SCARD", "cs:w1") == 4)
         redis.kill()
         redis.start()
@@ -192,7 +193,7 @@ def test_scenario_14_a_redis_that_lost_everything_stops_nothing(tmp_path: Path) 
         assert said["orphans"] == [{"uuid": "u1", "pods": 4}] and said["services"] == []
         assert any("appendonly" in text for text in said["redis"]["weak"])
         # The service comes back by the same request, and its pods aren't started a second time.
-        assert programs.ask("POST", "/service", {"name": "web", "image": "img", "replica": 4, "uuid": "u1"})[0] == 201
+        assert programs.post(body)[1] == answer
         until(lambda: programs.status()["queued"] == 0 and programs.status()["doubles"] == 0)
         until(lambda: accepted(redis, *redis.do("SMEMBERS", "cs:w1"), w="w1"))
         assert [one.what for one in programs.ledger("w1", "start", "stop")] == ["start"] * 4

@@ -6,8 +6,10 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from protokube.agent.core.pods import uid_of
+from protokube.agent.http.kube import object_path
 from protokube.agent.http.kubeconfig import KubeConfig
 from tests.agent.api.world import Server, World, until
 from tests.lab.kube_fake import KubeFake, serving
@@ -117,5 +119,26 @@ def test_an_idle_node_asks_for_little(tmp_path: Path) -> None:
             kinds = {(method, path.partition("?")[0].rpartition("/")[2]) for method, path in fake.requests}
             assert kinds <= {("PUT", world.name), ("PATCH", "status"), ("POST", "events")}
             assert not any("/pods" in path for _, path in fake.requests)
+
+    with_fake(test, tmp_path)
+
+
+def test_a_watch_has_its_length_and_goes_on_from_a_bookmark(tmp_path: Path) -> None:
+    """A bookmark alone moves the version on: an idle node never asks for what an API server has forgotten."""
+
+    def watches(fake: KubeFake) -> list[dict[str, list[str]]]:
+        asked = [path for method, path in fake.requests if method == "GET" and "watch=" in path and "/pods?" in path]
+        return [parse_qs(urlsplit(path).query) for path in asked]
+
+    async def test(world: World, fake: KubeFake) -> None:
+        async with world.agent() as side:
+            (first, *_) = await until("it watches", lambda: watches(fake))
+            assert first["fieldSelector"] == [f"spec.nodeName={world.name}"]
+            assert first["allowWatchBookmarks"] == ["true"] and 300 <= int(first["timeoutSeconds"][0]) <= 600
+            for number in range(3):  # what is none of the node's business
+                body = {"metadata": {"name": f"m{number}"}}
+                await world.admin.create(object_path("configmaps", world.namespace), body)
+            version = fake.store.version
+            await until("a bookmark has come", lambda: int(side.source._version or 0) >= version)
 
     with_fake(test, tmp_path)

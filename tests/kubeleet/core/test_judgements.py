@@ -20,7 +20,7 @@ from protokube.kubeleet.core.census import (
 )
 from protokube.kubeleet.core.pod import Wanted, pods_of
 from protokube.kubeleet.core.score import Candidate, Choice, Load, read_load, read_pressure
-from protokube.kubeleet.core.settings import Target, read_target, weak_settings
+from protokube.kubeleet.core.settings import OLDEST, Target, read_target, version_of, weak_settings
 from protokube.kubeleet.core.watch import Look, Watch, watch
 
 # --- score ---
@@ -183,6 +183,11 @@ def test_other_urls_are_refused_and_no_secret_is_repeated(url: str) -> None:
     with pytest.raises(ConfigError) as error:
         read_target(url)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "old"), [("6.0.16", True), ("6.2.0", False), ("7.0.15", False)])
+def test_the_oldest_redis_is_6_2(text: str, *, old: bool) -> None:
+    assert (version_of(text) < OLDEST) == old
 
 
 def test_weak_settings_are_named() -> None:

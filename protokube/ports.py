@@ -264,10 +264,12 @@ class KubeletProbe(Protocol):
 
 
 class HealthReader(Protocol):
-    """Asks programs of this node for their health."""
+    """Asks programs of this node, and the API servers of the others, for their health."""
 
     def ask(self, url: str) -> Health:
-        """The answer of an endpoint of this machine, whatever its status. Raises ProviderError when there is none."""
+        """The answer of an endpoint, whatever its status. /version of an API server is asked with this node's
+        certificate, since the anonymous may not see it. Raises ProviderError when there is no answer,
+        NotListeningError when nobody listens."""
 
 
 class Readers(Struct, frozen=True):

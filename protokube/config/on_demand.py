@@ -257,10 +257,17 @@ def _read_request(pem: bytes) -> RequestNames | str:
 
 
 class Endpoints:
-    """The health of this node's programs; the client is loaded when one is asked."""
+    """The health of programs; each client is loaded when one is asked."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
 
     def ask(self, url: str) -> Health:
         """See ports.HealthReader."""
+        if url.endswith("/version"):
+            from protokube.kubeapi.node import ask_version
+
+            return ask_version(self._root, url)
         from protokube.host.health import ask
 
         return ask(url)

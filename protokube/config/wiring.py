@@ -112,7 +112,7 @@ def wire(chosen: Chosen, loop: EventLoop, wake: Wake, disks: BlockDevices | None
             backups,
             etcd,
             objects,
-            Endpoints(),
+            Endpoints(settings.root),
         ),
         {
             "cloud": cloud,

@@ -164,6 +164,8 @@ def assess(config: NodeConfig, observed: Observed, history: History) -> Assessme
         objects = assess_objects(config, observed, (volumes, pki), api_names)
     if plane is not None:
         wanted = replace(wanted, endpoints=plane.ask, runtimes=plane.units)
+        if plane.served is not None and plane.served not in wanted.served:
+            wanted = replace(wanted, served=(*wanted.served, plane.served))
     if objects is not None:
         wanted = replace(wanted, objects=tuple(one.key for one in objects.wanted))
     return Assessment(findings, volumes, disks, pki, etcd, backup, dns, kubelet, objects, plane, wanted)

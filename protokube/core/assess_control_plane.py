@@ -56,6 +56,8 @@ def assess_control_plane(
         observed.endpoints,
         observed.cloud.peers,
         observed.runtimes if config.kubelet.is_kubelet else None,
+        observed.served,
+        observed.health,
     )
     return assess_pods(config.components, facts, before, api_name)
 

@@ -10,7 +10,7 @@ from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import HealthQuestion, LocalMember, ServedEtcd
 from protokube.core.etcd.restarts import TOLD
 from protokube.core.etcd.tls import CLIENT
-from protokube.core.etcd.turns import LIFE, TURN_KEY
+from protokube.core.etcd.turns import API_TURN_KEY, TURN_KEY
 from protokube.core.model import MIB
 from protokube.errors import ProviderError
 from protokube.etcdclient.client import EtcdClient
@@ -43,7 +43,7 @@ class OwnMembers:
             version = parse_release(status.version)
         except ValueError as error:
             raise ProviderError(f"{member.url}: {error} (expected one as 3.6.6)") from error
-        return ServedEtcd(members, told, started, version, alarms, kept.get(TURN_KEY, ""))
+        return ServedEtcd(members, told, started, version, alarms, kept.get(TURN_KEY, ""), kept.get(API_TURN_KEY, ""))
 
     def health(self, question: HealthQuestion, about: About) -> ClusterView:
         """How an etcd cluster is; `about` asks a peer's URL."""
@@ -65,11 +65,11 @@ class OwnMembers:
 
     def take_turn(self, action: TakeTurn) -> None:
         """See core/etcd/actions.py."""
-        self._client(action.at).replace(f"{OWN_KEYS}{TURN_KEY}", action.old, action.text, LIFE)
+        self._client(action.at).replace(f"{OWN_KEYS}{action.key}", action.old, action.text, action.life)
 
     def give_back(self, action: GiveTurnBack) -> None:
         """See core/etcd/actions.py."""
-        self._client(action.at).delete(f"{OWN_KEYS}{TURN_KEY}", action.text)
+        self._client(action.at).delete(f"{OWN_KEYS}{action.key}", action.text)
 
     def _client(self, member: LocalMember) -> EtcdClient:
         tls = Tls(self._certificates / CLIENT, "localhost") if member.url.startswith("https:") else None

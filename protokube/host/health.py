@@ -11,7 +11,7 @@ import ssl
 from urllib.parse import urlsplit
 
 from protokube.core.controlplane.model import Health
-from protokube.errors import ProviderError
+from protokube.errors import NotListeningError, ProviderError
 
 LIMIT = 5.0
 """Seconds for one question."""
@@ -20,7 +20,8 @@ _MOST = 1000
 
 
 def ask(url: str, limit: float = LIMIT) -> Health:
-    """The answer of an endpoint, whatever its status. Raises ProviderError when there is none."""
+    """The answer of an endpoint, whatever its status. Raises ProviderError when there is none, NotListeningError when
+    nobody listens there."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     connection: http.client.HTTPConnection
@@ -35,6 +36,7 @@ def ask(url: str, limit: float = LIMIT) -> Health:
         answer = connection.getresponse()
         return Health(answer.status, answer.read(_MOST).decode(errors="replace"))
     except (OSError, http.client.HTTPException) as error:
-        raise ProviderError(f"GET {url}: {error or type(error).__name__}") from error
+        kind = NotListeningError if isinstance(error, ConnectionRefusedError) else ProviderError
+        raise kind(f"GET {url}: {error or type(error).__name__}") from error
     finally:
         connection.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from protokube.core.controlplane.model import Health
 from protokube.core.controlplane.own import SIGNING
 from protokube.core.objects.actions import DecideRequest
 from protokube.core.objects.model import CERTIFICATE, ChannelSource, Manifest, ObjectFacts, ObjectKey
@@ -33,6 +34,9 @@ from protokube.kubeapi.requests import (
     tokens_for,
     watch_requests,
 )
+
+HEALTH_LIMIT = 5.0
+"""Seconds for one question to another node's API server."""
 
 log = logging.getLogger("protokube")
 
@@ -60,6 +64,14 @@ def node_api(root: str, port: int) -> KubeApi:
     if not directory.is_dir():
         raise ProviderError(f"{directory} is missing (expected: the certificate of a node with --control-plane)")
     return KubeApi(KubeHttp(f"https://127.0.0.1:{port}", Credentials(directory / "ca.crt", certificate=directory)))
+
+
+def ask_version(root: str, url: str) -> Health:
+    """The answer of an API server, ours or another's, at its /version. Raises ProviderError when there is none."""
+    directory = node_certificate(root, CERTIFICATE)
+    credentials = Credentials(directory / "ca.crt", certificate=directory)
+    status, text = KubeHttp(url.removesuffix("/version"), credentials, HEALTH_LIMIT).text("/version")
+    return Health(status, text)
 
 
 class NodeObjects:

@@ -16,9 +16,11 @@ from zlib import crc32
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from protokube.core.controlplane.turns import LIFE as API_LIFE
+from protokube.core.etcd.actions import GiveTurnBack, TakeTurn
 from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
 from protokube.core.etcd.running import ClusterMember
-from protokube.core.etcd.turns import LIFE
+from protokube.core.etcd.turns import API_TURN_KEY, LIFE, TURN_KEY
 from protokube.core.pki.model import Certificate
 from protokube.core.static_pod import image_version, manifest_env, manifest_image, spell_version
 
@@ -301,19 +303,20 @@ class EtcdWorld:
                     for url, info in one.data.members.items()
                 ]
                 told = dict(self.told.get(one.key, {}))
-                turn = self.turn(one.key)
-                return ServedEtcd(tuple(listed), told, one.started, one.version, turn=turn)
+                turns = self.turn(one.key), self.turn(one.key, API_TURN_KEY, API_LIFE)
+                return ServedEtcd(tuple(listed), told, one.started, one.version, turn=turns[0], api_turn=turns[1])
         return None
 
-    def turn(self, key: str) -> str:
+    def turn(self, key: str, what: str = TURN_KEY, life: int = LIFE) -> str:
         """Whose turn it is to restart, as long as etcd remembers it."""
-        text, taken = self.turns.get(key, ("", 0.0))
-        return text if self._world.clock() - taken < LIFE else ""
+        text, taken = self.turns.get(f"{key}/{what}", ("", 0.0))
+        return text if self._world.clock() - taken < life else ""
 
-    def set_turn(self, key: str, old: str, new: str) -> None:
+    def set_turn(self, key: str, action: TakeTurn | GiveTurnBack, old: str, new: str) -> None:
         """Write whose turn it is, if it is still as expected."""
-        if self.turn(key) == old:
-            self.turns[key] = (new, self._world.clock())
+        life = API_LIFE if action.key == API_TURN_KEY else LIFE
+        if self.turn(key, action.key, life) == old:
+            self.turns[f"{key}/{action.key}"] = (new, self._world.clock())
 
     def members_at(self, url: str, asker: Node, cluster: str) -> tuple[EtcdPeerMember, ...] | None:
         """What the peer port at an address answers a node; None when nobody there speaks with it."""

@@ -34,6 +34,7 @@ from protokube.core.objects.channels import read_record, read_written, record_ke
 from protokube.core.objects.model import ChannelFacts, Lease, Manifest, ObjectFacts, ObjectKey, key_of
 from protokube.core.pki.actions import IssueCertificate, MakeAuthorities
 from protokube.core.pki.model import Authorities, Certificate, Damaged, Material, NoAuthorities
+from protokube.core.static_pod import manifest_image
 from protokube.core.volumes.model import CloudSnapshot, CloudVolume
 from protokube.errors import (
     DeviceConflictError,
@@ -398,17 +399,18 @@ class OwnEtcd(Port):
             self._world.etcd.told.setdefault(f"etcd-cluster-token-{key}", {})[action.at.name] = action.text
 
     def take_turn(self, action: TakeTurn) -> None:
-        self._turn("take-turn", action.at, action.old, action.text)
+        self._turn("take-turn", action, action.old, action.text)
 
     def give_back(self, action: GiveTurnBack) -> None:
-        self._turn("give-back", action.at, action.text, "")
+        self._turn("give-back", action, action.text, "")
 
-    def _turn(self, name: str, at: LocalMember, old: str, new: str) -> None:
+    def _turn(self, name: str, action: TakeTurn | GiveTurnBack, old: str, new: str) -> None:
+        at = action.at
         with self._process.effect(name):
             if self._world.etcd.served(self._node, at) is None:
                 raise ProviderError(f"{at.url}: no quorum")
             key = "etcd" if at.cluster == "main" else f"etcd-{at.cluster}"
-            self._world.etcd.set_turn(f"etcd-cluster-token-{key}", old, new)
+            self._world.etcd.set_turn(f"etcd-cluster-token-{key}", action, old, new)
 
 
 class Pki(Port):
@@ -506,11 +508,13 @@ class Healths(Port):
             node = next((one for one in self._world.nodes.values() if f"//{one.address}:" in url), self._node)
             if node.ill:
                 return Health(503, node.ill)
+            if not node.up:
+                raise ProviderError(f"GET {url}: timed out")
             component = _PORTS.get(int(url.rpartition(":")[2].partition("/")[0]))
             if component is None:
                 if any(one.node is node for one in self._world.etcd.running.values()):
                     return Health(200, '{"health":"true"}')
-                raise ProviderError(f"GET {url}: connection refused")
+                raise NotListeningError(f"GET {url}: connection refused")
             link = node.files.get(f"/etc/kubernetes/manifests/{component}.manifest")
             pod = node.files.get(link.target) if isinstance(link, Link) else None
             starts = node.kubelet_runs and all(one.active == "active" for one in node.runtimes.values())
@@ -518,7 +522,10 @@ class Healths(Port):
             if not starts and component in node.leftover:
                 return Health(200, "ok")
             if not runs or any(word in str(pod) for word in node.bad_words):
-                raise ProviderError(f"GET {url}: connection refused")
+                raise NotListeningError(f"GET {url}: connection refused")
+            if url.endswith("/version"):
+                assert isinstance(pod, File) and pod.text is not None
+                return Health(200, f'{{"gitVersion": "{(manifest_image(pod.text) or "").rpartition(":")[2]}"}}')
             return Health(200, "ok")
 
 

@@ -251,12 +251,13 @@ def test_a_pod_is_not_condemned_for_what_others_do(cause: str) -> None:
     assert "--v=9" in text(node, pod_path(API_SERVER))
 
 
-def two_planes(world: World) -> tuple[tuple[Node, Node], list[Process]]:
-    """Two nodes whose API servers run."""
-    for member in "ab":
-        world.volume(f"vol-m-{member}", f"{member}/a,b")
-        world.volume(f"vol-e-{member}", f"{member}/a,b", "events")
-    nodes = world.node("n1"), world.node("n2")
+def planes(world: World, count: int = 2) -> tuple[list[Node], list[Process]]:
+    """Nodes whose API servers run."""
+    members = "abc"[:count]
+    for member in members:
+        world.volume(f"vol-m-{member}", f"{member}/{','.join(members)}")
+        world.volume(f"vol-e-{member}", f"{member}/{','.join(members)}", "events")
+    nodes = [world.node(f"n{number + 1}") for number in range(count)]
     for node in nodes:
         node.api_down = None
         world.objects[ObjectKey("v1", "Node", node.name)] = {"metadata": {"name": node.name, "labels": {}}}
@@ -276,32 +277,6 @@ def once(world: World, processes: list[Process]) -> None:
     world.etcd.tick()
     now = world.clock() + 15.0
     world.clock = lambda: now
-
-
-def test_two_nodes_change_their_api_servers_one_after_the_other() -> None:
-    world = World()
-    nodes, _ = two_planes(world)
-    processes = [Process(world, node, configured({API_SERVER: {"logLevel": 2}})) for node in nodes]
-    changed: dict[str, int] = {}
-    for at in range(40):
-        once(world, processes)
-        for node in nodes:
-            if "--v=2" in text(node, pod_path(API_SERVER)):
-                changed.setdefault(node.name, at)
-    assert len(changed) == 2 and abs(changed["n1"] - changed["n2"]) > 2
-    assert all(process.round().left.converged for process in processes)
-
-
-def test_no_node_changes_its_api_server_while_another_one_is_down() -> None:
-    world = World()
-    nodes, _ = two_planes(world)
-    for node in nodes:
-        node.bad_words = {"--v=9"}
-    processes = [Process(world, node, configured({API_SERVER: {"logLevel": 9}})) for node in nodes]
-    for _ in range(120):
-        once(world, processes)
-        assert sum("--v=9" in text(node, pod_path(API_SERVER)) for node in nodes) <= 1
-    assert any(condemned_path(API_SERVER) in node.files for node in nodes)
 
 
 def test_a_wrong_setting_stops_its_component_alone_and_leaves_the_running_pod() -> None:

@@ -122,6 +122,8 @@ class Node(Struct):
     unit: UnitState | None = None
     runtimes: dict[str, UnitState] = field(default_factory=dict)
     up: bool = True
+    ghost: bool = False
+    """The cloud says that it runs, whatever it does."""
     certificates: dict[str, Certificate | Damaged | Unknown] = field(default_factory=dict)
     clock_in_sync: bool = True
     api_down: str | None = "connection refused"
@@ -141,6 +143,11 @@ class Node(Struct):
     """Components whose containers outlive kubelet."""
     told: str | None = None
     """What other nodes are told for its address, on a cloud that doesn't know it by itself."""
+
+    @property
+    def state(self) -> PeerState:
+        """What the cloud says."""
+        return PeerState.RUNNING if self.up or self.ghost else PeerState.STOPPED
 
     @property
     def kubelet_runs(self) -> bool:
@@ -231,7 +238,7 @@ class World:
     def peers(self) -> tuple[Peer, ...]:
         holders = {volume.holder for volume in self.volumes.values()}
         return tuple(
-            Peer(node.name, (node.told or node.address,), (), PeerState.RUNNING if node.up else PeerState.STOPPED)
+            Peer(node.name, (node.told or node.address,), (), node.state)
             for node in self.nodes.values()
             if node.name in holders
         )

@@ -26,15 +26,16 @@ from protokube.core.controlplane.model import (
     FileWanted,
     NodeOfControlPlane,
 )
-from protokube.core.controlplane.names import API_SERVER, COMPONENTS, PROXY, has_api_server
+from protokube.core.controlplane.names import API_SERVER, COMPONENTS, MANAGER, PROXY, has_api_server
 from protokube.core.controlplane.node import LocalEtcd, api_port, local_etcd, node_of
+from protokube.core.controlplane.others import other_api_servers, own_member
 from protokube.core.controlplane.own import CLIENTS
-from protokube.core.controlplane.paths import certificate_dir, condemned_path, kubeconfig_path, pod_path
+from protokube.core.controlplane.paths import certificate_dir, kubeconfig_path, pod_path
 from protokube.core.controlplane.pods import health_port, health_url, pod
 from protokube.core.controlplane.render import Rendered, render
+from protokube.core.controlplane.rollout import Rollout
 from protokube.core.controlplane.running import SUBJECT, version_to_run
-from protokube.core.controlplane.skew import ahead_problem, pod_version, skew_problem
-from protokube.core.controlplane.turns import not_yet, other_api_servers
+from protokube.core.controlplane.skew import ahead_problem, lag_problem, pod_version, skew_problem
 from protokube.core.etcd.model import EtcdAssessment
 from protokube.core.kubelet.identity import kubeconfig
 from protokube.core.kubelet.model import KubeletBinary
@@ -77,16 +78,17 @@ def assess(
         return nothing
     situation = Situation(facts, findings)
     node = node_of(volumes, members, facts)
-    others = other_api_servers(volumes, facts.peers)
+    others = other_api_servers(volumes, etcd, facts.peers)
     own = members if here else None
-    plane = _Plane(settings, version, node, pki.ready, own, situation, volumes.instance.id, others)
+    rollout = Rollout(situation, volumes.instance.id, others, own_member(etcd), api_port(settings))
+    plane = _Plane(settings, version, node, pki.ready, own, situation, rollout)
     verdicts = tuple(plane.judge(volumes.instance.instance_group, api_name))
-    return ControlPlaneAssessment(verdicts, situation.asked, findings, situation.units)
+    units, asked = situation.units, situation.asked
+    return ControlPlaneAssessment(verdicts, asked, findings, units, rollout.asked, rollout.turn)
 
 
 class _Plane(Struct, frozen=True):
-    """The components of this node. `members` are its etcd members; None where no API server belongs on it. `others`:
-    the addresses of the other nodes with an API server, by instance; `instance` is this one's."""
+    """The components of this node. `members` are its etcd members; None where no API server belongs on it."""
 
     settings: ControlPlaneSettings
     version: Version
@@ -94,12 +96,11 @@ class _Plane(Struct, frozen=True):
     ready: frozenset[str]
     members: tuple[LocalEtcd, ...] | None
     situation: Situation
-    instance: str
-    others: Mapping[str, str] | Unknown
+    rollout: Rollout
 
     def judge(self, group: str | None, api_name: str) -> Iterator[ComponentVerdict]:
         """The verdicts on all components."""
-        if problem := self._kubelet_ahead():
+        for problem in self._kubelet_ahead():
             self.situation.findings.refuse("kubelet", "control-plane/skew", problem)
         rendered = self._rendered(group)
         api = rendered.get(API_SERVER)
@@ -141,57 +142,56 @@ class _Plane(Struct, frozen=True):
             files.append(FileWanted(kubeconfig_path(component), config, "", mode=0o600))
         missing = rendered.certificates - self.ready
         one = Candidate(component, text, tuple(files), health_url(rendered), manifest, missing)
-        if problem := skew_problem(component, self.version, self.situation.text(one.path)):
+        present = self.situation.text(one.path)
+        if problem := self._step_problem(component, present):
             self.situation.findings.refuse(component, "control-plane/skew", problem)
             return None
-        if component != API_SERVER and (problem := ahead_problem(component, self.version, self._server_version())):
-            self.situation.findings.wait(component, problem, external=True)
-            return None
-        if component == API_SERVER and (waits := tuple(self._turn(one))):
+        waits = tuple(self._too_new(component, present))
+        if component == API_SERVER and not self.rollout.may_change(one, self._etcd(), waits):
             # The others go on meanwhile: an API server elsewhere that never comes back must not hold them up.
-            self.situation.findings.wait(component, f"it isn't changed: {'; '.join(waits)}", external=True)
             return None
-        return judge(self.situation, one, self._gate(component), self._excuses(component, here))
+        if component != API_SERVER and waits:
+            self.situation.findings.wait(component, "; ".join(waits), external=True)
+            return None
+        verdict = judge(self.situation, one, self._gate(component), self._excuses(component, here))
+        if component == API_SERVER:
+            self.rollout.watch(one, verdict)
+        return verdict
 
-    def _turn(self, one: Candidate) -> Iterator[str]:
-        """What the change of an API server that runs well waits for."""
-        link, present = self.situation.state(one.manifest), self.situation.text(one.path)
-        condemned = self.situation.text(condemned_path(one.component)) == one.text
-        if present in (None, one.text) or condemned or not isinstance(link, Link):
-            return
-        # All is asked at once, etcd as well: a reconcile asks for health twice at most.
-        ill = self.situation.ill(one.component, one.health)
-        tuple(self._etcd())
-        waits = tuple(self._behind_others())
-        if ill is None:
-            yield from waits
-        elif one.health not in self.situation.facts.health:
-            yield ill
+    def _step_problem(self, component: str, present: str | None) -> str | None:
+        """Why a component must not go from its present pod to the version, whatever runs elsewhere."""
+        if problem := skew_problem(component, self.version, present):
+            return problem
+        before = pod_version(present)
+        if component != API_SERVER or before is None or before[:2] == self.version[:2]:
+            return None
+        own = ((one, pod_version(self.situation.text(pod_path(one)))) for one in COMPONENTS if one != API_SERVER)
+        # A component that is left two versions behind could never follow: it goes up one at a time as well.
+        late = (lag_problem(self.version, one, there) for one, there in own if there is not None)
+        return next(filter(None, late), None)
 
-    def _behind_others(self) -> Iterator[str]:
-        """Why other nodes' API servers come first, or must be healthy first."""
-        if isinstance(self.others, Unknown):
-            yield f"the other nodes are unknown: {self.others.reason}"
-        elif reason := not_yet(self.instance, self.others, self.situation.facts.at.now):
-            yield reason
-        else:
-            port = api_port(self.settings)
-            for name, address in sorted(self.others.items()):
-                host = f"[{address}]" if ":" in address else address
-                if ill := self.situation.ill(f"the API server of {name}", f"https://{host}:{port}/livez"):
-                    yield ill
+    def _too_new(self, component: str, present: str | None) -> Iterator[str]:
+        """Why a component waits for the API servers of this node and of the others, which are older."""
+        own = None if component == API_SERVER else ahead_problem(component, self.version, self._server_version())
+        if own is not None:
+            yield own
+        elif self.members is not None:
+            yield from self.rollout.too_new(component, self.version, present)
 
     def _server_version(self) -> Version | None:
         """The version of the API server that is linked here; None where none is, or its image doesn't tell."""
         link = self.situation.state(f"{self.settings.manifest_dir}/{API_SERVER}.manifest")
         return pod_version(self.situation.text(pod_path(API_SERVER))) if isinstance(link, Link) else None
 
-    def _kubelet_ahead(self) -> str | None:
+    def _kubelet_ahead(self) -> Iterator[str]:
         binary = self.situation.facts.kubelet.binary
         installed = parse_version(binary.version) if isinstance(binary, KubeletBinary) else None
-        return (
-            None if not isinstance(installed, tuple) else ahead_problem("kubelet", installed, self._server_version())
-        )
+        if not isinstance(installed, tuple):
+            return
+        if problem := ahead_problem("kubelet", installed, self._server_version()):
+            yield problem
+        elif self.members is not None:
+            yield from self.rollout.kubelet_too_new(installed, self.situation.text(pod_path(MANAGER)))
 
     def _gate(self, component: str) -> Iterator[str]:
         """What a start or a change of a component waits for."""

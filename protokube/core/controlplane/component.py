@@ -70,6 +70,12 @@ class Situation(Struct):
         state = self.state(path)
         return state.text if isinstance(state, File) else None
 
+    def is_fresh(self, path: str, link: Link) -> bool:
+        """Whether a link was made after the pod at a path: kubelet watches links, and not what they lead to."""
+        pod = self.state(path)
+        assert isinstance(pod, File)
+        return link.mtime_ns >= pod.mtime_ns or pod.mtime_ns > self.facts.at.now * 1e9
+
     def ages(self, manifest: str) -> tuple[float, ...] | None:
         """Seconds since a link was made and, where protokube manages kubelet's unit, since kubelet and its container
         runtime were started; None while one of these units isn't active."""
@@ -138,7 +144,12 @@ def judge(situation: Situation, one: Candidate, gate: Iterator[str], excuses: It
     if files := tuple(_files(situation, one)):
         situation.changing = one.component if running else situation.changing
         return replace(nothing, files=files)
-    if running and isinstance(link, Link) and situation.text(one.path) == wanted and _fresh(situation, one, link):
+    if (
+        running
+        and isinstance(link, Link)
+        and situation.text(one.path) == wanted
+        and situation.is_fresh(one.path, link)
+    ):
         return _runs(situation, one, (wanted, good), excuses)
     situation.changing = one.component if running else situation.changing
     return _start(situation, one, wanted, gate)
@@ -155,13 +166,6 @@ def _wanted(situation: Situation, one: Candidate, good: str | None) -> str:
     )
     situation.findings.refuse(one.component, "control-plane/rolled-back", evidence)
     return good
-
-
-def _fresh(situation: Situation, one: Candidate, link: Link) -> bool:
-    """Whether the link was made after the pod: kubelet watches links, and not what they lead to."""
-    pod = situation.state(one.path)
-    assert isinstance(pod, File)
-    return link.mtime_ns >= pod.mtime_ns or pod.mtime_ns > situation.facts.at.now * 1e9
 
 
 def _files(situation: Situation, one: Candidate) -> Iterator[FileWanted]:

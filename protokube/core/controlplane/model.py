@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from protokube.core.component.model import Layer
+from protokube.core.etcd.actions import GiveTurnBack, TakeTurn
+from protokube.core.etcd.health import ClusterView
+from protokube.core.etcd.model import LocalMember, ServedEtcd
 from protokube.core.kubelet.model import KubeletFacts
 from protokube.core.model import Fault, Moment, Unknown
 from protokube.core.node.model import NodeFacts, UnitState
@@ -88,7 +91,8 @@ class Health(Struct, frozen=True, tag=True):
 class ControlPlaneFacts(Struct, frozen=True):
     """The facts that the control plane is judged by. `health`: URL → the answer, of those that were asked.
     `peers`: what the cloud says about the machines with etcd volumes. `runtimes`: units of container runtimes, those
-    that were read; None where kubelet isn't what starts the pods."""
+    that were read; None where kubelet isn't what starts the pods. `served`: what this node's member of an etcd
+    cluster serves, where it was asked; `etcd`: how these clusters were when they were last asked, minutes ago."""
 
     at: Moment
     node: NodeFacts
@@ -97,6 +101,8 @@ class ControlPlaneFacts(Struct, frozen=True):
     health: Mapping[str, Health | Unknown] = {}
     peers: tuple[Peer, ...] | Unknown = ()
     runtimes: Mapping[str, UnitState | Unknown] | None = None
+    served: Mapping[str, ServedEtcd | Unknown] = {}
+    etcd: Mapping[str, ClusterView] = {}
 
 
 class FileWanted(Struct, frozen=True):
@@ -125,9 +131,12 @@ class ComponentVerdict(Struct, frozen=True):
 
 
 class ControlPlaneAssessment(Struct, frozen=True):
-    """The judgement of the control plane. `ask`: health endpoints to ask; `units`: those to read."""
+    """The judgement of the control plane. `ask`: health endpoints to ask; `units`: those to read; `served`: this
+    node's member of etcd that is to be asked whose turn it is, `turn` what to do with the turn."""
 
     verdicts: tuple[ComponentVerdict, ...] = ()
     ask: frozenset[str] = frozenset()
     findings: Findings = field(default_factory=Findings)
     units: frozenset[str] = frozenset()
+    served: LocalMember | None = None
+    turn: TakeTurn | GiveTurnBack | None = None

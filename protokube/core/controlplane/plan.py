@@ -11,6 +11,8 @@ from protokube.core.steps import Plan
 def plan(judged: ControlPlaneAssessment, out: Plan) -> None:
     """Plan each component's next step."""
     out.add(judged.findings)
+    if judged.turn is not None:
+        out.step(judged.turn, "API servers are changed one after the other")
     for verdict in judged.verdicts:
         _plan_component(verdict, out)
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from protokube.core.action import ActionValue, Facet
 from protokube.core.etcd.model import LocalMember, PeerChange, ServedEtcd
+from protokube.core.etcd.turns import LIFE, TURN_KEY
 from protokube.core.model import Unknown
 
 Served = Mapping[str, ServedEtcd | Unknown]
@@ -91,8 +92,14 @@ class TellAuthorities(EtcdAction, frozen=True, tag="tell-authorities"):
 
 
 class TakeTurn(EtcdAction, frozen=True, tag="take-turn"):
-    """Take the turn to restart. `old` is the key's value now, empty for none, and `text` the one to write."""
+    """Take the turn to restart. `old` is the key's value now, empty for none, and `text` the one to write.
 
+    `key` is below `protokube/`; etcd forgets it after `life` seconds. `told_as` is the field of what is served.
+    """
+
+    key: ClassVar[str] = TURN_KEY
+    life: ClassVar[int] = LIFE
+    told_as: ClassVar[str] = "turn"
     old: str
     text: str
 
@@ -104,7 +111,7 @@ class TakeTurn(EtcdAction, frozen=True, tag="take-turn"):
         """It is taken."""
         served = facts[self.at.cluster]
         assert isinstance(served, ServedEtcd)
-        return self._with(facts, replace(served, turn=self.text))
+        return self._with(facts, replace(served, **{self.told_as: self.text}))
 
     def execute(self, port: EtcdWriter) -> None:
         """Take it."""
@@ -114,6 +121,8 @@ class TakeTurn(EtcdAction, frozen=True, tag="take-turn"):
 class GiveTurnBack(EtcdAction, frozen=True, tag="give-turn-back"):
     """Give the turn to restart back. `text` is the key's value."""
 
+    key: ClassVar[str] = TURN_KEY
+    told_as: ClassVar[str] = "turn"
     text: str
 
     def describe(self) -> str:
@@ -124,7 +133,7 @@ class GiveTurnBack(EtcdAction, frozen=True, tag="give-turn-back"):
         """It is nobody's."""
         served = facts[self.at.cluster]
         assert isinstance(served, ServedEtcd)
-        return self._with(facts, replace(served, turn=""))
+        return self._with(facts, replace(served, **{self.told_as: ""}))
 
     def execute(self, port: EtcdWriter) -> None:
         """Give it back."""

@@ -51,7 +51,8 @@ class ServedEtcd(Struct, frozen=True):
 
     `told`: what members have told about their authorities, by name (restarts.py). `started`: when its process was
     started, in seconds since the epoch, up to one too early; None where it has no port that tells. `version`: what it
-    runs. `turn`: the key that says whose turn it is to restart (turns.py); empty when it is nobody's.
+    runs. `turn`: the key that says whose turn it is to restart (turns.py); empty when it is nobody's. `api_turn`: the
+    same for the API servers that write to it (core/controlplane/turns.py).
     """
 
     members: tuple[ClusterMember, ...]
@@ -60,6 +61,7 @@ class ServedEtcd(Struct, frozen=True):
     version: str = ""
     alarms: tuple[Alarm, ...] = ()
     turn: str = ""
+    api_turn: str = ""
 
 
 class HealthQuestion(Struct, frozen=True):

@@ -19,6 +19,9 @@ from protokube.core.model import Unknown
 TURN_KEY = "turn"
 """The key, below `protokube/`. Its value is the member's name and when it took the turn, by its node's clock."""
 
+API_TURN_KEY = "api-server-turn"
+"""The key by which the API servers that write to this etcd cluster take turns (core/controlplane/turns.py)."""
+
 LIFE = 60
 """Seconds after which etcd forgets a turn."""
 

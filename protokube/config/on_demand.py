@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from protokube.core.backup.actions import RemoveBackups, TakeBackup
     from protokube.core.backup.model import BackedUp, BackupAnswers, BackupWork, KeptBackups
     from protokube.core.controlplane.model import Health
-    from protokube.core.etcd.actions import GiveTurnBack, TakeTurn, TellAuthorities, UpdateMember
+    from protokube.core.etcd.actions import GiveAnyTurnBack, TakeAnyTurn, TellAuthorities, UpdateMember
     from protokube.core.etcd.health import ClusterView
     from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, ServedEtcd
     from protokube.core.etcd.running import PeerAbout
@@ -197,11 +197,11 @@ class OwnEtcd:
         """See core/etcd/actions.py."""
         self._members().tell(action)
 
-    def take_turn(self, action: TakeTurn) -> None:
+    def take_turn(self, action: TakeAnyTurn) -> None:
         """See core/etcd/actions.py."""
         self._members().take_turn(action)
 
-    def give_back(self, action: GiveTurnBack) -> None:
+    def give_back(self, action: GiveAnyTurnBack) -> None:
         """See core/etcd/actions.py."""
         self._members().give_back(action)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from protokube.core.etcd.actions import GiveTurnBack, TakeTurn, TellAuthorities, UpdateMember
+from protokube.core.etcd.actions import GiveAnyTurnBack, TakeAnyTurn, TellAuthorities, UpdateMember
 from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import HealthQuestion, LocalMember, ServedEtcd
 from protokube.core.etcd.restarts import TOLD
@@ -63,11 +63,11 @@ class OwnMembers:
         """See core/etcd/actions.py."""
         self._client(action.at).put(f"{OWN_KEYS}{TOLD}{action.at.name}", action.text)
 
-    def take_turn(self, action: TakeTurn) -> None:
+    def take_turn(self, action: TakeAnyTurn) -> None:
         """See core/etcd/actions.py."""
         self._client(action.at).replace(f"{OWN_KEYS}{action.key}", action.old, action.text, action.life)
 
-    def give_back(self, action: GiveTurnBack) -> None:
+    def give_back(self, action: GiveAnyTurnBack) -> None:
         """See core/etcd/actions.py."""
         self._client(action.at).delete(f"{OWN_KEYS}{action.key}", action.text)
 

@@ -29,6 +29,7 @@ from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.http import KubeError
 from protokube.kubeapi.lease import AddonLease
 from protokube.kubeapi.sources import read_manifests
+from protokube.kubeapi.web import WebChannel
 
 
 class _Read(Struct, frozen=True):
@@ -45,7 +46,8 @@ class _Read(Struct, frozen=True):
 
 
 class Channels:
-    """The channels of one configuration, on a node that sees `lease`. `now`: a clock that only goes forward."""
+    """The channels of one configuration, on a node that sees `lease`. `now`: a clock that only goes forward.
+    `changed` is called when a channel from the web has become another one."""
 
     def __init__(
         self,
@@ -53,8 +55,10 @@ class Channels:
         sources: tuple[ChannelSource, ...],
         lease: AddonLease,
         now: Callable[[], float] = time.monotonic,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._root, self.sources, self._lease, self.now = root, sources, lease, now
+        self._web = {one.name: WebChannel(one, changed) for one in sources if one.remote}
         self._missing: dict[str, dict[ObjectKey, float]] = {}
         """What each channel has no more, and since when this node has seen that."""
         self._agreed: dict[str, str] = {}
@@ -74,7 +78,9 @@ class Channels:
 
     def _read(self, api: KubeApi, source: ChannelSource) -> _Read | Unknown:
         try:
-            texts = read_manifests(source, self._root)
+            texts = self._web[source.name].last() if source.remote else read_manifests(source, self._root)
+            if isinstance(texts, Unknown):
+                return texts
             wanted = tuple(_placed(api, one) for one in texts)
             found = {key: _get(api, key) for key in map(key_of, wanted)}
             if len(found) < len(wanted):

@@ -15,10 +15,12 @@ from msgspec.structs import replace
 from protokube.core.controlplane.model import Health
 from protokube.core.controlplane.own import SIGNING
 from protokube.core.objects.actions import DecideRequest
+from protokube.core.objects.joining import joins
 from protokube.core.objects.model import CERTIFICATE, ChannelSource, Manifest, ObjectFacts, ObjectKey
 from protokube.core.pki.model import PKI_DIR
 from protokube.errors import ProviderError, explain
 from protokube.kubeapi.channels import Channels
+from protokube.kubeapi.claims import alive_nodes, claimed
 from protokube.kubeapi.client import MANAGER, KubeApi
 from protokube.kubeapi.http import Credentials, KubeHttp
 from protokube.kubeapi.lease import AddonLease
@@ -90,7 +92,7 @@ class NodeObjects:
         channels: tuple[ChannelSource, ...] = (),
     ) -> None:
         self._lease = AddonLease()
-        self.channels = Channels(root, channels, self._lease)
+        self.channels = Channels(root, channels, self._lease, changed=lambda: self._tell("an addon channel was read"))
         self._root, self._port, self._read, self._wake = root, port, read, wake
         self._changed = Event()
         self._lock = Lock()
@@ -138,6 +140,7 @@ class NodeObjects:
             "tokens": tokens,
             "certified": requests.certified,
             "signer_age": signer_age(self._root, time.time()),
+            **({"claimed": claimed(api), "alive": alive_nodes(api)} if any(map(joins, requests.undecided)) else {}),
         }
 
     def apply(self, manifest: Manifest, owner: str) -> None:
@@ -173,10 +176,10 @@ class NodeObjects:
     def _watch(self, api: KubeApi) -> None:
         try:
             while True:
-                watch_requests(api, self._tell)
+                watch_requests(api, lambda: self._tell("a kubelet asks for a certificate"))
         except ProviderError as error:
             log.debug("%s", error)
 
-    def _tell(self) -> None:
+    def _tell(self, reason: str) -> None:
         self._changed.set()
-        self._wake("a kubelet asks for a certificate")
+        self._wake(reason)

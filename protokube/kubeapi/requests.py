@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from protokube.core.objects.requests import CLIENT, NODE_USER, SERVING, Request,
 from protokube.core.objects.tokens import NAMESPACE, Token, is_id, secret_name, tokens_of
 from protokube.core.objects.wanted import CONTROL_PLANE_ROLES
 from protokube.errors import ProviderError
+from protokube.kubeapi.claims import claim
 from protokube.kubeapi.client import KubeApi, Object
 from protokube.kubeapi.http import KubeError
 
@@ -123,6 +124,8 @@ def decide(api: KubeApi, action: DecideRequest) -> None:
     found = api.get(f"{API}/{action.request}")
     if found is None or found["metadata"]["uid"] != action.uid or _decided(found):
         return
+    if action.claim is not None and not claim(api, action.claim, action.uid, datetime.now(UTC)):
+        return  # another request has just got the name: the next look denies this one
     kind = "Approved" if action.approve else "Denied"
     condition = {"type": kind, "status": "True", "reason": "Protokube", "message": action.reason}
     status = found.get("status") or {}

@@ -39,10 +39,9 @@ Get = Callable[[str], bytes]
 
 def read_manifests(source: ChannelSource, root: str = "/") -> tuple[Manifest, ...]:
     """All objects of a channel. Raises ProviderError with the place of the first fault."""
-    remote = "://" in source.source
-    get = _web(source.source) if remote else _folder(Path(root, source.source.lstrip("/")))
+    get = _web(source.source) if source.remote else _folder(Path(root, source.source.lstrip("/")))
     found: dict[object, Manifest] = {}
-    for name, text in _texts(source, get, Path(root, source.source.lstrip("/")), remote=remote):
+    for name, text in _texts(source, get, Path(root, source.source.lstrip("/"))):
         for one in _documents(f"{source.source}: {name}", text):
             if key_of(one) in found:
                 raise ProviderError(f"{source.source}: {name}: {key_of(one)} stands in the channel twice")
@@ -50,8 +49,8 @@ def read_manifests(source: ChannelSource, root: str = "/") -> tuple[Manifest, ..
     return tuple(found.values())
 
 
-def _texts(source: ChannelSource, get: Get, folder: Path, *, remote: bool) -> Iterator[tuple[str, bytes]]:
-    if not remote and not (folder / _CHANNEL).exists():
+def _texts(source: ChannelSource, get: Get, folder: Path) -> Iterator[tuple[str, bytes]]:
+    if not source.remote and not (folder / _CHANNEL).exists():
         with explain(f"list {folder}"):
             names = sorted(one.name for one in folder.iterdir() if one.name.endswith(".yaml"))
         yield from ((name, get(name)) for name in names)
@@ -67,7 +66,7 @@ def _texts(source: ChannelSource, get: Get, folder: Path, *, remote: bool) -> It
         if ".." in name.split("/") or name.startswith("/") or "://" in name or not name.isprintable():
             raise ProviderError(f"{source.source}: {_CHANNEL}: {name!r} isn't below the channel")
         text = get(name)
-        if (remote or expected is not None) and hashlib.sha256(text).hexdigest() != expected:
+        if (source.remote or expected is not None) and hashlib.sha256(text).hexdigest() != expected:
             raise ProviderError(f"{source.source}: {name}: its sha256 isn't {expected}, as {_CHANNEL} tells")
         yield name, text
 

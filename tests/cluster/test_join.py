@@ -84,7 +84,7 @@ def decide_all(server: ApiServer) -> None:
     try:
         judged = assess(wanted_objects(INPUT), objects.look([one.key for one in wanted_objects(INPUT)]), Reserved())
         for each, verdict in judged.decide:
-            objects.decide(DecideRequest(each.name, each.uid, verdict.approve, verdict.reason))
+            objects.decide(DecideRequest(each.name, each.uid, verdict.approve, verdict.reason, verdict.claim))
     finally:
         objects.close()
 
@@ -193,6 +193,23 @@ def test_a_stolen_token_makes_no_node_that_exists_and_none_of_the_control_plane(
         assert denied(server, name)
     assert certified(server, "twice-1") and certified(server, "back")
     assert "taken" in workers(api) and "master-2" not in workers(api)
+
+
+def test_a_name_that_a_token_got_is_not_given_again_when_its_request_is_forgotten(server: ApiServer) -> None:
+    api = server.admin()
+    ask(server.with_token(TOKEN), "kept-1", request("system:node:kept", "system:nodes"))
+    decide_all(server)
+    assert certified(server, "kept-1")
+    assert api.delete(api.path("certificates.k8s.io/v1", "CertificateSigningRequest", name="kept-1"))
+    ask(server.with_token(TOKEN), "kept-2", request("system:node:kept", "system:nodes"))
+    api.create(
+        "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
+        {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "alive"}},
+    )
+    ask(server.with_token(TOKEN), "alive-1", request("system:node:alive", "system:nodes"))
+    decide_all(server)
+    assert "another request has got a certificate for kept" in denied(server, "kept-2")
+    assert "has the lease" in denied(server, "alive-1")
 
 
 def test_a_request_of_a_token_that_was_deleted_meanwhile_is_denied(server: ApiServer) -> None:

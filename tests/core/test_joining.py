@@ -13,7 +13,13 @@ from protokube.core.objects.model import BOOTSTRAPPERS
 from protokube.core.objects.requests import CLIENT, SERVING, Known, Request, RequestNames, Reserved, Verdict
 from protokube.core.volumes.model import Peer
 
-KNOWN = Known(frozenset({"w1"}), {"anyone": "", "forwtw": "w2", "forwon": "w1", "forapi": "cp"}, frozenset({"w8"}))
+KNOWN = Known(
+    frozenset({"w1"}),
+    {"anyone": "", "forwtw": "w2", "forwon": "w1", "forapi": "cp", "forold": "w6"},
+    frozenset({"w8"}),
+    {"w6": "another", "w5": "u"},
+    frozenset({"w7"}),
+)
 RESERVED = Reserved(names=frozenset({"cp", "api.dev.example.com"}), domains=frozenset({"cluster.local"}))
 USAGES = ("digital signature", "key encipherment", "client auth")
 GOOD = Request(
@@ -40,6 +46,8 @@ def verdict(**changes: Any) -> Verdict:
         {"node": "ip-10-0-0-1.eu-west-1.compute.internal"},
         {"user": "system:bootstrap:forwtw"},
         {"user": "system:bootstrap:forwon", "node": "w1"},
+        {"user": "system:bootstrap:forold", "node": "w6"},
+        {"node": "w5"},
     ],
 )
 def test_a_new_machine_and_the_one_that_a_token_names_get_one(changes: dict[str, Any]) -> None:
@@ -51,6 +59,8 @@ def test_a_new_machine_and_the_one_that_a_token_names_get_one(changes: dict[str,
     [
         ({"node": "w1"}, "token create --for w1"),
         ({"node": "w8"}, "another request"),
+        ({"node": "w6"}, "another request"),
+        ({"node": "w7"}, "has the lease"),
         ({"node": "cp"}, "control plane"),
         ({"user": "system:bootstrap:forapi", "node": "cp"}, "control plane"),
         ({"node": "kubernetes.default.svc"}, "control plane"),

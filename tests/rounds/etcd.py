@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from protokube.core.controlplane.turns import LIFE as API_LIFE
-from protokube.core.etcd.actions import GiveTurnBack, TakeTurn
+from protokube.core.etcd.actions import GiveAnyTurnBack, TakeAnyTurn
 from protokube.core.etcd.model import EtcdPeerMember, LocalMember, ServedEtcd
 from protokube.core.etcd.running import ClusterMember
 from protokube.core.etcd.turns import API_TURN_KEY, LIFE, TURN_KEY
@@ -312,7 +312,7 @@ class EtcdWorld:
         text, taken = self.turns.get(f"{key}/{what}", ("", 0.0))
         return text if self._world.clock() - taken < life else ""
 
-    def set_turn(self, key: str, action: TakeTurn | GiveTurnBack, old: str, new: str) -> None:
+    def set_turn(self, key: str, action: TakeAnyTurn | GiveAnyTurnBack, old: str, new: str) -> None:
         """Write whose turn it is, if it is still as expected."""
         life = API_LIFE if action.key == API_TURN_KEY else LIFE
         if self.turn(key, action.key, life) == old:

@@ -20,7 +20,7 @@ from protokube.core.disks.actions import (
 )
 from protokube.core.disks.model import Blank, Disk, Ext4, NoDisk, VolumeContents
 from protokube.core.dns.model import ChangeKind, OwnedRecord, RecordChange, RecordSet
-from protokube.core.etcd.actions import GiveTurnBack, TakeTurn, TellAuthorities, UpdateMember
+from protokube.core.etcd.actions import GiveAnyTurnBack, TakeAnyTurn, TellAuthorities, UpdateMember
 from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import EtcdPeerMember, HealthQuestion, LocalMember, NotListening, ServedEtcd
 from protokube.core.etcd.running import MemberStatus, PeerAbout
@@ -398,13 +398,13 @@ class OwnEtcd(Port):
             key = "etcd" if action.at.cluster == "main" else f"etcd-{action.at.cluster}"
             self._world.etcd.told.setdefault(f"etcd-cluster-token-{key}", {})[action.at.name] = action.text
 
-    def take_turn(self, action: TakeTurn) -> None:
+    def take_turn(self, action: TakeAnyTurn) -> None:
         self._turn("take-turn", action, action.old, action.text)
 
-    def give_back(self, action: GiveTurnBack) -> None:
+    def give_back(self, action: GiveAnyTurnBack) -> None:
         self._turn("give-back", action, action.text, "")
 
-    def _turn(self, name: str, action: TakeTurn | GiveTurnBack, old: str, new: str) -> None:
+    def _turn(self, name: str, action: TakeAnyTurn | GiveAnyTurnBack, old: str, new: str) -> None:
         at = action.at
         with self._process.effect(name):
             if self._world.etcd.served(self._node, at) is None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from protokube.core.etcd.actions import GiveTurnBack, TakeTurn
+from protokube.core.etcd.actions import GiveAnyTurnBack, TakeAnyTurn
 from protokube.core.etcd.model import LocalMember, ServedEtcd
 from protokube.core.etcd.rolling import NotYet, Turn
 from protokube.core.etcd.turns import API_TURN_KEY, holder, spell_turn
@@ -28,7 +28,7 @@ FRESH = 45.0
 _SUBJECT = "turn of the API servers"
 
 
-class TakeApiTurn(TakeTurn, frozen=True, tag="take-api-turn"):
+class TakeApiTurn(TakeAnyTurn, frozen=True, tag="take-api-turn"):
     """Take the turn to change this node's API server, or take it anew."""
 
     key: ClassVar[str] = API_TURN_KEY
@@ -45,7 +45,7 @@ class TakeApiTurn(TakeTurn, frozen=True, tag="take-api-turn"):
         return f"take the turn of {holder(self.text)} to change its API server"
 
 
-class GiveApiTurnBack(GiveTurnBack, frozen=True, tag="give-api-turn-back"):
+class GiveApiTurnBack(GiveAnyTurnBack, frozen=True, tag="give-api-turn-back"):
     """Give the turn to change an API server back."""
 
     key: ClassVar[str] = API_TURN_KEY

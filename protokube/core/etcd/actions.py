@@ -24,11 +24,11 @@ class EtcdWriter(Protocol):
     def tell(self, action: TellAuthorities) -> None:
         """Write what a member trusts."""
 
-    def take_turn(self, action: TakeTurn) -> None:
-        """Take the turn to restart, unless another member has taken it meanwhile; etcd forgets it after a while."""
+    def take_turn(self, action: TakeAnyTurn) -> None:
+        """Take a turn to restart, unless another member or node has taken it meanwhile; etcd forgets it later."""
 
-    def give_back(self, action: GiveTurnBack) -> None:
-        """Give the turn back, unless it is another one by now."""
+    def give_back(self, action: GiveAnyTurnBack) -> None:
+        """Give a turn back, unless it is another one by now."""
 
 
 class EtcdAction(ActionValue, frozen=True):
@@ -91,21 +91,17 @@ class TellAuthorities(EtcdAction, frozen=True, tag="tell-authorities"):
         port.tell(self)
 
 
-class TakeTurn(EtcdAction, frozen=True, tag="take-turn"):
-    """Take the turn to restart. `old` is the key's value now, empty for none, and `text` the one to write.
+class TakeAnyTurn(EtcdAction, frozen=True):
+    """Take a turn to restart something. `old` is the key's value now, empty for none, and `text` the one to write.
 
     `key` is below `protokube/`; etcd forgets it after `life` seconds. `told_as` is the field of what is served.
     """
 
-    key: ClassVar[str] = TURN_KEY
-    life: ClassVar[int] = LIFE
-    told_as: ClassVar[str] = "turn"
+    key: ClassVar[str]
+    life: ClassVar[int]
+    told_as: ClassVar[str]
     old: str
     text: str
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"take the turn of {self.at.name} to restart"
 
     def predict(self, facts: Served, now: float) -> Served:
         """It is taken."""
@@ -118,16 +114,24 @@ class TakeTurn(EtcdAction, frozen=True, tag="take-turn"):
         port.take_turn(self)
 
 
-class GiveTurnBack(EtcdAction, frozen=True, tag="give-turn-back"):
-    """Give the turn to restart back. `text` is the key's value."""
+class TakeTurn(TakeAnyTurn, frozen=True, tag="take-turn"):
+    """Take the turn of our member to restart."""
 
     key: ClassVar[str] = TURN_KEY
+    life: ClassVar[int] = LIFE
     told_as: ClassVar[str] = "turn"
-    text: str
 
     def describe(self) -> str:
         """One line for people."""
-        return f"give the turn of {self.at.name} to restart back"
+        return f"take the turn of {self.at.name} to restart"
+
+
+class GiveAnyTurnBack(EtcdAction, frozen=True):
+    """Give a turn to restart something back. `text` is the key's value, `key` and `told_as` as where it is taken."""
+
+    key: ClassVar[str]
+    told_as: ClassVar[str]
+    text: str
 
     def predict(self, facts: Served, now: float) -> Served:
         """It is nobody's."""
@@ -138,3 +142,14 @@ class GiveTurnBack(EtcdAction, frozen=True, tag="give-turn-back"):
     def execute(self, port: EtcdWriter) -> None:
         """Give it back."""
         port.give_back(self)
+
+
+class GiveTurnBack(GiveAnyTurnBack, frozen=True, tag="give-turn-back"):
+    """Give the turn of our member to restart back."""
+
+    key: ClassVar[str] = TURN_KEY
+    told_as: ClassVar[str] = "turn"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"give the turn of {self.at.name} to restart back"

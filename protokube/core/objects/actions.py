@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from protokube.core.action import ActionValue, Facet
 from protokube.core.objects.channels import applied, removed
 from protokube.core.objects.model import Lease, Manifest, ObjectFacts, ObjectKey, key_of
+from protokube.core.objects.requests import Claim
 
 
 class ObjectWriter(Protocol):
@@ -127,7 +128,8 @@ class TakeLease(ActionValue, frozen=True, tag="take-lease"):
 
 
 class DecideRequest(ActionValue, frozen=True, tag="decide-request"):
-    """Approve or deny a kubelet's request for a certificate. `uid` tells it from others of the same name."""
+    """Approve or deny a kubelet's request for a certificate. `uid` tells it from others of the same name.
+    `claim`: the node's name, which is kept first."""
 
     port: ClassVar[str] = "objects"
     facts: ClassVar[str] = "objects"
@@ -136,11 +138,17 @@ class DecideRequest(ActionValue, frozen=True, tag="decide-request"):
     uid: str
     approve: bool
     reason: str
+    claim: Claim | None = None
 
     @property
     def subject(self) -> str:
         """The request."""
         return f"request {self.request}"
+
+    @property
+    def lock(self) -> str:
+        """All requests: their names are kept in one object."""
+        return "requests"
 
     def describe(self) -> str:
         """One line for people."""

@@ -73,7 +73,7 @@ def _verdicts(facts: ObjectFacts, reserved: Reserved, findings: Findings) -> Ite
         return
     names = reserved.names | facts.control_plane
     reserved = replace(reserved, addresses=reserved.addresses | facts.reserved, names=names)
-    known = Known(frozenset(facts.nodes), facts.tokens, facts.certified)
+    known = Known(frozenset(facts.nodes), facts.tokens, facts.certified, facts.claimed, facts.alive)
     for request in facts.requests:
         if joins(request):
             verdict: Verdict | None = judge_joining(request, known, reserved)

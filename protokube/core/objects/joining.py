@@ -1,8 +1,9 @@
 """Judges the requests of machines that join: a bootstrap token for a node's first client certificate.
 
 Whoever holds a token sends such a request, and whoever has a node's certificate reads what its pods use. So a token
-makes no node that exists, unless it was made for that very one, and never a control-plane node. The controller
-manager would approve any name: it is allowed to approve a node's own renewals alone.
+makes no node that exists, unless it was made for that very one, and never a control-plane node. Nor does it make one
+that another token has made: its certificate may still be used, whatever became of its Node. The controller manager
+would approve any name: it is allowed to approve a node's own renewals alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from protokube.core.objects.model import BOOTSTRAPPERS
 from protokube.core.objects.requests import (
     CLIENT,
     NODE_USER,
+    Claim,
     Known,
     Request,
     RequestNames,
@@ -46,23 +48,26 @@ def judge(request: Request, known: Known, reserved: Reserved) -> Verdict:
         return Verdict(False, fault)
     if reserved.name(name):
         return Verdict(False, f"{name} is a name of the control plane or of a service, and of no node that joins")
-    return _by_token(request.user.removeprefix(TOKEN_USER), name, known)
+    return _by_token(request, name, known)
 
 
-def _by_token(token: str, name: str, known: Known) -> Verdict:
+def _by_token(request: Request, name: str, known: Known) -> Verdict:
+    token = request.user.removeprefix(TOKEN_USER)
     made_for = known.tokens.get(token)
     if made_for is None:
         return Verdict(False, f"the token {token} was deleted, or has ended")
     if made_for == name:
-        return Verdict(True, f"the token {token} was made for {name}")
+        return Verdict(True, f"the token {token} was made for {name}", Claim(name, again=True))
     if made_for:
         return Verdict(False, f"the token {token} was made for {made_for}, and not for {name}")
     again = f"a machine that comes back needs a token of its own: protokube token create --for {name}"
     if name in known.nodes:
         return Verdict(False, f"there is a node {name} already; {again}")
-    if name in known.certified:
+    if name in known.alive:
+        return Verdict(False, f"a kubelet has the lease of a node {name}; {again}")
+    if name in known.certified or known.claimed.get(name, request.uid) != request.uid:
         return Verdict(False, f"another request has got a certificate for {name}; {again}")
-    return Verdict(True, f"no node is called {name} yet")
+    return Verdict(True, f"no node is called {name} yet", Claim(name))
 
 
 def _names_fault(names: RequestNames, name: str) -> str | None:

@@ -76,6 +76,11 @@ class ChannelSource(Struct, frozen=True):
     source: str
     prune: bool = True
 
+    @property
+    def remote(self) -> bool:
+        """Whether it comes from the web."""
+        return "://" in self.source
+
 
 class Applied(Struct, frozen=True):
     """An object that a channel has applied, and a hash of its manifest; empty where that was only begun. `made`: it
@@ -140,9 +145,9 @@ class ObjectFacts(Struct, frozen=True):
     authorities, in base64. `requests` are kubelets' requests for certificates that nobody has decided, the oldest
     first. Where there are any, `nodes` are the addresses that each node claims, `control_plane` the names of the
     control plane's nodes, and `reserved` the addresses of services and of all API servers. Where machines want to
-    join, `tokens` are those that hold, each with the node that it was made for, and `certified` the names for which
-    tokens have got a certificate. `signer_age`: seconds since this node's authority that signs was exchanged; None
-    where it is the first one. `channels` are the addon channels, and `lease` says who may write them.
+    join, `tokens` are those that hold, each with the node that it was made for; `certified`, `claimed` and `alive`
+    are the names that nodes have (requests.py). `signer_age`: seconds since this node's authority that signs was
+    exchanged; None where it is the first one. `channels` are the addon channels, and `lease` says who may write them.
     """
 
     asked: bool = False
@@ -154,6 +159,8 @@ class ObjectFacts(Struct, frozen=True):
     control_plane: frozenset[str] = frozenset()
     tokens: Mapping[str, str] = {}
     certified: frozenset[str] = frozenset()
+    claimed: Mapping[str, str] = {}
+    alive: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     signer_age: float | None = None
     channels: tuple[ChannelFacts, ...] = ()

@@ -24,5 +24,5 @@ def plan(judged: ObjectsAssessment, out: Plan) -> None:
     if judged.lease is not None:
         out.step(TakeLease(judged.lease), "addons differ, and no other node applies them")
     for request, verdict in judged.decide:
-        action = DecideRequest(request.name, request.uid, verdict.approve, verdict.reason)
+        action = DecideRequest(request.name, request.uid, verdict.approve, verdict.reason, verdict.claim)
         out.step(action, verdict.reason, warning=not verdict.approve)

@@ -56,20 +56,36 @@ class Request(Struct, frozen=True):
     uid: str = ""
 
 
+class Claim(Struct, frozen=True):
+    """The name of a node that a token gets its certificate for, kept for good. `again`: the token was made for this
+    node, and so it doesn't matter who had the name before."""
+
+    node: str
+    again: bool = False
+
+
 class Verdict(Struct, frozen=True):
-    """`approve` or deny a request, and why; None in place of a verdict: it is left until more is known."""
+    """`approve` or deny a request, and why; None in place of a verdict: it is left until more is known.
+
+    `claim`: what the certificate is got for, where it is a node's first one.
+    """
 
     approve: bool
     reason: str
+    claim: Claim | None = None
 
 
 class Known(Struct, frozen=True):
     """What decides about machines that join. `tokens`: the ids of those that hold, each with the node that it was
-    made for, or an empty text. `certified`: the names for which tokens have got a certificate lately."""
+    made for, or an empty text. `certified`: the names for which tokens have got a certificate lately. `claimed`: the
+    names for which tokens ever got one, each with the uid of the request. `alive`: the names whose kubelets have a
+    lease: one goes on renewing it when its Node is deleted."""
 
     nodes: frozenset[str] = frozenset()
     tokens: Mapping[str, str] = {}
     certified: frozenset[str] = frozenset()
+    claimed: Mapping[str, str] = {}
+    alive: frozenset[str] = frozenset()
 
 
 def identity_fault(names: RequestNames, user: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -38,7 +39,7 @@ class Server:
     def get(self, path: str) -> dict[str, Any] | None:
         return self.objects.get(path)
 
-    def list(self, path: str) -> list[dict[str, Any]]:
+    def list(self, path: str) -> Sequence[dict[str, Any]]:
         return [one for place, one in self.objects.items() if place.startswith(f"{path}/")]
 
     def create(self, path: str, manifest: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from protokube.core.component.model import Layer
-from protokube.core.etcd.actions import GiveAnyTurnBack, TakeAnyTurn
+from protokube.core.controlplane.turns import GiveApiTurnBack, TakeApiTurn
 from protokube.core.etcd.health import ClusterView
 from protokube.core.etcd.model import LocalMember, ServedEtcd
 from protokube.core.kubelet.model import KubeletFacts
@@ -139,4 +139,4 @@ class ControlPlaneAssessment(Struct, frozen=True):
     findings: Findings = field(default_factory=Findings)
     units: frozenset[str] = frozenset()
     served: LocalMember | None = None
-    turn: TakeAnyTurn | GiveAnyTurnBack | None = None
+    turn: TakeApiTurn | GiveApiTurnBack | None = None

@@ -70,7 +70,7 @@ class Server:
         self._put(f"{API}/{name}", {"metadata": {"name": name, "uid": uid}})
         return DecideRequest(name, uid, True, "no node is called w1 yet", Claim("w1"))
 
-    def conditions(self, name: str) -> list[str]:
+    def conditions(self, name: str) -> Sequence[str]:
         return [one["type"] for one in self.objects[f"{API}/{name}"].get("status", {}).get("conditions", ())]
 
 

@@ -6,7 +6,9 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import encode
 from msgspec.json import format as indent
 
+from protokube.core.difference import difference
 from protokube.core.dns.actions import ChangeRecords
+from protokube.core.node.actions import WriteFile
 from protokube.core.steps import AcceptedRefusal, InUseElsewhere, UnknownPart
 from protokube.report.account import Account, StepReport
 
@@ -32,6 +34,7 @@ class StepJson(Struct, rename={"number": "pass"}):
     status: str
     records: tuple[RecordJson, ...] | UnsetType = UNSET
     error: str | UnsetType = UNSET
+    difference: tuple[str, ...] | UnsetType = UNSET
 
 
 class WaitingJson(Struct):
@@ -89,6 +92,9 @@ def _step(one: StepReport) -> StepJson:
     records: tuple[RecordJson, ...] | UnsetType = UNSET
     if isinstance(action, ChangeRecords):
         records = tuple(RecordJson(each.name, each.type, each.before, each.values) for each in action.records)
+    lines: tuple[str, ...] | UnsetType = UNSET
+    if isinstance(action, WriteFile) and action.before is not None:
+        lines = tuple(difference(action.before, action.content))
     return StepJson(
         one.number,
         action.kind,
@@ -99,4 +105,5 @@ def _step(one: StepReport) -> StepJson:
         one.status,
         records,
         UNSET if one.error is None else one.error,
+        lines,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from protokube.core.difference import difference
 from protokube.core.dns.actions import ChangeRecords
 from protokube.core.node.actions import WriteFile
 from protokube.report.account import Account, Status, StepReport
@@ -44,15 +45,6 @@ def _lines(report: Account, planned: bool) -> Iterator[str]:
         yield "Not converged."
 
 
-def _difference(before: str, after: str) -> Iterator[str]:
-    """The lines that go and come, each with its line number's neighbourhood left out."""
-    import difflib  # few reports have a difference to show
-
-    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""):
-        if not line.startswith(("---", "+++", "@@")):
-            yield f"{line[0]} {line[1:].strip()}"
-
-
 def _step_lines(one: StepReport) -> Iterator[str]:
     action = one.step.action
     depends = f" [if {one.step.depends}]" if one.step.depends else ""
@@ -67,6 +59,6 @@ def _step_lines(one: StepReport) -> Iterator[str]:
     else:
         yield f"{mark}{action.describe()} — {one.step.reason}{depends}"
         if isinstance(action, WriteFile) and action.before is not None:
-            yield from (f"       {line}" for line in _difference(action.before, action.content))
+            yield from (f"       {line}" for line in difference(action.before, action.content))
     if one.error:
         yield f"       {one.error}"

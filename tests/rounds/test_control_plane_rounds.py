@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -10,6 +11,7 @@ from protokube.core.component.model import Layer
 from protokube.core.controlplane.component import PATIENCE, SETTLED
 from protokube.core.controlplane.names import API_SERVER, COMPONENTS, MANAGER, PROXY, SCHEDULER
 from protokube.core.controlplane.paths import condemned_path, good_path, kubeconfig_path, pod_path
+from protokube.core.difference import difference
 from protokube.core.kubelet.join import CA_PATH
 from protokube.core.kubelet.paths import KUBECONFIG_PATH
 from protokube.core.node.actions import WriteFile
@@ -17,6 +19,7 @@ from protokube.core.node.model import File, Link, UnitState
 from protokube.core.objects.model import ObjectKey
 from protokube.core.settings import NodeConfig
 from protokube.errors import ProviderError
+from protokube.report.json import as_json
 from protokube.report.model import Report
 from tests.rounds.process import Process, node_config
 from tests.rounds.world import Node, World
@@ -336,7 +339,24 @@ def test_a_dry_run_shows_what_changes_in_a_pod() -> None:
     report = Process(world, node, configured({API_SERVER: {"logLevel": 2}})).dry_run()
     [written] = [one.step.action for one in report.steps if one.step.action.subject == pod_path(API_SERVER)]
     assert isinstance(written, WriteFile) and written.before == text(node, pod_path(API_SERVER))
+    told = json.loads(as_json(report))
+    [step] = [one for one in told["steps"] if one["subject"] == pod_path(API_SERVER)]
+    assert step["difference"] == ['+ - "--v=2"']
     assert node.files == before
+
+
+def test_a_dry_run_shows_also_the_change_that_waits() -> None:
+    world = World()
+    node, _ = converged_plane(world)
+    report = Process(world, node, configured({API_SERVER: {"logLevel": 2}, SCHEDULER: {"parallelism": 8}})).dry_run()
+    [told] = [one for one in report.left.hints if one.startswith(f"{SCHEDULER} is to change: ")]
+    assert told.endswith("; + parallelism: 8") and "--config=" in told
+    assert not [one for one in report.left.hints if one.startswith((API_SERVER, MANAGER))]
+    # Its files' own difference is shown when they are written.
+    report = Process(world, node, configured({SCHEDULER: {"parallelism": 8}})).dry_run()
+    written = [one.step.action for one in report.steps if isinstance(one.step.action, WriteFile)]
+    [file] = [one for one in written if one.path.startswith("/etc/kubernetes/kube-scheduler/")]
+    assert file.before is not None and [*difference(file.before, file.content)] == ["+ parallelism: 8"]
 
 
 def test_killed_at_each_of_its_effects_it_ends_in_the_same_place() -> None:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from protokube.core.component.schema import Version, parse_version
 from protokube.core.controlplane.component import Candidate, Situation, judge, withdraw
+from protokube.core.controlplane.foretold import tell_waiting
 from protokube.core.controlplane.model import (
     ComponentVerdict,
     ControlPlaneAssessment,
@@ -142,10 +143,15 @@ class _Plane(Struct, frozen=True):
             files.append(FileWanted(kubeconfig_path(component), config, "", mode=0o600))
         missing = rendered.certificates - self.ready
         one = Candidate(component, text, tuple(files), health_url(rendered), manifest, missing)
-        present = self.situation.text(one.path)
-        if problem := self._step_problem(component, present):
+        if problem := self._step_problem(component, self.situation.text(one.path)):
             self.situation.findings.refuse(component, "control-plane/skew", problem)
             return None
+        verdict = self._step(one, here)
+        tell_waiting(self.situation, one, verdict)
+        return verdict
+
+    def _step(self, one: Candidate, here: str) -> ComponentVerdict | None:
+        component, present = one.component, self.situation.text(one.path)
         waits = tuple(self._too_new(component, present))
         if component == API_SERVER and not self.rollout.may_change(one, self._etcd(), waits):
             # The others go on meanwhile: an API server elsewhere that never comes back must not hold them up.

@@ -175,7 +175,17 @@ def _files(situation: Situation, one: Candidate) -> Iterator[FileWanted]:
         if isinstance(state, File) and state.text == wanted.text and state.mode == wanted.mode:
             continue
         reason = "it is missing" if isinstance(state, Absent) else "it differs from the configuration"
-        yield replace(wanted, reason=reason, before=state.text if isinstance(state, File) else None)
+        before = state.text if isinstance(state, File) else former(situation, one, wanted.path)
+        yield replace(wanted, reason=reason, before=before)
+
+
+def former(situation: Situation, one: Candidate, path: str) -> str | None:
+    """The text of the file that the present pod names in another one's place: only the hash in their names differs."""
+    files, pod = situation.facts.node.files, situation.text(one.path)
+    assert not isinstance(files, Unknown)
+    stem = f"{path.rpartition('-')[0]}-"
+    named = (each for each in sorted(files) if pod is not None and each.startswith(stem) and each in pod)
+    return next(filter(None, map(situation.text, named)), None)
 
 
 def _start(situation: Situation, one: Candidate, wanted: str, gate: Iterator[str]) -> ComponentVerdict:

@@ -180,7 +180,7 @@ def _files(situation: Situation, one: Candidate) -> Iterator[FileWanted]:
 
 
 def former(situation: Situation, one: Candidate, path: str) -> str | None:
-    """The text of the file that the present pod names in another one's place: only the hash in their names differs."""
+    """The text of the file that the present pod names in another one's place; their names differ in the hash."""
     files, pod = situation.facts.node.files, situation.text(one.path)
     assert not isinstance(files, Unknown)
     stem = f"{path.rpartition('-')[0]}-"

@@ -17,7 +17,7 @@ _BEFORE = {
     "/etc/protokube/ca.crt; protokube restarts kubelet there",
     RotationStep.DROP: "let each of them get certificates of the new authority: a token of its own (`protokube token "
     "create --for NAME`) as /etc/protokube/token, then stop kubelet, remove /var/lib/kubelet/kubeconfig and "
-    "/var/lib/kubelet/pki, and start it",
+    "the files in /var/lib/kubelet/pki, and start it",
 }
 _SHOWN = 5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.root
 NAME, ADDRESS = "edge", "10.77.0.12"
 PKI = "/etc/kubernetes/pki"
 IMAGES = {"systemd": "host", "podman": "localhost/tools:1"}
+AWAY = 150.0
+"""Seconds for which the API server is away: far more than the 40 s after which a silent node counts as lost."""
 ETCD = ["/usr/bin/etcd", "--data-dir=/data", "--listen-client-urls=http://127.0.0.1:2379"]
 ETCD += ["--advertise-client-urls=http://127.0.0.1:2379", "--unsafe-no-fsync"]
 
@@ -90,7 +93,7 @@ def cluster(base: Path, provider: str) -> Iterator[Cluster]:
         network = stack.enter_context(Network())
         space = network.node("10.77.0.11/24", gateway="10.77.0.1")
         server = stack.enter_context(ApiServer(base / "api", space))
-        server.start_controller_manager("--node-monitor-grace-period=50s", "--node-monitor-period=1s")
+        server.start_controller_manager()
         server.start_scheduler()
         files = agent_files(server, "https://10.77.0.11:6443", provider) | (PODMAN_FILES if podman else {})
         place = network.node(f"{ADDRESS}/24", gateway="10.77.0.1")
@@ -151,6 +154,8 @@ def test_a_deployment_runs_on_the_agent_s_node(tmp_path: Path, provider: str) ->
         assert "error" in said.lower(), "there is no exec"
 
         server.kubectl("delete", "pod", first, "--wait=false")
+        going = [one["metadata"] for one in made.objects("pods") if one["metadata"]["name"] == first]
+        assert [one["deletionGracePeriodSeconds"] for one in going] in ([2], []), "it has its grace, or has used it"
         made.until(
             "another one has taken its place", lambda: len(made.running()) == 2 and first not in made.running()
         )
@@ -241,6 +246,7 @@ def test_etcd_s_static_pod_is_replaced_while_the_api_server_is_away(tmp_path: Pa
             lambda: (now := [one for one in node.units() if "-etcd-" in one]) and len(now) == 1 and now != old,
         )
         node.until("the agent says that it is away", lambda: "source api: unknown" in node.journal(UNIT))
+        time.sleep(AWAY)
         assert [one for one in node.units() if "-etcd-" not in one] == web, "a Deployment's pod runs on"
         server.pause("kube-apiserver", paused=False)
 

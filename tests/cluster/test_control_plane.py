@@ -15,7 +15,7 @@ from tests.lab.netns import Network
 from tests.lab.trial import FOR_ETCD, both, write_inventory
 from tests.lab.unit_node import UNIT
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kubelet]
 
 DISKS = "/var/lib/disks"
 API = "https://127.0.0.1:6443"

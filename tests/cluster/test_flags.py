@@ -15,7 +15,7 @@ from tests.lab.kube_cluster import LIMIT, KubeCluster
 from tests.lab.kube_node import KubeNode
 from tests.lab.unit_node import UNIT
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kubelet]
 
 
 @pytest.fixture

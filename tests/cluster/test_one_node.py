@@ -12,7 +12,7 @@ from tests.lab.kube_cluster import KubeCluster, is_ready
 from tests.lab.kube_objects import SYSTEM, all_answer, apply, client, pods, server
 from tests.lab.unit_node import UNIT
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kubelet]
 
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 

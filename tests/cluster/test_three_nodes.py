@@ -24,7 +24,7 @@ from tests.lab.kube_objects import all_answer, apply, client, pods, server
 from tests.lab.kube_writer import ApiWriter
 from tests.lab.unit_node import UNIT
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kubelet]
 
 KUBELET_PORT = 10250
 

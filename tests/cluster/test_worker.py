@@ -16,7 +16,7 @@ from tests.lab.netns import Network
 from tests.lab.trial import write_inventory
 from tests.lab.unit_node import UNIT
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kubelet]
 
 CLUSTER_DIR = "/var/lib/cluster"
 SERVING_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-server-current.pem"

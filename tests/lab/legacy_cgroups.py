@@ -9,6 +9,7 @@ What is mounted in the node shows up in it. Its /proc/sys can be written, but fo
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.lab.trial import until
@@ -83,6 +84,13 @@ FILES = {
 """What a node has of it."""
 
 
+_ADVICE = """
+This machine has no cgroup v1 hierarchies {lacking}, on which the kubelet of Kubernetes 1.20.2 runs here.
+Debian 12 has them when it boots with systemd.unified_cgroup_hierarchy=0.
+What needs no kubelet can be run without: make {target} ARGS="-m 'not kubelet'"
+"""
+
+
 def missing() -> list[str]:
     """The hierarchies that this machine doesn't have."""
     return [one for one in CONTROLLERS if not (_TOP / one / "cgroup.procs").exists()]
@@ -99,3 +107,8 @@ def remove(cgroup: str) -> None:
         return not left
 
     until(f"the cgroups {cgroup} are gone", gone)
+
+
+if __name__ == "__main__":
+    if lacking := missing():
+        sys.exit(_ADVICE.format(lacking=", ".join(lacking), target=sys.argv[1]))

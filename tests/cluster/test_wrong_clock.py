@@ -31,6 +31,10 @@ def are_converged(cluster: KubeCluster, *nodes: KubeNode) -> None:
         cluster.until(f"{node.name} is converged", node, partial(converged, node))
 
 
+def all_ready(cluster: KubeCluster, by: KubeNode) -> bool:
+    return len(cluster.ready(by)) == 3
+
+
 def renewed(cluster: KubeCluster, by: KubeNode, name: str) -> str:
     """When a node's kubelet has renewed its lease; empty while nobody tells."""
     lease = ("get", "lease", "-n", "kube-node-lease", name, "-o", "jsonpath={.spec.renewTime}")
@@ -51,7 +55,7 @@ def test_two_masters_serve_while_the_third_lives_in_another_year(cluster: KubeCl
     for node in three:
         node.run("systemctl", "start", "--no-block", UNIT)
     for node in three:
-        cluster.until("all are ready", node, lambda node=node: len(cluster.ready(node)) == 3)
+        cluster.until("all are ready", node, partial(all_ready, cluster, node))
     are_converged(cluster, *three)
 
     with ApiWriter(cluster, *three) as writer:
@@ -75,6 +79,6 @@ def test_two_masters_serve_while_the_third_lives_in_another_year(cluster: KubeCl
             forget_containers(c)
         c.run("systemctl", "start", "--no-block", UNIT)
         cluster.until("c's kubelet is back", c, lambda: renewed(cluster, a, "node-c") not in {"", last})
-        cluster.until("c serves", c, lambda: len(cluster.ready(c)) == 3)
+        cluster.until("c serves", c, partial(all_ready, cluster, c))
         are_converged(cluster, *three)
         writer.check(c)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protokube.config.keys import COMPONENT_KEYS
+from protokube.config.keys import COMPONENT_KEYS, GROUPS, NODES
 from protokube.core.component.model import Layer
 from protokube.core.controlplane.images import KNOWN
 from protokube.core.controlplane.layers import layer_faults
@@ -23,19 +23,24 @@ def read_control_plane(section: Section | None, version: str | None, manifest_di
         return ControlPlaneSettings(version=version, manifest_dir=manifest_dir)
     faults: list[Fault] = []
     own = Section(section.at, section.items, faults)
-    groups = own.get("instanceGroups")
-    named = groups.value if groups is not None and isinstance(groups.value, dict) else {}
     networking, images, layers = _networking(own, faults), _images(own, faults), _layers(own.items, faults)
-    group_layers = {
-        name: _layers(group.value, faults) for name, group in named.items() if isinstance(group.value, dict)
-    }
+    group_layers, node_layers = _named(own, GROUPS, faults), _named(own, NODES, faults)
     faults += [
         Fault(f"{layer.place}.securePort", "is one for all API servers; expected in kubeAPIServer alone")
-        for each in group_layers.values()
+        for each in (*group_layers.values(), *node_layers.values())
         for layer in each.get(API_SERVER, ())
         if "securePort" in layer.values
     ]
-    return ControlPlaneSettings(version, networking, images, layers, group_layers, manifest_dir, tuple(faults))
+    return ControlPlaneSettings(
+        version, networking, images, layers, group_layers, node_layers, manifest_dir, tuple(faults)
+    )
+
+
+def _named(section: Section, key: str, faults: list[Fault]) -> dict[str, dict[str, tuple[Layer, ...]]]:
+    """The layers of instance groups, or of nodes, by their names."""
+    item = section.get(key)
+    named = item.value if item is not None and isinstance(item.value, dict) else {}
+    return {name: _layers(one.value, faults) for name, one in named.items() if isinstance(one.value, dict)}
 
 
 def _layers(items: Mapping[str, Located], faults: list[Fault]) -> dict[str, tuple[Layer, ...]]:

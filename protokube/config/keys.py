@@ -10,11 +10,13 @@ COMPONENT_KEYS = {
     "kubeScheduler": SCHEDULER,
     "kubeProxy": PROXY,
 }
-"""The keys that configure a component, in the file and in an instance group."""
+"""The keys that configure a component: in the file, in an instance group, and for a node."""
 
 ADDONS = "addons"
 CONTROL_PLANE_KEYS = ("networking", "images", *COMPONENT_KEYS)
-KUBELET_KEYS = ("kubernetesVersion", "kubelet", "masterKubelet", "instanceGroups", "nodeLabels")
+GROUPS, NODES = "instanceGroups", "nodes"
+"""The keys of layers for the nodes of a group, and for one node."""
+KUBELET_KEYS = ("kubernetesVersion", "kubelet", "masterKubelet", GROUPS, NODES, "nodeLabels")
 
 FILE_ONLY = (
     *KUBELET_KEYS,

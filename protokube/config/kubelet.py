@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from protokube.config.keys import COMPONENT_KEYS
+from protokube.config.keys import COMPONENT_KEYS, GROUPS, NODES
 from protokube.core.component.model import Layer
 from protokube.core.component.schema import parse_version
 from protokube.core.kubelet.render import layer_faults
@@ -20,7 +20,8 @@ def read_kubelet(section: Section) -> dict[str, Any]:
         "version": _version(own, faults),
         "layers": _layer(own, "kubelet", faults),
         "master_layers": _layer(own, "masterKubelet", faults),
-        "group_layers": _groups(own, faults),
+        "group_layers": _named(own, GROUPS, faults),
+        "node_layers": _named(own, NODES, faults),
         "node_labels": _labels(own),
         "faults": tuple(faults),
     }
@@ -54,12 +55,13 @@ def _layer(section: Section, key: str, faults: list[Fault]) -> tuple[Layer, ...]
     return (layer,)
 
 
-def _groups(section: Section, faults: list[Fault]) -> dict[str, tuple[Layer, ...]]:
-    item = section.get("instanceGroups")
+def _named(section: Section, key: str, faults: list[Fault]) -> dict[str, tuple[Layer, ...]]:
+    """The layers of instance groups, or of nodes, by their names."""
+    item = section.get(key)
     if item is None:
         return {}
     if not isinstance(item.value, dict):
-        faults.append(item.expected("a mapping of instance groups"))
+        faults.append(item.expected("a mapping by name, such as {a: {kubelet: {maxPods: 60}}}"))
         return {}
     return {
         name: _layer(Section.of(group, ("kubelet", *COMPONENT_KEYS), faults), "kubelet", faults)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from protokube.config.backup import backup_settings
 from protokube.config.etcd import etcd_image, etcd_quota, node_clients
-from protokube.config.keys import ADDONS, COMPONENT_KEYS, CONTROL_PLANE_KEYS, KUBELET_KEYS
+from protokube.config.keys import ADDONS, COMPONENT_KEYS, CONTROL_PLANE_KEYS, GROUPS, KUBELET_KEYS, NODES
 from protokube.config.options import Value
 from protokube.config.templates import load_templates
 from protokube.core.controlplane.names import API_PORT
@@ -138,9 +138,11 @@ def _cluster_dns(components: ControlPlaneSettings | None) -> tuple[str, str] | N
 
 
 def _names_components(section: Section) -> bool:
-    groups = section.items.get("instanceGroups")
-    named = groups.value.values() if groups is not None and isinstance(groups.value, dict) else ()
-    inner = (key for group in named if isinstance(group.value, dict) for key in group.value)
+    found = (section.items.get(key) for key in (GROUPS, NODES))
+    named = (
+        one for each in found if each is not None and isinstance(each.value, dict) for one in each.value.values()
+    )
+    inner = (key for one in named if isinstance(one.value, dict) for key in one.value)
     return bool(section.items.keys() & set(CONTROL_PLANE_KEYS)) or any(key in COMPONENT_KEYS for key in inner)
 
 

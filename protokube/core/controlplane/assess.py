@@ -123,8 +123,7 @@ class _Plane(Struct, frozen=True):
         found: dict[str, Rendered] = {}
         findings = self.situation.findings
         for component in COMPONENTS:
-            layers = self.settings.layers.get(component, ())
-            layers += self.settings.group_layers.get(group or "", {}).get(component, ())
+            layers = self.settings.layers_for(component, group, self.node.name)
             outcome = render(component, self.settings, self.node, self.version, layers)
             if isinstance(outcome, Rendered):
                 found[component] = outcome

@@ -41,7 +41,8 @@ class Images(Struct, frozen=True):
 class ControlPlaneSettings(Struct, frozen=True):
     """The operator's settings for the control plane.
 
-    `layers`: component → its layers, the lowest first; `group_layers`: instance group → the same. `version` as in
+    `layers`: component → its layers, the lowest first; `group_layers`: instance group → the same;
+    `node_layers`: a node's name → the same, the highest. `version` as in
     "1.36.2"; None when the installed kubelet tells. `faults` are the settings' faults: with any of them no pod is
     rendered.
     """
@@ -51,8 +52,14 @@ class ControlPlaneSettings(Struct, frozen=True):
     images: Images = Images()
     layers: Mapping[str, tuple[Layer, ...]] = {}
     group_layers: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {}
+    node_layers: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {}
     manifest_dir: str = "/etc/kubernetes/manifests"
     faults: tuple[Fault, ...] = ()
+
+    def layers_for(self, component: str, group: str | None, node: str) -> tuple[Layer, ...]:
+        """A component's layers on a node of an instance group, the lowest first."""
+        own = self.layers.get(component, ()) + self.group_layers.get(group or "", {}).get(component, ())
+        return own + self.node_layers.get(node, {}).get(component, ())
 
 
 class EtcdEndpoint(Struct, frozen=True):

@@ -50,8 +50,7 @@ def assess_worker(
     if not isinstance(facts.node.files.get(KUBECONFIG_PATH), File):
         findings.wait(PROXY, "kubelet has no certificate yet, and it is started with that", external=True)
         return nothing
-    layers = settings.layers.get(PROXY, ())
-    layers += settings.group_layers.get(instance.instance_group or "", {}).get(PROXY, ())
+    layers = settings.layers_for(PROXY, instance.instance_group, instance.name)
     node = NodeOfControlPlane(instance.name, instance.internal, ())
     rendered = render(PROXY, settings, node, version, layers)
     if isinstance(rendered, tuple):

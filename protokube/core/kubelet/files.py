@@ -32,9 +32,10 @@ def kubelet_files(
     version = choose_version(settings.version, binary.version if binary else None)
     if isinstance(version, Fault):
         return (version,)
-    # The lowest first: cluster, control plane, instance group.
+    # The lowest first: cluster, control plane, instance group, node.
     layers = settings.layers + (settings.master_layers if settings.master else ())
     layers += settings.group_layers.get(instance.instance_group or "", ())
+    layers += settings.node_layers.get(instance.name, ())
     given = KubeletInput(
         version=version,
         layers=layers,

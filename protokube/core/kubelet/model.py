@@ -53,7 +53,8 @@ class KubeletSettings(Struct, frozen=True):
     files are nobody's business, and it is started without them. `gate_timeout` is how long it waits for volumes,
     counted from the program's start. `restarts_per_hour` is how often it is restarted within an hour since its files
     changed.
-    `group_layers` are an instance group's. `faults` are the settings' faults: with any of them no file is rendered.
+    `group_layers` are an instance group's, `node_layers` a node's. `faults` are the settings' faults: with any of
+    them no file is rendered.
     With `control_plane` its certificates and its kubeconfig are made here: it talks to an API server of the control
     plane, at `api_port`. `api` is the URL of the API server that a node without a control plane joins.
     `cluster_dns`: the address and the domain of the cluster's DNS, where protokube makes one.
@@ -67,6 +68,7 @@ class KubeletSettings(Struct, frozen=True):
     layers: tuple[Layer, ...] = ()
     master_layers: tuple[Layer, ...] = ()
     group_layers: Mapping[str, tuple[Layer, ...]] = {}
+    node_layers: Mapping[str, tuple[Layer, ...]] = {}
     node_labels: Mapping[str, str] = {}
     manifest_dir: str = "/etc/kubernetes/manifests"
     master: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rounds import model_cloud, model_disks, model_names
+from tests.rounds import model_cloud, model_disks, model_images, model_names
 from tests.rounds.machine import Cloud, Disks
 
 pytestmark = pytest.mark.root
@@ -19,6 +19,7 @@ MODELS = {
     "bind": model_names.bind_differs,
     "route53": model_names.route53_differs,
     "ec2": model_cloud.differs,
+    "images": model_images.differs,
 }
 
 
@@ -37,6 +38,12 @@ def test_a_model_of_disks_that_lies_is_found_out(tmp_path: Path, monkeypatch: py
 def test_a_model_of_a_cloud_that_lies_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cloud, "tag", lambda *_: None)
     assert any("in the model" in model_cloud.differs(seed, tmp_path) for seed in range(6))
+
+
+def test_a_model_of_images_that_lies_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cloud, "tag", lambda *_: None)
+    found = [model_images.differs(seed, _made(tmp_path / str(seed))) for seed in range(3)]
+    assert any("in the model" in one for one in found)
 
 
 def _made(folder: Path) -> Path:

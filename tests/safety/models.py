@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.rounds import model_cloud, model_disks, model_names
+from tests.rounds import model_cloud, model_disks, model_images, model_names
 from tests.safety.claims import Job, Result
 
 _TOGETHER = 10
@@ -18,6 +18,7 @@ _SEQUENCES: dict[str, tuple[Callable[[int, Path], str], int]] = {
     "bind": (model_names.bind_differs, 50),
     "route53": (model_names.route53_differs, 50),
     "ec2": (model_cloud.differs, 50),
+    "images": (model_images.differs, 50),
 }
 """Each model's name, with how many sequences are tried."""
 

@@ -99,16 +99,17 @@ class _Both:
     def steps(self) -> Iterator[Callable[[], str]]:
         """What can happen now."""
         free = [one for one in self.world.volumes.values() if one.holder is None]
-        yield from (self.take, self.take, self.tag, self.killed)
+        yield from (self.take, self.tag, self.killed, self.killed)
         if len(free) == len(self.world.volumes) and self.used == self.world.volumes.keys():
-            yield self.folder_back if self._away else self.folder_away
+            yield from [self.folder_back if self._away else self.folder_away] * 3
         if free and not self._away:
             yield from (self.written, self.lost, self.emptied)
 
     def take(self) -> str:
         """AttachVolume; says when the answers differ."""
         node = self.pick.choice(NODES)
-        volume = self.pick.choice([*self.world.volumes.values()])
+        volumes = [*self.world.volumes.values()]
+        volume = self.pick.choice([one for one in volumes if one.id not in self.used] or volumes)
         if self.world.held(self.world.nodes[node]):  # nobody takes two volumes of one etcd cluster
             return ""
         one, other = _outcome(self.real[node], "attach", volume.id), _outcome(self.model[node], "attach", volume.id)
@@ -129,7 +130,8 @@ class _Both:
 
     def killed(self) -> str:
         """A node starts again before it has mounted anything: what it held is free."""
-        node = self.pick.choice(NODES)
+        holding = [one.holder for one in self.world.volumes.values() if one.holder is not None]
+        node = self.pick.choice(holding or NODES)
         self.real[node].close()
         self.real[node] = self._start(node)
         for volume in self.world.volumes.values():

@@ -93,6 +93,8 @@ def _run(options: Options) -> int:
     account = run.account
     if options.target == "image":
         account = _checked(options, account)
+        if account.converged:
+            _leave_no_cache(options)
     _print(options, account)
     return _code(run, account)
 
@@ -134,6 +136,12 @@ def _checked(options: Options, account: Account) -> Account:
 
     account.left.add(check_image(Path(options.root)))
     return account
+
+
+def _leave_no_cache(options: Options) -> None:
+    from nodeup.targets.image import leave_no_cache
+
+    leave_no_cache(options.root, options.cache)
 
 
 def _list_assets(options: Options, source: Source) -> int:

@@ -34,6 +34,8 @@ def check_image(root: Path) -> Plan:
 def builders_resolver(root: Path) -> str | None:
     """resolv.conf, where it is a copy of the one of the machine that builds the image, as debootstrap makes it."""
     path = root / "etc/resolv.conf"
+    if root.resolve() == Path("/"):
+        return None  # this machine is the image: the file is its own
     try:
         if path.is_symlink() or path.read_bytes() != Path("/etc/resolv.conf").read_bytes():
             return None

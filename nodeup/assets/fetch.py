@@ -19,7 +19,7 @@ from nodeup.assets.web import Response, Trust, get
 from protokube.core.model import MIB
 from protokube.core.node.assets import Asset
 
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,19})-\d+/(\d+|\*)")
 _LOOK_EVERY = 8 * MIB
 
 
@@ -57,7 +57,10 @@ class Fetcher:
         if self._bytes_from(asset, url, part) != asset.sha256:
             part.clear()
             self._progress.failed(asset.name, url, "the parts of two answers don't fit: begin again")
-            self._bytes_from(asset, url, part)
+            digest = self._bytes_from(asset, url, part)
+            if digest != asset.sha256:
+                part.clear()
+                raise MirrorError(_wrong(asset, digest, "the parts of two answers, twice"), HASH)
         part.finish()
         self._progress.fetched(asset.name, part.size)
 
@@ -81,7 +84,7 @@ class Fetcher:
             size = part.size
             part.clear()
             page = ": a web page, perhaps of a login" if "html" in content_type else ""
-            raise MirrorError(f"wrong SHA-256 (expected {asset.sha256}, got {digest}) of {size} bytes{page}", HASH)
+            raise MirrorError(_wrong(asset, digest, f"{size} bytes{page}"), HASH)
         return digest
 
     def _once(self, asset: Asset, url: str, part: Part) -> tuple[str, bool]:
@@ -124,6 +127,10 @@ class Fetcher:
                     looked = part.size
                 part.append(piece)
                 got(len(piece))
+
+
+def _wrong(asset: Asset, digest: str, what: str) -> str:
+    return f"wrong SHA-256 (expected {asset.sha256}, got {digest}) of {what}"
 
 
 def _continues(response: Response, part: Part) -> bool:

@@ -26,6 +26,8 @@ from protokube.together import start
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PIECE = 256 << 10
+_MOST_DIGITS = 19
+"""Of a length in bytes: more than any file has."""
 
 Clock = Callable[[], float]
 
@@ -46,7 +48,10 @@ class Response:
         self.reason = f"{answer.status} {answer.reason}".strip()
         self.headers = answer.headers
         length = answer.headers.get("Content-Length", "")
-        self.length = int(length) if length.isascii() and length.isdigit() and not answer.chunked else None
+        stated = length.isascii() and length.isdigit() and not answer.chunked
+        if stated and len(length) > _MOST_DIGITS:
+            raise MirrorError(f"its Content-Length has {len(length)} digits")
+        self.length = int(length) if stated else None
 
     def pieces(self) -> Iterator[bytes]:
         """The body, piece by piece. Raises CutError when it ends too early."""
@@ -79,7 +84,11 @@ def get(
 
 def _next(url: str, response: Response, seen: list[str], limits: Limits) -> str:
     """Where a redirect leads."""
-    target = urljoin(url, response.headers.get("Location", ""))
+    location = response.headers.get("Location", "")
+    try:
+        target = urljoin(url, location)
+    except ValueError as error:  # half a bracket
+        raise MirrorError(f"is redirected to {shown(location)!r}, which is no URL: {error}") from error
     if not target.startswith(("http://", "https://")) or url_problem(target):
         raise MirrorError(f"is redirected to {shown(target)!r}, which is no URL of a file on the web")
     if target in seen:
@@ -209,6 +218,8 @@ def _naming_failures() -> Iterator[None]:
         raise CutError("the connection ended too early") from error
     except http.client.HTTPException as error:
         raise MirrorError(f"what it answers is not HTTP ({type(error).__name__})") from error
+    except UnicodeError as error:  # getaddrinfo() and TLS encode a name by IDNA, which takes not every one
+        raise MirrorError(f"its name is no host's name: {error}") from error
     except OSError as error:
         raise MirrorError(f"no connection: {error.strerror}") from error
 

@@ -26,7 +26,7 @@ def main(file: str) -> int:
             shown = url.partition("?")[0]  # a query may be a signature
             try:
                 data = download(url)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 print(f"{shown}: {error}", file=sys.stderr)
                 continue
             if (found := hashlib.sha256(data).hexdigest()) == wanted["sha256"]:

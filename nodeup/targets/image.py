@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from nodeup.assets.port import AssetFiles
+from nodeup.assets.port import CACHE, AssetFiles
 from nodeup.facts import TreeReader
 from nodeup.image_check import builders_resolver
 from nodeup.observe import Observer, Readers
@@ -12,6 +13,7 @@ from nodeup.sources import Source
 from protokube.core.node.image import image_wanted
 from protokube.core.node.machine import MachineFacts
 from protokube.core.node.wanted import Wanted
+from protokube.errors import explain
 from protokube.host.files import NodeFiles
 from protokube.ports import Writers
 
@@ -27,3 +29,10 @@ def image_tree(source: Source, root: str, cache: str | None) -> tuple[Observer, 
     files, assets = NodeFiles(root), AssetFiles(root, cache)
     readers = Readers(TreeReader(root, running=False), files, assets, None)
     return Observer(source, readers, more), {"files": files, "assets": assets}
+
+
+def leave_no_cache(root: str, cache: str | None) -> None:
+    """Remove the default cache where it lies in the image, as with `--root /`. A named one is its owner's."""
+    if cache is None and Path(CACHE).is_dir() and Path(CACHE).resolve().is_relative_to(Path(root).resolve()):
+        with explain(CACHE):
+            shutil.rmtree(CACHE)

@@ -48,6 +48,10 @@ LIES = {
     "far": ("asset/unreachable", "redirected more than 5 times"),
     "to-file": ("asset/unreachable", "redirected to 'file:///etc/shadow', which is no URL of a file on the web"),
     "nowhere": ("asset/unreachable", "redirected in a circle"),
+    "other-half": ("asset/hash", r"wrong SHA-256 \(expected [0-9a-f]{64}, got [0-9a-f]{64}\) of the parts of two"),
+    "endless-length": ("asset/unreachable", "its Content-Length has 5000 digits"),
+    "half-bracket": ("asset/unreachable", r"redirected to 'http://\[x', which is no URL"),
+    "empty-label": ("asset/unreachable", "redirected to 'http://a..b/kubelet', which is no URL of a file on the web"),
     "huge": ("asset/space", "1152921504606846976 bytes where .* are free"),
     "garbage": ("asset/unreachable", "what it answers is not HTTP"),
 }

@@ -51,6 +51,8 @@ def test_a_file_url_needs_no_network(tmp_path: Path) -> None:
         ("page", "wrong content (expected sha256 "),
         ("truncated", f"got {len(CONTENT) // 2} bytes with sha256 "),
         ("cut-chunks", "IncompleteRead"),
+        ("half-bracket", "Invalid IPv6 URL"),
+        ("empty-label", "label empty or too long"),
     ],
 )
 def test_a_mirror_that_lies_is_named_and_the_next_one_asked(

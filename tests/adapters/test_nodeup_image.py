@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from nodeup.image_check import check_image
+from nodeup.image_check import builders_resolver, check_image
 from nodeup.rounds import dry_run
-from nodeup.targets.image import image_tree
+from nodeup.targets.image import image_tree, leave_no_cache
 from protokube.core.node.image import IDENTITY, SECRET, TRACES
 from protokube.report.account import Account
 from tests.lab.nodeup_tree import PACKAGES, Killed, Kills, debian, image_run, picture, put, source
@@ -219,6 +220,32 @@ def test_a_copy_of_the_builder_s_resolver_is_found_and_removed(tmp_path: Path) -
     assert check_image(root).converged and not (root / "etc/resolv.conf").exists()
     put(root, "etc/resolv.conf", "nameserver 192.0.2.1\n")
     assert check_image(root).converged
+
+
+def test_the_machine_that_is_the_image_keeps_its_resolver() -> None:
+    assert builders_resolver(Path("/")) is None
+
+
+def test_what_a_boot_makes_again_goes_when_all_is_fetched(tmp_path: Path) -> None:
+    root, content = debian(tmp_path / "root"), b"#!/bin/sh\n"
+    missing = f"assets: [{{path: /usr/bin/x, sha256: {hashlib.sha256(content).hexdigest()}, urls: ['file:///{tmp_path}/x']}}]"
+    given = source(tmp_path, CONFIG + missing)
+    assert not image_run(given, root).account.converged
+    assert (root / "etc/hostname").exists()
+    (tmp_path / "x").write_bytes(content)
+    assert image_run(given, root).account.converged
+    assert not (root / "etc/hostname").exists()
+
+
+def test_the_default_cache_does_not_stay_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "root/var/cache/nodeup"
+    cache.mkdir(parents=True)
+    monkeypatch.setattr("nodeup.targets.image.CACHE", str(cache))
+    leave_no_cache(str(tmp_path / "other"), None)
+    leave_no_cache(str(tmp_path / "root"), str(cache))
+    assert cache.exists()
+    leave_no_cache(str(tmp_path / "root"), None)
+    assert not cache.exists()
 
 
 def test_packages_of_the_lab_are_those_that_nothing_is_missing_with(tmp_path: Path) -> None:

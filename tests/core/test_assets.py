@@ -62,6 +62,9 @@ GOOD = {"path": "/bin/x", "sha256": A, "urls": "['https://a/x']"}
         ({"urls": "['https://a/']"}, "the URL of a file"),
         ({"urls": "['https:///x']"}, "the URL of a file"),
         ({"urls": "['https://a:b/x']"}, "not a URL"),
+        ({"urls": "['https://a..b/x']"}, "'a..b' where a host's name was expected"),
+        ({"urls": f"['https://{'a' * 64}.b/x']"}, "1 to 63 characters"),
+        ({"urls": "['file:///a%00b']"}, "%00, which no file's name has"),
         ({"urls": "['https://a/x y']"}, "write it as %20"),
         ({"urls": '["https://a/x\\r\\nEvil: 1"]'}, "write it as %20"),
         ({"urls": "['file://server/x']"}, "a path on this machine"),
@@ -100,6 +103,15 @@ def test_one_path_has_one_asset(first: str | None, second: str | None, clash: bo
     assert [fault.partition(": ")[2] for fault in faults] == [
         "/bin/x is the path of the asset in line 1 as well"
     ] * clash
+
+
+def test_one_url_has_one_archive() -> None:
+    lines = [
+        f"- {{archive: 'https://a/x?part={part}', sha256: {part * 64}, extract: {{'*': /opt/{part}/}}}}"
+        for part in "ab"
+    ]
+    _, faults = read("\n".join(lines))
+    assert len(faults) == 1 and "that of line 1 has the same" in faults[0]
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,9 @@ def test_what_a_container_can_t_change_is_told_and_doesn_t_stop_it() -> None:
         ("auto", {"hostname": "rack-1-7"}, None),
         ("auto", {"hostname": "rack-1-7", "cloud_hostname": "ip-10-0-0-1"}, "ip-10-0-0-1"),
         ("auto", {"hostname": "Debian", "cloud_hostname": "a b"}, name_of(MACHINE.machine_id)),
+        # NoCloud's metadata without a name: cloud-init says what the kernel says.
+        ("auto", {"hostname": "localhost", "cloud_hostname": "localhost"}, name_of(MACHINE.machine_id)),
+        ("auto", {"hostname": "debian", "cloud_hostname": "Debian"}, name_of(MACHINE.machine_id)),
         ("node-b", {"hostname": "rack-1-7", "cloud_hostname": "ip-10-0-0-1"}, "node-b"),
     ],
 )
@@ -280,6 +283,18 @@ def test_packages_that_are_missing_are_installed_together() -> None:
     machine = replace(MACHINE, packages={"dpkg": "1"}, programs={}, plugins=(), containerd=None)
     found = plan(machine, "packages: [jq]\n")
     assert described(found)[0] == "install containerd, containernetworking-plugins, jq, systemd-timesyncd (apt)"
+
+
+@pytest.mark.parametrize(
+    "listed", ["chrony", "containerd.io", "containernetworking-plugins=1.1.1", "containerd=1.7.2", "kmod:amd64"]
+)
+def test_what_the_operator_lists_is_the_one_package_for_its_need(listed: str) -> None:
+    machine = replace(MACHINE, packages={"dpkg": "1"}, programs={}, plugins=(), containerd=None)
+    found = judged(machine.with_running(modules=frozenset()), f"packages: ['{listed}']\n").packages
+    rivals = {"chrony": "systemd-timesyncd", "containerd.io": "containerd"}
+    plain = listed.partition("=")[0].partition(":")[0]
+    assert listed in found and rivals.get(plain, plain) not in found.keys() - {listed}
+    assert len(found) == 4
 
 
 def test_a_system_without_dpkg_is_told_so() -> None:

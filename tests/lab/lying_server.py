@@ -172,6 +172,23 @@ def _cut_once(to: _Handler) -> None:
         to.ranged(to.lying.content)
 
 
+def _other_half(to: _Handler) -> None:
+    """Every whole answer is cut after a half, and every rest is another file's."""
+    start = to.asked_from()
+    if start is None:
+        _truncated(to)
+    else:
+        to.rest(start, b"z" * len(to.lying.content), "")
+
+
+def _endless_length(to: _Handler) -> None:
+    to.head(200, {"Content-Length": "9" * 5000})
+
+
+def _to(location: str) -> Callable[[_Handler], None]:
+    return lambda to: to.head(302, {"Location": location, "Content-Length": "0"})
+
+
 def _cut_chunks(to: _Handler) -> None:
     """Chunked, and cut inside of a chunk."""
     to.head(200, {"Transfer-Encoding": "chunked"})
@@ -314,6 +331,10 @@ WAYS: dict[str, Callable[[_Handler], None]] = {
     "wrong": _wrong,
     "page": _page,
     "truncated": _truncated,
+    "other-half": _other_half,
+    "endless-length": _endless_length,
+    "half-bracket": _to("http://[x"),
+    "empty-label": _to("http://a..b/kubelet"),
     "cut-once": _cut_once,
     "cut-chunks": _cut_chunks,
     "chunked": _chunked,

@@ -16,6 +16,7 @@ KEYS = ("archive", "arch", "extract", "path", "sha256", "unpackedSha256", "urls"
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _SCHEMES = ("https", "http", "file")
 _NEVER = ("/proc/", "/sys/", "/dev/", "/run/")
+_SHOWN = 100
 _COMPRESSED = (".gz", ".xz", ".tgz", ".txz")
 
 
@@ -27,12 +28,17 @@ def read_assets(items: Sequence[Located], faults: list[Fault]) -> tuple[Asset, .
         if asset is None:
             continue
         for other, there in found:
-            if (
-                asset.path
-                and other.path == asset.path
-                and (None in (asset.arch, other.arch) or asset.arch == other.arch)
-            ):
+            if asset.subject != other.subject or not (None in (asset.arch, other.arch) or asset.arch == other.arch):
+                continue
+            if asset.path:
                 faults.append(item.fault(f"{asset.path} is the path of the asset in line {there.line} as well"))
+            else:
+                faults.append(
+                    item.fault(
+                        f"an archive is known by its URL up to a ? or #, and that of line {there.line} has the same: "
+                        "put what is taken out of one archive into one `extract`, or give another URL first"
+                    )
+                )
         found.append((asset, item))
     return tuple(asset for asset, _ in found)
 
@@ -105,12 +111,21 @@ def url_problem(text: str) -> str | None:
         return f"a URL with the scheme {parts.scheme!r} (expected https, http or file)"
     if parts.username is not None or parts.password is not None:
         return "the URL holds a user or password, which everyone reads who can read the configuration: use a mirror"
+    if "%00" in parts.path:
+        return "the URL holds %00, which no file's name has"
     if parts.scheme == "file":
         if parts.hostname not in (None, "localhost") or not parts.path.startswith("/"):
             return f"{text!r} where a path on this machine was expected, such as file:///media/kubelet"
     elif not parts.hostname or posixpath.basename(parts.path) == "":
         return f"{text!r} where the URL of a file was expected, such as https://dl.k8s.io/v1.36.2/bin/kubelet"
+    elif not _is_host(parts.hostname):
+        return f"{parts.hostname[:_SHOWN]!r} where a host's name was expected: each part of it has 1 to 63 characters"
     return None
+
+
+def _is_host(name: str) -> bool:
+    labels = name.removesuffix(".").split(".")
+    return ":" in name or (len(name) <= 254 and all(0 < len(label) <= 63 for label in labels))
 
 
 def _extract(section: Section) -> tuple[Extract, ...]:

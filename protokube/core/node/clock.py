@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from protokube.core.model import Rejected
 from protokube.core.node.machine import MachineFacts
@@ -32,8 +32,8 @@ OTHERS = ("ntp", "openntpd")
 """Packages that keep time without a unit to wait for."""
 
 
-def time_package(packages: Mapping[str, str]) -> str | None:
-    """The package that keeps the time here; None when none is installed."""
+def time_package(packages: Collection[str]) -> str | None:
+    """The one of these packages that keeps the time; None when none does."""
     return next((name for name in (*SERVICES, *OTHERS) if name in packages), None)
 
 

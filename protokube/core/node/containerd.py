@@ -23,6 +23,11 @@ UPSTREAM_PLUGINS = "/opt/cni/bin"
 DEBIAN_PLUGINS = "/usr/lib/cni"
 PLUGIN_DIRECTORIES = (UPSTREAM_PLUGINS, DEBIAN_PLUGINS)
 
+CONTAINERD_PACKAGES = ("containerd", "containerd.io")
+"""Debian's package and Docker's; they conflict."""
+PLUGIN_PACKAGES = ("containernetworking-plugins", "kubernetes-cni")
+"""Debian's package of CNI plugins, in /usr/lib/cni, and Kubernetes', in /opt/cni/bin."""
+
 PAUSE_IMAGE = "registry.k8s.io/pause:3.10.2"
 """kubeadm's for 1.36. kubelet never removes it, and every pod needs it."""
 

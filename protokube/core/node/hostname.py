@@ -28,8 +28,10 @@ def wanted_hostname(setting: str, machine: MachineFacts) -> tuple[str, str] | No
         return None
     if setting != HOSTNAME_AUTO:
         return setting, "the configuration names the machine"
-    if running.cloud_hostname and _USABLE.fullmatch(running.cloud_hostname):
-        return running.cloud_hostname, "the cloud names the machine"
+    cloud = running.cloud_hostname
+    # Without a `local-hostname` in the metadata cloud-init hands out the name that the kernel has.
+    if cloud and cloud.lower() not in DEFAULTS and _USABLE.fullmatch(cloud):
+        return cloud, "the cloud names the machine"
     own = name_of(machine.machine_id) if machine.machine_id else running.hostname
     if running.hostname.lower() in (*DEFAULTS, own):
         return own, "a default name would be that of every machine of one image"

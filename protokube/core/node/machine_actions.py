@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from protokube.core.action import ActionValue, Facet
 from protokube.core.node.actions import FileAction, FileFacts, FileWriter, MakeLink, Unlink
+from protokube.core.node.containerd import CONTAINERD_PACKAGES
 from protokube.core.node.kernel import SYSCTLS, module_of
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts, TreeFacts
 from protokube.core.node.model import Absent, Link
@@ -71,7 +72,7 @@ class InstallPackages(MachineAction, frozen=True, tag="install-package"):
     def predict(self, facts: MachineFacts, now: float) -> MachineFacts:
         """They are installed, in a version that only the installation tells."""
         new = {name.partition("=")[0].partition(":")[0]: AFTER_INSTALLATION for name in self.names}
-        containerd = facts.containerd or (AFTER_INSTALLATION if {"containerd", "containerd.io"} & set(new) else None)
+        containerd = facts.containerd or (AFTER_INSTALLATION if set(CONTAINERD_PACKAGES) & set(new) else None)
         return replace(facts, packages={**facts.packages, **new}, containerd=containerd, interrupted=False)
 
     def execute(self, port: MachineWriter) -> None:

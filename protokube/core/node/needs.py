@@ -45,14 +45,21 @@ def needs(wanted: Wanted, facts: NodeupFacts, failed: frozenset[str] = frozenset
     out = Plan(failed=failed)
     out.add(wanted.findings)
     _packages(wanted, facts.machine, out)
+    fetching = False
     for asset in wanted.assets:
         if (action := next_action(asset, facts.assets.state(asset))) is not None:
             out.step(action, "the configuration lists it")
+            fetching = True
     files = facts.node.files
     if isinstance(files, Unknown):
         out.not_known("files", files.reason)
         return out
     _tree(wanted, files, out, image=facts.machine.running is None)
+    if not fetching:
+        # Last, since Packer's machine is the image: downloads that fail leave it as it can be reached.
+        for path, reason in wanted.removed.items():
+            if isinstance(files[path], File):
+                out.step(RemoveFile(path), reason)
     if facts.machine.running is not None:
         _running(wanted, facts.machine.running, out)
         _manager(wanted, facts, files, out)
@@ -90,9 +97,6 @@ def _tree(wanted: Wanted, files: Files, out: Plan, *, image: bool) -> None:
     for link in wanted.links:
         if not _leads_to(files[link.path], link.target):
             out.step(MakeLink(link.path, target=link.target), link.reason)
-    for path, reason in wanted.removed.items():
-        if isinstance(files[path], File):
-            out.step(RemoveFile(path), reason)
     written = {file.path for file in wanted.files}
     for unit in wanted.enabled:
         if _is_mask(files[f"{FOLDER}/{unit.unit}"]):

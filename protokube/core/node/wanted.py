@@ -13,7 +13,13 @@ from msgspec import Struct, field
 from protokube.core.model import Rejected
 from protokube.core.node import clock, hostname, kernel, unit_files
 from protokube.core.node.assets import Asset, for_machine
-from protokube.core.node.containerd import CONFIG, containerd_files, plugin_directories
+from protokube.core.node.containerd import (
+    CONFIG,
+    CONTAINERD_PACKAGES,
+    PLUGIN_PACKAGES,
+    containerd_files,
+    plugin_directories,
+)
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts
 from protokube.core.node.model import AGENT_UNIT
 from protokube.core.node.settings import ExtraUnit, NodeupSettings
@@ -143,10 +149,12 @@ def _kernel(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> Non
 
 
 def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping[str, str], out: Wanted) -> None:
-    if "containerd" not in programs and machine.containerd is None:
+    # What the operator lists may be another package for the same need: apt would refuse both, and so all others too.
+    listed = {name.partition("=")[0].partition(":")[0] for name in settings.packages}
+    if "containerd" not in programs and machine.containerd is None and not listed & set(CONTAINERD_PACKAGES):
         out.packages["containerd"] = "the runtime that kubelet starts containers with"
     extracted = [one.target for asset in out.assets for one in asset.extract]
-    plugins = bool(machine.plugins) or "containernetworking-plugins" in machine.packages
+    plugins = bool(machine.plugins) or bool({*machine.packages, *listed} & set(PLUGIN_PACKAGES))
     if not plugins and not any("cni" in target for target in extracted):
         out.packages["containernetworking-plugins"] = "containerd connects pods with them"
     running = machine.running
@@ -154,10 +162,10 @@ def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping
         running is not None
         and running.can_load
         and out.modules.keys() - running.modules
-        and KMOD not in machine.packages
+        and KMOD not in {*machine.packages, *listed}
     ):
         out.packages[KMOD] = "it loads kernel modules"
-    if clock.time_package(machine.packages) is None:
+    if clock.time_package({*machine.packages, *listed}) is None:
         out.packages["systemd-timesyncd"] = "nothing here keeps the clock, and certificates need it"
     for name in settings.packages:
         plain, _, version = name.partition("=")

@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from protokube.core.controlplane.turns import GiveApiTurnBack, TakeApiTurn
+from protokube.core.etcd.actions import GiveTurnBack, TakeTurn
+from protokube.core.etcd.model import LocalMember
 from protokube.core.etcd.running import NOSPACE, Alarm, ClusterMember
 from protokube.errors import EtcdRefusedError, OutcomeUnknownError, ProviderError
 from protokube.etcdclient.client import EtcdClient
+from protokube.etcdclient.own import OwnMembers
 from protokube.etcdclient.transport import Server
 from protokube.etcdcommand.look import take_back_alarms
 from tests.lab.etcd_process import Etcd, answering, free_port, http
@@ -232,5 +236,24 @@ def test_a_key_that_one_member_has_is_given_to_nobody_else_and_is_forgotten_by_i
         assert asked.values("protokube/") == {}
         assert asked.replace(key, "", "etcd-b 9", 2)
         until("etcd forgets it", lambda: asked.values("protokube/") == {}, 120.0)
+    finally:
+        member.close()
+
+
+def test_members_and_api_servers_take_turns_by_keys_of_their_own(tmp_path: Path) -> None:
+    member = Etcd(tmp_path)
+    try:
+        own, at = OwnMembers(tmp_path), LocalMember("main", "etcd-a", member.client, 0)
+        own.take_turn(TakeApiTurn(at, "", "n1 1"))
+        own.take_turn(TakeTurn(at, "", "etcd-a 2"))
+        assert (own.served(at).turn, own.served(at).api_turn) == ("etcd-a 2", "n1 1")
+        own.take_turn(TakeApiTurn(at, "", "n2 3"))  # another node was faster
+        own.give_back(GiveApiTurnBack(at, "n2 3"))
+        assert own.served(at).api_turn == "n1 1"
+        own.take_turn(TakeApiTurn(at, "n1 1", "n1 60"))
+        own.give_back(GiveTurnBack(at, "etcd-a 2"))
+        assert (own.served(at).turn, own.served(at).api_turn) == ("", "n1 60")
+        own.give_back(GiveApiTurnBack(at, "n1 60"))
+        assert own.served(at).api_turn == ""
     finally:
         member.close()

@@ -14,7 +14,7 @@ import pytest
 
 from protokube.core.pki.document import StoredAuthority
 from protokube.core.pki.model import CertificateWanted
-from protokube.errors import ProviderError
+from protokube.errors import NotListeningError
 from protokube.host.health import ask
 from protokube.pki.x509 import issue, make_authority
 
@@ -69,5 +69,5 @@ def test_health_is_asked_over_http_and_https(context: ssl.SSLContext) -> None:
 def test_no_answer_is_an_error_that_names_the_endpoint() -> None:
     with serving() as url:
         pass
-    with pytest.raises(ProviderError, match=f"GET {url}/livez: .*refused"):
+    with pytest.raises(NotListeningError, match=f"GET {url}/livez: .*refused"):
         ask(f"{url}/livez")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from protokube.core.controlplane.skew import told_version
 from protokube.core.objects.actions import DecideRequest
 from protokube.core.objects.assess import assess
 from protokube.core.objects.coredns import ClusterDns
@@ -28,7 +29,7 @@ from protokube.core.objects.wanted import ObjectsInput, wanted_objects
 from protokube.core.pki.model import PKI_DIR
 from protokube.kubeapi.client import KubeApi
 from protokube.kubeapi.http import KubeError
-from protokube.kubeapi.node import NodeObjects
+from protokube.kubeapi.node import NodeObjects, ask_version
 from protokube.kubeapi.requests import decide, watch_requests, workers
 from protokube.pki.x509 import read_request
 from tests.lab.api_server import ApiServer
@@ -129,6 +130,14 @@ def certified(server: ApiServer, name: str) -> str:
 
 def test_all_objects_stand_after_one_pass_and_nothing_is_left_to_do(server: ApiServer) -> None:
     assert assess(wanted_objects(INPUT), look(server.admin()), Reserved()).apply == ()
+
+
+def test_an_api_server_tells_its_version_to_a_control_plane_node(server: ApiServer) -> None:
+    folder = server.base / "asking" / PKI_DIR.lstrip("/")
+    folder.mkdir(parents=True)
+    (folder / CERTIFICATE).symlink_to(server.base / "admin")
+    answer = ask_version(str(server.base / "asking"), f"https://{server.address}:6443/version")
+    assert told_version(answer) == (1, 20, 2), answer
 
 
 def test_another_owners_fields_and_unknown_ones_are_kept(server: ApiServer) -> None:

@@ -49,7 +49,7 @@ class Rollout(Struct):
         if self._restarts(one):
             # All is asked at once: what is asked one after the other would never be known in one reconcile.
             others, shut = tuple(self._ill_others(one)), tuple(closed)
-            waits = waits or (() if one.missing or shut else others or tuple(self._take_turn(one)))
+            waits = waits or others or (() if one.missing or shut else tuple(self._take_turn(one)))
         if waits:
             self.situation.findings.wait(one.component, f"it isn't changed: {'; '.join(waits)}", external=True)
         return not waits and self.turn is None

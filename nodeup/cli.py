@@ -92,7 +92,7 @@ def _run(options: Options) -> int:
             run = converge(observer, writers)
     account = run.account
     if options.target == "image":
-        account = _checked(options, account)
+        account = _checked(options, account, source)
         if account.converged:
             _leave_no_cache(options)
     _print(options, account)
@@ -130,11 +130,11 @@ def _code(run: Run, account: Account) -> int:
     return NOT_NOW if later else NOT_CONVERGED
 
 
-def _checked(options: Options, account: Account) -> Account:
+def _checked(options: Options, account: Account, source: Source) -> Account:
     """The account of an image, with what the check finds in it."""
     from nodeup.image_check import check_image
 
-    account.left.add(check_image(Path(options.root)))
+    account.left.add(check_image(Path(options.root), [file.path for file in source.settings.files]))
     return account
 
 

@@ -17,6 +17,7 @@ from protokube.core.node.containerd import HEAD, MIRRORS, PLUGIN_DIRECTORIES
 from protokube.core.node.machine import MachineFacts, OsRelease, Running
 from protokube.core.node.unit_files import PACKAGED
 from protokube.host.kubelet import swap_of
+from protokube.host.walk import real_path
 from protokube.kernel.clock import clock_in_sync
 
 PROGRAMS = ("protokube", "nodeup", "kubelet", "virtual-kubelet", "containerd")
@@ -32,7 +33,7 @@ class TreeReader:
     are read as well."""
 
     def __init__(self, root: str, *, running: bool) -> None:
-        self._root = Path(root)
+        self._root = os.path.realpath(root)
         self._running = running
         self._asked: tuple[tuple[int, int, int], str] | None = None
 
@@ -56,7 +57,8 @@ class TreeReader:
         )
 
     def _at(self, path: str) -> Path:
-        return self._root / path.lstrip("/")
+        """Where a path of the tree lies. No link of a tree leads to a file of the machine that builds it."""
+        return real_path(self._root, path)
 
     def _text(self, path: str) -> str:
         """A file's text; empty where there is none."""
@@ -72,11 +74,16 @@ class TreeReader:
         return next((path for place in PACKAGED if self._at(path := f"{place}/{unit}").is_file()), None)
 
     def _containerd(self, program: str | None, packages: Mapping[str, str]) -> str | None:
-        """The version of the containerd that runs: its package's, else what the program says."""
+        """The version of the containerd that runs: its package's, else what the program says.
+
+        A tree's program may be for another machine, and is never run.
+        """
         if program is None:
             return None
         if program.startswith("/usr/bin/") and (known := packages.get("containerd") or packages.get("containerd.io")):
             return known
+        if not self._running:
+            return "unknown: no package brought it"
         info = self._at(program).stat()
         key = info.st_ino, info.st_mtime_ns, info.st_size
         if self._asked is None or self._asked[0] != key:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from protokube.core.node.image import IDENTITY, SEARCHED, SECRET, TRACES, Trace, secret_in
+from protokube.core.model import MIB
+from protokube.core.node.image import IDENTITY, SEARCHED, SECRET, TOKEN_SEARCHED, TRACES, Trace, secret_in
 from protokube.core.steps import Plan
 
 MOST = 1 << 16
-"""Bytes: larger files than this hold no key."""
+"""Bytes: larger files than this hold no key, but for those of our own configuration."""
+MOST_OF_OURS = 2 * MIB
+"""Bytes: more than a configuration may have."""
 
 
-def check_image(root: Path) -> Plan:
-    """Every trace of a machine and every secret in the tree, as refusals. No link is followed."""
+def check_image(root: Path, written: Sequence[str] = ()) -> Plan:
+    """Every trace of a machine and every secret in the tree, as refusals. No link is followed.
+
+    `written` are the files that the configuration lists, absolute: they are searched wherever they lie.
+    """
     out = Plan()
     for trace in TRACES:
         for path in sorted(root.glob(trace.pattern)):
@@ -22,7 +28,7 @@ def check_image(root: Path) -> Plan:
                 where = f"/{path.relative_to(root)}"
                 out.refuse(where, trace.rule, f"{trace.what} is in the image; {trace.remedy}")
     refused = {refusal.subject for refusal in out.refusals}
-    for path in _files(root):
+    for path in dict.fromkeys([*_files(root), *_listed(root, written)]):
         where = f"/{path.relative_to(root)}"
         if where not in refused and (what := secret_in(where[1:], path.read_bytes())) is not None:
             out.refuse(where, SECRET, f"{what} is in the image; every machine of it would hold the same: remove it")
@@ -65,5 +71,17 @@ def _files(root: Path) -> Iterator[Path]:
         for folder, _, names in os.walk(root / place):
             for name in names:
                 path = Path(folder, name)
-                if path.is_file() and not path.is_symlink() and path.stat().st_size <= MOST:
+                ours = str(path.relative_to(root)).startswith(tuple(f"{folder}/" for folder in TOKEN_SEARCHED))
+                if _is_small(path, MOST_OF_OURS if ours else MOST):
                     yield path
+
+
+def _listed(root: Path, written: Sequence[str]) -> Iterator[Path]:
+    for one in written:
+        path = root / one.lstrip("/")
+        if _is_small(path, MOST_OF_OURS) and not _behind_a_link(path, root):
+            yield path
+
+
+def _is_small(path: Path, most: int) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size <= most

@@ -16,7 +16,7 @@ from typing import IO
 from nodeup.assets import archive, notes
 from nodeup.assets.cache import Cache
 from nodeup.assets.errors import ARCHIVE, HASH, AssetError, installing
-from nodeup.assets.notes import FileNote
+from nodeup.assets.notes import FileNote, Notes
 from nodeup.assets.place import Place, Readable, pieces_of, place
 from nodeup.assets.state import AssetReader, wanted_files
 from protokube.core.node.actions import WriteFile
@@ -38,8 +38,11 @@ class Installer:
         self._noting = threading.Lock()
         """Assets are installed side by side, and noted one after the other."""
 
-    def install(self, asset: Asset) -> None:
-        """Put an asset's files in their places: all of them or, when one can't be written, none."""
+    def install(self, asset: Asset, beside: Sequence[Asset] = ()) -> None:
+        """Put an asset's files in their places: all of them or, when one can't be written, none.
+
+        An archive is refused whose file is another one in an archive of `beside`: they would undo each other.
+        """
         known = notes.load(self._root)
         state = self._reader.state(asset, known)
         if state.installed:
@@ -47,8 +50,8 @@ class Installer:
         elif asset.path:
             files = {asset.path: (self._install_file(asset, asset.path), MODE)}
         else:
-            files = self._install_archive(asset)
-        self._note(asset, files)
+            files = self._install_archive(asset, beside)
+        self._note(asset, files, beside)
 
     # --- installing ----------------------------------------------------------------------------
 
@@ -67,7 +70,7 @@ class Installer:
                 here.commit()
         return found
 
-    def _install_archive(self, asset: Asset) -> dict[str, tuple[str, int]]:
+    def _install_archive(self, asset: Asset, beside: Sequence[Asset]) -> dict[str, tuple[str, int]]:
         """Put an archive's files in their places: path → SHA-256 and mode."""
         with self._cached(asset), archive.opened(asset, self._cache.path(asset.sha256)) as tar, ExitStack() as stack:
             members = archive.members(asset, tar)
@@ -84,6 +87,7 @@ class Installer:
                     found[one.target] = (same or here.stage(pieces_of(archive.content(tar, one)), one.mode), one.mode)
                     if not same:
                         staged.append(here)
+                _no_clash(asset, {path: one[0] for path, one in found.items()}, notes.load(self._root), beside)
                 for here in staged:
                     here.commit()
             return found
@@ -107,7 +111,7 @@ class Installer:
 
     # --- noting --------------------------------------------------------------------------------
 
-    def _note(self, asset: Asset, files: Mapping[str, tuple[str, int]]) -> None:
+    def _note(self, asset: Asset, files: Mapping[str, tuple[str, int]], beside: Sequence[Asset]) -> None:
         """Set the modes, and write down what stands there now."""
         found: dict[str, FileNote] = {}
         for path, (sha256, mode) in files.items():
@@ -118,8 +122,25 @@ class Installer:
                 if info is not None:
                     found[path] = FileNote.of(info, sha256, mode)
         with self._noting:
-            content = notes.encode(notes.load(self._root).with_files(asset, found))
+            known = notes.load(self._root)
+            _no_clash(asset, notes.hashes_of(found), known, beside)  # another one may have come in the meantime
+            content = notes.encode(known.with_files(asset, found))
             NodeFiles(self._root).write(WriteFile(f"/{notes.PLACE}", content=content))
+
+
+def _no_clash(asset: Asset, hashes: Mapping[str, str], known: Notes, beside: Sequence[Asset]) -> None:
+    """Refuse to replace a file of another archive that is wanted as well."""
+    if asset.path:
+        return
+    for other in beside:
+        if other.path or notes.archive_key(other) == notes.archive_key(asset):
+            continue
+        if shared := known.changed(known.archives.get(notes.archive_key(other), ()), hashes):
+            raise AssetError(
+                ARCHIVE,
+                f"{asset.subject}: {shared[0]} is a file of {other.subject} as well, with another content; "
+                "give it a pattern and a path of its own",
+            )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -44,12 +44,24 @@ class Notes(msgspec.Struct, frozen=True):
     archives: Mapping[str, tuple[str, ...]] = {}
 
     def with_files(self, asset: Asset, notes: Mapping[str, FileNote]) -> Notes:
-        """The notes with an asset's files. Those of an archive that was replaced are dropped."""
+        """The notes with an asset's files. Those of an archive whose files were replaced are dropped."""
         archives = self.archives
         if not asset.path:
-            others = {key: paths for key, paths in archives.items() if not set(paths) & set(notes)}
+            others = {key: paths for key, paths in archives.items() if not self.changed(paths, hashes_of(notes))}
             archives = {**others, archive_key(asset): tuple(sorted(notes))}
         return Notes({**self.files, **notes}, archives)
+
+    def changed(self, paths: Iterable[str], hashes: Mapping[str, str]) -> list[str]:
+        """Those of these paths that get another content by these hashes."""
+        files = self.files
+        return [
+            path for path in paths if path in hashes and (path not in files or files[path].sha256 != hashes[path])
+        ]
+
+
+def hashes_of(files: Mapping[str, FileNote]) -> dict[str, str]:
+    """The SHA-256 of each file."""
+    return {path: note.sha256 for path, note in files.items()}
 
 
 def archive_key(asset: Asset) -> str:

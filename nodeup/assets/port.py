@@ -43,9 +43,12 @@ class AssetFiles:
         self._progress = progress or Chosen(sys.stderr)
         self._cache = Cache(cache or CACHE, self._limits)
         self._reader = AssetReader(root, self._cache)
+        self._beside: tuple[Asset, ...] = ()
+        """The assets that were last looked at: all that are wanted together."""
 
     def states(self, assets: Sequence[Asset]) -> Mapping[str, AssetState]:
         """How assets stand, by their subjects. A file that is noted isn't read."""
+        self._beside = tuple(assets)
         return self._reader.states(assets)
 
     def fetch(self, asset: Asset) -> None:
@@ -54,7 +57,7 @@ class AssetFiles:
 
     def install(self, asset: Asset) -> None:
         """Put an asset's files in their places: all of them or, when one can't be written, none."""
-        self._installer.install(asset)
+        self._installer.install(asset, self._beside)
 
     @cached_property
     def _fetcher(self) -> Fetcher:

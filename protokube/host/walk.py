@@ -13,6 +13,9 @@ from pathlib import Path
 from protokube.core.node.model import OnVolume
 from protokube.errors import ProviderError
 
+_MOST_LINKS = 40
+"""As the kernel follows (path_resolution(7))."""
+_NOWHERE = Path("/dev/null/nowhere")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -29,21 +32,115 @@ def parts_of(path: str) -> list[str]:
 
 
 def open_plain(root: str, parts: Sequence[str], *, make: bool) -> int:
-    """Open a directory below the root, following links as any program would, as long as it ends below the root.
+    """Open a directory below the root. Links are followed as a program would whose root it is: none leads out of it.
 
     With `make` the missing directories are made (0755); without it FileNotFoundError says that one is missing.
     """
     if make:
         Path(root).mkdir(mode=0o755, parents=True, exist_ok=True)
+    if root != "/":
+        return _open_inside(root, parts, make=make)
     folder = os.open(root, _DIRECTORY)
     place = ""
     for part in parts:
         place = f"{place}/{part}"
         folder = _step(folder, part, place, follow=True, make=make)
-    if root != "/" and not f"{Path(f'/proc/self/fd/{folder}').readlink()}/".startswith(f"{root}/"):
-        os.close(folder)
-        raise BlockedError(f"{place} leads out of {root} by a symbolic link: replace the link by a directory")
     return folder
+
+
+def _open_inside(root: str, parts: Sequence[str], *, make: bool) -> int:
+    """What openat2(2) calls RESOLVE_IN_ROOT, which Python can't ask for; and missing directories are made."""
+    opened = [os.open(root, _DIRECTORY)]  # from the root to here, so that `..` ends at the root
+    names: list[str] = []  # of `opened`, for messages
+    todo = [(part, "") for part in reversed(parts)]
+    links = 0
+    try:
+        while todo:
+            part, link = todo.pop()
+            if part == "..":
+                if len(opened) > 1:
+                    os.close(opened.pop())
+                    names.pop()
+                continue
+            place = "/".join(["", *names, part])
+            target = _link_target(opened[-1], part)
+            if target is None:
+                opened.append(_one_down(opened[-1], part, link or place, behind=bool(link), make=make))
+                names.append(part)
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise BlockedError(f"{place} is a symbolic link that leads in a circle: remove it")
+            if target.startswith("/"):
+                while len(opened) > 1:
+                    os.close(opened.pop())
+                names.clear()
+            said = f"{place} is a symbolic link to {target}"
+            todo += [(one, said) for one in reversed(target.split("/")) if one not in ("", ".")]
+        return opened.pop()
+    finally:
+        for folder in opened:
+            os.close(folder)
+
+
+def _link_target(folder: int, name: str) -> str | None:
+    """Where a link leads; None when the name is no link, or absent."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None
+
+
+def _one_down(folder: int, part: str, place: str, *, behind: bool, make: bool) -> int:
+    """Open a directory in an open one. `behind` a link, which `place` then tells, nothing is made."""
+    try:
+        try:
+            return os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        except FileNotFoundError:
+            if not make:
+                raise
+            if behind:
+                raise BlockedError(f"{place}, where no directory is: make one there, or remove the link") from None
+        make_directory(folder, part)
+        return os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        if behind:
+            raise BlockedError(f"{place}, where no directory is: make one there, or remove the link") from error
+        raise BlockedError(f"{place} is not a directory: move it away") from error
+
+
+def real_path(root: str, path: str) -> Path:
+    """The path by which this machine reaches a path below a root, every link resolved as inside of that root.
+
+    Where nothing stands, the path is one at which nothing ever does.
+    """
+    if root == "/":
+        return Path(path)
+    todo = path
+    for _ in range(_MOST_LINKS):
+        parts = [part for part in todo.split("/") if part not in ("", ".")]
+        if not parts:
+            return Path(root)
+        try:
+            folder = open_plain(root, parts[:-1], make=False)
+        except (OSError, BlockedError):
+            return _NOWHERE
+        try:
+            here = Path(f"/proc/self/fd/{folder}").readlink()
+            target = _link_target(folder, parts[-1]) if parts[-1] != ".." else ".."
+        finally:
+            os.close(folder)
+        if target is None:
+            return here / parts[-1]
+        inside = str(here)[len(root) :]
+        todo = target if target.startswith("/") else f"{inside}/{target}"
+    return _NOWHERE
 
 
 def open_volume(root: str, volume: OnVolume, path: str, *, make: bool) -> int:

@@ -108,6 +108,28 @@ def test_without_its_notes_nothing_is_written_that_is_right(
     assert again.converge(asset) == []
 
 
+def test_two_archives_with_another_file_for_one_path_are_refused(machine: Machine) -> None:
+    packed = tar(("tool", b"x"), ("README.md", b"another"))
+    urls, sha256 = served(machine, "tool.tgz", packed)
+    tool, plugins = Asset(urls, sha256, extract=(Extract("*", f"{BIN}/"),)), cni(machine)
+    assert machine.converge(plugins) == ["fetch-asset", "install-asset"]
+    machine.files.fetch(tool)
+    machine.files.states([plugins, tool])
+    with pytest.raises(AssetError) as caught:
+        machine.files.install(tool)
+    assert caught.value.rule == "asset/archive"
+    assert f"{tool.subject}: {BIN}/README.md is a file of {plugins.subject} as well" in str(caught.value)
+    assert machine.path(f"{BIN}/README.md").read_bytes() == b"read me" and machine.converge(plugins) == []
+
+
+def test_two_archives_may_have_the_same_file(machine: Machine) -> None:
+    urls, sha256 = served(machine, "tool.tgz", tar(("tool", b"x"), ("README.md", b"read me")))
+    tool, plugins = Asset(urls, sha256, extract=(Extract("*", f"{BIN}/"),)), cni(machine)
+    for asset in (plugins, tool):
+        machine.converge(asset)
+    assert all(state.done for state in machine.files.states([plugins, tool]).values())
+
+
 def test_a_changed_file_is_replaced_and_its_siblings_stay(machine: Machine) -> None:
     asset = cni(machine)
     machine.converge(asset)
@@ -257,7 +279,7 @@ def test_a_link_out_of_the_root_is_not_followed(machine: Machine, tmp_path: Path
     (tmp_path / "outside").mkdir()
     machine.path("/usr/local").mkdir(parents=True)
     machine.path("/usr/local/bin").symlink_to(tmp_path / "outside")
-    assert "leads out of" in str(refusal(machine, kubelet(machine)))
+    assert "where no directory is" in str(refusal(machine, kubelet(machine)))
     assert list((tmp_path / "outside").iterdir()) == []
 
 

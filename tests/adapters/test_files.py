@@ -207,10 +207,24 @@ def test_a_link_out_of_the_root_is_not_followed(files: NodeFiles, root: Path, tm
     (outside / "f").write_text("machine's")
     root.mkdir()
     (root / "etc").symlink_to(outside)
-    with pytest.raises(ProviderError, match="leads out of"):
+    with pytest.raises(ProviderError, match=r"a symbolic link to .*, where no directory is"):
         files.write(WriteFile("/etc/f", content="x"))
-    assert (outside / "f").read_text() == "machine's"
-    assert isinstance(files.read(["/etc/f"])["/etc/f"], OtherFile)
+    with pytest.raises(ProviderError, match=r"a symbolic link to .*, where no directory is"):
+        files.write(WriteFile("/etc/below/f", content="x"))
+    assert (outside / "f").read_text() == "machine's" and len(list(outside.iterdir())) == 1
+    assert files.read(["/etc/f"])["/etc/f"] == Absent()
+
+
+def test_a_link_is_followed_as_inside_of_the_root(files: NodeFiles, root: Path) -> None:
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "lib").symlink_to("/usr/lib")
+    (root / "up").symlink_to("../../../usr/lib")
+    (root / "circle").symlink_to("/circle")
+    files.write(WriteFile("/lib/new/f", content="x"))
+    files.write(WriteFile("/up/g", content="x"))
+    assert (root / "usr/lib/new/f").read_text() == (root / "usr/lib/g").read_text() == "x"
+    with pytest.raises(ProviderError, match="leads in a circle"):
+        files.write(WriteFile("/circle/f", content="x"))
 
 
 def test_a_file_where_a_directory_should_be_is_named(files: NodeFiles) -> None:

@@ -45,9 +45,32 @@ def test_a_containerd_that_no_package_brought_is_asked(tmp_path: Path) -> None:
     root = debian(tmp_path, {"dpkg": "1"})
     (root / "usr/bin/containerd").unlink()
     put(root, "usr/local/bin/containerd", "#!/bin/sh\necho containerd github.com/containerd/containerd v2.1.4 75cb\n")
-    assert TreeReader(str(root), running=False).read((), ()).containerd == "2.1.4"
+    assert TreeReader(str(root), running=True).read((), ()).containerd == "2.1.4"
     put(root, "usr/local/bin/containerd", "#!/nowhere\n")
-    assert str(TreeReader(str(root), running=False).read((), ()).containerd).startswith("unknown: ")
+    assert str(TreeReader(str(root), running=True).read((), ()).containerd).startswith("unknown: ")
+
+
+def test_a_tree_s_programs_are_never_run(tmp_path: Path) -> None:
+    root = debian(tmp_path / "root", {"dpkg": "1"})
+    put(root, "usr/bin/containerd", f"#!/bin/sh\ntouch {tmp_path}/ran\necho v2.1.4\n")
+    assert TreeReader(str(root), running=False).read((), ()).containerd == "unknown: no package brought it"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_tree_s_links_lead_to_the_tree(tmp_path: Path) -> None:
+    root = debian(tmp_path / "root")
+    put(tmp_path, "host/kubelet", "#!/bin/sh\n")
+    (root / "usr/bin/kubelet").unlink()
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "usr/local/bin/kubelet").symlink_to(tmp_path / "host/kubelet")
+    (root / "usr/bin/protokube").unlink()
+    put(root, "opt/protokube/protokube", "#!/bin/sh\n")
+    (root / "usr/bin/protokube").symlink_to("/opt/protokube/protokube")
+    (root / "etc/os-release").rename(root / "usr/lib/os-release")
+    (root / "etc/os-release").symlink_to("../usr/lib/os-release")
+    facts = TreeReader(str(root), running=False).read((), ())
+    assert "kubelet" not in facts.programs and facts.programs["protokube"] == "/usr/bin/protokube"
+    assert facts.os.id == "debian"
 
 
 def test_a_running_machine_tells_its_modules_sysctls_and_names(tmp_path: Path) -> None:

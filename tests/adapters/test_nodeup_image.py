@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 
@@ -208,6 +209,17 @@ def test_the_check_finds_keys_and_tokens_by_their_looks(tmp_path: Path) -> None:
         "/etc/ssl/private/snakeoil.key": (SECRET, "a private key"),
         "/etc/protokube/nodeup.yaml": (SECRET, "a bootstrap token"),
     }
+
+
+def test_the_check_finds_keys_in_large_files_in_base64_and_wherever_the_configuration_writes(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    key = "-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\n"
+    put(root, "etc/protokube/nodeup.yaml", "# comment\n" * 100_000 + key)
+    put(root, "etc/kubelet.kubeconfig", f"client-key-data: {base64.b64encode(key.encode()).decode()}\n")
+    put(root, "opt/tool/key.pem", key)
+    put(root, "etc/certificate", base64.b64encode(key.replace("PRIVATE KEY", "CERTIFICATE").encode()).decode())
+    found = [one.subject for one in check_image(root, ["/opt/tool/key.pem", "/opt/absent"]).refusals]
+    assert sorted(found) == ["/etc/kubelet.kubeconfig", "/etc/protokube/nodeup.yaml", "/opt/tool/key.pem"]
 
 
 def test_a_copy_of_the_builder_s_resolver_is_found_and_removed(tmp_path: Path) -> None:

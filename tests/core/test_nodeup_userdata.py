@@ -117,8 +117,13 @@ def test_what_is_too_large_when_compressed_is_refused_with_its_size() -> None:
         KEY,
         f"client-key-data: {base64.b64encode(KEY.encode()).decode()}\n",
         KEY.replace("EC PRIVATE", "OPENSSH PRIVATE"),
+        KEY.replace("EC PRIVATE KEY", "PGP PRIVATE KEY BLOCK"),
+        base64.encodebytes(b"\n" + KEY.encode()).decode(),
+        base64.encodebytes(b"ab" + KEY.encode() * 3).decode().replace("\n", "\n    "),
+        base64.encodebytes(bytes.fromhex("302e020100300506032b657004220420") + bytes(32)).decode(),
+        base64.encodebytes(bytes.fromhex("308204a40201000282010100") + bytes(range(200))).decode(),
     ],
-    ids=["pem", "kubeconfig", "ssh"],
+    ids=["pem", "kubeconfig", "ssh", "pgp", "new-line-first", "wrapped", "pkcs8", "pkcs1"],
 )
 def test_a_private_key_is_refused_and_not_shown(content: str) -> None:
     refused = made(CONFIG + "files: [{path: /etc/key, content: " + json.dumps(content) + "}]\n")

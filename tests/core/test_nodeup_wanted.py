@@ -222,6 +222,51 @@ def test_swap_stays_where_kubelet_may_have_it() -> None:
     assert not plan(running(swap=("/swapfile",)), text).steps
 
 
+def test_a_group_of_unknown_machines_does_not_decide_on_swap() -> None:
+    out = judged(text="protokube: {instanceGroups: {a: {kubelet: {failSwapOn: false}}}}\n")
+    assert out.swap_off is not None and "the instance group a sets failSwapOn" in out.findings.hints[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("protokube: {masterKubelet: {failSwapOn: false}}\n", False),
+        ("role: control-plane\nprotokube: {masterKubelet: {failSwapOn: false}}\n", True),
+        (
+            "role: control-plane\nprotokube: {kubelet: {failSwapOn: false}, masterKubelet: {failSwapOn: true}}\n",
+            False,
+        ),
+    ],
+)
+def test_the_last_layer_of_this_role_decides_on_swap(text: str, stays: bool) -> None:
+    assert (judged(running(swap=("/swapfile",)), text).swap_off is None) is stays
+
+
+@pytest.mark.parametrize("path", ["/usr/bin/protokube", "/etc/systemd/system/protokube.service"])
+def test_a_new_program_or_unit_file_restarts_its_service(path: str) -> None:
+    node = tree(judged()).with_file(path, File(None, 0o755, int(2e12)))
+    if path in {file.path for file in judged().files}:
+        text = next(file.content for file in judged().files if file.path == path)
+        node = node.with_file(path, File(text, 0o644, int(2e12)))
+    assert described(plan(node=node)) == ["restart protokube.service"]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("containerd-2.1.4-linux-amd64.tar.gz", "for containerd 2.1.4"),
+        ("containerd-static-1.7.20.tgz", "for containerd 1.7.20"),
+        ("containerd.tar.gz", None),
+    ],
+)
+def test_an_image_s_containerd_is_known_by_its_archive_s_name(name: str, written: str | None) -> None:
+    machine = replace(MACHINE, running=None, containerd=None, programs={}, packages={"dpkg": "1"})
+    text = f"assets: [{{archive: 'https://a/{name}', sha256: {'a' * 64}, extract: {{'bin/*': /usr/local/bin/}}}}]\n"
+    out = judged(machine, text)
+    reasons = {file.path: file.reason for file in out.files}
+    assert reasons.get("/etc/containerd/config.toml") == written and "containerd" not in out.packages
+
+
 def test_nothing_starts_while_anything_is_to_be_done() -> None:
     out = judged()
     node = tree(out).with_file("/etc/protokube/config.yaml", Absent())

@@ -92,6 +92,20 @@ def targets(asset: Asset) -> tuple[str, ...]:
     return (asset.path,) if asset.path else tuple(one.target for one in asset.extract)
 
 
+def containerd_target(asset: Asset) -> str | None:
+    """Where an archive of containerd's releases puts the program; None for every other asset."""
+    if asset.path or not re.match(r"containerd(?:-static)?[-_.]v?\d|containerd\.t", asset.name):
+        return None
+    folder = next((one.target for one in asset.extract if one.target.endswith("/bin/")), None)
+    return f"{folder}containerd" if folder else None
+
+
+def version_in(name: str) -> str | None:
+    """The version in an archive's name, such as containerd-2.1.4-linux-amd64.tar.gz."""
+    found = re.search(r"[-_]v?(\d+\.\d+\.\d+[^-_]*?)(?=[-_]|\.t|$)", name)
+    return found[1] if found else None
+
+
 def match(asset: Asset, member: str) -> tuple[Extract, str] | None:
     """The first rule that takes a file out of an archive, and where it puts it; None when none does."""
     name = posixpath.normpath(member)

@@ -5,8 +5,9 @@ Sources: machine-id(5), cloud-init's `clean`, image-builder's sysprep role, virt
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
@@ -94,23 +95,52 @@ TRACES = (
     Trace("root/.aws/credentials", SECRET, "a way into a cloud", _GONE),
 )
 
-SEARCHED = ("etc", "root", "home")
+SEARCHED = ("etc", "root", "home", "srv", "usr/local/etc")
 """Directories whose files are searched for keys."""
 
 TOKEN_SEARCHED = ("etc/protokube", "etc/kubernetes")
 """Directories whose files are searched for bootstrap tokens as well; elsewhere too much looks like one."""
 
-_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
+_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")
+_ENDS = (b"PRIVATE KEY-----", b"PRIVATE KEY BLOCK-----")
+_BLANK = re.compile(rb"\s+")
+# PKCS#8, PKCS#1 and SEC 1: a sequence that begins with a version, and then what no certificate has in this place.
+_DER = re.compile(
+    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)"
+    rb"(?:\x02\x01[\x00\x01]\x30[\x05-\x7f]\x06|\x02\x01\x00\x02(?:\x81.|\x82..)|\x02\x01\x01\x04[\x14-\x42])",
+    re.DOTALL,
+)
+_DER_TEXT = re.compile(rb"(?<![A-Za-z0-9+/])M(?:\s*[A-Za-z0-9+/]){31}")
+"""Base64 of 24 bytes that begin as a sequence does."""
 _TOKEN = re.compile(rb"(?<![a-z0-9.])[a-z0-9]{6}\.[a-z0-9]{16}(?![a-z0-9.])")
 
 
 def secret_in(path: str, data: bytes) -> str | None:
     """What kind of secret a file holds; None when it holds none that is known. `path` is below the root."""
-    if _KEY.search(data):
+    if _KEY.search(data) or _DER.match(data) or _encoded_key(data):
         return "a private key"
     if path.startswith(tuple(f"{folder}/" for folder in TOKEN_SEARCHED)) and _TOKEN.search(data):
         return "a bootstrap token"
     return None
+
+
+def _encoded_key(data: bytes) -> bool:
+    """Whether a key is there in base64, as kubeconfigs hold them; in one line or many, and wherever it begins."""
+    text = _BLANK.sub(b"", data)
+    if any(part in text for part in _ENCODED_ENDS):
+        return True
+    found = (base64.b64decode(_BLANK.sub(b"", match[0])) for match in _DER_TEXT.finditer(data))
+    return any(_DER.match(one) for one in found)
+
+
+def _alignments(part: bytes) -> Iterator[bytes]:
+    """The base64 of bytes that stand inside of others: what it is whatever stands before and after them."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + part)
+        yield encoded[(before * 8 + 5) // 6 : (before + len(part)) * 8 // 6]
+
+
+_ENCODED_ENDS = tuple(encoded for part in _ENDS for encoded in _alignments(part))
 
 
 def image_wanted(out: Wanted, machine: MachineFacts, settings: NodeupSettings, units: Mapping[str, str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import posixpath
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -43,8 +42,6 @@ _COMMANDS = [
     ["systemctl", "enable", NODEUP],
     ["systemctl", "start", "--no-block", NODEUP],
 ]
-_PEM = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/]{4})*")
-"""Base64 of what begins with `-----BEGIN `, as kubeconfigs hold keys; whole groups of four, which can be decoded."""
 
 
 class _File(Struct, frozen=True):
@@ -90,9 +87,8 @@ def _secret(settings: NodeupSettings) -> str | None:
     contents = [*(file.content for file in settings.files), *(unit.content or "" for unit in settings.units)]
     protokube = settings.protokube.plain() if settings.protokube is not None else None
     for text in (settings.text, *contents, *_texts_in(protokube)):
-        for data in (text.encode(), *(base64.b64decode(found) for found in _PEM.findall(text))):
-            if what := secret_in("", data):
-                return f"the configuration holds {what}"
+        if what := secret_in("", text.encode()):
+            return f"the configuration holds {what}"
     return None
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from protokube.core.model import Rejected
 from protokube.core.node import clock, hostname, kernel, unit_files
-from protokube.core.node.assets import Asset, for_machine
+from protokube.core.node.assets import Asset, containerd_target, for_machine, version_in
 from protokube.core.node.containerd import (
     CONFIG,
     CONTAINERD_PACKAGES,
@@ -88,6 +88,7 @@ class Wanted(Struct):
     def paths(self) -> tuple[str, ...]:
         """Every path whose state matters."""
         found = [*(file.path for file in self.files), *(link.path for link in self.links), *self.removed]
+        found += [path for service in self.services for path in service.reads]
         for each in (*self.enabled, *self.disabled):
             found += [*each.links, each.file, f"{FOLDER}/{each.unit}"]
         return tuple(dict.fromkeys(found))
@@ -131,10 +132,8 @@ def _programs_of(assets: tuple[Asset, ...]) -> dict[str, str]:
     for asset in assets:
         if asset.path is not None:
             found[asset.name] = asset.path
-        elif asset.name.startswith("containerd-"):
-            folders = [one.target for one in asset.extract if one.target.endswith("/bin/")]
-            if folders:
-                found["containerd"] = f"{folders[0]}containerd"
+        elif (program := containerd_target(asset)) is not None:
+            found["containerd"] = program
     return found
 
 
@@ -184,24 +183,31 @@ def _containerd(
     out: Wanted,
 ) -> None:
     extracted = [one.target.rstrip("/") for asset in out.assets for one in asset.extract]
-    if machine.containerd in (None, AFTER_INSTALLATION):
+    version = machine.containerd
+    if machine.running is None:
+        # Of an image's own program only a package, or the name of what is installed, tells the version.
+        named = (version_in(asset.name) for asset in out.assets if containerd_target(asset) is not None)
+        version = next((one for one in named if one is not None), version)
+    if version in (None, AFTER_INSTALLATION):
         out.findings.wait(CONFIG, "depends on the version of containerd, which is known after its installation")
     else:
         files = containerd_files(
-            settings.containerd, machine.containerd, plugin_directories(machine.plugins, extracted), machine.mirrors
+            settings.containerd, version, plugin_directories(machine.plugins, extracted), machine.mirrors
         )
         if isinstance(files, Rejected):
             out.findings.refuse("containerd", files.rule, files.evidence)
             return
         for file in files:
-            out.file(file.path, file.content, f"for containerd {machine.containerd}")
+            out.file(file.path, file.content, f"for containerd {version}")
     path = _unit(CONTAINERD, machine, programs, shipped, out) if "containerd" in programs else None
     path = path or machine.packaged_units.get(CONTAINERD)
     if path is not None:
         out.enabled.append(unit_files.enablement(CONTAINERD, ("multi-user.target",), path))
     if machine.running is not None and machine.containerd is not None:
         coming = machine.containerd == AFTER_INSTALLATION
-        out.services.append(ServiceWanted(CONTAINERD, "containers run in it", reads=(CONFIG,), coming=coming))
+        out.services.append(
+            ServiceWanted(CONTAINERD, "containers run in it", _read_by(CONTAINERD, CONFIG, programs), coming=coming)
+        )
 
 
 def _clock(machine: MachineFacts, out: Wanted) -> None:
@@ -239,7 +245,7 @@ def _protokube(
         else:
             _missing(unit, f"install the package protokube, or list {name} in assets", out)
     if machine.running is not None and "protokube" in programs:
-        reads = (PROTOKUBE_CONFIG,)
+        reads = _read_by(PROTOKUBE, PROTOKUBE_CONFIG, programs)
         out.services.append(ServiceWanted(PROTOKUBE, "it makes this machine a node", reads, gate=True))
 
 
@@ -262,6 +268,12 @@ def _pods(
     out.disabled.append(unit_files.enablement(AGENT_UNIT, ("multi-user.target",), path))
     if AGENT_UNIT.removesuffix(".service") not in programs:
         _missing(AGENT_UNIT, "install protokube's wheel by pip, with its extra `agent`", out)
+
+
+def _read_by(unit: str, config: str, programs: Mapping[str, str]) -> tuple[str, ...]:
+    """What a unit reads at its start: its configuration, its program, and its file where nodeup writes it."""
+    program = programs.get(unit.removesuffix(".service"))
+    return (config, f"{FOLDER}/{unit}", *((program,) if program else ()))
 
 
 def _missing(unit: str, remedy: str, out: Wanted) -> None:
@@ -295,16 +307,32 @@ def _swap(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
     if _kubelet_takes_swap(settings) or _kubelet_unit(settings) == AGENT_UNIT:
         return
     reason = "kubelet exits while swap is on (failSwapOn)"
+    for group in _groups_with_swap(settings):
+        out.findings.hints.append(
+            f"swap goes, though the instance group {group} sets failSwapOn: false: only the cloud knows a machine's "
+            "group; say it in `kubelet` to keep swap"
+        )
     out.links.append(LinkWanted(unit_files.SWAP_TARGET, unit_files.SWAP_MASK, reason))
     if machine.running is not None:
         out.swap_off = reason
 
 
 def _kubelet_takes_swap(settings: NodeupSettings) -> bool:
-    """Whether a layer of kubelet's configuration turns failSwapOn off."""
+    """Whether kubelet's configuration turns failSwapOn off, by the last of its layers that says something."""
     plain = settings.protokube.plain() if settings.protokube is not None else {}
-    layers = [plain.get(key) for key in ("kubelet", "masterKubelet")] if isinstance(plain, dict) else []
-    return any(isinstance(layer, dict) and layer.get("failSwapOn") is False for layer in layers)
+    keys = ("kubelet", "masterKubelet") if settings.control_plane else ("kubelet",)
+    layers = [plain.get(key) for key in keys] if isinstance(plain, dict) else []
+    said = [layer["failSwapOn"] for layer in layers if isinstance(layer, dict) and "failSwapOn" in layer]
+    return bool(said) and said[-1] is False
+
+
+def _groups_with_swap(settings: NodeupSettings) -> list[str]:
+    plain = settings.protokube.plain() if settings.protokube is not None else {}
+    groups = plain.get("instanceGroups") if isinstance(plain, dict) else None
+    if not isinstance(groups, dict):
+        return []
+    layers = {name: group.get("kubelet") for name, group in groups.items() if isinstance(group, dict)}
+    return [name for name, layer in layers.items() if isinstance(layer, dict) and layer.get("failSwapOn") is False]
 
 
 def _extras(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:

@@ -50,6 +50,8 @@ _THEN = (
     "(protokube pki status)."
 )
 
+_ADMIN = "kubernetes-admin"
+
 
 class _ImpossibleError(Exception):
     """The command can't be carried out; the message tells why, and what helps."""
@@ -203,10 +205,12 @@ class _Terminal:
             raise _ImpossibleError(f"the store has no authorities of {self._cluster}")
         self._check_clock()
         authority = found.document.authorities[KUBERNETES]
-        wanted = CertificateWanted("admin", KUBERNETES, "kubernetes-admin", ("system:masters",), client=True)
+        user = self._command.user or _ADMIN
+        groups = ("system:masters",) if user == _ADMIN else ()
+        wanted = CertificateWanted("admin", KUBERNETES, user, groups, client=True)
         _, files = issue(wanted, authority, self._now)
         server = f"https://api{self._chosen.config.etcd.suffix(self._cluster)}:{self._chosen.config.kubelet.api_port}"
-        print(_kubeconfig_text(self._cluster, server, files), end="")
+        print(_kubeconfig_text(self._cluster, server, user, files), end="")
 
     def _known(self) -> Mapping[str, Certificate]:
         found = self._pki.certificates()
@@ -255,7 +259,7 @@ def pki(command: PkiCommand, chosen: Chosen) -> bool:
     return True
 
 
-def _kubeconfig_text(cluster: str, server: str, files: Mapping[str, str]) -> str:
+def _kubeconfig_text(cluster: str, server: str, user: str, files: Mapping[str, str]) -> str:
     data = {name: b64encode(text.encode()).decode() for name, text in files.items()}
     return f"""\
 apiVersion: v1
@@ -264,10 +268,10 @@ clusters:
 - name: {cluster}
   cluster: {{server: "{server}", certificate-authority-data: {data["ca.crt"]}}}
 users:
-- name: kubernetes-admin
+- name: {user}
   user: {{client-certificate-data: {data["tls.crt"]}, client-key-data: {data["tls.key"]}}}
 contexts:
 - name: {cluster}
-  context: {{cluster: {cluster}, user: kubernetes-admin}}
+  context: {{cluster: {cluster}, user: {user}}}
 current-context: {cluster}
 """

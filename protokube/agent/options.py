@@ -18,6 +18,8 @@ from protokube.errors import ConfigError, UsageError
 
 STATE_DIR = "/var/lib/protokube/agent"
 MANIFEST_DIR = "/etc/kubernetes/manifests"
+NODENAME = "node name ($DEFAULT_NODE_NAME; else virtual-kubelet, with --standalone the host name)"
+UNUSED = "accepted, does nothing"
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
 
@@ -146,27 +148,44 @@ def parser() -> argparse.ArgumentParser:
         description="Runs pods on a machine without kubelet, of files and of an API server.",
         allow_abbrev=False,
     )
-    made.add_argument("command", nargs="?", default="run", choices=("run", "pods", "serve-web", "version", "help"))
+    made.add_argument(
+        "command",
+        nargs="?",
+        default="run",
+        choices=("run", "pods", "serve-web", "version", "help"),
+        help="run the node's pods (default); list them; serve the provider over HTTP",
+    )
     original = made.add_argument_group("as in the original")
     original.add_argument("--kubeconfig", metavar="FILE", help="config file ($KUBECONFIG, ~/.kube/config)")
     original.add_argument("--namespace", default="", help="kubernetes namespace (default: all)")
-    original.add_argument("--nodename", metavar="NAME", help="node name ($DEFAULT_NODE_NAME, host name)")
+    original.add_argument("--nodename", metavar="NAME", help=NODENAME)
     original.add_argument("--os", default="Linux", metavar="OS", help="operating system (Linux/Windows)")
-    original.add_argument("--provider", metavar="NAME", help="memory, systemd, podman, web, module:Class (required)")
+    original.add_argument(
+        "--provider", metavar="NAME", help="systemd, podman, process, web, memory, module:Class (required)"
+    )
     original.add_argument("--provider-config", metavar="FILE", help="the provider's configuration file")
     original.add_argument("--taint", metavar="KEY[=VALUE][:EFFECT]", help="apply taint to node")
-    original.add_argument("--disable-taint", nargs="?", const="true", default="false", choices=("true", "false"))
-    original.add_argument("-t", "--toggle", action="store_true", help="accepted, does nothing")
-    original.add_argument("--cluster-domain", default="cluster.local", metavar="NAME")
-    original.add_argument("--metrics-addr", default=":10255", metavar="ADDRESS")
+    original.add_argument(
+        "--disable-taint",
+        nargs="?",
+        const="true",
+        default="false",
+        choices=("true", "false"),
+        help="give the node no taint: ordinary pods may come",
+    )
+    original.add_argument("-t", "--toggle", action="store_true", help=UNUSED)
+    original.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help=UNUSED)
+    original.add_argument("--metrics-addr", default=":10255", metavar="ADDRESS", help=UNUSED)
     original.add_argument("--pod-sync-workers", type=int, default=10, metavar="N", help="pods worked on at once (10)")
     original.add_argument("--full-resync-period", default="1m", metavar="TIME", help="between full looks (1m)")
-    original.add_argument("--startup-timeout", default="0s", metavar="TIME")
+    original.add_argument("--startup-timeout", default="0s", metavar="TIME", help=UNUSED)
     ours = made.add_argument_group("ours")
     ours.add_argument("--standalone", action="store_true", help="without an API server: files and a URL")
     ours.add_argument("--manifest-dir", default=MANIFEST_DIR, metavar="DIR", help=f"static pods ({MANIFEST_DIR})")
     ours.add_argument("--manifest-url", metavar="URL", help="more static pods")
-    ours.add_argument("--manifest-url-header", action="append", default=[], metavar="NAME:VALUE")
+    ours.add_argument(
+        "--manifest-url-header", action="append", default=[], metavar="NAME:VALUE", help="sent with its requests"
+    )
     ours.add_argument("--state-dir", default=STATE_DIR, metavar="DIR", help=f"what outlives the agent ({STATE_DIR})")
     ours.add_argument("--root", default="/", metavar="DIR", help="the machine's root: all paths lie below it (/)")
     ours.add_argument("--forget-source", action="append", default=[], metavar="NAME", help="remove its pods")

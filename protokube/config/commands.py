@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
@@ -34,12 +35,14 @@ def _pki_parser() -> argparse.ArgumentParser:
         prog="protokube pki",
         description="status shows this node's certificates and the cluster's authorities. rotate issues NAME again, "
         "or takes the next step of an authority's replacement, or, without either, issues what lags behind the "
-        "store. create makes the first authorities. kubeconfig prints one for an administrator.",
+        "store. create makes the first authorities. kubeconfig prints one: for an administrator, or for a user whose "
+        "rights RBAC gives.",
         allow_abbrev=False,
     )
     out.add_argument("verb", choices=("status", "rotate", "create", "kubeconfig"), help="what to do")
     out.add_argument("name", metavar="NAME", nargs="?", help="with rotate: a certificate of this node")
     out.add_argument("--authority", metavar="NAME", help="with rotate: the authority whose next step to take")
+    out.add_argument("--user", metavar="NAME", help="with kubeconfig: whose (admin, who may do everything)")
     moved = "with --authority kubernetes: every worker follows the last step"
     out.add_argument("--workers-moved", action="store_true", help=moved)
     out.add_argument("--yes", action="store_true", help="don't ask")
@@ -51,15 +54,15 @@ def _etcd_parser() -> argparse.ArgumentParser:
         prog="protokube etcd",
         description="status shows an etcd cluster as this node's member sees it, with all that is wrong. replace "
         "puts a new member in a lost one's place. upgrade shows the way to a version, and takes a backup before it. "
-        "defrag gives the free pages of this node's database back to its disk. backups lists an etcd cluster's "
-        "backups, or proves one again; backup takes one. restore is this node's part in a restore. new lets an etcd "
-        "cluster be born although there are backups of an older one. What would be done is shown first; --dry-run "
-        "only shows it.",
+        "defrag gives the free pages of this node's database back to its disk. rotate issues this node's members new "
+        "certificates. backups lists an etcd cluster's backups, or proves one again; backup takes one. restore is "
+        "this node's part in a restore. new lets an etcd cluster be born although there are backups of an older one. "
+        "What would be done is shown first; --dry-run only shows it.",
         allow_abbrev=False,
     )
-    verbs = ("status", "replace", "upgrade", "defrag", "backups", "backup", "restore", "new")
+    verbs = ("status", "replace", "upgrade", "defrag", "rotate", "backups", "backup", "restore", "new")
     out.add_argument("verb", choices=verbs, help="what to do")
-    out.add_argument("--cluster", metavar="NAME", help="the etcd cluster; status, defrag, backups, backup: all here")
+    out.add_argument("--cluster", metavar="NAME", help="the etcd cluster; where none is needed: all here")
     out.add_argument("--member", metavar="NAME", help="replace: the lost member")
     out.add_argument("--to", metavar="VERSION", help="upgrade: the version (default: that of the image to run)")
     out.add_argument("--backup", metavar="NAME", help="backups: prove this one again; restore: this one; or latest")
@@ -104,13 +107,15 @@ def accept_command(arguments: Sequence[str]) -> AcceptCommand | None:
 
 class PkiCommand(Struct, frozen=True):
     """`protokube pki`: what to do with which certificate or authority. `yes`: without asking.
-    `workers_moved`: a person says that all workers follow the last step."""
+    `workers_moved`: a person says that all workers follow the last step. `user`: whose kubeconfig; None for the
+    administrator's."""
 
     verb: str
     name: str | None
     authority: str | None
     yes: bool
     workers_moved: bool = False
+    user: str | None = None
 
 
 def pki_command(arguments: Sequence[str]) -> PkiCommand | None:
@@ -122,7 +127,14 @@ def pki_command(arguments: Sequence[str]) -> PkiCommand | None:
         raise UsageError(f"pki {given.verb}: takes no certificate and no authority")
     if given.name and given.authority:
         raise UsageError("pki rotate: NAME and --authority exclude each other")
-    return PkiCommand(given.verb, given.name, given.authority, given.yes, given.workers_moved)
+    user = None if given.user == "admin" else given.user
+    if user is not None and given.verb != "kubeconfig":
+        raise UsageError(f"pki {given.verb}: takes no user")
+    if user is not None and not re.fullmatch(r"(?!system:)[A-Za-z0-9][A-Za-z0-9:._@-]{0,63}", user):
+        raise UsageError(
+            f"pki kubeconfig: --user {user!r} where a name such as anna was expected, and no system: one"
+        )
+    return PkiCommand(given.verb, given.name, given.authority, given.yes, given.workers_moved, user)
 
 
 class EtcdCommand(Struct, frozen=True):

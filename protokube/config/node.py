@@ -53,7 +53,7 @@ def node_config(values: Mapping[str, Value | None], section: Section, faults: li
     templates = load_templates(None if values["template-dir"] is None else str(values["template-dir"]), faults)
     master, control_plane = bool(values["master"]), bool(values["control-plane"])
     if control_plane and not master:
-        faults.append(Fault("--control-plane", "true without --master (expected: both, or neither)"))
+        faults.append(Fault("--control-plane", "true without --master (expected: --master, too)"))
     api = None if values["api"] is None else str(values["api"])
     if api is not None and master:
         faults.append(Fault("--api", f"{api!r} with --master (expected: without; a control plane has its own)"))

@@ -320,7 +320,7 @@ def _read(option: Option, raw: str | bool) -> Value:
         return False if raw.lower() in _FALSE else f"{raw!r} where true or false was expected"
     if re.fullmatch(r"\d+(\.\d+)?", raw):
         return float(raw)
-    return f"{raw!r} where a number of seconds was expected"
+    return f"{raw!r} where a number of seconds, 0 or more, was expected"
 
 
 def _choice_problem(option: Option, value: Value) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -21,6 +22,7 @@ from protokube.etcdcommand.look import Cluster, ImpossibleError, Node, looking
 from protokube.etcdcommand.newcluster import allow_new
 from protokube.etcdcommand.replace import replace_member
 from protokube.etcdcommand.restore import Restore
+from protokube.etcdcommand.rotate import rotate_certificates
 from protokube.etcdcommand.upgrade import show_upgrade
 
 
@@ -62,6 +64,9 @@ def _run(command: EtcdCommand, chosen: Chosen, node: Node) -> bool:
     elif command.verb == "new":
         (cluster,) = clusters
         allow_new(chosen, cluster, confirm)
+    elif command.verb == "rotate":
+        for cluster in clusters:
+            rotate_certificates(chosen, cluster, time.time(), confirm)
     elif command.verb == "backup":
         for cluster in clusters:
             print(f"etcd cluster {cluster.key}: {backup_before(chosen, cluster, 'by command')}")

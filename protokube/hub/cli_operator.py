@@ -62,7 +62,8 @@ def parser() -> Parser:
         one = commands.add_parser(word, help=what)
         one.add_argument("id")
     for verb in VERBS:
-        _verb(commands.add_parser(verb, help="changes the node" if VERBS[verb].changes else "reads"), verb)
+        mark = " (changes the node)" if VERBS[verb].changes else ""
+        _verb(commands.add_parser(verb, help=VERBS[verb].help + mark), verb)
     return made
 
 

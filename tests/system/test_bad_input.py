@@ -353,7 +353,7 @@ def test_usage(node: TrialNode, tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "said"),
     [
-        ("PROTOKUBE_INTERVAL=often", "'often' where a number of seconds was expected"),
+        ("PROTOKUBE_INTERVAL=often", "'often' where a number of seconds, 0 or more, was expected"),
         ("PROTOKUBE_DNS_ADOPT=perhaps", "'perhaps' where true or false was expected"),
         ("PROTOKUBE_DNS=bind", "'bind' where hosts, route53"),
     ],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tests.lab.secrets import private_keys
 from tests.lab.trial import CLUSTER, ETCD_IMAGE, FOR_ETCD, TrialNode, both, until, write_inventory
@@ -115,7 +119,38 @@ def test_first_authorities_for_a_cluster_that_has_none(node: TrialNode) -> None:
     assert "already" in pki(node, "create", "--yes", code=1)
     config = yaml.safe_load(pki(node, "kubeconfig"))
     assert config["clusters"][0]["cluster"]["server"] == f"https://api.internal.{CLUSTER}:6443"
-    assert config["users"][0]["name"] == "kubernetes-admin"
+    assert subject_of(config) == ("kubernetes-admin", ["system:masters"])
+    assert subject_of(yaml.safe_load(pki(node, "kubeconfig", "--user", "admin"))) == subject_of(config)
+    assert subject_of(yaml.safe_load(pki(node, "kubeconfig", "--user", "anna"))) == ("anna", [])
+    assert "and no system: one" in pki(node, "kubeconfig", "--user", "system:admin", code=64)
+    assert "takes no user" in pki(node, "status", "--user", "anna", code=64)
+
+
+def subject_of(config: dict[str, Any]) -> tuple[str, list[str]]:
+    """The name and the groups that a kubeconfig's certificate shows; the context is of that user."""
+    (user,), (context,) = config["users"], config["contexts"]
+    subject = x509.load_pem_x509_certificate(b64decode(user["user"]["client-certificate-data"])).subject
+    (name,) = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert user["name"] == context["context"]["user"] == name.value
+    return str(name.value), [str(one.value) for one in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+
+
+def test_a_member_s_certificates_are_issued_again(node: TrialNode) -> None:
+    assert node.once().returncode == 0
+    before = status(node)[0]
+
+    def rotate(*words: str, code: int = 0) -> str:
+        _python, _m, _protokube, *own = node.arguments()
+        done = node.run(_python, _m, _protokube, "etcd", "rotate", *words, *own)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "etcd-server-main and etcd-peer-main again" in rotate("--cluster", "main", "--dry-run")
+    assert "say --yes" in rotate("--cluster", "main", code=64)
+    assert status(node)[0] == before
+    rotate("--cluster", "main", "--yes")
+    after = status(node)[0]
+    assert {name for name in after if after[name] != before[name]} == {"etcd-server-main", "etcd-peer-main"}
 
 
 def test_the_clock_is_looked_at_before_anything_is_issued(tmp_path: Path, store: Path) -> None:

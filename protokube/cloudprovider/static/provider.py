@@ -36,7 +36,8 @@ def load_inventory(path: str) -> Inventory:
     try:
         text = Path(full).read_bytes().decode()
     except OSError as error:
-        raise ConfigError([Fault(full, f"the inventory can't be read: {error.strerror}")]) from error
+        advice = "the local cloud needs one; write it there, or name it with --inventory; on EC2 give --cloud aws"
+        raise ConfigError([Fault(full, f"the inventory can't be read: {error.strerror} ({advice})")]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(full, f"the inventory is not UTF-8: {error}")]) from error
     inventory = read_inventory(text, full)

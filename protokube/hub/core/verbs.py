@@ -89,30 +89,31 @@ class Rollback(Arguments, frozen=True):
 
 
 class Verb(Struct, frozen=True):
-    """A verb. `changes`: it changes the node, and needs what the node's policy asks for."""
+    """A verb. `changes`: it changes the node, and needs what the node's policy asks for. `help`: what it does."""
 
     name: str
     changes: bool
     arguments: type[Arguments]
+    help: str
 
 
 VERBS: Mapping[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("status", False, Nothing),
-        Verb("plan", False, Nothing),
-        Verb("logs", False, Logs),
-        Verb("pods", False, Nothing),
-        Verb("config.list", False, Nothing),
-        Verb("config.get", False, ConfigGet),
-        Verb("sync", True, Nothing),
-        Verb("hold", True, Hold),
-        Verb("release", True, Nothing),
-        Verb("config.put", True, ConfigPut),
-        Verb("config.confirm", True, ConfigConfirm),
-        Verb("manifest.put", True, ManifestPut),
-        Verb("manifest.remove", True, ManifestRemove),
-        Verb("rollback", True, Rollback),
+        Verb("status", False, Nothing, "states of its services, addresses, the latest commands"),
+        Verb("plan", False, Nothing, "what protokube would do"),
+        Verb("logs", False, Logs, "the journal of a service"),
+        Verb("pods", False, Nothing, "the pods of virtual-kubelet"),
+        Verb("config.list", False, Nothing, "the configuration's revisions"),
+        Verb("config.get", False, ConfigGet, "a revision, secrets masked"),
+        Verb("sync", True, Nothing, "have protokube reconcile now"),
+        Verb("hold", True, Hold, "stop protokube for a while"),
+        Verb("release", True, Nothing, "end a hold"),
+        Verb("config.put", True, ConfigPut, "a new configuration, on trial"),
+        Verb("config.confirm", True, ConfigConfirm, "keep what is on trial"),
+        Verb("manifest.put", True, ManifestPut, "add or replace a static pod"),
+        Verb("manifest.remove", True, ManifestRemove, "remove a static pod"),
+        Verb("rollback", True, Rollback, "go back to a revision, or to before a command"),
     )
 }
 

@@ -97,7 +97,7 @@ build/image/made: .ci/packages-vm tests/lab/image_root.py | setup
 
 # ARGS="--write" puts the figures into docs/safety.md; ARGS="power own" runs these claims alone;
 # ARGS="--within 20" begins no case after 20 minutes, and draws them by lot.
-# ARGS=moves must be asked for: it changes a running etcd 90 times, which takes most of an hour.
+# ARGS=moves must be asked for: it changes a running etcd 102 times, which takes most of an hour.
 safety: setup build/safety/made build/etcd/made
 	@test "$$(id -u)" = 0 || { echo 'make safety needs root' >&2; exit 1; }
 	$(PRIVATE) $(BIN)/python -m tests.safety $(ARGS)

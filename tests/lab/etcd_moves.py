@@ -68,10 +68,17 @@ def serve(nodes: Sequence[TrialNode]) -> bool:
 
 
 def restart_daemon(node: TrialNode, *options: str) -> None:
-    """SIGKILL for the node's daemon, and a new one with options."""
-    for process in [one for one in node._processes if isinstance(one.args, list) and "protokube" in one.args]:
+    """SIGKILL for the node's daemon, not for commands of the operator's, and a new one with options."""
+    for process in [one for one in node._processes if _is_daemon(one.args)]:
         node.kill(process)
     node.start_daemon(*options)
+
+
+def _is_daemon(words: object) -> bool:
+    """Whether a program's words are the daemon's: options alone follow its name, and no command."""
+    if not isinstance(words, list) or "protokube" not in words:
+        return False
+    return str(words[words.index("protokube") + 1]).startswith("-")
 
 
 def restart_machine(node: TrialNode, version: str, *options: str) -> None:

@@ -17,6 +17,7 @@ from nodeup.options import Options, read_options
 from nodeup.rounds import Run, converge, dry_run
 from nodeup.show import as_text, promise
 from nodeup.sources import Source, load
+from protokube.core.node.asset_actions import FetchAsset
 from protokube.core.steps import Plan
 from protokube.errors import ConfigError, PermissionNeededError, ProtokubeError, ProviderError, UsageError
 from protokube.logs import log_to
@@ -126,7 +127,10 @@ def _print(options: Options, account: Account, intro: str | None = None) -> None
 def _code(run: Run, account: Account) -> int:
     if account.converged:
         return DONE
-    later = any(isinstance(error, AssetError) and error.later for _, error in run.errors)
+    later = any(
+        error.later if isinstance(error, AssetError) else isinstance(action, FetchAsset)
+        for action, error in run.errors
+    )
     return NOT_NOW if later else NOT_CONVERGED
 
 

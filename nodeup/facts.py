@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from protokube.core.node import kernel
+from protokube.core.node.asset_settings import PROGRAM_PLACES
 from protokube.core.node.assets import ARCHITECTURES
-from protokube.core.node.containerd import HEAD, MIRRORS, PLUGIN_DIRECTORIES
+from protokube.core.node.containerd import DEBIAN_PLUGINS, HEAD, MIRRORS, PLUGIN_DIRECTORIES
 from protokube.core.node.machine import MachineFacts, OsRelease, Running
 from protokube.core.node.unit_files import PACKAGED
 from protokube.host.kubelet import swap_of
@@ -21,7 +22,7 @@ from protokube.host.walk import real_path
 from protokube.kernel.clock import clock_in_sync
 
 PROGRAMS = ("protokube", "nodeup", "kubelet", "virtual-kubelet", "containerd")
-PLACES = ("/usr/bin", "/usr/local/bin")
+PLACES = tuple(reversed(PROGRAM_PLACES))
 
 _GO_NAMES = {"armhf": "arm", "armel": "arm", "i386": "386", "ppc64el": "ppc64le"}
 _UNFINISHED = ("half-installed", "unpacked", "half-configured")
@@ -50,6 +51,7 @@ class TreeReader:
             packaged_units={unit: path for unit in units if (path := self._packaged(unit)) is not None},
             containerd=self._containerd(programs.get("containerd"), packages),
             plugins=tuple(place for place in PLUGIN_DIRECTORIES if (self._at(place) / "loopback").exists()),
+            debian_plugins=tuple(sorted(path.name for path in self._at(DEBIAN_PLUGINS).glob("*") if path.is_file())),
             mirrors=tuple(sorted(path.parent.name for path in self._at(MIRRORS).glob("*/hosts.toml") if _ours(path))),
             machine_id=self._text("/etc/machine-id").strip() if self._running else "",
             interrupted=unfinished or any(self._at("/var/lib/dpkg/updates").glob("[0-9]*")),

@@ -6,10 +6,11 @@ import errno
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protokube.core.node import kernel
+from protokube.core.node import clock, kernel
+from protokube.core.node.machine_actions import package_name
 from protokube.errors import ProviderError, explain
 from protokube.host.process import ToolMissingError, tool
 from protokube.kernel.calls import swapoff
@@ -82,11 +83,27 @@ class RunningMachine:
         except ProviderError:
             self._apt("update")
             self._apt(*install)
+        self._start_time_service(names)
+
+    def _start_time_service(self, names: Sequence[str]) -> None:
+        """Start the time service that was installed: certificates need the clock, and the next boot may be far away.
+
+        Nothing waits for it. Where it doesn't fit, as in most containers, systemd leaves it alone without an error.
+        """
+        units = [clock.DAEMONS[name] for name in map(package_name, names) if name in clock.DAEMONS]
+        if units and (self._root / "run/systemd/system").is_dir():
+            online = {key: value for key, value in _APT_ENVIRONMENT.items() if key != "SYSTEMD_OFFLINE"}
+            arguments = ("start", "--no-block", *units)
+            self._run(
+                "systemctl", *arguments, limit=_MODPROBE_LIMIT, advice="`systemctl status` says more", env=online
+            )
 
     def _apt(self, *arguments: str) -> None:
         self._run("apt-get", *_APT_OPTIONS, *arguments, limit=_APT_LIMIT, advice="`apt-get update` may say more")
 
-    def _run(self, program: str, *arguments: str, limit: int, advice: str) -> None:
+    def _run(
+        self, program: str, *arguments: str, limit: int, advice: str, env: Mapping[str, str] = _APT_ENVIRONMENT
+    ) -> None:
         try:
             inside = [] if self._root == Path("/") else [tool("chroot"), str(self._root)]
             argv = [*inside, program if inside else tool(program), *arguments]
@@ -99,7 +116,7 @@ class RunningMachine:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=_APT_ENVIRONMENT,
+                env=env,
                 timeout=limit,
                 check=False,
             )

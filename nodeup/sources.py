@@ -56,7 +56,7 @@ def shipped_units() -> dict[str, str]:
 def _text(place: str, limits: Limits) -> str:
     try:
         return _data(place, limits).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or a path with a byte that no path has
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError([Fault(shown(place), f"can't be read: {reason}; expected a YAML file")]) from error
 

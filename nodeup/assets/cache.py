@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ def _inode(path: Path) -> int | None:
 
 
 class Part:
-    """A file as far as it has come. `size` is its length in bytes."""
+    """A file as far as it has come. `size` is its length in bytes; `until` ends its mirror's time (monotonic)."""
 
     def __init__(self, opened: int, path: Path, whole: Path, reserve: int) -> None:
         self._opened = opened
@@ -106,6 +107,7 @@ class Part:
         self.size = os.fstat(opened).st_size
         self._hash = hashlib.sha256()
         self._hashed = 0
+        self.until = math.inf
 
     @property
     def source(self) -> Source | None:

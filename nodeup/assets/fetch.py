@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
@@ -40,6 +41,7 @@ class Fetcher:
                 return
             failures: list[tuple[str, MirrorError]] = []
             for url in asset.urls:
+                part.until = time.monotonic() + self._limits.whole / len(asset.urls)
                 try:
                     self._from_mirror(asset, url, part)
                 except MirrorError as failure:
@@ -127,6 +129,9 @@ class Fetcher:
                     looked = part.size
                 part.append(piece)
                 got(len(piece))
+                if time.monotonic() > part.until and part.size != total:
+                    said = f"only {part.size} bytes" + (f" of {total}" if total is not None else "")
+                    raise MirrorError(f"{said} within its share of {self._limits.whole:g} s; too slow for one run")
 
 
 def _wrong(asset: Asset, digest: str, what: str) -> str:

@@ -12,7 +12,8 @@ class Limits(Struct, frozen=True):
 
     `connect` is for looking up, connecting and TLS, each; `stall` for a wait without a byte. A mirror that stays
     below `floor` bytes a second while `window` seconds are waited is left. `cuts` is how often a mirror is asked for
-    the rest after a cut. `reserve` bytes of a filesystem stay free. `together` downloads run side by side.
+    the rest after a cut. `whole` seconds are for an asset in one run, shared by its mirrors.
+    `reserve` bytes of a filesystem stay free. `together` downloads run side by side.
     """
 
     connect: float = 10.0
@@ -21,5 +22,6 @@ class Limits(Struct, frozen=True):
     floor: int = 10 * KIB
     redirects: int = 5
     cuts: int = 5
+    whole: float = 3000.0
     reserve: int = 64 * MIB
     together: int = 4

@@ -19,6 +19,8 @@ from protokube.core.model import Fault
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE_LIMIT = 100_000
 _MOST_DEEP = 100
+_MOST_BITS = 1024
+"""Of a number. Python writes none with more than 4,300 digits."""
 _SHOWN = 100
 """Characters of a text that a message shows."""
 
@@ -124,9 +126,18 @@ class _Walker:
             return [self.walk(item, f"{path}[{number}]") for number, item in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
             try:
-                return self._loader.construct_object(node)
+                value = self._loader.construct_object(node)
             except ValueError as error:  # 2024-13-99 looks like a date and is none
                 raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+            except (AttributeError, TypeError, LookupError, OverflowError) as error:
+                # PyYAML takes a text with a tag of its own (`!!timestamp x`, `!!bool x`) for what the tag says.
+                kind = node.tag.rpartition(":")[2]
+                problem = f"{show(node.value)} is no {kind}"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+            if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+                problem = f"a number of {value.bit_length()} bits"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+            return value
         found: dict[str, Located] = {}
         for key_node, item in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping as a key"

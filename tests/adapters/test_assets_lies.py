@@ -274,3 +274,14 @@ def test_two_that_want_one_file_fetch_it_once(server: LyingServer, machine: Mach
     for call in [start(asset.name, partial(fetch, asset)) for asset in both]:
         call.result(30)
     assert len(server.requests) == 1
+
+
+def test_a_mirror_that_is_too_slow_for_one_run_is_left_and_resumed_by_the_next(
+    tmp_path: Path,
+) -> None:
+    with LyingServer(CONTENT * 30) as server:
+        asset = kubelet(server, server.url("right"))
+        refused = refusal(Machine(tmp_path, replace(SHORT, whole=-1.0)), asset)
+        assert refused.later and "too slow for one run" in str(refused)
+        assert Machine(tmp_path).converge(asset) == ["fetch-asset", "install-asset"]
+        assert server.ranges()[-1].startswith("bytes=")

@@ -14,11 +14,9 @@ import pytest
 from protokube.core.node.containerd import MIRRORS, ContainerdSettings, config_toml, containerd_files
 from tests.lab.containerds import RELEASES, ctr, dump, ignored, running, version
 
-PLUGINS = ("/usr/lib/cni", "/opt/cni/bin")
-
 
 def config(release: str) -> str:
-    text = config_toml("registry.example/pause:9", version(release), PLUGINS)
+    text = config_toml("registry.example/pause:9", version(release))
     assert isinstance(text, str), text
     return text
 
@@ -77,7 +75,7 @@ def registry() -> Iterator[tuple[str, list[str]]]:
 
 def pull(release: str, folder: Path, settings: ContainerdSettings, former: Sequence[str], *images: str) -> str:
     """Pull as kubelet does, by the hosts.toml below the directory of `config_path`; what was said about failures."""
-    files = containerd_files(settings, version(release), PLUGINS, former)
+    files = containerd_files(settings, version(release), former)
     assert isinstance(files, tuple)
     for file in files:
         if file.path.startswith(MIRRORS):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,3 +168,22 @@ def test_who_may_not_ask_for_the_clock_knows_nothing_of_it(tmp_path: Path) -> No
     with SystemdNode(tmp_path) as node:
         unit = ("systemd-run", "--pipe", "--wait", "--quiet", f"--working-directory={inside.CHECKOUT}", *forbid)
         assert node.run(*unit, inside.PYTHON, "-Bc", read).stdout == "None\n"
+
+
+@pytest.mark.parametrize("name", ["chrony", "systemd-timesyncd=252.1", "jq"])
+def test_a_time_service_that_is_installed_runs_at_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[list[str], bool]] = []
+
+    def run(argv: list[str], **given: Any) -> subprocess.CompletedProcess[bytes]:
+        calls.append((argv[2:], "SYSTEMD_OFFLINE" in given["env"]))
+        return subprocess.CompletedProcess(argv, 0, b"")
+
+    monkeypatch.setattr("nodeup.machine.subprocess.run", run)
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    RunningMachine(str(tmp_path)).install_packages([name])
+    (installed, offline), *started = calls
+    assert installed[-1] == name and offline
+    unit = f"{name.partition('=')[0]}.service"
+    assert started == [(["systemctl", "start", "--no-block", unit], False)] * (name != "jq")

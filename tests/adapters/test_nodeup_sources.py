@@ -57,6 +57,8 @@ def test_a_file_s_url_and_a_wrong_one(tmp_path: Path, capsys: pytest.CaptureFixt
     told = capsys.readouterr().err
     assert "holds a user or password" in told and "hunter2" not in told
     assert main(["--config", f"file://{tmp_path}/absent"]) == 78
+    assert main(["--config", f"file://{tmp_path}/a%00b"]) == 78
+    assert main(["--config", "http://a..b/x"]) == 78
     with LyingServer(CONFIG) as server:
         assert main(["--config", server.url("404")]) == 75
 

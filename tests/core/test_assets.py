@@ -71,6 +71,12 @@ GOOD = {"path": "/bin/x", "sha256": A, "urls": "['https://a/x']"}
         ({"path": "bin/x"}, "an absolute path"),
         ({"path": "/bin/../x"}, "an absolute path"),
         ({"path": "/bin/"}, "an absolute path"),
+        ({"path": "//proc/x"}, "an absolute path"),
+        ({"urls": "['https://a/x.zst']"}, "x.zst is packed in a way that is not unpacked here"),
+        (
+            {"path": None, "archive": "'https://a/containerd-2.1.4.tgz'", "extract": "{'bin/*': /opt/c/bin/}"},
+            "containerd would be /opt/c/bin/containerd, where nobody looks (expected /usr/local/bin/ or /usr/bin/)",
+        ),
         ({"path": "/run/x"}, "on a disk (not below /run and the like)"),
         ({"path": None, "archive": "'https://a/x.tgz'", "extract": "{'x': /dev/}"}, "on a disk"),
         ({"arch": "x86_64"}, "one of amd64, arm64"),

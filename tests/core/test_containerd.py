@@ -18,7 +18,6 @@ from protokube.core.node.containerd import (
     config_toml,
     containerd_files,
     hosts_toml,
-    plugin_directories,
 )
 from protokube.core.node.containerd_settings import read_containerd
 from protokube.core.node.machine import MachineFacts, Running, TreeFacts
@@ -27,11 +26,9 @@ from protokube.core.node.needs import NodeupFacts, needs
 from protokube.core.node.settings import read_settings
 from protokube.core.node.wanted import wanted
 
-BOTH = ("/usr/lib/cni", "/opt/cni/bin")
-
 
 def config(version: str) -> dict[str, Any]:
-    text = config_toml("example.com/pause:1", version, BOTH)
+    text = config_toml("example.com/pause:1", version)
     assert isinstance(text, str), text
     return tomllib.loads(text)
 
@@ -42,16 +39,16 @@ def test_containerd_1_gets_version_2(version: str) -> None:
     assert read["version"] == 2
     cri = read["plugins"]["io.containerd.grpc.v1.cri"]
     assert cri["sandbox_image"] == "example.com/pause:1"
-    assert cri["cni"] == {"bin_dir": "/usr/lib/cni"}
+    assert cri["cni"] == {"bin_dir": "/opt/cni/bin"}
     assert cri["containerd"]["runtimes"]["runc"]["options"] == {"SystemdCgroup": True}
 
 
 @pytest.mark.parametrize(
     ("version", "cni"),
     [
-        ("2.0.5", {"bin_dir": "/usr/lib/cni"}),
-        ("2.1.9+unknown", {"bin_dirs": ["/usr/lib/cni", "/opt/cni/bin"]}),
-        ("v2.3.1", {"bin_dirs": ["/usr/lib/cni", "/opt/cni/bin"]}),
+        ("2.0.5", {"bin_dir": "/opt/cni/bin"}),
+        ("2.1.9+unknown", {"bin_dirs": ["/opt/cni/bin", "/usr/lib/cni"]}),
+        ("v2.3.1", {"bin_dirs": ["/opt/cni/bin", "/usr/lib/cni"]}),
     ],
 )
 def test_containerd_2_gets_version_3(version: str, cni: dict[str, object]) -> None:
@@ -63,40 +60,24 @@ def test_containerd_2_gets_version_3(version: str, cni: dict[str, object]) -> No
 
 @pytest.mark.parametrize("version", ["1.5.9", "1.8.0", "3.0.0", "0.2", "", "unknown"])
 def test_an_unknown_version_is_refused_with_what_to_do(version: str) -> None:
-    refused = config_toml(PAUSE_IMAGE, version, BOTH)
+    refused = config_toml(PAUSE_IMAGE, version)
     assert isinstance(refused, Rejected) and refused.rule == "containerd/version"
     assert f"version {version!r} is not known here (expected 1.6, 1.7 or 2.x); install" in refused.evidence
 
 
 def test_one_that_is_not_installed_is_said_to_be_so() -> None:
-    refused = containerd_files(ContainerdSettings(), None, BOTH)
+    refused = containerd_files(ContainerdSettings(), None)
     assert isinstance(refused, Rejected) and "not installed; add `containerd` to packages" in refused.evidence
 
 
 def test_only_its_own_file_restarts_containerd() -> None:
-    files = containerd_files(ContainerdSettings(mirrors={"*": ("https://all.example",)}), "1.7.24", BOTH)
+    files = containerd_files(ContainerdSettings(mirrors={"*": ("https://all.example",)}), "1.7.24")
     assert not isinstance(files, Rejected)
     assert {file.path: file.restarts for file in files} == {
         CONFIG: SERVICE,
         "/etc/containerd/certs.d/_default/hosts.toml": None,
         CRICTL: None,
     }
-
-
-@pytest.mark.parametrize(
-    ("present", "extracted", "directories"),
-    [
-        ((), (), ("/opt/cni/bin",)),
-        (("/usr/lib/cni",), (), ("/usr/lib/cni", "/opt/cni/bin")),
-        (("/usr/lib/cni", "/opt/cni/bin"), (), ("/opt/cni/bin", "/usr/lib/cni")),
-        (("/usr/lib/cni",), ("/opt/cni/bin",), ("/opt/cni/bin", "/usr/lib/cni")),
-        ((), ("/usr/lib/cni",), ("/usr/lib/cni", "/opt/cni/bin")),
-    ],
-)
-def test_the_plugins_are_looked_for_where_they_are(
-    present: tuple[str, ...], extracted: tuple[str, ...], directories: tuple[str, ...]
-) -> None:
-    assert plugin_directories(present, extracted) == directories
 
 
 def test_a_mirror_comes_before_the_registry_itself() -> None:

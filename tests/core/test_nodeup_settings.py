@@ -68,7 +68,7 @@ hostname: Node_A
         "node.yaml:4 files[1].path: '/proc/x' where",
         "node.yaml:4 files[1].content: 5 where a string (put it in quotes) was expected",
         "node.yaml:4 files[2].path: '/a/../b' where",
-        "node.yaml:4 files[2].mode: 644 where a string (put it in quotes) was expected",
+        "node.yaml:4 files[2].mode: a mode without quotes is a number to YAML: put it in quotes: ",
         "node.yaml:5 units[0]: protokube starts kubelet",
         "node.yaml:5 units[1].name: 'nonsense' where a unit's name",
         "node.yaml:5 units[2].enabled: 1 where true or false was expected",
@@ -159,3 +159,20 @@ def test_whatever_stands_in_the_file_is_read_or_told(document: object) -> None:
     assert all(fault.place.startswith("node.yaml:") and fault.message for fault in faults)
     if not faults:
         assert read.cluster and not protokube_config(read)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("files: [{path: /x, content: x, mode: 0644}]", 'put it in quotes: "0644"'),
+        ("files: [{path: /x, content: x, mode: 755}]", 'put it in quotes: "0755"'),
+        (f"hostname: {'a' * 60}.example", "a host name in lower case, of 64 at most"),
+        ("files: !!timestamp x", "'x' is no timestamp"),
+        ("files: !!bool x", "'x' is no bool"),
+        (f"files: {'9' * 5000}", "not valid YAML"),
+        (f"files: 0x{'f' * 5000}", "a number of 20000 bits"),
+    ],
+)
+def test_what_yaml_takes_for_something_else_is_a_fault(text: str, fault: str) -> None:
+    _, faults = read_settings(f"cluster: dev.example.com\n{text}\n", "node.yaml")
+    assert len(faults) == 1 and fault in str(faults[0]), faults

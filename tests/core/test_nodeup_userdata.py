@@ -157,8 +157,9 @@ def test_a_certificate_and_a_bootstrap_token_are_no_such_secret() -> None:
         ("cluster: dev.example.com\n", "no assets have the path /usr/bin/protokube (expected one:"),
         (CONFIG.replace("urls", "arch: amd64, urls") + ASSET.replace("urls", "arch: arm64, urls"),
          "user-data is for one architecture"),
+        (CONFIG + ASSET.replace("protokube", "nodeup"), "/usr/bin/nodeup is an asset as well"),
     ],
-    ids=["none", "two"],
+    ids=["none", "two", "link"],
 )  # fmt: skip
 def test_without_the_one_program_there_is_no_user_data(config: str, said: str) -> None:
     refused = made(config)

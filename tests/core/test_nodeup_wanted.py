@@ -342,6 +342,19 @@ def test_what_the_operator_lists_is_the_one_package_for_its_need(listed: str) ->
     assert len(found) == 4
 
 
+def test_debian_s_plugins_are_linked_where_an_older_containerd_looks() -> None:
+    machine = replace(MACHINE, debian_plugins=("bridge", "loopback"))
+    links = {link.path: link.target for link in judged(machine).links if "cni" in link.path}
+    assert links == {f"/opt/cni/bin/{name}": f"/usr/lib/cni/{name}" for name in ("bridge", "loopback")}
+    node = tree(judged(machine)).with_file("/opt/cni/bin/loopback", File(None, 0o755, 0))
+    assert not plan(machine, node=node.with_file("/opt/cni/bin/bridge", Link("/elsewhere", 0))).steps
+    (step,) = plan(machine, node=node.with_file("/opt/cni/bin/bridge", Absent())).steps
+    assert step.action.describe() == "link /opt/cni/bin/bridge → /usr/lib/cni/bridge"
+    assert not [one for one in judged(replace(machine, containerd="2.1.4")).links if "cni" in one.path]
+    cni = f"assets: [{{archive: 'https://a/cni.tgz', sha256: {'a' * 64}, extract: {{'*': /opt/cni/bin/}}}}]\n"
+    assert not [one for one in judged(machine, cni).links if "cni" in one.path]
+
+
 def test_a_system_without_dpkg_is_told_so() -> None:
     found = plan(replace(MACHINE, packages={}, containerd="2.1.4"))
     assert [one.rule for one in found.refusals] == ["packages/no-dpkg"] and not found.converged

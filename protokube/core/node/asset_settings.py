@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from protokube.core.located import Located, Section
 from protokube.core.model import Fault
-from protokube.core.node.assets import ARCHITECTURES, Asset, Extract
+from protokube.core.node.assets import ARCHITECTURES, Asset, Extract, containerd_target
 
 KEYS = ("archive", "arch", "extract", "path", "sha256", "unpackedSha256", "urls")
 
@@ -17,7 +17,10 @@ _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _SCHEMES = ("https", "http", "file")
 _NEVER = ("/proc/", "/sys/", "/dev/", "/run/")
 _SHOWN = 100
+PROGRAM_PLACES = ("/usr/local/bin", "/usr/bin")
+"""Where nodeup looks for the programs that units start."""
 _COMPRESSED = (".gz", ".xz", ".tgz", ".txz")
+_PACKED_OTHERWISE = (".bz2", ".lz4", ".tbz2", ".tzst", ".zip", ".zst")
 
 
 def read_assets(items: Sequence[Located], faults: list[Fault]) -> tuple[Asset, ...]:
@@ -70,7 +73,15 @@ def _asset(item: Located, faults: list[Fault]) -> Asset | None:
         _check_plain(section, urls, target)
     if len(faults) > before:
         return None
-    return Asset(urls, sha256 or "", target, unpacked, extract, arch)
+    asset = Asset(urls, sha256 or "", target, unpacked, extract, arch)
+    program = containerd_target(asset)
+    if program is not None and posixpath.dirname(program) not in PROGRAM_PLACES:
+        places = " or ".join(f"{place}/" for place in PROGRAM_PLACES)
+        faults.append(
+            section.items["extract"].fault(f"containerd would be {program}, where nobody looks (expected {places})")
+        )
+        return None
+    return asset
 
 
 def _hash(section: Section, key: str, *, required: bool = False) -> str | None:
@@ -146,7 +157,14 @@ def _path(section: Section, item: Located, *, directory: bool = False) -> str | 
     if text is None:
         return None
     plain = text.rstrip("/") if directory else text
-    good = text.isprintable() and plain.startswith("/") and plain != "/" and posixpath.normpath(plain) == plain
+    # normpath() keeps two slashes at the beginning (POSIX leaves their meaning open); the kernel doesn't.
+    good = (
+        text.isprintable()
+        and plain.startswith("/")
+        and not plain.startswith("//")
+        and plain != "/"
+        and posixpath.normpath(plain) == plain
+    )
     if good and not f"{plain}/".startswith(_NEVER):
         return text
     rest = "" if directory else " or a slash at its end"
@@ -159,6 +177,10 @@ def _path(section: Section, item: Located, *, directory: bool = False) -> str | 
 def _check_plain(section: Section, urls: tuple[str, ...], target: str) -> None:
     for url in urls:
         suffix = posixpath.splitext(urlsplit(url).path)[1]
+        if suffix in _PACKED_OTHERWISE and not target.endswith(suffix):
+            name = posixpath.basename(urlsplit(url).path)
+            section.faults.append(section.at.fault(f"{name} is packed in a way that is not unpacked here (.gz, .xz)"))
+            return
         if suffix in _COMPRESSED and not target.endswith(suffix):
             section.faults.append(
                 section.at.fault(

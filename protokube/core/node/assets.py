@@ -96,8 +96,10 @@ def containerd_target(asset: Asset) -> str | None:
     """Where an archive of containerd's releases puts the program; None for every other asset."""
     if asset.path or not re.match(r"containerd(?:-static)?[-_.]v?\d|containerd\.t", asset.name):
         return None
-    folder = next((one.target for one in asset.extract if one.target.endswith("/bin/")), None)
-    return f"{folder}containerd" if folder else None
+    for target in (one.target for one in asset.extract):
+        if target.endswith(("/bin/", "/bin/containerd")):
+            return posixpath.join(posixpath.dirname(target), "containerd")
+    return None
 
 
 def version_in(name: str) -> str | None:

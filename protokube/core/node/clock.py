@@ -28,6 +28,15 @@ WANTED_BY: Mapping[str, str] = {
 }
 """As these units' [Install] sections say."""
 
+DAEMONS: Mapping[str, str] = {
+    "chrony": "chrony.service",
+    "systemd-timesyncd": "systemd-timesyncd.service",
+    "ntpsec": "ntpsec.service",
+    "ntp": "ntp.service",
+    "openntpd": "openntpd.service",
+}
+"""Debian package → the unit that keeps the time."""
+
 OTHERS = ("ntp", "openntpd")
 """Packages that keep time without a unit to wait for."""
 

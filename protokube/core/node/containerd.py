@@ -35,7 +35,7 @@ DEFAULT_REGISTRY = "*"
 """Stands for every registry that has no mirrors of its own."""
 
 _DEFAULT_DIRECTORY = "_default"
-_VERSION = re.compile(r"v?(\d+)\.(\d+)")
+_VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})")
 HEAD = "# Written by nodeup, which replaces it whenever it changes.\n"
 """The first line of every file here: what bears it is ours."""
 
@@ -105,14 +105,14 @@ class ContainerdFile(Struct, frozen=True):
 
 
 def containerd_files(
-    settings: ContainerdSettings, version: str | None, plugins: Sequence[str], former: Collection[str] = ()
+    settings: ContainerdSettings, version: str | None, former: Collection[str] = ()
 ) -> tuple[ContainerdFile, ...] | Rejected:
-    """Every file for containerd, or why there can't be one. `plugins` are the directories of CNI plugins.
+    """Every file for containerd, or why there can't be one.
 
     `version` is what `containerd --version` or its package says, None when it isn't installed. `former` are the
     directories of MIRRORS that nodeup has written before.
     """
-    config = config_toml(settings.pause_image, version, plugins)
+    config = config_toml(settings.pause_image, version)
     if isinstance(config, Rejected):
         return config
     # A registry that has lost its mirrors keeps its directory, which hides _default. So it gets what that has.
@@ -126,22 +126,25 @@ def containerd_files(
     return (ContainerdFile(CONFIG, config, SERVICE), *mirrors, ContainerdFile(CRICTL, crictl_yaml()))
 
 
-def config_toml(pause_image: str, version: str | None, plugins: Sequence[str]) -> str | Rejected:
-    """config.toml for a version of containerd; `plugins` are directories, the most wanted one first."""
+def config_toml(pause_image: str, version: str | None) -> str | Rejected:
+    """config.toml for a version of containerd.
+
+    The directories of CNI plugins don't depend on what lies in them: a network add-on that brings plugins of its own
+    would change the file, and restart containerd.
+    """
     if version is None:
         return Rejected(
             "containerd/version",
             "containerd: not installed; add `containerd` to packages, or its archive to assets",
         )
-    found = _VERSION.match(version)
-    release = (int(found[1]), int(found[2])) if found else None
-    values = {"pause": pause_image, "mirrors": MIRRORS, "first": plugins[0]}
+    release = _release(version)
+    values = {"pause": pause_image, "mirrors": MIRRORS, "first": UPSTREAM_PLUGINS}
     if release in ((1, 6), (1, 7)):
         return HEAD + _VERSION_2.format_map(values)
     if release is not None and release[0] == 2:
         # 2.1 deprecates bin_dir, and refuses both side by side.
-        quoted = [f'"{one}"' for one in plugins]
-        key = f"bin_dirs = [{', '.join(quoted)}]" if release >= (2, 1) else f"bin_dir = {quoted[0]}"
+        quoted = [f'"{one}"' for one in PLUGIN_DIRECTORIES]
+        key = f"bin_dir = {quoted[0]}" if has_one_directory(version) else f"bin_dirs = [{', '.join(quoted)}]"
         return HEAD + _VERSION_3.format_map({**values, "plugins": key})
     return Rejected(
         "containerd/version",
@@ -150,15 +153,15 @@ def config_toml(pause_image: str, version: str | None, plugins: Sequence[str]) -
     )
 
 
-def plugin_directories(present: Collection[str], extracted: Collection[str] = ()) -> tuple[str, ...]:
-    """The directories of CNI plugins, the one with the plugins first.
+def has_one_directory(version: str) -> bool:
+    """Whether this containerd looks for CNI plugins in one directory only: before 2.1."""
+    release = _release(version)
+    return release is not None and release < (2, 1)
 
-    `present`: those of PLUGIN_DIRECTORIES that hold a plugin now. `extracted`: the directories that assets go to.
-    /opt/cni/bin is always one of them, since network add-ons put their plugins there.
-    """
-    holding = [one for one in PLUGIN_DIRECTORIES if one in extracted]
-    holding += [one for one in PLUGIN_DIRECTORIES if one in present]
-    return tuple(dict.fromkeys([*holding, UPSTREAM_PLUGINS]))
+
+def _release(version: str) -> tuple[int, int] | None:
+    found = _VERSION.match(version)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def hosts_toml(registry: str, mirrors: Sequence[str]) -> str:

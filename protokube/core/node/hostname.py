@@ -18,7 +18,8 @@ preserve_hostname: true
 DEFAULTS = ("", "(none)", "localhost", "localhost.localdomain", "debian")
 """The names that a machine has before it gets one of its own: every machine of one image has them."""
 
-_USABLE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
+# At most 64 characters: the kernel takes no more (HOST_NAME_MAX).
+_USABLE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?")
 
 
 def wanted_hostname(setting: str, machine: MachineFacts) -> tuple[str, str] | None:

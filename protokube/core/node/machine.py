@@ -54,6 +54,7 @@ class MachineFacts(Struct, frozen=True):
     `architecture` is in Go's words (amd64). `packages`: installed Debian packages and their versions. `programs`:
     where each program that matters lies. `packaged_units`: the files of units that packages brought. `containerd`:
     the version of the containerd that runs here, None without one. `plugins`: the directories that hold CNI plugins.
+    `debian_plugins`: the names of those that Debian's package brought.
     `mirrors`: the directories of registries whose mirrors nodeup has written.
     `machine_id` is empty in an image. `interrupted`: dpkg has to finish what it began. `running` is None in an image.
     """
@@ -65,6 +66,7 @@ class MachineFacts(Struct, frozen=True):
     packaged_units: Mapping[str, str] = {}
     containerd: str | None = None
     plugins: tuple[str, ...] = ()
+    debian_plugins: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     machine_id: str = ""
     interrupted: bool = False

@@ -43,6 +43,11 @@ class ManagerReloader(Protocol):
         """Do so."""
 
 
+def package_name(listed: str) -> str:
+    """The plain name of a package that is listed as name:architecture=version."""
+    return listed.partition("=")[0].partition(":")[0]
+
+
 class MachineAction(ActionValue, frozen=True):
     """The base of the actions on a running machine."""
 
@@ -71,7 +76,7 @@ class InstallPackages(MachineAction, frozen=True, tag="install-package"):
 
     def predict(self, facts: MachineFacts, now: float) -> MachineFacts:
         """They are installed, in a version that only the installation tells."""
-        new = {name.partition("=")[0].partition(":")[0]: AFTER_INSTALLATION for name in self.names}
+        new = {package_name(name): AFTER_INSTALLATION for name in self.names}
         containerd = facts.containerd or (AFTER_INSTALLATION if set(CONTAINERD_PACKAGES) & set(new) else None)
         return replace(facts, packages={**facts.packages, **new}, containerd=containerd, interrupted=False)
 

@@ -95,7 +95,8 @@ def _tree(wanted: Wanted, files: Files, out: Plan, *, image: bool) -> None:
         if not (isinstance(state, File) and state.text == file.content and state.mode == file.mode):
             out.step(WriteFile(file.path, content=file.content, mode=file.mode), file.reason)
     for link in wanted.links:
-        if not _leads_to(files[link.path], link.target):
+        state = files[link.path]
+        if not (_leads_to(state, link.target) or (link.modest and not isinstance(state, Absent))):
             out.step(MakeLink(link.path, target=link.target), link.reason)
     written = {file.path for file in wanted.files}
     for unit in wanted.enabled:

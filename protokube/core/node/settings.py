@@ -38,12 +38,15 @@ HOSTNAME_AUTO, HOSTNAME_KEEP = "auto", "keep"
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+_HOST_NAME = re.compile(rf"(?=.{{1,64}}\Z){_LABEL}(?:\.{_LABEL})*")
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+@?[A-Za-z0-9:_.\\-]*\.(?:service|socket|timer|path|target|mount|slice)")
 _INSTALLED = re.compile(r"^[ \t]*(?:WantedBy|RequiredBy|Alias)[ \t]*=[ \t]*\S", re.MULTILINE)
 _MODULE = re.compile(r"[A-Za-z0-9_-]+")
 _SYSCTL = re.compile(r"[a-z0-9_]+(?:[./][A-Za-z0-9_*-]+)+")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?(?:=[A-Za-z0-9.+:~-]+)?")
+_PLAIN_MODES = (400, 440, 444, 500)
+"""Numbers up to 0o777 that were rather meant as they stand: `mode: 400`."""
 _MODE = re.compile(r"0?[0-7]{3}")
 _NEVER = ("/proc", "/sys", "/dev", "/run")
 
@@ -108,7 +111,9 @@ def read_settings(text: str, file: str) -> tuple[NodeupSettings, list[Fault]]:
         modules=_texts(section, "modules", _MODULE, "the name of a kernel module"),
         sysctls=_sysctls(section),
         packages=_texts(section, "packages", _PACKAGE, "the name of a Debian package, or name=version"),
-        hostname=_matching(section, "hostname", _DNS_NAME, "auto, keep, or a host name in lower case")
+        hostname=_matching(
+            section, "hostname", _HOST_NAME, "auto, keep, or a host name in lower case, of 64 at most,"
+        )
         or HOSTNAME_AUTO,
         protokube=section.get("protokube"),
     )
@@ -151,13 +156,25 @@ def _files(section: Section) -> tuple[ExtraFile, ...]:
                 one.items["path"].expected(f"an absolute path without '..', not below {', '.join(_NEVER)},")
             )
             path = None
-        mode = one.text("mode") or "0644"
-        if not _MODE.fullmatch(mode):
-            section.faults.append(one.items["mode"].expected('an octal mode such as "0644"'))
-            mode = "0644"
+        mode = _mode(one)
         if path is not None and content is not None:
             found.append(ExtraFile(path, content, int(mode, 8)))
     return tuple(found)
+
+
+def _mode(one: Section) -> str:
+    """A file's mode. Without quotes YAML takes 0644 for the number 420."""
+    item = one.get("mode")
+    if item is not None and type(item.value) is int:
+        value = item.value
+        digits = f"{value:04o}" if 0 <= value <= 0o777 and value not in _PLAIN_MODES else f"{value:04d}"
+        one.faults.append(item.fault(f'a mode without quotes is a number to YAML: put it in quotes: "{digits}"'))
+        return "0644"
+    mode = one.text("mode") or "0644"
+    if item is not None and not _MODE.fullmatch(mode):
+        one.faults.append(item.expected('an octal mode such as "0644"'))
+        return "0644"
+    return mode
 
 
 def _is_path(path: str) -> bool:

@@ -73,6 +73,12 @@ def user_data(settings: NodeupSettings, units: Mapping[str, str], fetcher: str) 
     if isinstance(program, Rejected):
         return program
     files = _files(settings, program, units, fetcher)
+    link = _program_link(program)
+    if any(asset.path == link for asset in settings.assets):
+        evidence = (
+            f"{link} is an asset as well, where the machine gets a link to the program; take it out of `assets`"
+        )
+        return Rejected("user-data/program", evidence)
     for compressed in (False, True):
         text = _document(settings, files, compressed)
         if (size := len(text.encode())) <= LIMIT:
@@ -113,9 +119,14 @@ def _program(assets: Sequence[Asset]) -> Asset | Rejected:
     )
 
 
-def _files(settings: NodeupSettings, program: Asset, units: Mapping[str, str], fetcher: str) -> list[_File]:
+def _program_link(program: Asset) -> str:
+    """The program's other name, by which it is nodeup."""
     assert program.path is not None
-    nodeup = posixpath.join(posixpath.dirname(program.path), "nodeup")
+    return posixpath.join(posixpath.dirname(program.path), "nodeup")
+
+
+def _files(settings: NodeupSettings, program: Asset, units: Mapping[str, str], fetcher: str) -> list[_File]:
+    nodeup = _program_link(program)
     what = {"path": program.path, "link": nodeup, "sha256": program.sha256, "urls": program.urls}
     return [
         _File(NODEUP_CONFIG, settings.text, "0600"),

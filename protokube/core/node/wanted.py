@@ -16,9 +16,11 @@ from protokube.core.node.assets import Asset, containerd_target, for_machine, ve
 from protokube.core.node.containerd import (
     CONFIG,
     CONTAINERD_PACKAGES,
+    DEBIAN_PLUGINS,
     PLUGIN_PACKAGES,
+    UPSTREAM_PLUGINS,
     containerd_files,
-    plugin_directories,
+    has_one_directory,
 )
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts
 from protokube.core.node.model import AGENT_UNIT
@@ -41,11 +43,12 @@ class FileWanted(Struct, frozen=True):
 
 
 class LinkWanted(Struct, frozen=True):
-    """A link to an absolute target, and why."""
+    """A link to an absolute target, and why. With `modest` whatever stands at its path already stays."""
 
     path: str
     target: str
     reason: str
+    modest: bool = False
 
 
 class ServiceWanted(Struct, frozen=True):
@@ -191,14 +194,17 @@ def _containerd(
     if version in (None, AFTER_INSTALLATION):
         out.findings.wait(CONFIG, "depends on the version of containerd, which is known after its installation")
     else:
-        files = containerd_files(
-            settings.containerd, version, plugin_directories(machine.plugins, extracted), machine.mirrors
-        )
+        files = containerd_files(settings.containerd, version, machine.mirrors)
         if isinstance(files, Rejected):
             out.findings.refuse("containerd", files.rule, files.evidence)
             return
         for file in files:
             out.file(file.path, file.content, f"for containerd {version}")
+        if has_one_directory(version) and UPSTREAM_PLUGINS not in extracted:
+            reason = f"containerd {version} looks for plugins in {UPSTREAM_PLUGINS} only"
+            for name in machine.debian_plugins:
+                link = LinkWanted(f"{UPSTREAM_PLUGINS}/{name}", f"{DEBIAN_PLUGINS}/{name}", reason, modest=True)
+                out.links.append(link)
     path = _unit(CONTAINERD, machine, programs, shipped, out) if "containerd" in programs else None
     path = path or machine.packaged_units.get(CONTAINERD)
     if path is not None:

@@ -224,7 +224,7 @@ def test_swap_stays_where_kubelet_may_have_it() -> None:
 
 def test_a_group_of_unknown_machines_does_not_decide_on_swap() -> None:
     out = judged(text="protokube: {instanceGroups: {a: {kubelet: {failSwapOn: false}}}}\n")
-    assert out.swap_off is not None and "the instance group a sets failSwapOn" in out.findings.hints[0]
+    assert out.swap_off is not None and "though instanceGroups.a sets failSwapOn" in out.findings.hints[0]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +232,9 @@ def test_a_group_of_unknown_machines_does_not_decide_on_swap() -> None:
     [
         ("protokube: {masterKubelet: {failSwapOn: false}}\n", False),
         ("role: control-plane\nprotokube: {masterKubelet: {failSwapOn: false}}\n", True),
+        ("protokube: {kubelet: {failSwapOn: false}, masterKubelet: {failSwapOn: true}}\n", True),
+        ("hostname: a\nprotokube: {nodes: {a: {kubelet: {failSwapOn: false}}}}\n", True),
+        ("hostname: b\nprotokube: {nodes: {a: {kubelet: {failSwapOn: false}}}}\n", False),
         (
             "role: control-plane\nprotokube: {kubelet: {failSwapOn: false}, masterKubelet: {failSwapOn: true}}\n",
             False,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from protokube.core.model import Rejected
-from protokube.core.node import clock, hostname, kernel, unit_files
+from protokube.core.node import clock, hostname, kernel, swap, unit_files
 from protokube.core.node.assets import Asset, containerd_target, for_machine, version_in
 from protokube.core.node.containerd import (
     CONFIG,
@@ -23,6 +23,7 @@ from protokube.core.node.containerd import (
     has_one_directory,
 )
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts
+from protokube.core.node.machine_actions import package_name
 from protokube.core.node.model import AGENT_UNIT
 from protokube.core.node.settings import ExtraUnit, NodeupSettings
 from protokube.core.node.unit_files import CONTAINERD, FOLDER, KUBELET, NODEUP, PROTOKUBE, Enablement
@@ -152,7 +153,7 @@ def _kernel(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> Non
 
 def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping[str, str], out: Wanted) -> None:
     # What the operator lists may be another package for the same need: apt would refuse both, and so all others too.
-    listed = {name.partition("=")[0].partition(":")[0] for name in settings.packages}
+    listed = {package_name(name) for name in settings.packages}
     if "containerd" not in programs and machine.containerd is None and not listed & set(CONTAINERD_PACKAGES):
         out.packages["containerd"] = "the runtime that kubelet starts containers with"
     extracted = [one.target for asset in out.assets for one in asset.extract]
@@ -310,35 +311,12 @@ def _unit(
 
 
 def _swap(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:
-    if _kubelet_takes_swap(settings) or _kubelet_unit(settings) == AGENT_UNIT:
+    if swap.kubelet_takes_swap(settings) or _kubelet_unit(settings) == AGENT_UNIT:
         return
-    reason = "kubelet exits while swap is on (failSwapOn)"
-    for group in _groups_with_swap(settings):
-        out.findings.hints.append(
-            f"swap goes, though the instance group {group} sets failSwapOn: false: only the cloud knows a machine's "
-            "group; say it in `kubelet` to keep swap"
-        )
-    out.links.append(LinkWanted(unit_files.SWAP_TARGET, unit_files.SWAP_MASK, reason))
+    out.findings.hints += swap.hints(settings)
+    out.links.append(LinkWanted(unit_files.SWAP_TARGET, unit_files.SWAP_MASK, swap.REASON))
     if machine.running is not None:
-        out.swap_off = reason
-
-
-def _kubelet_takes_swap(settings: NodeupSettings) -> bool:
-    """Whether kubelet's configuration turns failSwapOn off, by the last of its layers that says something."""
-    plain = settings.protokube.plain() if settings.protokube is not None else {}
-    keys = ("kubelet", "masterKubelet") if settings.control_plane else ("kubelet",)
-    layers = [plain.get(key) for key in keys] if isinstance(plain, dict) else []
-    said = [layer["failSwapOn"] for layer in layers if isinstance(layer, dict) and "failSwapOn" in layer]
-    return bool(said) and said[-1] is False
-
-
-def _groups_with_swap(settings: NodeupSettings) -> list[str]:
-    plain = settings.protokube.plain() if settings.protokube is not None else {}
-    groups = plain.get("instanceGroups") if isinstance(plain, dict) else None
-    if not isinstance(groups, dict):
-        return []
-    layers = {name: group.get("kubelet") for name, group in groups.items() if isinstance(group, dict)}
-    return [name for name, layer in layers.items() if isinstance(layer, dict) and layer.get("failSwapOn") is False]
+        out.swap_off = swap.REASON
 
 
 def _extras(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> None:

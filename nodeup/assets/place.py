@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from nodeup.assets.errors import INSTALL, SPACE, AssetError, installing
+from protokube.core.node.containerd import DEBIAN_PLUGINS, UPSTREAM_PLUGINS
 from protokube.host.walk import open_plain, parts_of
 
 _PIECE = 1 << 20
@@ -32,15 +34,26 @@ class Place:
         self._temporary = f".{self._name}.protokube-new"
 
     def stat(self) -> os.stat_result | None:
-        """The regular file that stands there; None when nothing does. Anything else raises AssetError."""
+        """The regular file that stands there; None when nothing does, or a link of nodeup's to a plugin of Debian's.
+
+        Anything else raises AssetError.
+        """
         try:
             info = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
         except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(info.st_mode) and self._is_plugin_link():
             return None
         if not stat.S_ISREG(info.st_mode):
             kind = "symbolic link" if stat.S_ISLNK(info.st_mode) else "directory, or a special file"
             raise AssetError(INSTALL, f"{self.path}: a {kind} (expected a file, or nothing); move it away")
         return info
+
+    def _is_plugin_link(self) -> bool:
+        """Whether the link was only put there because no plugin was."""
+        target = os.readlink(self._name, dir_fd=self._folder)
+        leads_to = posixpath.normpath(posixpath.join(UPSTREAM_PLUGINS, target))
+        return self.path == f"{UPSTREAM_PLUGINS}/{self._name}" and leads_to == f"{DEBIAN_PLUGINS}/{self._name}"
 
     def digest(self) -> str:
         """The SHA-256 of the file that stands there."""

@@ -122,6 +122,14 @@ def test_two_archives_with_another_file_for_one_path_are_refused(machine: Machin
     assert machine.path(f"{BIN}/README.md").read_bytes() == b"read me" and machine.converge(plugins) == []
 
 
+def test_an_asset_takes_the_place_of_a_link_to_debian_s_plugin(machine: Machine) -> None:
+    folder = machine.path(BIN)
+    folder.mkdir(parents=True)
+    (folder / "loopback").symlink_to("../../../usr/lib/cni/loopback")
+    assert machine.converge(cni(machine)) == ["fetch-asset", "install-asset"]
+    assert (folder / "loopback").read_bytes() == CNI["loopback"] and not (folder / "loopback").is_symlink()
+
+
 def test_two_archives_may_have_the_same_file(machine: Machine) -> None:
     urls, sha256 = served(machine, "tool.tgz", tar(("tool", b"x"), ("README.md", b"read me")))
     tool, plugins = Asset(urls, sha256, extract=(Extract("*", f"{BIN}/"),)), cni(machine)

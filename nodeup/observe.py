@@ -16,7 +16,8 @@ from protokube.core.node.machine import MachineFacts, TreeFacts
 from protokube.core.node.model import UnitState
 from protokube.core.node.needs import NodeupFacts
 from protokube.core.node.unit_files import SSH
-from protokube.core.node.wanted import Wanted, wanted
+from protokube.core.node.wanted import wanted
+from protokube.core.node.wants import Wanted
 from protokube.errors import ProviderError
 from protokube.ports import FileReader
 

@@ -12,7 +12,7 @@ from nodeup.observe import Observer, Readers
 from nodeup.sources import Source
 from protokube.core.node.image import image_wanted
 from protokube.core.node.machine import MachineFacts
-from protokube.core.node.wanted import Wanted
+from protokube.core.node.wants import Wanted
 from protokube.errors import explain
 from protokube.host.files import NodeFiles
 from protokube.ports import Writers

@@ -23,10 +23,9 @@ from protokube.etcdclient.transport import Server
 from protokube.store.file import FileStore
 from protokube.store.s3 import S3Store
 from protokube.store.sealed import SealedStore
-from tests.lab.aws import forget_credentials
 from tests.lab.etcd_process import Etcd
 from tests.lab.etcd_releases import BINARIES, OWN, TOOLS
-from tests.lab.s3 import Fault, S3Server
+from tests.lab.s3 import Fault, serving
 
 CLUSTER = "dev.example.com"
 
@@ -113,11 +112,8 @@ def test_a_backup_in_s3_meets_conflicts_and_is_proven(
     etcd: Etcd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(etcd)
-    with S3Server() as server:
-        server.environment(monkeypatch)
-        server.create_bucket("masters")
+    with serving(monkeypatch, "masters") as server:
         server.conflict_every = 3
-        forget_credentials()
         catalogue = Catalogue(S3Store("masters", "p/"), CLUSTER, "main")
         first = take(source(etcd), catalogue, tmp_path / "work", "a test")
         second = take(source(etcd), catalogue, tmp_path / "work", "a test") if first.proven else first
@@ -128,7 +124,6 @@ def test_a_backup_in_s3_meets_conflicts_and_is_proven(
             take(source(etcd), catalogue, tmp_path / "work", "a test")
         listing = catalogue.listing()
         assert listing.complete[-1] == second.name and len(listing.incomplete) <= 1
-    forget_credentials()
 
 
 def test_an_etcd_that_was_compacted_is_counted_rightly(etcd: Etcd, tmp_path: Path, store: FileStore) -> None:

@@ -213,14 +213,19 @@ def test_only_one_of_many_wins_a_race(make: Make, tmp_path: Path) -> None:
     assert len(winners) == 1
 
 
-def test_what_a_killed_daemon_of_this_node_still_holds_is_waited_for(
-    make: Make, image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel lets the loop device of a killed process go by and by, and the image stays locked meanwhile."""
+def attach_and_let_go(make: Make, image: Path) -> None:
+    """What a daemon leaves that attached the volume and was killed: its name in the state file."""
     first = make()
     first.attach("main-a")
     first.close()
     until(lambda: loop_of(image) is None, "the loop device is let go")
+
+
+def test_what_a_killed_daemon_of_this_node_still_holds_is_waited_for(
+    make: Make, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel lets the loop device of a killed process go by and by, and the image stays locked meanwhile."""
+    attach_and_let_go(make, image)
     with image.open("rb") as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)
         monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(locked, fcntl.LOCK_UN))
@@ -231,10 +236,7 @@ def test_what_a_killed_daemon_of_this_node_still_holds_is_waited_for(
 
 
 def test_a_lock_that_stays_is_waited_for_once(make: Make, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make()
-    first.attach("main-a")
-    first.close()
-    until(lambda: loop_of(image) is None, "the loop device is let go")
+    attach_and_let_go(make, image)
     with image.open("rb") as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)
         pauses: list[float] = []

@@ -15,8 +15,7 @@ from protokube.core.pki.model import Certificate, CertificateWanted
 from protokube.errors import StoreConflictError
 from protokube.pki.node import NodePki
 from protokube.store.s3 import S3Store
-from tests.lab.aws import forget_credentials
-from tests.lab.s3 import S3Server
+from tests.lab.s3 import serving
 
 BUCKET, ROUNDS = "masters", 8
 WANTED = CertificateWanted("etcd-client", "etcd-clients", "x", client=True)
@@ -42,11 +41,8 @@ def master(node: NodePki, cluster: str, begin: threading.Barrier) -> None:
 def test_three_masters_in_a_bucket_with_conflicts_make_one_pki(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflict_every: int
 ) -> None:
-    with S3Server() as server:
-        server.environment(monkeypatch)
-        server.create_bucket(BUCKET)
+    with serving(monkeypatch, BUCKET) as server:
         server.conflict_every = conflict_every
-        forget_credentials()
         issuers: Counter[str] = Counter()
         for number in range(ROUNDS):
             cluster, begin = f"c{number}.test", threading.Barrier(3)
@@ -61,4 +57,3 @@ def test_three_masters_in_a_bucket_with_conflicts_make_one_pki(
                 assert isinstance(found, Certificate)
                 issuers[found.issuer] += 1
         assert sorted(issuers.values()) == [3] * ROUNDS, "one PKI in each round"
-    forget_credentials()

@@ -11,8 +11,7 @@ import pytest
 from protokube.errors import StoreConflictError, StoreError
 from protokube.store.parts import MOST_PARTS, PART
 from protokube.store.s3 import TRIES, S3Store
-from tests.lab.aws import forget_credentials
-from tests.lab.s3 import Fault, S3Server
+from tests.lab.s3 import Fault, S3Server, serving
 
 BUCKET = "masters"
 NAME = "c/pki/v1.json"
@@ -21,12 +20,8 @@ CONFLICT = Fault("ConditionalRequestConflict", 409, "PUT")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    with S3Server() as server:
-        server.environment(monkeypatch)
-        server.create_bucket(BUCKET)
-        forget_credentials()
+    with serving(monkeypatch, BUCKET) as server:
         yield server
-    forget_credentials()
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from moto.s3.models import s3_backends
 from protokube.errors import StoreConflictError, StoreError
 from protokube.store.parts import PART
 from protokube.store.s3 import TRIES, S3Store
-from tests.lab.aws import forget_credentials
-from tests.lab.s3 import ACCOUNT, Fault, S3Server
+from tests.lab.s3 import ACCOUNT, Fault, S3Server, serving
 
 BUCKET = "masters"
 NAME = "c/backups/main/one.db"
@@ -25,12 +24,8 @@ CONFLICT = Fault("ConditionalRequestConflict", 409, "POST", query="uploadId=")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    with S3Server() as server:
-        server.environment(monkeypatch)
-        server.create_bucket(BUCKET)
-        forget_credentials()
+    with serving(monkeypatch, BUCKET) as server:
         yield server
-    forget_credentials()
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from protokube.ports import BulkStore
 from protokube.store.file import FileStore
 from protokube.store.s3 import S3Store
 from protokube.store.sealed import SealedStore
-from tests.lab.aws import forget_credentials
-from tests.lab.s3 import Fault, S3Server
+from tests.lab.s3 import Fault, serving
 
 BUCKET = "masters"
 
@@ -40,11 +39,8 @@ def file_backend(folder: Path, _: pytest.MonkeyPatch) -> Iterator[Backend]:
 @contextmanager
 def s3_backend(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """A bucket on a server that answers each third PUT with 409."""
-    with S3Server() as server:
-        server.environment(monkeypatch)
-        server.create_bucket(BUCKET)
+    with serving(monkeypatch, BUCKET) as server:
         server.conflict_every = 3
-        forget_credentials()
 
         def break_down() -> None:
             server.conflict_every = 0
@@ -52,7 +48,6 @@ def s3_backend(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
             server.faults += faults * 20
 
         yield Backend(lambda: S3Store(BUCKET, "some/where/"), break_down)
-    forget_credentials()
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from protokube.core.node.model import Absent, File, FileState, Link, UnitState
 from protokube.core.node.needs import NodeupFacts, needs
 from protokube.core.node.settings import NodeupSettings, read_settings
 from protokube.core.node.unit_files import stays_active, with_program
-from protokube.core.node.wanted import Wanted, wanted
+from protokube.core.node.wanted import wanted
+from protokube.core.node.wants import Wanted
 from protokube.core.steps import Plan
 
 UNITS = shipped_units()

@@ -11,7 +11,7 @@ from protokube.core.node.model import File
 from protokube.core.node.needs import NodeupFacts, needs
 from protokube.core.node.settings import ExtraUnit
 from protokube.core.node.unit_files import extra_enablement
-from protokube.core.node.wanted import Wanted
+from protokube.core.node.wants import Wanted
 from protokube.core.steps import Plan
 from tests.core.test_nodeup_wanted import MACHINE, UNITS, judged, settings, tree
 

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import BaseWSGIServer, make_server
+
+from tests.lab.aws import forget_credentials
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -136,3 +139,14 @@ class S3Server:
             return start(status, kept, *more)
 
         return begin
+
+
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[S3Server]:
+    """A server with one bucket, to which this process's AWS settings lead."""
+    with S3Server() as server:
+        server.environment(monkeypatch)
+        server.create_bucket(bucket)
+        forget_credentials()
+        yield server
+    forget_credentials()

@@ -14,7 +14,7 @@ from msgspec import Struct
 from protokube.core.node import hostname, unit_files
 from protokube.core.node.machine import MachineFacts
 from protokube.core.node.settings import HOSTNAME_AUTO, HOSTNAME_KEEP, NodeupSettings
-from protokube.core.node.wanted import Wanted
+from protokube.core.node.wants import Wanted
 
 IDENTITY, SECRET = "image/identity", "image/secret"
 

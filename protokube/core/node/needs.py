@@ -25,8 +25,9 @@ from protokube.core.node.machine_actions import (
     TurnOffSwap,
 )
 from protokube.core.node.model import Absent, File, FileState, Link, UnitState
+from protokube.core.node.packages import KMOD
 from protokube.core.node.unit_files import FOLDER, Enablement
-from protokube.core.node.wanted import KMOD, ServiceWanted, Wanted
+from protokube.core.node.wants import ServiceWanted, Wanted
 from protokube.core.steps import Plan
 
 Files = Mapping[str, FileState]

@@ -8,102 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct, field
-
 from protokube.core.model import Rejected
 from protokube.core.node import clock, hostname, kernel, swap, unit_files
 from protokube.core.node.assets import Asset, containerd_target, for_machine, version_in
 from protokube.core.node.containerd import (
     CONFIG,
-    CONTAINERD_PACKAGES,
     DEBIAN_PLUGINS,
-    PLUGIN_PACKAGES,
     UPSTREAM_PLUGINS,
     containerd_files,
     has_one_directory,
 )
 from protokube.core.node.machine import AFTER_INSTALLATION, MachineFacts
-from protokube.core.node.machine_actions import package_name
 from protokube.core.node.model import AGENT_UNIT
+from protokube.core.node.packages import packages
 from protokube.core.node.settings import ExtraUnit, NodeupSettings
-from protokube.core.node.unit_files import CONTAINERD, FOLDER, KUBELET, NODEUP, PROTOKUBE, Enablement
-from protokube.core.steps import Findings
+from protokube.core.node.unit_files import CONTAINERD, FOLDER, KUBELET, NODEUP, PROTOKUBE
+from protokube.core.node.wants import LinkWanted, ServiceWanted, Wanted
 
 PROTOKUBE_CONFIG = "/etc/protokube/config.yaml"
 NODEUP_CONFIG = "/etc/protokube/nodeup.yaml"
-KMOD = "kmod"
-
-
-class FileWanted(Struct, frozen=True):
-    """A file, and why."""
-
-    path: str
-    content: str
-    reason: str
-    mode: int = 0o644
-
-
-class LinkWanted(Struct, frozen=True):
-    """A link to an absolute target, and why. With `modest` whatever stands at its path already stays."""
-
-    path: str
-    target: str
-    reason: str
-    modest: bool = False
-
-
-class ServiceWanted(Struct, frozen=True):
-    """A unit that is to run, and the files that it reads at its start.
-
-    `gate`: it makes or uses certificates, so that it isn't started while the clock is certainly wrong. `coming`: a
-    package that a dry run assumes to be installed brings it.
-    """
-
-    unit: str
-    reason: str
-    reads: tuple[str, ...] = ()
-    gate: bool = False
-    coming: bool = False
-
-
-class Wanted(Struct):
-    """All that a machine is to have. What belongs to a running machine alone is empty for an image."""
-
-    packages: dict[str, str] = field(default_factory=dict)
-    files: list[FileWanted] = field(default_factory=list)
-    links: list[LinkWanted] = field(default_factory=list)
-    enabled: list[Enablement] = field(default_factory=list)
-    disabled: list[Enablement] = field(default_factory=list)
-    removed: dict[str, str] = field(default_factory=dict)
-    assets: tuple[Asset, ...] = ()
-    modules: dict[str, str] = field(default_factory=dict)
-    sysctls: dict[str, tuple[str, str]] = field(default_factory=dict)
-    hostname: tuple[str, str] | None = None
-    swap_off: str | None = None
-    services: list[ServiceWanted] = field(default_factory=list)
-    stopped: str | None = None
-    findings: Findings = field(default_factory=Findings)
-
-    def file(self, path: str, content: str, reason: str, mode: int = 0o644) -> None:
-        """Want a file."""
-        self.files.append(FileWanted(path, content, reason, mode))
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Every path whose state matters."""
-        found = [*(file.path for file in self.files), *(link.path for link in self.links), *self.removed]
-        found += [path for service in self.services for path in service.reads]
-        for each in (*self.enabled, *self.disabled):
-            found += [*each.links, each.file, f"{FOLDER}/{each.unit}"]
-        return tuple(dict.fromkeys(found))
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """Every unit whose state matters: those that run, and those whose files are ours."""
-        folder = f"{FOLDER}/"
-        ours = [file.path.removeprefix(folder) for file in self.files if file.path.startswith(folder)]
-        named = [path.partition(".d/")[0] for path in ours]
-        return tuple(dict.fromkeys([*(service.unit for service in self.services), *named]))
 
 
 def wanted(
@@ -116,7 +39,7 @@ def wanted(
     out = Wanted(assets=for_machine(settings.assets, machine.architecture))
     programs = {**machine.programs, **_programs_of(out.assets)}
     _kernel(settings, machine, out)
-    _packages(settings, machine, programs, out)
+    out.packages = packages(settings, machine, programs, out.assets, out.modules.keys())
     _containerd(settings, machine, programs, shipped, out)
     _clock(machine, out)
     _protokube(settings, machine, programs, shipped, protokube_config, out)
@@ -149,34 +72,6 @@ def _kernel(settings: NodeupSettings, machine: MachineFacts, out: Wanted) -> Non
     out.file(kernel.SYSCTLS_PATH, kernel.sysctls_file(sysctls), "each boot sets what kubelet and containerd demand")
     if machine.running is not None:
         out.modules, out.sysctls = modules, sysctls
-
-
-def _packages(settings: NodeupSettings, machine: MachineFacts, programs: Mapping[str, str], out: Wanted) -> None:
-    # What the operator lists may be another package for the same need: apt would refuse both, and so all others too.
-    listed = {package_name(name) for name in settings.packages}
-    if "containerd" not in programs and machine.containerd is None and not listed & set(CONTAINERD_PACKAGES):
-        out.packages["containerd"] = "the runtime that kubelet starts containers with"
-    extracted = [one.target for asset in out.assets for one in asset.extract]
-    plugins = bool(machine.plugins) or bool({*machine.packages, *listed} & set(PLUGIN_PACKAGES))
-    if not plugins and not any("cni" in target for target in extracted):
-        out.packages["containernetworking-plugins"] = "containerd connects pods with them"
-    running = machine.running
-    if (
-        running is not None
-        and running.can_load
-        and out.modules.keys() - running.modules
-        and KMOD not in {*machine.packages, *listed}
-    ):
-        out.packages[KMOD] = "it loads kernel modules"
-    if clock.time_package({*machine.packages, *listed}) is None:
-        out.packages["systemd-timesyncd"] = "nothing here keeps the clock, and certificates need it"
-    for name in settings.packages:
-        plain, _, version = name.partition("=")
-        installed = machine.packages.get(plain.partition(":")[0])
-        if installed is None:
-            out.packages[name] = "the configuration lists it"
-        elif version and installed not in (version, AFTER_INSTALLATION):
-            out.packages[name] = f"the configuration lists it in this version, and {installed} is installed"
 
 
 def _containerd(

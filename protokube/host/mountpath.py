@@ -17,10 +17,15 @@ def way(root: str) -> tuple[str, dict[str, str]]:
 
     Links are followed as long as they end below the root: on ostree systems /mnt is one. Raises OSError.
     """
+    # The mount itself follows links as this machine does, not as one would whose root this is.
+    above = f"{root.rstrip('/')}{MOUNT_DIR}"
+    if not f"{os.path.realpath(above)}/".startswith(f"{root.rstrip('/')}/"):
+        evidence = f"{MOUNT_DIR} leads out of {root} by a symbolic link: replace the link by a directory"
+        return MOUNT_DIR, {MOUNT_DIR: evidence}
     try:
         folder = open_plain(root, parts_of(MOUNT_DIR), make=False)
     except FileNotFoundError:
-        link = Path(f"{root.rstrip('/')}{MOUNT_DIR}")
+        link = Path(above)
         if not link.is_symlink():
             return MOUNT_DIR, {}
         evidence = f"{MOUNT_DIR} is a symbolic link to {link.readlink()}, which is absent: make that directory"

@@ -153,7 +153,12 @@ def test_the_way_to_the_mount_points(tmp_path: Path) -> None:
     (tmp_path / "mnt").unlink()
     (tmp_path / "mnt").symlink_to("mnt")
     _, barred = way(root)
-    assert list(barred) == ["/mnt"] and "a symbolic link to mnt, where no directory is" in barred["/mnt"]
+    assert list(barred) == ["/mnt"] and "a symbolic link that leads in a circle" in barred["/mnt"]
+    (tmp_path / "mnt").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mnt").symlink_to("../elsewhere")
+    _, barred = way(root)
+    assert list(barred) == ["/mnt"] and f"leads out of {root}" in barred["/mnt"], "as the mount would go"
 
 
 def test_mounts_below_a_root() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,8 +129,12 @@ async def page(api: HubApi, port: int) -> int:
     await api.ask("GET", "/v1/page", None)  # what the hub has against it is told here
     try:
         async with relaying(api, port) as url:
+            # Python's own handling of ^C wakes a loop that sleeps only where the kernel hands it to the main thread.
+            ended = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, ended.set)
             print(f"{url} until this ends; who knows it, sees the page", flush=True)
-            await asyncio.Event().wait()
+            await ended.wait()
     except OSError as error:
         raise ConfigError([Fault("--port", f"{port}: {error.strerror}")]) from error
     return DONE

@@ -132,7 +132,7 @@ def test_a_power_cut_of_a_node_in_a_container_frees_its_volume(make: Make, tmp_p
     (shared / "inventory.yaml").write_text(INVENTORY)
     inventory = load_inventory(str(shared / "inventory.yaml"))
     outside = local_cloud(inventory, own_node(inventory, "node-a"), lambda _: ("10.0.0.1",))
-    binds = [f"{shared}:/shared", "/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]*"))]
+    binds = [f"{shared}:/shared", "/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
     with SystemdNode(tmp_path / "node", binds=binds) as node:
         done = node.run("env", f"PYTHONPATH={inside.CHECKOUT}", inside.PYTHON, "-c", IN_A_CONTAINER)
         assert done.stdout.strip() == "['node-b']"
@@ -155,7 +155,7 @@ def test_a_kill_at_any_call_of_an_attach_is_undone_by_attaching_again(
 ) -> None:
     make()
     killed = 0
-    loops = ["/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]*"))]
+    loops = ["/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
     paths = [word for path in loops for word in ("-P", path)] if call == "ioctl" else []
     for number in range(1, 5):
         trace = ["strace", "-o", "/dev/null", *paths, "-e", f"inject={call}:signal=KILL:when={number}"]

@@ -155,7 +155,7 @@ def test_a_kill_at_any_call_of_an_attach_is_undone_by_attaching_again(
 ) -> None:
     make()
     killed = 0
-    loops = ["/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]"))]
+    loops = ["/dev/loop-control", *map(str, Path("/dev").glob("loop[0-9]*"))]
     paths = [word for path in loops for word in ("-P", path)] if call == "ioctl" else []
     for number in range(1, 5):
         trace = ["strace", "-o", "/dev/null", *paths, "-e", f"inject={call}:signal=KILL:when={number}"]
